@@ -1,0 +1,32 @@
+// The checks that every decoder of transactions shares (protobuf and JSON): one meaning of "valid", whatever the format.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/features/plan.h"
+#include "core/features/transaction.h"
+
+namespace assay {
+
+// Which fields a transaction must have.
+enum class TransactionUse : uint8_t {
+  kScore,   // all entities, all required features
+  kEvent,   // at least one entity; the required features that a window view of a named entity stores
+};
+
+// Checks one present value against its declaration: type, finiteness (-0.0 becomes +0.0), range, length. Adds a violation and returns
+// false if it must not be used.
+bool check_value(const RequestFeatureSpec& feature, Value& value, Violations& violations);
+
+// Checks the length of transaction_id (required) and of entity ids, then adds what is missing once all fields are in.
+void check_required(const FeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations);
+
+// Seconds and nanos to floored microseconds. False: outside 0001-01-01..9999-12-31 or nanos outside 0..999,999,999.
+bool timestamp_us(int64_t seconds, int32_t nanos, int64_t* time_us) noexcept;
+
+// "features[\"amount\"]" and "entities[\"customer_id\"]" with the name made printable.
+std::string feature_path(std::string_view name);
+std::string entity_path(std::string_view name);
+
+}  // namespace assay

@@ -1,0 +1,63 @@
+// EventLog: events of a file in (event_time, transaction_id) order, ready to be applied or replayed.
+//
+// Keeps each line's text (in blocks) and a 24-byte index entry; sorts once. Memory: the file's size + 24 bytes an event.
+// Ties within one microsecond: decimal ids numerically, other strings shorter first, then bytewise.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/features/event_writer.h"
+#include "core/features/feature_reader.h"
+
+namespace assay {
+
+struct EventRejection {
+  uint64_t line = 0;               // from 1
+  uint64_t offset_bytes = 0;       // of the line's start in the input
+  std::string transaction_id;      // printable; empty if unknown
+  std::vector<Violation> violations;
+};
+
+struct IngestReport {
+  uint64_t event_count = 0;        // decoded
+  uint64_t recorded_count = 0;
+  uint64_t duplicate_count = 0;
+  uint64_t late_count = 0;
+  uint64_t refused_count = 0;      // the store said no (full, overflow)
+  Code refused_code = Code::kOk;   // the first such reason
+};
+
+class EventLog {
+ public:
+  explicit EventLog(std::shared_ptr<const FeaturePlan> plan);
+  ~EventLog();
+
+  // Appends whole lines (ends with '\n' or is the last). Bad lines are kept out and reported, at most `rejections_max` in
+  // full; the count is exact. Empty lines are skipped. Not thread-safe.
+  void append(std::string_view lines, size_t rejections_max);
+
+  uint64_t event_count() const noexcept;
+  uint64_t rejected_count() const noexcept;
+  const std::vector<EventRejection>& rejections() const noexcept;
+
+  void sort();
+  // Applies events [from, to) in order. Call after sort().
+  void ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const;
+  // For events [from, to): score's read first, then write (replay = score, then apply). Rows go to rows[(i - from) * row_bytes];
+  // an event whose row cannot be made (violations) is marked 0 in valid[i - from], still applied. ids/times as given.
+  void replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows,
+              uint8_t* valid, int64_t* event_times_us, IngestReport* report) const;
+  // transaction_id of event i in order; valid while the log lives.
+  std::string_view transaction_id(uint64_t index) const noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace assay

@@ -1,0 +1,40 @@
+// EventWriter: the one way into the store. Events and attributes are checked against a plan and applied to its views.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "core/features/embedded_store.h"
+#include "core/features/plan.h"
+#include "core/features/transaction.h"
+
+namespace assay {
+
+// Turns a transaction into what one window view stores of it. Shared by the writer and by the fold of the current transaction.
+// The label counts from event_time + the view's delay (an inline label; a late one has its own time).
+EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) noexcept;
+
+class EventWriter {
+ public:
+  static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
+                       std::shared_ptr<const EventWriter>* out);
+
+  // Applies the event to every window view whose entity it names. kOk: at least one view changed. kEventDuplicate: all had it.
+  // kEventTooLate: none changed and at least one could not take it. kStoreFull, kIntegerOverflow: some view refused; what
+  // other views took stays (a repeat completes it). Thread-safe.
+  Code write(const Transaction& event) const noexcept;
+
+  // Attributes of one entity of the named attribute view. values: one per attribute, null allowed.
+  Code write_attributes(size_t view_index, std::string_view entity_id, int64_t time_us, const Value* values) const noexcept;
+
+  const FeaturePlan& plan() const noexcept { return *plan_; }
+
+ private:
+  EventWriter() = default;
+  std::shared_ptr<const FeaturePlan> plan_;
+  std::shared_ptr<EmbeddedStore> store_;
+  std::array<uint32_t, limits::kViewsMax> view_ids_{};
+};
+
+}  // namespace assay

@@ -1,0 +1,52 @@
+// Transaction: what one request or one event says, typed by a plan; and the list of what is wrong with it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "core/base/limits.h"
+#include "core/base/status.h"
+#include "core/base/value.h"
+
+namespace assay {
+
+// Filled by a decoder (wire/score_request.h, wire/event_message.h, features/event_json.h). All text points into the
+// decoder's input (or, for an escaped JSON string, into the decoder's scratch): valid as long as that is. About 4.5 KiB; one per
+// thread, reused.
+struct Transaction {
+  std::string_view id;
+  int64_t event_time_us = 0;       // microseconds since 1970-01-01 UTC, floored
+  int8_t is_fraud = -1;            // -1 unknown, 0, 1. Events only.
+  std::array<std::string_view, limits::kEntitiesMax> entities;    // empty: absent
+  std::array<Value, limits::kRequestFeaturesMax> features;        // null: absent. Defaults are not applied here.
+
+  // Clears the part that a plan with these counts uses.
+  void clear(size_t entity_count, size_t feature_count) noexcept {
+    id = {};
+    event_time_us = 0;
+    is_fraud = -1;
+    for (size_t i = 0; i < entity_count; ++i) entities[i] = {};
+    for (size_t i = 0; i < feature_count; ++i) features[i] = Value();
+  }
+};
+
+// All violations of one transaction, at most kViolationsMax of them; the rest is counted. Costs nothing while empty.
+class Violations {
+ public:
+  void add(Code code, std::string field, std::string description) {
+    if (list_.size() < limits::kViolationsMax) list_.push_back({code, std::move(field), std::move(description)});
+    ++count_;
+  }
+  void clear() noexcept { list_.clear(); count_ = 0; }
+  bool empty() const noexcept { return count_ == 0; }
+  size_t count() const noexcept { return count_; }          // including those not listed
+  const std::vector<Violation>& list() const noexcept { return list_; }
+
+ private:
+  std::vector<Violation> list_;
+  size_t count_ = 0;
+};
+
+}  // namespace assay

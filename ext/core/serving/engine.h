@@ -1,0 +1,136 @@
+// Engine: requests in, answers out. Owns the slab of slots and the lanes; the only class of this room that transports use.
+//
+// LIFE OF A CALL. submit_*() decodes, looks up and queues (on the caller's thread; a few microseconds a row, never blocks), or
+// refuses. A runner takes rows, runs them and pushes the call to the reply queue when its last row is done. The transport drains
+// the queue and calls finish(), which encodes the answer and frees the slots. Exactly one of finish() or the engine itself (after
+// cancel()) frees a call. docs: ext/README.md has the states, locks and memory.
+//
+// THREADS. submit, cancel, finish, stats: any thread. Bytes are not kept after submit returns.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/clock.h"
+#include "core/base/status.h"
+#include "core/features/feature_reader.h"
+#include "core/serving/completion_queue.h"
+#include "core/serving/runner.h"
+#include "core/wire/response.h"
+#include "core/wire/score_request.h"
+
+namespace assay {
+
+struct EngineOptions {
+  uint32_t slots = 8192;              // rows in flight, all lanes together
+  uint32_t batch_call_rows_max = 1024;  // rows of one ScoreBatch; at most slots / 4
+  int64_t timeout_ns_max = 60'000'000'000;  // cap on any deadline
+};
+
+// Scores at or above `minimum` get `decision`; the highest such threshold holds. Below all: kApprove.
+struct Threshold {
+  double minimum = 0.0;
+  Decision decision = Decision::kApprove;
+};
+
+struct LaneOptions {
+  uint32_t batch_rows_max = 256;
+  uint32_t queue_rows_max = 4096;       // all priorities together
+  int64_t queue_delay_ns_max = 0;       // 0: a free runner takes what is there at once
+  int64_t ageing_ns = 50'000'000;       // a row that waited longer gets a place in the next batch, whatever its priority
+  int64_t timeout_ns_default = 1'000'000'000;
+};
+
+// One loaded model version. Owned by the engine from add_lane() on.
+struct LaneSpec {
+  std::string model;                    // [a-z0-9][a-z0-9._-]{0,63}
+  std::string version;
+  std::string model_sha256;
+  std::shared_ptr<const FeatureReader> reader;
+  std::vector<std::unique_ptr<Runner>> runners;   // a thread each. Without threads (tests): run by step()
+  bool has_threads = true;
+  uint32_t score_output = 0;            // which ONNX output holds the score
+  uint32_t score_column = 0;            // and which element of its row
+  std::vector<Threshold> thresholds;
+  LaneOptions options;
+};
+
+struct CallContext {
+  int64_t received_ns = 0;     // when the transport had the whole message
+  int64_t deadline_ns = 0;     // the RPC's own, 0: none
+};
+
+// The answer to submit. Accepted: `call`. Refused: code != kOk and rpc_status has the encoded google.rpc.Status.
+struct Submission {
+  Code code = Code::kOk;
+  CallId call = 0;
+  int64_t deadline_ns = 0;     // the one deadline of the call; the transport's timer answers at it
+  std::string message;         // grpc-message when refused
+  std::string rpc_status;      // when refused
+};
+
+// The outcome of finish(). kOk: `payload` is the response message. Else `rpc_status` is the encoded google.rpc.Status.
+struct Answer {
+  Code code = Code::kOk;
+  std::string payload;
+  std::string message;
+  std::string rpc_status;
+};
+
+struct EngineStats {
+  uint64_t accepted_rows = 0, answered_rows = 0, failed_rows = 0, cancelled_rows = 0, shed_rows = 0, refused_calls = 0;
+  uint64_t expired_rows[5] = {};        // at admission, after look-up, at batch forming, before the run, before encoding
+  uint64_t defaulted_deadlines = 0;     // calls that came without a deadline
+  uint64_t batch_count = 0, batched_rows = 0, retried_batches = 0;
+  uint64_t degraded_rows = 0;
+  uint32_t slots = 0, slots_used = 0, slots_used_max = 0, queued_rows = 0;
+};
+
+class Engine {
+ public:
+  // `clock` must outlive the engine.
+  Engine(const EngineOptions& options, const Clock& clock);
+  ~Engine();   // stop()s
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Starts serving the lane. The first lane, or one with is_default, answers requests that name no model; the newest lane of a
+  // model answers requests that name no version. kPlanInvalid, kModelUnsupported.
+  Status add_lane(LaneSpec spec, bool is_default);
+  // Takes the lane out at once; requests that hold it finish. Returns when its threads have ended. May block: not on a hot thread.
+  Status remove_lane(std::string_view model, std::string_view version);
+
+  Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+  Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+  // Answers by a ScoreStreamResponse, refusals of one message included: only a malformed message is refused here.
+  Submission submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+
+  // Encodes the answer of a completed call and frees its slots. A handle that is gone: kInternal.
+  Answer finish(CallId call) noexcept;
+  // Nobody waits any more (the client left, or the transport's timer has answered). Rows not yet running are never run. False: gone already,
+  // or already in its completion queue (then finish() must still be called).
+  bool cancel(CallId call) noexcept;
+
+  // Refuses new calls (DRAINING) and lets the accepted ones end.
+  void drain() noexcept;
+  // Waits until no slot is in use, at most `timeout_ns` of real time. May block.
+  bool wait_idle(int64_t timeout_ns) noexcept;
+  // Drains, ends all threads; rows still queued are answered CANCELLED. May block.
+  void stop() noexcept;
+
+  // Forms and runs one batch of a lane without threads, on this thread, at the clock's present time. Returns its rows (0: nothing to run).
+  size_t step(std::string_view model, std::string_view version) noexcept;
+
+  EngineStats stats() const noexcept;
+  // Asserts that all slots are free and that created = freed for every counter. Tests call it.
+  void check_idle() const noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace assay

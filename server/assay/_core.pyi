@@ -1,0 +1,408 @@
+"""assay._core: the native core's contract. The document of record; tests/typing holds the module to it.
+
+Converts, checks and owns; decides nothing. Everything here may be called from any thread. Methods that say *releases the GIL* do
+so while C++ works. Failures raise `assay.errors.CoreError` (its `code` is a row of CODE_TABLE), except on the hot path
+(`Engine.submit_*`), where a refusal is a value.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+class CodeRow(NamedTuple):
+    """One row of the core's table of codes: the single source of gRPC statuses and reasons."""
+
+    number: int
+    reason: str  # google.rpc.ErrorInfo.reason
+    grpc_code: int  # 0..16
+    retry_ms: int  # 0: do not retry
+    message: str
+
+CODE_TABLE: Final[tuple[CodeRow, ...]]
+LIMITS: Final[dict[str, int]]  # base/limits.h, by snake_case name ("id_bytes_max", ...)
+BUILD: Final[dict[str, str]]  # "compiler", "flags" ("debug", "sanitize"), "cpu"
+
+# Numbers of the enums in features/plan.h, features/view.h and base/value.h.
+DTYPES: Final[dict[str, int]]  # "float64": 1, "int64": 2, "bool": 3, "string": 4
+TENSOR_TYPES: Final[dict[str, int]]  # "float32": 1, "int32": 6, "int64": 7, "bool": 9, "float64": 11
+AGGREGATES: Final[dict[str, int]]  # "count": 1, "sum": 2, "avg", "min", "max", "last", "rate_true", "distinct"
+OPERATIONS: Final[dict[str, int]]  # "scale": 1, "ratio": 2, ... "constant": 16
+WHEN_NULL: Final[dict[str, int]]  # "error": 1, "default": 2, "nan": 3
+DECISIONS: Final[dict[str, int]]  # "approve": 1, "challenge": 2, "review": 3, "decline": 4
+
+Scalar = float | int | bool | str
+
+@final
+class PlanBuilder:
+    """Collects a feature plan. Every method returns the index that later calls use; build() checks everything."""
+
+    def __init__(self, feature_set: str, version: str, schema_hash: str) -> None: ...
+    def entity(self, name: str) -> int: ...
+    def request_feature(
+        self,
+        name: str,
+        dtype: int,
+        *,
+        required: bool,
+        default: Scalar | None = None,
+        minimum: float | int | None = None,
+        maximum: float | int | None = None,
+    ) -> int:
+        """Declares a feature of the request and returns its *feature* index (see feature_node)."""
+
+    def window_view(
+        self,
+        name: str,
+        entity: int,
+        view_hash: bytes,
+        *,
+        delay_us: int,
+        uses_labels: bool,
+        includes_current: bool,
+        exact_events_max: int,
+        lateness_us: int,
+    ) -> int: ...
+    def column_of_feature(self, view: int, feature: int) -> int: ...
+    def column_of_entity(self, view: int, entity: int) -> int: ...
+    def column_of_event_time(self, view: int) -> int: ...
+    def aggregate(self, view: int, op: int, column: int, window_us: int) -> int:
+        """Adds an aggregate and returns its *output* index. column: -1 none, -2 the label."""
+
+    def attribute_view(self, name: str, entity: int, view_hash: bytes, *, max_age_us: int) -> int: ...
+    def attribute(self, view: int, name: str, dtype: int) -> int: ...
+
+    # Nodes, in order: a node comes after its arguments. Each returns a *node* index.
+    def event_time_node(self) -> int: ...
+    def feature_node(self, feature: int) -> int: ...
+    def view_node(self, view: int, output: int, name: str) -> int: ...
+    def derived_node(
+        self, name: str, op: int, arguments: Sequence[int], constants: Sequence[float] = (), vocabulary: Sequence[str] = ()
+    ) -> int: ...
+    def tensor(self, name: str, tensor_type: int, element_count: int) -> int: ...
+    def model_input(self, name: str, node: int, tensor: int, element: int, when_null: int, default: float = 0.0) -> None: ...
+    def build(self) -> FeaturePlan:
+        """Compiles. Raises CoreError PLAN_INVALID naming what is wrong. The builder must not be used again."""
+
+@final
+class FeaturePlan:
+    """A compiled feature set. Immutable. Made by PlanBuilder.build()."""
+
+    @property
+    def feature_set(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def schema_hash(self) -> str: ...
+    @property
+    def entity_names(self) -> tuple[str, ...]: ...
+    @property
+    def feature_names(self) -> tuple[str, ...]: ...
+    @property
+    def input_names(self) -> tuple[str, ...]: ...
+    @property
+    def view_names(self) -> tuple[str, ...]: ...
+    @property
+    def row_bytes(self) -> int: ...
+    @property
+    def segments(self) -> tuple[tuple[str, int, int, int], ...]:
+        """(tensor name, tensor type, offset in the row in bytes, element count) of each tensor."""
+
+    @property
+    def input_elements(self) -> tuple[tuple[int, int], ...]:
+        """(tensor index, element index) of each model input, in the feature set's order."""
+
+    def decode_score_request(self, data: bytes) -> DecodedTransaction | Refusal:
+        """Decodes a ScoreRequest as the engine would. For tests and tools; the engine never calls it."""
+
+    def decode_event(self, data: bytes) -> DecodedTransaction | Refusal:
+        """Decodes an assay.v1.Event."""
+
+    def decode_event_json(self, line: bytes) -> DecodedTransaction | Refusal:
+        """Decodes one JSON line, strictly."""
+
+class Refusal(NamedTuple):
+    """A refusal as a value: what the transport sends."""
+
+    code: int  # a row of CODE_TABLE
+    grpc_code: int
+    message: str
+    rpc_status: bytes  # google.rpc.Status, for grpc-status-details-bin
+
+class DecodedTransaction(NamedTuple):
+    transaction_id: str
+    event_time_us: int
+    entities: dict[str, str]
+    features: dict[str, Scalar]  # those that were sent
+    is_fraud: bool | None
+    model: str
+    version: str
+    priority: int
+    include_features: bool
+    include_timings: bool
+
+class StoreStats(NamedTuple):
+    record_count: int
+    bytes: int
+    bytes_max: int
+    event_count: int
+    duplicate_count: int
+    late_count: int
+    rejected_record_count: int
+    tiled_event_count: int
+    full_count: int
+
+@final
+class EmbeddedStore:
+    """Row records in this process. Thread-safe; bounded by bytes_max."""
+
+    def __init__(self, bytes_max: int = 1 << 30) -> None: ...
+    def save(self, path: str, progress: Callable[[int, int], None] | None = None) -> None:
+        """Writes an atomic snapshot. Releases the GIL."""
+
+    def load(self, path: str, progress: Callable[[int, int], None] | None = None) -> None:
+        """Reads a snapshot into this store, which must be empty. All or nothing. Releases the GIL."""
+
+    def stats(self) -> StoreStats: ...
+
+class ReadRow(NamedTuple):
+    row: bytes
+    missing: tuple[str, ...]
+    imputed: tuple[str, ...]
+    views: tuple[ViewFold, ...]
+
+class ViewFold(NamedTuple):
+    view: str
+    found: bool
+    stale: bool
+    saturated: bool
+    approximate: bool
+    rejected: int  # a row of CODE_TABLE; 0: not rejected
+    age_us: int
+
+@final
+class FeatureReader:
+    """One plan bound to one store, for reading. Keeps both alive."""
+
+    def __init__(self, plan: FeaturePlan, store: EmbeddedStore) -> None: ...
+    @property
+    def plan(self) -> FeaturePlan: ...
+    def read(
+        self,
+        transaction_id: str,
+        event_time_us: int,
+        entities: dict[str, str],
+        features: dict[str, Scalar],
+    ) -> ReadRow | Refusal:
+        """The model-input row of one transaction: what the model would see. For tools and tests."""
+
+@final
+class EventWriter:
+    """One plan bound to one store, for writing. Keeps both alive."""
+
+    def __init__(self, plan: FeaturePlan, store: EmbeddedStore) -> None: ...
+    def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
+        """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a
+        refusal. Releases the GIL."""
+
+    def write_json(self, line: bytes) -> tuple[int, Refusal | None]:
+        """Applies one JSON event."""
+
+    def write_attributes(self, view: str, entity_id: str, time_us: int, values: Sequence[Scalar | None]) -> int:
+        """Sets one entity's attributes, in the view's order and declared types. Returns the code (OK, EVENT_DUPLICATE, EVENT_TOO_LATE, STORE_FULL)."""
+
+class IngestReport(NamedTuple):
+    event_count: int
+    recorded_count: int
+    duplicate_count: int
+    late_count: int
+    refused_count: int
+    refused_code: int
+
+class EventRejection(NamedTuple):
+    line: int
+    offset_bytes: int
+    transaction_id: str
+    violations: tuple[tuple[str, str, str], ...]  # (reason, field, description)
+
+@final
+class EventLog:
+    """Events of a file, sorted by (event_time, transaction_id). Memory: the file + 24 bytes an event."""
+
+    def __init__(self, plan: FeaturePlan) -> None: ...
+    def append(self, lines: bytes, rejections_max: int = 100) -> None:
+        """Decodes whole lines. Releases the GIL."""
+
+    @property
+    def event_count(self) -> int: ...
+    @property
+    def rejected_count(self) -> int: ...
+    @property
+    def rejections(self) -> list[EventRejection]: ...
+    def sort(self) -> None:
+        """Releases the GIL."""
+
+    def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
+        """Applies events [start, stop). Releases the GIL."""
+
+    def replay(
+        self, reader: FeatureReader, writer: EventWriter, start: int, stop: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], IngestReport]:
+        """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,), report.
+        Releases the GIL."""
+
+    def transaction_ids(self, start: int, stop: int) -> list[str]: ...
+
+class TensorInfo(NamedTuple):
+    name: str
+    onnx_type: int
+    has_batch_axis: bool
+    dims: tuple[int, ...]  # without the batch axis; -1 is free
+
+@final
+class OrtRuntime:
+    """ONNX Runtime's shared library, opened once a process and self-checked."""
+
+    def __init__(self, library_path: str) -> None:
+        """Releases the GIL."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def providers(self) -> tuple[str, ...]: ...
+
+@final
+class OrtModel:
+    """One ONNX Runtime session."""
+
+    def __init__(self, runtime: OrtRuntime, model: bytes, *, intra_op_threads: int = 1) -> None:
+        """Releases the GIL."""
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]: ...
+    def run_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> NDArray[np.float64]:
+        """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL. Used by
+        golden rows, batch invariance and warm-up; the engine runs batches itself."""
+
+@final
+class PuppetModel:
+    """A model without ONNX Runtime for tests: the score of a row is a fixed function of its bytes (`PuppetModel.score_of`).
+    Can be told to fail or to hold."""
+
+    def __init__(self, rows_max: int = 64) -> None: ...
+    def fail_next(self, runs: int) -> None:
+        """The next `runs` runs fail."""
+
+    def poison(self, row_bytes: bytes) -> None:
+        """Any batch that holds this row fails."""
+
+    def hold(self) -> None:
+        """Runs wait until release()."""
+
+    def release(self) -> None: ...
+    @property
+    def batches(self) -> list[int]:
+        """Rows of each run so far, failed ones included."""
+
+    @staticmethod
+    def score_of(row: bytes) -> float: ...
+
+@final
+class ManualClock:
+    """A clock that stands still until told. Must outlive the engine that uses it (the engine keeps it alive)."""
+
+    def __init__(self) -> None: ...
+    def now_ns(self) -> int: ...
+    def advance_ns(self, delta_ns: int) -> None: ...
+
+@final
+class CompletionQueue:
+    """Finished calls on their way to one event loop."""
+
+    @property
+    def fd(self) -> int:
+        """An eventfd, readable when calls have finished: one wake a batch."""
+
+    def drain(self) -> list[tuple[int, bytes | Refusal]]:
+        """(token, response message or refusal) of every finished call. Frees their slots. The owner's thread only."""
+
+class EngineStats(NamedTuple):
+    accepted_rows: int
+    answered_rows: int
+    failed_rows: int
+    cancelled_rows: int
+    shed_rows: int
+    refused_calls: int
+    expired_rows: tuple[int, int, int, int, int]
+    defaulted_deadlines: int
+    batch_count: int
+    batched_rows: int
+    retried_batches: int
+    degraded_rows: int
+    slots: int
+    slots_used: int
+    slots_used_max: int
+    queued_rows: int
+
+class Accepted(NamedTuple):
+    call: int
+    deadline_ns: int  # monotonic; the transport answers at it
+
+@final
+class Engine:
+    """Requests in, answers out. See ext/core/serving/engine.h."""
+
+    def __init__(self, *, slots: int = 8192, batch_call_rows_max: int = 1024, clock: ManualClock | None = None) -> None: ...
+    def open_queue(self) -> CompletionQueue: ...
+    def add_lane(
+        self,
+        *,
+        model: str,
+        version: str,
+        model_sha256: str,
+        reader: FeatureReader,
+        runner: OrtModel | PuppetModel,
+        runners: int = 1,
+        threads: bool = True,
+        score_output: int = 0,
+        score_column: int = 0,
+        thresholds: Sequence[tuple[float, int]] = (),
+        batch_rows_max: int = 256,
+        queue_rows_max: int = 4096,
+        queue_delay_ns_max: int = 0,
+        timeout_ns_default: int = 1_000_000_000,
+        is_default: bool = False,
+    ) -> None: ...
+    def remove_lane(self, model: str, version: str) -> None:
+        """Releases the GIL; returns when the lane's threads have ended."""
+
+    # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
+    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal: ...
+    def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+        """Releases the GIL while decoding."""
+
+    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal: ...
+    def cancel(self, call: int) -> bool:
+        """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""
+
+    def refuse(self, reason: str, detail: str = "") -> Refusal:
+        """A refusal by reason, encoded as the core encodes its own. For the transport's own refusals."""
+
+    def drain(self) -> None: ...
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Releases the GIL."""
+
+    def stop(self) -> None:
+        """Ends all threads. Releases the GIL. Idempotent."""
+
+    def step(self, model: str, version: str) -> int:
+        """Runs one batch of a lane without threads, here and now. Tests."""
+
+    def stats(self) -> EngineStats: ...
+    def check_idle(self) -> None: ...
+
+def xxh64(data: bytes) -> int: ...
+def crc32c(data: bytes) -> int: ...
