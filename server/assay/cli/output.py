@@ -1,0 +1,54 @@
+"""What every command shares: where people read (stderr), where programs read (stdout), how a failure ends.
+
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not healthy (doctor, score against a server that does not serve);
+4 a check said no (model check, ingest with rejects).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, Protocol
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNHEALTHY = 3
+EXIT_REFUSED = 4
+
+# People read stderr; stdout is for data. NO_COLOR and dumb terminals are rich's business.
+console = Console(stderr=True, highlight=False)
+
+
+class Advance(Protocol):
+    def __call__(self, done: float) -> None:
+        """Sets the work done so far."""
+
+
+def print_json(value: Any) -> None:
+    """Writes one JSON document to stdout."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()
+
+
+def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn:
+    """Says what went wrong and what to do, and ends the command."""
+    console.print(f"[bold red]error:[/] {escape(message)}")
+    if hint:
+        console.print(f"[dim]hint:[/] {escape(hint)}")
+    raise typer.Exit(exit_code)
+
+
+@contextmanager
+def progress(description: str, total: float | None) -> Iterator[Advance]:
+    """A progress bar on stderr, only where a person looks (a terminal)."""
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, completed=done)
