@@ -12,6 +12,7 @@
 
 #include "core/base/status.h"
 #include "core/base/value.h"
+#include "core/features/name_table.h"
 #include "core/features/view.h"
 
 namespace assay {
@@ -104,11 +105,14 @@ struct TensorSegment {
   uint32_t bytes = 0;
 };
 
+struct RowProgram;  // row_program.h
+
 // The compiled plan. Immutable, shared by reference count (lanes, readers and writers hold it), thread-safe.
 class FeaturePlan {
  public:
   // Checks names, limits, dtypes, node order and the tensor layout. int64 goes to a float32 element only where its values
   // are known to lie within +-2^24 (counts, indices, a declared range). A view on labels needs a delay.
+  // A plan without tensors is one for events only. kPlanInvalid tells the first problem: it names the thing and what to change.
   static Status compile(PlanSpec spec, std::shared_ptr<const FeaturePlan>* out);
 
   const PlanSpec& spec() const noexcept { return spec_; }
@@ -116,22 +120,15 @@ class FeaturePlan {
   const std::vector<TensorSegment>& segments() const noexcept { return segments_; }
   uint32_t row_bytes() const noexcept { return row_bytes_; }       // one finished row, a multiple of 8
   Dtype node_dtype(size_t node) const noexcept { return node_dtypes_[node]; }
+  const RowProgram& program() const noexcept { return *program_; }  // the nodes and inputs as the reader runs them
 
   // Index of a declared name, or -1. No allocation; constant time.
-  int find_feature(std::string_view name) const noexcept;
-  int find_entity(std::string_view name) const noexcept;
+  int find_feature(std::string_view name) const noexcept { return feature_names_.find(name); }
+  int find_entity(std::string_view name) const noexcept { return entity_names_.find(name); }
 
  private:
-  class NameTable {
-   public:
-    void build(const std::vector<std::string>& names);
-    int find(std::string_view name) const noexcept;
-
-   private:
-    struct Cell { uint64_t hash = 0; int32_t index = -1; };
-    std::vector<Cell> cells_;               // power of two, at most half full
-    std::vector<std::string> names_;
-  };
+  FeaturePlan() = default;
+  friend class PlanCompiler;  // plan.cc
 
   PlanSpec spec_;
   std::vector<ViewSchema> views_;
@@ -140,6 +137,7 @@ class FeaturePlan {
   uint32_t row_bytes_ = 0;
   NameTable feature_names_;
   NameTable entity_names_;
+  std::shared_ptr<const RowProgram> program_;  // shared only because RowProgram is incomplete here
 };
 
 }  // namespace assay

@@ -1,0 +1,210 @@
+"""assay doctor: what is wrong with this machine or this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from assay.cli.output import EXIT_UNHEALTHY, console, print_json
+
+DISK_FREE_BYTES_MIN = 1 << 30
+OPEN_FILES_MIN = 4096
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `status` is ok, warning or failed; `mend` says what to do unless it is ok."""
+
+    name: str
+    status: str
+    found: str
+    mend: str = ""
+
+
+def doctor(
+    store: Annotated[str, typer.Option(help="Store to look at, as for `assay serve --store`.")] = "embedded:",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check this machine and this installation, and say what to do.
+
+    Exit code 0: ready (perhaps with warnings); 3: something must be mended.
+
+    Examples:
+
+        assay doctor
+
+        assay doctor --store embedded:/var/lib/assay/store.snapshot --json
+    """
+    findings = list(examine(store))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        console.print(_table(findings))
+    if any(finding.status == "failed" for finding in findings):
+        raise typer.Exit(EXIT_UNHEALTHY)
+
+
+def examine(store: str) -> Iterator[Finding]:
+    """Runs every check; a check that breaks is a finding too."""
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", check_python),
+        ("locked versions", check_versions),
+        ("native core", check_core),
+        ("onnxruntime wheel", check_wheel),
+        ("onnxruntime", check_runtime),
+        ("demo bundle", check_demo_bundle),
+        ("store", lambda: check_store(store)),
+        ("disk", lambda: check_disk(store)),
+        ("open files", check_open_files),
+        ("processors", check_processors),
+    ]
+    for name, check in checks:
+        try:
+            yield check()
+        except Exception as error:
+            yield Finding(name, "failed", f"{type(error).__name__}: {error}", "mend this first, then run doctor again")
+
+
+# --- the checks
+
+
+def check_python() -> Finding:
+    found = sys.version.split()[0]
+    if sys.version_info < (3, 11):
+        return Finding("python", "failed", found, "assay needs Python 3.11 or newer")
+    return Finding("python", "ok", found)
+
+
+def check_versions() -> Finding:
+    """Installed versions against the lock file that belongs to the installed ONNX Runtime wheel."""
+    flavour = "gpu" if _installed("onnxruntime-gpu") else "cpu"
+    locked = locked_versions(flavour)
+    absent = [name for name in locked if _installed(name) is None]
+    others = [f"{name} {_installed(name)} (locked {version})" for name, version in locked.items() if _installed(name) not in (None, version)]
+    name = "locked versions"
+    if absent:
+        return Finding(name, "failed", f"not installed: {', '.join(absent)}", f"pip install --require-hashes -r {_lock_path(flavour)}")
+    if others:
+        return Finding(name, "warning", "; ".join(others), f"to run what was tested: pip install --require-hashes -r {_lock_path(flavour)}")
+    return Finding(name, "ok", f"{len(locked)} packages as in lock/{flavour}.txt")
+
+
+def check_core() -> Finding:
+    from assay import _core
+
+    build = ", ".join(f"{key} {value}" for key, value in _core.BUILD.items() if value)
+    if any(word in _core.BUILD.get("flags", "") for word in ("debug", "sanitize")):
+        return Finding("native core", "warning", build, "this is not the fast build; `make serve` or `pip install .` makes it")
+    return Finding("native core", "ok", build)
+
+
+def check_wheel() -> Finding:
+    """Both wheels write the same folder; whichever came last won, and uninstalling one breaks the other."""
+    found = [f"{name} {version}" for name in ("onnxruntime", "onnxruntime-gpu") if (version := _installed(name))]
+    if len(found) == 2:
+        mend = "pip uninstall -y onnxruntime onnxruntime-gpu, then install the one you want"
+        return Finding("onnxruntime wheel", "failed", " and ".join(found), mend)
+    if not found:
+        return Finding("onnxruntime wheel", "failed", "none", "pip install onnxruntime (CPU) or onnxruntime-gpu")
+    return Finding("onnxruntime wheel", "ok", found[0])
+
+
+def check_runtime() -> Finding:
+    from assay import _core
+    from assay.models.ort_library import find_library
+
+    path = find_library()
+    runtime = _core.OrtRuntime(str(path))
+    return Finding("onnxruntime", "ok", f"{runtime.version}, self-check passed; {', '.join(runtime.providers)}; {path}")
+
+
+def check_demo_bundle() -> Finding:
+    from assay.demo.paths import bundle_path
+    from assay.models.verify import verify_bundle
+
+    verified = verify_bundle(bundle_path())
+    manifest = verified.bundle.manifest
+    return Finding("demo bundle", "ok", f"{manifest.name} {manifest.version}: hashes, golden rows and batch invariance hold")
+
+
+def check_store(url: str) -> Finding:
+    from assay.features.store import open_store
+
+    opened = open_store(url, bytes_max=1 << 34)
+    stats = opened.core.stats()
+    return Finding("store", "ok", f"{url}: {stats.record_count:,} records, {stats.bytes / 1e6:,.1f} MB")
+
+
+def check_disk(store: str) -> Finding:
+    path = Path(store.removeprefix("embedded:") or ".").resolve()
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free
+    found = f"{free / 1e9:,.1f} GB free at {path}"
+    if free < DISK_FREE_BYTES_MIN:
+        return Finding("disk", "failed", found, "free at least 1 GB: a snapshot is written whole before it replaces the old one")
+    return Finding("disk", "ok", found)
+
+
+def check_open_files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < OPEN_FILES_MIN:
+        mend = f"ulimit -n {OPEN_FILES_MIN} (hard limit {hard}); every client connection is an open file"
+        return Finding("open files", "warning", f"limit {soft}", mend)
+    return Finding("open files", "ok", f"limit {soft}")
+
+
+def check_processors() -> Finding:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if count < 2:
+        return Finding("processors", "warning", "1", "the event loop and a runner want a core each; expect a longer tail latency")
+    return Finding("processors", "ok", str(count))
+
+
+# --- what the checks share
+
+
+def locked_versions(flavour: str) -> dict[str, str]:
+    """Package to version of lock/{flavour}.txt, as far as its markers hold here."""
+    from packaging.markers import Marker
+
+    versions = {}
+    for line in _lock_path(flavour).read_text().splitlines():
+        match = re.match(r"([A-Za-z0-9_.-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", line)
+        if match and (match[3] is None or Marker(match[3].strip()).evaluate()):
+            versions[match[1]] = match[2]
+    return versions
+
+
+def _lock_path(flavour: str) -> Path:
+    return Path(str(files("assay") / "lock" / f"{flavour}.txt"))
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _table(findings: list[Finding]) -> Table:
+    colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+    table = Table(box=None, pad_edge=False)
+    for column in ("check", "status", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        colour = colours[finding.status]
+        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", finding.found, finding.mend)
+    return table

@@ -1,0 +1,44 @@
+"""What all tests share: the torture switch, the scale of random tests, where published data may lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SCALE = int(os.environ.get("ASSAY_TEST_SCALE", "1"))
+
+# Hypothesis prints the blob that reproduces a failure; the deadline is off because timing has no place in tests.
+settings.register_profile(
+    "assay",
+    deadline=None,
+    max_examples=100 * SCALE,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("assay")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torture", action="store_true", help="also run tests marked torture, at full counts")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--torture"):
+        return
+    skip = pytest.mark.skip(reason="full counts: make torture")
+    for item in items:
+        if item.get_closest_marker("torture"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def published_data() -> Path:
+    """The folder with the Handbook's published transactions; see docs/features.md. Skips where it is absent."""
+    folder = Path(os.environ.get("ASSAY_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "handbook_raw.parquet").is_file():
+        pytest.skip(f"published data not found ({folder}); set ASSAY_TEST_DATA to the folder with handbook_raw.parquet")
+    return folder

@@ -1,0 +1,65 @@
+# Native tests: the core alone, without Python, under sanitizers. Called by the Makefile at the top.
+#
+#   SAN=address,undefined | thread      run      builds and runs every tests/native/*_test.cc
+#                                       lint     compiles the core with more warnings, as errors
+#   CLANG=clang++ FUZZ_SECONDS=60       fuzz     libFuzzer on tests/fuzz/*_fuzz.cc, starting from the kept corpus
+
+SAN ?= address,undefined
+SCALE ?= 1
+CXX ?= g++
+PYTHON ?= python3
+COMMA := ,
+BUILD := build/native-$(subst $(COMMA),-,$(SAN))
+FLAGS := -std=c++17 -g -O1 -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Iext -Itests/native
+SANITIZE := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
+
+CORE := $(sort $(shell find ext/core -name '*.cc'))
+TESTS := $(sort $(wildcard tests/native/*_test.cc))
+CORE_OBJECTS := $(CORE:ext/%.cc=$(BUILD)/%.o)
+PROGRAMS := $(TESTS:tests/native/%.cc=$(BUILD)/%)
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: run lint fuzz programs
+.SECONDARY:
+
+run:
+	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) programs SAN=$(SAN) CXX=$(CXX)
+	@export ASSAY_TEST_SCALE=$(SCALE) ASSAY_ORT_LIBRARY="$$($(PYTHON) -m assay.models.ort_library 2>/dev/null)"; \
+	export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1; \
+	export LSAN_OPTIONS=suppressions=tests/native/lsan.supp:print_suppressions=0; \
+	for program in $(PROGRAMS); do echo "== $$program ($(SAN))"; "$$program" || exit 1; done
+
+programs: $(PROGRAMS)
+
+$(BUILD)/%.o: ext/%.cc
+	@mkdir -p $(@D)
+	@$(CXX) $(FLAGS) $(SANITIZE) -MMD -MP -c $< -o $@
+
+$(BUILD)/%_test.o: tests/native/%_test.cc
+	@mkdir -p $(@D)
+	@$(CXX) $(FLAGS) $(SANITIZE) -MMD -MP -c $< -o $@
+
+$(BUILD)/%_test: $(BUILD)/%_test.o $(CORE_OBJECTS)
+	@$(CXX) $(SANITIZE) $^ -o $@ -ldl -lpthread
+
+lint: $(CORE:ext/%.cc=build/lint/%.ok)
+build/lint/%.ok: ext/%.cc $(shell find ext/core -name '*.h')
+	@mkdir -p $(@D)
+	@$(CXX) -std=c++17 -fsyntax-only -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Iext $< && touch $@
+
+FUZZERS := $(sort $(wildcard tests/fuzz/*_fuzz.cc))
+fuzz: $(FUZZERS:tests/fuzz/%.cc=build/fuzz/%)
+	@for fuzzer in $(FUZZERS:tests/fuzz/%_fuzz.cc=%); do \
+	  mkdir -p build/fuzz/corpus/$$fuzzer; \
+	  echo "== $$fuzzer for $(FUZZ_SECONDS) s"; \
+	  build/fuzz/$${fuzzer}_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer tests/fuzz/corpus/$$fuzzer \
+	    >build/fuzz/$$fuzzer.log 2>&1 || { tail -n 40 build/fuzz/$$fuzzer.log; exit 1; }; \
+	  grep -E 'stat::(number_of_executed_units|average_exec_per_sec|new_units_added)' build/fuzz/$$fuzzer.log; \
+	done
+build/fuzz/%: tests/fuzz/%.cc $(CORE) $(shell find ext/core -name '*.h')
+	@mkdir -p $(@D)
+	@[ -n "$(CLANG)" ] || { echo 'make fuzz needs clang: sudo apt-get install -y clang' >&2; exit 1; }
+	@$(CLANG) $(FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $< $(CORE) -o $@ -ldl -lpthread
+
+-include $(CORE_OBJECTS:.o=.d) $(PROGRAMS:=.d)

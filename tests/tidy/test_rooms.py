@@ -1,0 +1,87 @@
+"""Rooms import one way. The tables here are the law; ARCHITECTURE.md draws them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "server" / "assay"
+CORE = ROOT / "ext" / "core"
+
+# Room -> rooms it may import. A room may always import itself.
+LEAVES = {"_core", "config", "errors"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "_core": {"errors"},
+    "v1": set(),
+    "observe": LEAVES,
+    "features": LEAVES | {"observe"},
+    "models": LEAVES | {"observe", "features"},
+    "demo": LEAVES | {"features", "models"},
+    "scoring": LEAVES | {"observe", "features", "models"},
+    "transport": LEAVES | {"observe", "features", "models", "scoring", "v1"},
+    "app": LEAVES | {"observe", "features", "models", "scoring", "transport", "demo"},
+    "cli": LEAVES | {"observe", "features", "models", "scoring", "transport", "demo", "app", "v1"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+CORE_MAY_INCLUDE = {
+    "base": set(),
+    "features": {"base"},
+    "wire": {"base", "features"},
+    "serving": {"base", "features", "wire"},
+    "runtime": {"base", "features", "serving"},
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms that a module imports anywhere in it, lazily included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the whole name"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "assay" else {node.module or ""}
+    return {name.split(".")[1] for name in names if name.startswith("assay.")} - {"__version__"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_python_rooms_import_one_way(path: Path) -> None:
+    room = room_of(path)
+    assert room in MAY_IMPORT, f"a new room, {room}: give it a row in MAY_IMPORT and a line in ARCHITECTURE.md"
+    forbidden = imported_rooms(path) - MAY_IMPORT[room] - {room}
+    assert not forbidden, f"{path.relative_to(ROOT)} may not import {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("path", sorted([*CORE.rglob("*.h"), *CORE.rglob("*.cc")]), ids=lambda path: str(path.relative_to(CORE)))
+def test_core_rooms_include_one_way(path: Path) -> None:
+    room = path.relative_to(CORE).parts[0]
+    text = path.read_text()
+    included = set(re.findall(r'#include "core/(\w+)/', text))
+    forbidden = included - CORE_MAY_INCLUDE[room] - {room}
+    assert not forbidden, f"{path.relative_to(ROOT)} may not include {sorted(forbidden)}"
+    assert "Python.h" not in text, f"{path.relative_to(ROOT)}: the core knows no Python"
+
+
+def test_no_pickle_in_the_package() -> None:
+    """DESIGN 3.7: no pickles. Reading one is how a model file becomes a program."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(), str(path))
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] not in {"pickle", "cPickle", "cloudpickle", "joblib", "dill", "shelve"}, f"{path}: {name}"
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert isinstance(node.value, ast.Constant) and node.value.value is False, f"{path}: allow_pickle"

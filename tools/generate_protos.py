@@ -1,0 +1,53 @@
+"""Generates server/assay/v1 from proto/: Python messages, their stubs, gRPC classes and one FileDescriptorSet.
+
+    python tools/generate_protos.py [OUT]        (OUT: default server/; `make proto` runs it)
+
+The generator is pinned to the oldest grpcio that assay supports: generated code refuses an older runtime than its generator, so a newer
+generator would raise the floors of pyproject.toml without saying so.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import distribution, version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ("assay/v1/scoring.proto", "assay/v1/feature.proto")
+TOOLS_VERSION = "1.82.3"
+
+
+def include_dirs() -> list[Path]:
+    """Where protoc looks: ours, protobuf's own and googleapis' (google/rpc)."""
+    import grpc_tools
+
+    own = Path(grpc_tools.__file__).parent / "_proto"
+    return [ROOT / "proto", own, Path(str(distribution("googleapis-common-protos").locate_file("")))]
+
+
+def generate(out: Path) -> list[Path]:
+    """Writes the generated files under `out`/assay/v1 and returns them."""
+    from grpc_tools import protoc
+
+    if version("grpcio-tools") != TOOLS_VERSION:
+        raise SystemExit(f"grpcio-tools {version('grpcio-tools')} is installed, {TOOLS_VERSION} is wanted: pip install grpcio-tools=={TOOLS_VERSION}")
+    package = out / "assay" / "v1"
+    package.mkdir(parents=True, exist_ok=True)
+    descriptor_set = package / "assay.binpb"
+    arguments = [f"-I{directory}" for directory in include_dirs()]
+    arguments += [f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}"]
+    # Comments travel with the descriptors: grpcurl -protoset shows them.
+    arguments += [f"--descriptor_set_out={descriptor_set}", "--include_imports", "--include_source_info"]
+    if protoc.main(["protoc", *arguments, *PROTOS]) != 0:
+        raise SystemExit("protoc failed")
+    (package / "__init__.py").write_text('"""Generated from proto/assay/v1 by tools/generate_protos.py (`make proto`). Do not edit."""\n')
+    for stub in package.glob("*.pyi"):
+        # Trailing blanks and the like would fight with the linter for ever.
+        stub.write_text(re.sub(r"[ \t]+$", "", stub.read_text(), flags=re.MULTILINE))
+    return sorted(path for path in package.iterdir() if path.is_file())
+
+
+if __name__ == "__main__":
+    for path in generate(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "server"):
+        print(path)

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Pins every dependency with hashes: server/assay/lock/cpu.txt and server/assay/lock/gpu.txt (what runs), server/assay/lock/dev.txt (what tests and trains beside it).
+# Run by `make lock`. Needs uv.
+set -eu
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+compile() { uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" "$@"; }
+
+# The CPU lock takes the 28 MB wheel instead of the 256 MB one; both hold the same library.
+echo "onnxruntime-gpu; sys_platform == 'never'" > "$work/override.txt"
+echo "onnxruntime" > "$work/cpu.in"
+compile pyproject.toml "$work/cpu.in" --group build --override "$work/override.txt" -o server/assay/lock/cpu.txt
+compile pyproject.toml --group build -o server/assay/lock/gpu.txt
+# Versions that both have are those of the CPU lock; ONNX Runtime stays the runtime locks' business.
+grep -E '^[a-zA-Z0-9_.-]+==' server/assay/lock/cpu.txt | sed 's/ \\$//' > "$work/constraints.txt"
+compile pyproject.toml --extra train --group build --group dev --override "$work/override.txt" -c "$work/constraints.txt" \
+  --no-emit-package onnxruntime -o server/assay/lock/dev.txt
