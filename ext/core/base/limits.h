@@ -10,8 +10,9 @@ inline constexpr size_t kIdBytesMax = 128;             // transaction_id and ent
 inline constexpr size_t kNameBytesMax = 64;            // names of features, entities, views, inputs, models
 inline constexpr size_t kStringValueBytesMax = 256;    // a string feature or attribute
 inline constexpr size_t kViolationsMax = 32;           // listed in one answer; the rest is counted
+inline constexpr size_t kViolationsBytesMax = 4608;      // of those, encoded: the status travels in trailers, which clients cut at 8 KiB
 inline constexpr size_t kMapEntriesMax = 512;          // entries of one map on the wire
-inline constexpr int kWireDepthMax = 16;               // nested groups skipped in unknown fields
+inline constexpr int kWireDepthMax = 100;              // nested messages and skipped groups, as google.protobuf
 inline constexpr size_t kBatchRowsWireMax = 4096;      // rows of one ScoreBatch call, whatever the configuration
 inline constexpr size_t kEventsPerMessageMax = 1000;   // events of one RecordEventsRequest
 inline constexpr size_t kEventLineBytesMax = 64 * 1024;  // one JSON line
@@ -32,5 +33,9 @@ inline constexpr uint32_t kExactEventsMin = 256;       // smallest ring a view m
 inline constexpr uint32_t kExactEventsMax = 4096;
 inline constexpr size_t kTilesMax = 2048;              // tiles of one record
 inline constexpr size_t kLanesMax = 16;
+
+inline constexpr int64_t kWindowUsMax = 3660LL * 86'400 * 1'000'000;   // a window, a delay, a lateness: ten years
+inline constexpr int64_t kTimeUsMin = -62'135'596'800'000'000LL;       // 0001-01-01T00:00:00Z
+inline constexpr int64_t kTimeUsMax = 253'402'300'799'999'999LL;       // 9999-12-31T23:59:59.999999Z
 
 }  // namespace assay::limits

@@ -82,6 +82,14 @@ struct TileTier {
   int64_t age_us_min = 0;
 };
 
+// What a fold must gather of a column.
+enum ColumnNeed : uint8_t {
+  kNeedSum = 1,        // sum, avg, rate_true
+  kNeedExtremes = 2,   // min, max
+  kNeedLast = 4,
+  kNeedDistinct = 8,
+};
+
 // The compiled view. Immutable after compile(); shared by plans and stores; thread-safe.
 class ViewSchema {
  public:
@@ -101,6 +109,19 @@ class ViewSchema {
   // Index into windows_us() of each aggregate's window.
   const std::vector<uint8_t>& window_of_aggregate() const noexcept { return window_of_aggregate_; }
 
+  // --- for the record code
+  // Aggregates in the order of their windows: those of window i are [window_begins()[i], window_begins()[i + 1]).
+  const std::vector<uint8_t>& aggregates_by_window() const noexcept { return aggregates_by_window_; }
+  const std::vector<uint8_t>& window_begins() const noexcept { return window_begins_; }
+  // What the aggregates want of each column: bits of ColumnNeed.
+  const std::vector<uint8_t>& column_needs() const noexcept { return column_needs_; }
+  uint32_t entry_cells_offset() const noexcept { return spec_.uses_labels ? 32 : 24; }       // of column 0 in an entry
+  const std::vector<uint32_t>& tile_column_offsets() const noexcept { return tile_column_offsets_; }
+  uint32_t tiles_max() const noexcept { return tiles_max_; }                                 // a record never has more
+  uint64_t record_bytes_max() const noexcept { return record_bytes_max_; }
+  // True if the two views keep the same bytes: what equal view hashes promise.
+  bool has_layout_of(const ViewSchema& other) const noexcept;
+
  private:
   ViewSpec spec_;
   uint64_t hash64_ = 0;
@@ -110,6 +131,12 @@ class ViewSchema {
   std::vector<int64_t> windows_us_;
   std::vector<TileTier> tiers_;
   std::vector<uint8_t> window_of_aggregate_;
+  std::vector<uint8_t> aggregates_by_window_;
+  std::vector<uint8_t> window_begins_;
+  std::vector<uint8_t> column_needs_;
+  std::vector<uint32_t> tile_column_offsets_;
+  uint32_t tiles_max_ = 0;
+  uint64_t record_bytes_max_ = 0;
 };
 
 }  // namespace assay

@@ -57,9 +57,11 @@ class OrtModel {
   const std::vector<TensorInfo>& outputs() const noexcept;
 
   // A runner for rows laid out by `tensors` (order and names as the plan's; all inputs of the model exactly once, types and element
-  // counts equal). kModelUnsupported says which differs.
+  // counts equal). kModelUnsupported says which differs. `outputs_wanted`: indices of the outputs to compute; empty means all that a
+  // runner can give (tensors of the five types with a batch axis). Others have OutputView::data == nullptr.
   static Status make_runner(std::shared_ptr<OrtModel> model, const std::vector<TensorSpec>& tensors,
-                            const std::vector<TensorSegment>& segments, size_t rows_max, std::unique_ptr<Runner>* out);
+                            const std::vector<TensorSegment>& segments, size_t rows_max, std::unique_ptr<Runner>* out,
+                            const std::vector<uint32_t>& outputs_wanted = {});
 
  private:
   friend class OrtRunner;

@@ -4,6 +4,7 @@
 // from empty to not empty: one wake per batch, whatever its size. Bounded by the slab: a call is in at most once.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <vector>
@@ -34,6 +35,7 @@ class CompletionQueue {
 
  private:
   int fd_ = -1;
+  size_t capacity_ = 0;
   std::mutex mutex_;
   std::vector<Completion> pending_;   // guarded by mutex_
 };

@@ -1,8 +1,9 @@
 """Simulated card transactions with three kinds of fraud: the demo's history and the training data of examples/card_fraud.
 
-Customers and terminals lie on a square of 100 by 100; a customer pays at terminals within `radius`, with an own mean amount and an
-own number of payments a day. The distributions are those of Le Borgne, Siblini, Lebichot, Bontempi, *Reproducible Machine Learning
-for Credit Card Fraud Detection - Practical Handbook* (ULB, 2022); code and random streams are our own. Three frauds, in this order:
+Customers and terminals lie on a square of 100 by 100; a customer pays at terminals within `radius`, with an own mean amount and
+an own number of payments a day. The distributions are those of Le Borgne, Siblini, Lebichot, Bontempi, *Reproducible Machine
+Learning for Credit Card Fraud Detection - Practical Handbook* (ULB, 2022); code and random streams are our own. Three frauds, in
+this order:
 
 1. every amount above 220;
 2. each day two terminals are compromised: all their payments of 28 days are fraud;
@@ -192,7 +193,10 @@ def _draw_payments(parameters: SimulatorParameters, population: _Population, str
 
 
 def _add_frauds(
-    parameters: SimulatorParameters, payments: Transactions, terminal_stream: np.random.Generator, customer_stream: np.random.Generator
+    parameters: SimulatorParameters,
+    payments: Transactions,
+    terminal_stream: np.random.Generator,
+    customer_stream: np.random.Generator,
 ) -> Transactions:
     amounts = payments.amounts_cents.copy()
     scenarios = np.where(amounts > AMOUNT_FRAUD_CENTS, 1, 0).astype(np.int8)

@@ -1,0 +1,1 @@
+"""The budgets of assay, measured as ratios against honest baselines in the same run. `make bench`; method in README.md here."""

@@ -1,0 +1,1 @@
+"""Baselines, each a server of its own."""

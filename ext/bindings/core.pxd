@@ -1,0 +1,592 @@
+# The core's headers as Cython sees them: extern declarations and nothing else. Everything is `noexcept nogil`: the core throws nothing.
+# Only what the bindings use stands here. The headers hold the contracts.
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libcpp cimport bool as cbool
+from libcpp.memory cimport shared_ptr, unique_ptr
+from libcpp.string cimport string
+from libcpp.string_view cimport string_view
+from libcpp.vector cimport vector
+
+
+# ---------------------------------------------------------------------------------------------------------------- base
+
+cdef extern from "core/base/limits.h" namespace "assay::limits" nogil:
+    const size_t kIdBytesMax
+    const size_t kNameBytesMax
+    const size_t kStringValueBytesMax
+    const size_t kViolationsMax
+    const size_t kMapEntriesMax
+    const int kWireDepthMax
+    const size_t kBatchRowsWireMax
+    const size_t kEventsPerMessageMax
+    const size_t kEventLineBytesMax
+    const int kJsonDepthMax
+    const size_t kEntitiesMax
+    const size_t kRequestFeaturesMax
+    const size_t kViewsMax
+    const size_t kColumnsMax
+    const size_t kWindowsMax
+    const size_t kAggregatesMax
+    const size_t kAttributesMax
+    const size_t kNodesMax
+    const size_t kModelInputsMax
+    const size_t kTensorsMax
+    const size_t kVocabularyMax
+    const uint32_t kExactEventsMin
+    const uint32_t kExactEventsMax
+    const size_t kTilesMax
+    const size_t kLanesMax
+
+
+cdef extern from "core/base/status.h" namespace "assay" nogil:
+    cdef enum class Code(unsigned char):
+        kOk
+        kInvalidRequest
+        kUnknownEntity
+        kUnknownFeature
+        kWrongType
+        kIntegerOverflow
+        kEventDuplicate
+        kEventTooLate
+        kPlanInvalid
+        kInternal
+        kCount_
+
+    cdef enum class GrpcCode(unsigned char):
+        kOk
+
+    cdef cppclass CodeInfo:
+        Code code
+        const char* reason
+        GrpcCode grpc
+        int32_t retry_ms
+        const char* message
+
+    const CodeInfo& code_info(Code code) noexcept
+
+    cdef cppclass Status:
+        Status() noexcept
+        Status(Code code) noexcept
+        Status(Code code, string detail) noexcept
+        Code code
+        uint32_t offset
+        string detail
+        cbool ok() noexcept
+
+    cdef cppclass Violation:
+        Code code
+        string field
+        string description
+
+    string printable(string_view text) noexcept
+
+
+cdef extern from "core/base/value.h" namespace "assay" nogil:
+    cdef enum class Dtype(unsigned char):
+        kNull
+        kFloat64
+        kInt64
+        kBool
+        kString
+
+    cdef enum class TensorType(unsigned char):
+        kFloat32
+        kInt32
+        kInt64
+        kBool
+        kFloat64
+
+    cdef cppclass Value:
+        Value() noexcept
+        double float64
+        int64_t int64
+        cbool boolean
+        Dtype dtype
+        cbool is_null() noexcept
+        string_view string_ "string"() noexcept
+
+    const char* dtype_name(Dtype dtype) noexcept
+
+
+cdef extern from "core/base/clock.h" namespace "assay" nogil:
+    cdef cppclass CClock "assay::Clock":
+        int64_t now_ns() noexcept
+
+    cdef cppclass CSystemClock "assay::SystemClock"(CClock):
+        @staticmethod
+        const CSystemClock& instance() noexcept
+
+    cdef cppclass CManualClock "assay::ManualClock"(CClock):
+        CManualClock() noexcept
+        void advance_ns(int64_t delta_ns) noexcept
+
+
+cdef extern from "core/base/hash.h" namespace "assay" nogil:
+    uint64_t c_xxh64 "assay::xxh64"(string_view data) noexcept
+    uint32_t c_crc32c "assay::crc32c"(const void* data, size_t size) noexcept
+
+
+# ------------------------------------------------------------------------------------------------------------ features
+
+cdef extern from "core/features/view.h" namespace "assay" nogil:
+    cdef enum class ViewKind(unsigned char):
+        kWindow
+        kAttributes
+
+    cdef enum class ColumnSource(unsigned char):
+        kRequestFeature
+        kEntity
+        kEventTime
+
+    cdef enum class AggregateOp(unsigned char):
+        kCount
+        kSum
+        kAvg
+        kMin
+        kMax
+        kLast
+        kRateTrue
+        kDistinct
+
+    cdef cppclass ColumnSpec:
+        ColumnSource source
+        uint16_t source_index
+        Dtype dtype
+
+    cdef cppclass AggregateSpec:
+        AggregateOp op
+        int16_t column
+        int64_t window_us
+
+    cdef cppclass AttributeSpec:
+        string name
+        Dtype dtype
+
+    cdef cppclass ViewSpec:
+        string name
+        uint16_t entity_index
+        ViewKind kind
+        vector[ColumnSpec] columns
+        vector[AggregateSpec] aggregates
+        int64_t delay_us
+        cbool uses_labels
+        cbool includes_current
+        uint32_t exact_events_max
+        int64_t lateness_us
+        vector[AttributeSpec] attributes
+        int64_t max_age_us
+
+    cdef cppclass ViewSchema:
+        const ViewSpec& spec() noexcept
+
+
+cdef extern from "core/features/plan.h" namespace "assay" nogil:
+    cdef cppclass RequestFeatureSpec:
+        string name
+        Dtype dtype
+        cbool required
+        Value default_value
+        string default_text
+        Value minimum
+        Value maximum
+
+    cdef enum class NodeKind(unsigned char):
+        kEventTime
+        kRequestFeature
+        kView
+        kDerived
+
+    cdef enum class DerivedOp(unsigned char):
+        kScale
+        kRatio
+        kDifference
+        kLog1p
+        kHour
+        kWeekday
+        kIsNight
+        kIsWeekend
+        kDaysSince
+        kHaversineKm
+        kSpeedKmh
+        kEquals
+        kVocabulary
+        kHashBucket
+        kIsMissing
+        kConstant
+
+    cdef cppclass DerivedSpec:
+        DerivedOp op
+        vector[uint16_t] arguments
+        vector[double] constants
+        vector[string] vocabulary
+
+    cdef cppclass NodeSpec:
+        NodeKind kind
+        string name
+        uint16_t source_index
+        uint16_t output_index
+        DerivedSpec derived
+
+    cdef enum class WhenNull(unsigned char):
+        kError
+        kDefault
+        kNan
+
+    cdef cppclass TensorSpec:
+        string name
+        TensorType type
+        uint32_t element_count
+
+    cdef cppclass InputSpec:
+        string name
+        uint16_t node
+        uint16_t tensor
+        uint32_t element
+        WhenNull when_null
+        double default_value
+
+    cdef cppclass PlanSpec:
+        string feature_set
+        string feature_set_version
+        string schema_hash
+        vector[string] entities
+        vector[RequestFeatureSpec] request_features
+        vector[ViewSpec] views
+        vector[NodeSpec] nodes
+        vector[TensorSpec] tensors
+        vector[InputSpec] inputs
+
+    cdef cppclass TensorSegment:
+        uint32_t offset_bytes
+        uint32_t bytes
+
+    cdef cppclass CFeaturePlan "assay::FeaturePlan":
+        @staticmethod
+        Status compile(PlanSpec spec, shared_ptr[const CFeaturePlan]* out) noexcept
+        const PlanSpec& spec() noexcept
+        const vector[ViewSchema]& views() noexcept
+        const vector[TensorSegment]& segments() noexcept
+        uint32_t row_bytes() noexcept
+        int find_feature(string_view name) noexcept
+        int find_entity(string_view name) noexcept
+
+
+cdef extern from "core/features/transaction.h" namespace "assay" nogil:
+    cdef cppclass EntityIds "std::array<std::string_view, assay::limits::kEntitiesMax>":
+        string_view& operator[](size_t)
+
+    cdef cppclass FeatureValues "std::array<assay::Value, assay::limits::kRequestFeaturesMax>":
+        Value& operator[](size_t)
+
+    cdef cppclass Transaction:
+        Transaction() noexcept
+        string_view id
+        int64_t event_time_us
+        int8_t is_fraud
+        EntityIds entities
+        FeatureValues features
+        void clear(size_t entity_count, size_t feature_count) noexcept
+
+    cdef cppclass Violations:
+        Violations() noexcept
+        void add(Code code, string field, string description) noexcept
+        void clear() noexcept
+        cbool empty() noexcept
+        const vector[Violation]& list() noexcept
+
+
+cdef extern from "core/features/checks.h" namespace "assay" nogil:
+    cdef enum class TransactionUse(unsigned char):
+        kScore
+        kEvent
+
+    cbool check_value(const RequestFeatureSpec& feature, Value& value, Violations& violations) noexcept
+    void check_required(const CFeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations) noexcept
+    string feature_path(string_view name) noexcept
+    string entity_path(string_view name) noexcept
+
+
+cdef extern from "core/features/event_json.h" namespace "assay" nogil:
+    cbool decode_event_json(string_view line, const CFeaturePlan& plan, Transaction& event, string& scratch, Violations& violations) noexcept
+
+
+cdef extern from "core/features/embedded_store.h" namespace "assay" nogil:
+    cdef cppclass FoldResult:
+        cbool is_found
+        cbool is_stale
+        cbool is_saturated
+        cbool is_approximate
+        Code rejected
+        int64_t age_us
+
+    cdef cppclass CStoreStats "assay::StoreStats":
+        uint64_t record_count
+        uint64_t bytes
+        uint64_t bytes_max
+        uint64_t event_count
+        uint64_t duplicate_count
+        uint64_t late_count
+        uint64_t rejected_record_count
+        uint64_t tiled_event_count
+        uint64_t full_count
+
+    cdef cppclass CEmbeddedStore "assay::EmbeddedStore":
+        CEmbeddedStore(uint64_t bytes_max) noexcept
+        Status save(const string& path, const ProgressFunction& progress) noexcept
+        Status load(const string& path, const ProgressFunction& progress) noexcept
+        CStoreStats stats() noexcept
+
+
+cdef extern from "core/features/feature_reader.h" namespace "assay" nogil:
+    cdef cppclass RowOut:
+        uint8_t* row
+        uint64_t* missing
+        uint64_t* imputed
+        FoldResult* views
+
+    cdef cppclass ReadScratch:
+        ReadScratch() noexcept
+
+    cdef cppclass CFeatureReader "assay::FeatureReader":
+        @staticmethod
+        Status create(
+            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, shared_ptr[const CFeatureReader]* out
+        ) noexcept
+        cbool read(const Transaction& transaction, ReadScratch& scratch, const RowOut& out, Violations& violations) noexcept
+
+
+cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
+    cdef cppclass CEventWriter "assay::EventWriter":
+        @staticmethod
+        Status create(
+            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, shared_ptr[const CEventWriter]* out
+        ) noexcept
+        Code write(const Transaction& event) noexcept
+        Code write_attributes(size_t view_index, string_view entity_id, int64_t time_us, const Value* values) noexcept
+
+
+cdef extern from "core/features/event_log.h" namespace "assay" nogil:
+    cdef cppclass CEventRejection "assay::EventRejection":
+        uint64_t line
+        uint64_t offset_bytes
+        string transaction_id
+        vector[Violation] violations
+
+    cdef cppclass CIngestReport "assay::IngestReport":
+        uint64_t event_count
+        uint64_t recorded_count
+        uint64_t duplicate_count
+        uint64_t late_count
+        uint64_t refused_count
+        Code refused_code
+
+    cdef cppclass CEventLog "assay::EventLog":
+        CEventLog(shared_ptr[const CFeaturePlan] plan) noexcept
+        void append(string_view lines, size_t rejections_max) noexcept
+        uint64_t event_count() noexcept
+        uint64_t rejected_count() noexcept
+        const vector[CEventRejection]& rejections() noexcept
+        void sort() noexcept
+        void ingest(const CEventWriter& writer, uint64_t start, uint64_t stop, CIngestReport* report) noexcept
+        void replay(
+            const CFeatureReader& reader,
+            const CEventWriter& writer,
+            uint64_t start,
+            uint64_t stop,
+            uint8_t* rows,
+            uint8_t* valid,
+            int64_t* event_times_us,
+            CIngestReport* report,
+        ) noexcept
+        string_view transaction_id(uint64_t index) noexcept
+
+
+# ---------------------------------------------------------------------------------------------------------------- wire
+
+cdef extern from "core/wire/score_request.h" namespace "assay" nogil:
+    cdef cppclass TransactionScan:
+        TransactionScan() noexcept
+        string_view transaction_id
+        string_view model
+        string_view version
+        int32_t priority
+        cbool include_features
+        cbool include_timings
+
+    Status scan_score_request(string_view data, TransactionScan& scan) noexcept
+    Status scan_event(string_view data, TransactionScan& scan) noexcept
+    Status scan_record_events_request(string_view data, vector[string_view]& events) noexcept
+    cbool decode_transaction(
+        const TransactionScan& scan, const CFeaturePlan& plan, TransactionUse use, Transaction& out, Violations& violations
+    ) noexcept
+
+
+cdef extern from "core/wire/response.h" namespace "assay" nogil:
+    cdef enum class Decision(unsigned char):
+        kUnspecified
+        kApprove
+        kChallenge
+        kReview
+        kDecline
+
+    string encode_rpc_status(const Status& status, const Violations* violations) noexcept
+    string rpc_message(const Status& status, const Violations* violations) noexcept
+
+
+# ------------------------------------------------------------------------------------------------------------- serving
+
+cdef extern from "core/serving/runner.h" namespace "assay" nogil:
+    cdef cppclass OutputView:
+        TensorType type
+        const void* data
+        size_t row_elements
+
+    cdef cppclass Runner:
+        void gather(const uint8_t** rows, size_t count) noexcept
+        Status run(size_t count) noexcept
+        OutputView output(size_t index) noexcept
+
+
+cdef extern from "core/serving/completion_queue.h" namespace "assay" nogil:
+    cdef cppclass Completion:
+        uint64_t token
+        uint64_t call
+
+    cdef cppclass CCompletionQueue "assay::CompletionQueue":
+        CCompletionQueue(size_t capacity) noexcept
+        int fd() noexcept
+        void drain(vector[Completion]& out) noexcept
+
+
+cdef extern from "core/serving/engine.h" namespace "assay" nogil:
+    cdef cppclass EngineOptions:
+        uint32_t slots
+        uint32_t batch_call_rows_max
+
+    cdef cppclass Threshold:
+        double minimum
+        Decision decision
+
+    cdef cppclass LaneOptions:
+        uint32_t batch_rows_max
+        uint32_t queue_rows_max
+        int64_t queue_delay_ns_max
+        int64_t timeout_ns_default
+
+    cdef cppclass LaneSpec:
+        string model
+        string version
+        string model_sha256
+        shared_ptr[const CFeatureReader] reader
+        vector[unique_ptr[Runner]] runners
+        cbool has_threads
+        uint32_t score_output
+        uint32_t score_column
+        vector[Threshold] thresholds
+        LaneOptions options
+
+    cdef cppclass CallContext:
+        int64_t received_ns
+        int64_t deadline_ns
+
+    cdef cppclass Submission:
+        Code code
+        uint64_t call
+        int64_t deadline_ns
+        string message
+        string rpc_status
+
+    cdef cppclass Answer:
+        Code code
+        string payload
+        string message
+        string rpc_status
+
+    cdef cppclass CEngineStats "assay::EngineStats":
+        uint64_t accepted_rows
+        uint64_t answered_rows
+        uint64_t failed_rows
+        uint64_t cancelled_rows
+        uint64_t shed_rows
+        uint64_t refused_calls
+        uint64_t expired_rows[5]
+        uint64_t defaulted_deadlines
+        uint64_t batch_count
+        uint64_t batched_rows
+        uint64_t retried_batches
+        uint64_t degraded_rows
+        uint32_t slots
+        uint32_t slots_used
+        uint32_t slots_used_max
+        uint32_t queued_rows
+
+    cdef cppclass CEngine "assay::Engine":
+        CEngine(const EngineOptions& options, const CClock& clock) noexcept
+        Status add_lane(LaneSpec spec, cbool is_default) noexcept
+        Status remove_lane(string_view model, string_view version) noexcept
+        Submission submit_score(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
+        Submission submit_batch(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
+        Submission submit_stream(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
+        Answer finish(uint64_t call) noexcept
+        cbool cancel(uint64_t call) noexcept
+        void drain() noexcept
+        cbool wait_idle(int64_t timeout_ns) noexcept
+        void stop() noexcept
+        size_t step(string_view model, string_view version) noexcept
+        CEngineStats stats() noexcept
+        void check_idle() noexcept
+
+
+# ------------------------------------------------------------------------------------------------------------- runtime
+
+cdef extern from "core/runtime/ort_model.h" namespace "assay" nogil:
+    cdef cppclass CTensorInfo "assay::TensorInfo":
+        string name
+        int onnx_type
+        cbool has_batch_axis
+        vector[int64_t] dims
+
+    cdef cppclass COrtRuntime "assay::OrtRuntime":
+        @staticmethod
+        Status open(const string& library_path, shared_ptr[COrtRuntime]* out) noexcept
+        string version() noexcept
+        vector[string] providers() noexcept
+
+    cdef cppclass OrtModelOptions:
+        int intra_op_threads
+
+    cdef cppclass COrtModel "assay::OrtModel":
+        @staticmethod
+        Status load(
+            shared_ptr[COrtRuntime] runtime, string_view model_bytes, const OrtModelOptions& options, shared_ptr[COrtModel]* out
+        ) noexcept
+        const vector[CTensorInfo]& inputs() noexcept
+        const vector[CTensorInfo]& outputs() noexcept
+        @staticmethod
+        Status make_runner(
+            shared_ptr[COrtModel] model,
+            const vector[TensorSpec]& tensors,
+            const vector[TensorSegment]& segments,
+            size_t rows_max,
+            unique_ptr[Runner]* out,
+            const vector[uint32_t]& outputs_wanted,
+        ) noexcept
+
+
+# -------------------------------------------------------------------------------------------------------------- bridge
+
+cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
+    ctypedef void (*ReportProgress)(void* context, uint64_t done, uint64_t total) noexcept nogil
+
+    cdef cppclass ProgressFunction "std::function<void(uint64_t, uint64_t)>":
+        ProgressFunction() noexcept
+
+    Value value_of_float64(double value) noexcept
+    Value value_of_int64(int64_t value) noexcept
+    Value value_of_bool(cbool value) noexcept
+    Value value_of_text(string_view value) noexcept
+    void set_view_hash(ViewSpec& spec, const char* hash) noexcept
+    ProgressFunction progress_function(ReportProgress report, void* context) noexcept
+    string build_flags() noexcept
+    string cpu_class() noexcept

@@ -1,0 +1,60 @@
+// What Cython cannot say in C++: overloads on value types, std::function around a C callback, compile-time facts of the build.
+// Nothing here decides anything; it is only included by _core.pyx.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "core/base/status.h"
+#include "core/base/value.h"
+#include "core/features/view.h"
+#include "core/serving/engine.h"
+
+namespace assay::bindings {
+
+inline Value value_of_float64(double v) noexcept { return Value::of(v); }
+inline Value value_of_int64(int64_t v) noexcept { return Value::of(v); }
+inline Value value_of_bool(bool v) noexcept { return Value::of(v); }
+inline Value value_of_text(std::string_view v) noexcept { return Value::of(v); }
+
+inline void set_view_hash(ViewSpec& spec, const char* hash) noexcept { std::memcpy(spec.view_hash.data(), hash, spec.view_hash.size()); }
+
+// A std::function that calls `report(context, done, total)`. `context` must outlive it.
+using ReportProgress = void (*)(void* context, uint64_t done, uint64_t total);
+inline std::function<void(uint64_t, uint64_t)> progress_function(ReportProgress report, void* context) {
+  if (report == nullptr) return {};
+  return [report, context](uint64_t done, uint64_t total) { report(context, done, total); };
+}
+
+inline std::string build_flags() {
+  std::string flags;
+#if !defined(__OPTIMIZE__)
+  flags += "debug";
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  flags += flags.empty() ? "sanitize" : ",sanitize";
+#endif
+  return flags;
+}
+
+// What the code of this build may use, and what this processor has beyond it: scores are bit-equal per build and CPU class.
+inline std::string cpu_class() {
+#if defined(__x86_64__)
+  std::string name = "x86-64";
+  if (__builtin_cpu_supports("sse4.2")) name += " sse4.2";
+  if (__builtin_cpu_supports("avx2")) name += " avx2";
+  if (__builtin_cpu_supports("avx512f")) name += " avx512f";
+  if (__builtin_cpu_supports("avx512vnni")) name += " avx512vnni";
+  return name;
+#elif defined(__aarch64__)
+  return "aarch64";
+#else
+  return "unknown";
+#endif
+}
+
+}  // namespace assay::bindings

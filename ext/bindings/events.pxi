@@ -1,0 +1,236 @@
+# Events and attributes into the store; files of events, sorted, applied and replayed.
+
+IngestReport = _namedtuple(
+    "IngestReport", "event_count recorded_count duplicate_count late_count refused_count refused_code", module="assay._core"
+)
+EventRejection = _namedtuple("EventRejection", "line offset_bytes transaction_id violations", module="assay._core")
+
+
+# These three are outcomes of a write, not refusals: the caller counts them.
+cdef inline cbool is_counted(Code code) noexcept nogil:
+    return code == Code.kOk or code == Code.kEventDuplicate or code == Code.kEventTooLate
+
+
+@cython.final
+cdef class EventWriter:
+    """One plan bound to one store, for writing. Keeps both alive."""
+
+    cdef shared_ptr[const CEventWriter] _writer
+    cdef FeaturePlan _plan
+    cdef EmbeddedStore _store
+
+    def __cinit__(self, FeaturePlan plan not None, EmbeddedStore store not None):
+        self._plan = plan
+        self._store = store
+        check_status(CEventWriter.create(plan._plan, store._store, &self._writer))
+
+    def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
+        """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a
+        refusal. Releases the GIL."""
+        cdef vector[string_view] events
+        cdef vector[Status] statuses
+        cdef vector[Violations] violations
+        cdef vector[string_view] ids   # into `message`
+        cdef Status status
+        cdef size_t i
+        cdef string_view data = view_of_bytes(message)
+        with nogil:
+            status = scan_record_events_request(data, events)
+            if status.ok():
+                statuses.resize(events.size())
+                violations.resize(events.size())
+                ids.resize(events.size())
+                self._record(events, statuses, violations, ids)
+        if not status.ok():
+            return refusal_of_status(status, NULL)
+        outcomes = []
+        for i in range(events.size()):
+            refusal = None if is_counted(statuses[i].code) else refusal_of_status(statuses[i], &violations[i])
+            outcomes.append((<int>statuses[i].code, str_of_view(ids[i]), refusal))
+        return outcomes
+
+    cdef void _record(
+        self, const vector[string_view]& events, vector[Status]& statuses, vector[Violations]& violations, vector[string_view]& ids
+    ) noexcept nogil:
+        cdef unique_ptr[TransactionScan] scan = make_unique[TransactionScan]()
+        cdef unique_ptr[Transaction] transaction = make_unique[Transaction]()
+        cdef const CFeaturePlan* plan = self._plan._plan.get()
+        cdef size_t i
+        for i in range(events.size()):
+            statuses[i] = scan_event(events[i], dereference(scan))
+            if not statuses[i].ok():
+                continue
+            ids[i] = dereference(scan).transaction_id
+            if decode_transaction(dereference(scan), dereference(plan), TransactionUse.kEvent, dereference(transaction), violations[i]):
+                statuses[i].code = self._writer.get().write(dereference(transaction))
+            else:
+                statuses[i].code = Code.kInvalidRequest
+
+    def write_json(self, line: bytes) -> tuple[int, Refusal | None]:
+        """Applies one JSON event."""
+        cdef unique_ptr[Transaction] transaction = make_unique[Transaction]()
+        cdef string scratch
+        cdef Violations violations
+        cdef const CFeaturePlan* plan = self._plan._plan.get()
+        if not decode_event_json(view_of_bytes(line), dereference(plan), dereference(transaction), scratch, violations):
+            return <int>Code.kInvalidRequest, refusal_of_violations(violations)
+        cdef Code code = self._writer.get().write(dereference(transaction))
+        return <int>code, None if is_counted(code) else refusal_of_status(Status(code), NULL)
+
+    def write_attributes(self, view: str, entity_id: str, time_us: int, values: Sequence[Scalar | None]) -> int:
+        """Sets one entity's attributes, in the view's order and declared types. Returns the code (OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
+        STORE_FULL)."""
+        cdef size_t view_index = self._attribute_view(view)
+        cdef const ViewSpec* spec = &self._plan._plan.get().spec().views[view_index]
+        cdef vector[Value] row
+        cdef size_t i
+        kept = tuple(values)   # the values point into its strings
+        if <size_t>len(kept) != spec.attributes.size():
+            raise ValueError(f"view {view!r} has {spec.attributes.size()} attributes, not {len(kept)}")
+        for i in range(spec.attributes.size()):
+            what = f"view {view!r}, attribute {str_of_string(spec.attributes[i].name)!r}"
+            row.push_back(typed_value(kept[i], spec.attributes[i].dtype, what))
+        return <int>self._writer.get().write_attributes(view_index, view_of_str(entity_id), time_us, row.data())
+
+    cdef size_t _attribute_view(self, str view) except? 0:
+        cdef const PlanSpec* spec = &self._plan._plan.get().spec()
+        cdef size_t i
+        for i in range(spec.views.size()):
+            if spec.views[i].kind == ViewKind.kAttributes and self._plan.view_names[i] == view:
+                return i
+        raise ValueError(f"no attribute view {view!r} in feature set {self._plan.feature_set!r}; its views are {self._plan.view_names}")
+
+
+@cython.final
+cdef class EventLog:
+    """Events of a file, sorted by (event_time, transaction_id). Memory: the file + 24 bytes an event."""
+
+    cdef unique_ptr[CEventLog] _log
+    cdef FeaturePlan _plan
+    cdef object _lock         # the core's log is one thread's at a time; held while the GIL is not
+    cdef bint _is_sorted
+
+    def __cinit__(self, FeaturePlan plan not None):
+        self._plan = plan
+        self._log.reset(new CEventLog(plan._plan))
+        self._lock = _Lock()
+        self._is_sorted = True
+
+    def __dealloc__(self):
+        with nogil:
+            self._log.reset()
+
+    def append(self, lines: bytes, rejections_max: int = 100) -> None:
+        """Decodes whole lines. Releases the GIL."""
+        cdef string_view data = view_of_bytes(lines)
+        cdef size_t count_max = rejections_max
+        with self._lock:
+            self._is_sorted = False
+            with nogil:
+                self._log.get().append(data, count_max)
+
+    @property
+    def event_count(self) -> int:
+        with self._lock:
+            return self._log.get().event_count()
+
+    @property
+    def rejected_count(self) -> int:
+        with self._lock:
+            return self._log.get().rejected_count()
+
+    @property
+    def rejections(self) -> list[EventRejection]:
+        cdef const vector[CEventRejection]* rejections
+        cdef size_t i
+        with self._lock:
+            rejections = &self._log.get().rejections()
+            return [_rejection_of(dereference(rejections)[i]) for i in range(rejections.size())]
+
+    def sort(self) -> None:
+        """Releases the GIL."""
+        with self._lock:
+            with nogil:
+                self._log.get().sort()
+            self._is_sorted = True
+
+    cdef int _check_range(self, int64_t start, int64_t stop) except -1:
+        if not self._is_sorted:
+            raise ValueError("the log is not sorted: call sort() after the last append()")
+        if not 0 <= start <= stop <= <int64_t>self._log.get().event_count():
+            raise ValueError(f"events [{start}, {stop}) of {self._log.get().event_count()}")
+        return 0
+
+    cdef int _check_plan(self, FeaturePlan plan) except -1:
+        if plan is not self._plan:
+            raise ValueError("the log, the reader and the writer must share one FeaturePlan")
+        return 0
+
+    def ingest(self, EventWriter writer not None, start: int, stop: int) -> IngestReport:
+        """Applies events [start, stop). Releases the GIL."""
+        cdef uint64_t first, last
+        cdef CIngestReport report
+        self._check_plan(writer._plan)
+        with self._lock:
+            self._check_range(start, stop)
+            first, last = start, stop
+            with nogil:
+                self._log.get().ingest(dereference(writer._writer), first, last, &report)
+        return _report_of(report)
+
+    def replay(
+        self, FeatureReader reader not None, EventWriter writer not None, start: int, stop: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], IngestReport]:
+        """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,), report.
+        Releases the GIL."""
+        cdef uint64_t first, last
+        cdef CIngestReport report
+        import numpy as np
+        self._check_plan(reader.plan)
+        self._check_plan(writer._plan)
+        with self._lock:
+            self._check_range(start, stop)
+            first, last = start, stop
+            rows = np.zeros((last - first, self._plan.row_bytes), np.uint8)
+            valid = np.zeros(last - first, np.bool_)
+            times = np.zeros(last - first, np.int64)
+            rows_memory, valid_memory, times_memory = _Memory(rows, True), _Memory(valid, True), _Memory(times, True)
+            self._replay(reader, writer, first, last, rows_memory, valid_memory, times_memory, &report)
+        return rows, valid, times, _report_of(report)
+
+    cdef int _replay(
+        self, FeatureReader reader, EventWriter writer, uint64_t first, uint64_t last,
+        _Memory rows, _Memory valid, _Memory times, CIngestReport* report,
+    ) except -1:
+        with nogil:
+            self._log.get().replay(
+                dereference(reader._reader), dereference(writer._writer), first, last,
+                <uint8_t*>rows.view.buf, <uint8_t*>valid.view.buf, <int64_t*>times.view.buf, report,
+            )
+        return 0
+
+    def transaction_ids(self, start: int, stop: int) -> list[str]:
+        cdef uint64_t i
+        with self._lock:
+            self._check_range(start, stop)
+            return [str_of_view(self._log.get().transaction_id(i)) for i in range(<uint64_t>start, <uint64_t>stop)]
+
+
+cdef object _rejection_of(const CEventRejection& rejection):
+    cdef size_t i
+    violations = tuple([
+        (
+            code_info(rejection.violations[i].code).reason.decode(),
+            str_of_string(rejection.violations[i].field),
+            str_of_string(rejection.violations[i].description),
+        )
+        for i in range(rejection.violations.size())
+    ])
+    return EventRejection(rejection.line, rejection.offset_bytes, str_of_string(rejection.transaction_id), violations)
+
+
+cdef object _report_of(const CIngestReport& report):
+    return IngestReport(
+        report.event_count, report.recorded_count, report.duplicate_count, report.late_count, report.refused_count,
+        <int>report.refused_code,
+    )

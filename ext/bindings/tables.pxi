@@ -1,0 +1,113 @@
+# Limits and enum numbers, as the core has them: there is no second copy in Python.
+
+LIMITS = {
+    "id_bytes_max": kIdBytesMax,
+    "name_bytes_max": kNameBytesMax,
+    "string_value_bytes_max": kStringValueBytesMax,
+    "violations_max": kViolationsMax,
+    "map_entries_max": kMapEntriesMax,
+    "wire_depth_max": kWireDepthMax,
+    "batch_rows_wire_max": kBatchRowsWireMax,
+    "events_per_message_max": kEventsPerMessageMax,
+    "event_line_bytes_max": kEventLineBytesMax,
+    "json_depth_max": kJsonDepthMax,
+    "entities_max": kEntitiesMax,
+    "request_features_max": kRequestFeaturesMax,
+    "views_max": kViewsMax,
+    "columns_max": kColumnsMax,
+    "windows_max": kWindowsMax,
+    "aggregates_max": kAggregatesMax,
+    "attributes_max": kAttributesMax,
+    "nodes_max": kNodesMax,
+    "model_inputs_max": kModelInputsMax,
+    "tensors_max": kTensorsMax,
+    "vocabulary_max": kVocabularyMax,
+    "exact_events_min": kExactEventsMin,
+    "exact_events_max": kExactEventsMax,
+    "tiles_max": kTilesMax,
+    "lanes_max": kLanesMax,
+}
+
+cdef extern from *:
+    const char* _compiler_version "__VERSION__"
+
+BUILD = {
+    "compiler": _compiler_version.decode(),
+    "flags": str_of_string(build_flags()),
+    "cpu": str_of_string(cpu_class()),
+}
+
+DTYPES = {
+    "float64": <int>Dtype.kFloat64,
+    "int64": <int>Dtype.kInt64,
+    "bool": <int>Dtype.kBool,
+    "string": <int>Dtype.kString,
+}
+
+TENSOR_TYPES = {
+    "float32": <int>TensorType.kFloat32,
+    "int32": <int>TensorType.kInt32,
+    "int64": <int>TensorType.kInt64,
+    "bool": <int>TensorType.kBool,
+    "float64": <int>TensorType.kFloat64,
+}
+
+AGGREGATES = {
+    "count": <int>AggregateOp.kCount,
+    "sum": <int>AggregateOp.kSum,
+    "avg": <int>AggregateOp.kAvg,
+    "min": <int>AggregateOp.kMin,
+    "max": <int>AggregateOp.kMax,
+    "last": <int>AggregateOp.kLast,
+    "rate_true": <int>AggregateOp.kRateTrue,
+    "distinct": <int>AggregateOp.kDistinct,
+}
+
+OPERATIONS = {
+    "scale": <int>DerivedOp.kScale,
+    "ratio": <int>DerivedOp.kRatio,
+    "difference": <int>DerivedOp.kDifference,
+    "log1p": <int>DerivedOp.kLog1p,
+    "hour": <int>DerivedOp.kHour,
+    "weekday": <int>DerivedOp.kWeekday,
+    "is_night": <int>DerivedOp.kIsNight,
+    "is_weekend": <int>DerivedOp.kIsWeekend,
+    "days_since": <int>DerivedOp.kDaysSince,
+    "haversine_km": <int>DerivedOp.kHaversineKm,
+    "speed_kmh": <int>DerivedOp.kSpeedKmh,
+    "equals": <int>DerivedOp.kEquals,
+    "vocabulary": <int>DerivedOp.kVocabulary,
+    "hash_bucket": <int>DerivedOp.kHashBucket,
+    "is_missing": <int>DerivedOp.kIsMissing,
+    "constant": <int>DerivedOp.kConstant,
+}
+
+WHEN_NULL = {
+    "error": <int>WhenNull.kError,
+    "default": <int>WhenNull.kDefault,
+    "nan": <int>WhenNull.kNan,
+}
+
+DECISIONS = {
+    "approve": <int>Decision.kApprove,
+    "challenge": <int>Decision.kChallenge,
+    "review": <int>Decision.kReview,
+    "decline": <int>Decision.kDecline,
+}
+
+
+# An enum's number from Python, checked against its table before it becomes the enum.
+cdef int enum_number(int number, dict table, str what) except -1:
+    if number not in table.values():
+        raise ValueError(f"{what}: expected one of {table}, not {number}")
+    return number
+
+
+def xxh64(data: bytes) -> int:
+    """XXH64 with seed 0."""
+    return c_xxh64(view_of_bytes(data))
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli)."""
+    return c_crc32c(PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))

@@ -1,0 +1,145 @@
+#include "core/serving/batch_run.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace assay {
+namespace {
+
+// Element (row, column) of an output as a double. int64 beyond 2^53 is rounded, as a cast does.
+double element(const OutputView& view, size_t row, size_t column) noexcept {
+  const size_t index = row * view.row_elements + column;
+  switch (view.type) {
+    case TensorType::kFloat32: return static_cast<const float*>(view.data)[index];
+    case TensorType::kFloat64: return static_cast<const double*>(view.data)[index];
+    case TensorType::kInt32: return static_cast<const int32_t*>(view.data)[index];
+    case TensorType::kInt64: return static_cast<double>(static_cast<const int64_t*>(view.data)[index]);
+    case TensorType::kBool: return static_cast<const uint8_t*>(view.data)[index] != 0 ? 1.0 : 0.0;
+  }
+  return NAN;
+}
+
+}  // namespace
+
+Decision Scoring::decide(double score) const noexcept {
+  Decision decision = Decision::kApprove;
+  for (const Threshold& threshold : thresholds) {
+    if (score < threshold.minimum) break;
+    decision = threshold.decision;
+  }
+  return decision;
+}
+
+BatchRun::BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring,
+                   Calls& calls, const Clock& clock)
+    : runner_(std::move(runner)), rows_max_(rows_max), memory_(memory), scoring_(scoring), calls_(calls), clock_(clock) {
+  pointers_.reserve(rows_max);
+  ranges_.reserve(40);   // halving n rows leaves at most log2(n) + 1 ranges waiting
+}
+
+void BatchRun::run(FormedBatch& batch, int64_t formed_ns) noexcept {
+  for (const QueuedRow& row : batch.cancelled) calls_.finish_row(row.slot, Code::kCancelled, completions_);
+  for (const QueuedRow& row : batch.expired) calls_.expire_row(row.slot, DeadlineCheck::kForming, completions_);
+  if (!batch.rows.empty()) {
+    completions_.flush();   // the expired need not wait for the run
+    for (const QueuedRow& row : batch.rows) {
+      Slot& slot = calls_.slab()[row.slot];
+      move_slot(slot, SlotState::kBatched);
+      slot.stamp(Stamp::kBatched) = formed_ns;
+    }
+    calls_.counters().batch_count.add(1);
+    calls_.counters().batched_rows.add(batch.rows.size());
+    run_rows(batch.rows.data(), static_cast<uint32_t>(batch.rows.size()));
+  }
+  completions_.flush();
+}
+
+void BatchRun::run_rows(QueuedRow* rows, uint32_t count) noexcept {
+  ranges_.push_back({0, count});
+  while (!ranges_.empty()) {
+    const Range range = ranges_.back();
+    ranges_.pop_back();
+    QueuedRow* const first = rows + range.first;
+    const uint32_t live = prepare(first, range.count);
+    if (live == 0) continue;
+    const Status status = runner_->run(live);
+    if (status.ok()) {
+      scatter(first, live);
+    } else if (live == 1) {
+      fail_row(first->slot, Status(Code::kModelRunFailed, status.detail));
+    } else {
+      calls_.counters().retried_batches.add(1);
+      for (uint32_t i = 0; i < live; ++i) move_slot(calls_.slab()[first[i].slot], SlotState::kBatched);
+      ranges_.push_back({range.first + live / 2, live - live / 2});
+      ranges_.push_back({range.first, live / 2});
+    }
+  }
+}
+
+// Gathers the rows that somebody still waits for and returns how many; they stand first now.
+uint32_t BatchRun::prepare(QueuedRow* rows, uint32_t count) noexcept {
+  gather(rows, count);
+  const int64_t now_ns = clock_.now_ns();
+  const uint32_t live = drop_dead(rows, count, now_ns);
+  if (live > 0 && live < count) gather(rows, live);
+  for (uint32_t i = 0; i < live; ++i) {
+    Slot& slot = calls_.slab()[rows[i].slot];
+    slot.stamp(Stamp::kRunStarted) = now_ns;
+    move_slot(slot, SlotState::kRunning);
+  }
+  return live;
+}
+
+void BatchRun::gather(const QueuedRow* rows, uint32_t count) noexcept {
+  pointers_.clear();
+  for (uint32_t i = 0; i < count; ++i) pointers_.push_back(memory_.row(rows[i].slot));
+  runner_->gather(pointers_.data(), count);
+}
+
+uint32_t BatchRun::drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept {
+  uint32_t live = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    const QueuedRow row = rows[i];
+    if (calls_.slab().is_cancelled(row.head)) {
+      calls_.finish_row(row.slot, Code::kCancelled, completions_);
+    } else if (row.deadline_ns <= now_ns) {
+      calls_.expire_row(row.slot, DeadlineCheck::kBeforeRun, completions_);
+    } else {
+      rows[live++] = row;
+    }
+  }
+  return live;
+}
+
+void BatchRun::scatter(const QueuedRow* rows, uint32_t count) noexcept {
+  const int64_t scored_ns = clock_.now_ns();
+  const OutputView view = runner_->output(scoring_.output);
+  if (view.data == nullptr || scoring_.column >= view.row_elements) {
+    const Status status(Code::kModelOutputInvalid, "the model's score output does not have the column that its manifest names");
+    for (uint32_t i = 0; i < count; ++i) fail_row(rows[i].slot, status);
+    return;
+  }
+  for (uint32_t i = 0; i < count; ++i) score_row(rows[i].slot, element(view, i, scoring_.column), scored_ns, count);
+}
+
+void BatchRun::score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept {
+  Slot& slot = calls_.slab()[index];
+  if (!std::isfinite(score)) {
+    fail_row(index, Status(Code::kModelOutputInvalid, "the model's score is not a finite number"));
+    return;
+  }
+  slot.score = score;
+  slot.decision = scoring_.decide(score);
+  slot.batch_rows = batch_rows;
+  slot.stamp(Stamp::kScored) = scored_ns;
+  move_slot(slot, SlotState::kScored);
+  calls_.finish_row(index, Code::kOk, completions_);
+}
+
+void BatchRun::fail_row(uint32_t index, const Status& status) noexcept {
+  Slot& slot = calls_.slab()[index];
+  slot.failure = std::make_unique<Failure>(Failure{rpc_message(status), encode_rpc_status(status)});
+  calls_.finish_row(index, status.code, completions_);
+}
+
+}  // namespace assay

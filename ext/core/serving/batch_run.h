@@ -1,0 +1,61 @@
+// BatchRun: one runner and the work of one batch on it: gather, check deadlines, run, scatter.
+//
+// A batch that fails is halved and each half is run again, down to single rows, so that one bad row fails alone. At most 2n - 1 runs
+// for n rows; before each of them rows that nobody waits for are dropped. Used by one thread at a time; takes no lock.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/base/clock.h"
+#include "core/serving/batch_former.h"
+#include "core/serving/calls.h"
+#include "core/serving/engine.h"
+#include "core/serving/lane_memory.h"
+#include "core/serving/runner.h"
+
+namespace assay {
+
+// How an output becomes a score and a decision.
+struct Scoring {
+  uint32_t output = 0;
+  uint32_t column = 0;
+  std::vector<Threshold> thresholds;   // ascending
+
+  Decision decide(double score) const noexcept;
+};
+
+class BatchRun {
+ public:
+  BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring, Calls& calls,
+           const Clock& clock);
+
+  uint32_t rows_max() const noexcept { return rows_max_; }
+
+  // Answers what form() handed back and runs the rest. Every row of the batch ends here; finished calls are pushed, one wake a queue.
+  void run(FormedBatch& batch, int64_t formed_ns) noexcept;
+
+ private:
+  struct Range { uint32_t first; uint32_t count; };
+
+  void run_rows(QueuedRow* rows, uint32_t count) noexcept;
+  uint32_t prepare(QueuedRow* rows, uint32_t count) noexcept;
+  void gather(const QueuedRow* rows, uint32_t count) noexcept;
+  uint32_t drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept;
+  void scatter(const QueuedRow* rows, uint32_t count) noexcept;
+  void score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept;
+  void fail_row(uint32_t index, const Status& status) noexcept;
+
+  const std::unique_ptr<Runner> runner_;
+  const uint32_t rows_max_;
+  const LaneMemory& memory_;
+  const Scoring& scoring_;
+  Calls& calls_;
+  const Clock& clock_;
+  CompletionList completions_;
+  std::vector<const uint8_t*> pointers_;
+  std::vector<Range> ranges_;      // of the batch, still to run
+};
+
+}  // namespace assay

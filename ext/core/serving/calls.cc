@@ -1,0 +1,143 @@
+#include "core/serving/calls.h"
+
+#include <array>
+
+#include "core/serving/lane.h"
+
+namespace assay {
+
+bool Calls::allocate(uint32_t count, uint32_t* slots) noexcept {
+  if (!slab_.allocate(count, slots)) return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    Slot& slot = slab_[slots[i]];
+    slot.head = slots[0];
+    slot.next = i + 1 < count ? slots[i + 1] : kNoSlot;
+    slot.batch_rows = 0;
+    slot.outcome = Code::kOk;
+    slot.decision = Decision::kUnspecified;
+    slot.include_features = false;
+    slot.include_timings = false;
+    slot.id_bytes = 0;
+    slot.score = 0.0;
+    slot.stamps.fill(0);
+  }
+  slab_[slots[0]].row_count = count;
+  return true;
+}
+
+CallId Calls::id(uint32_t head) const noexcept {
+  return call_id(head, generation_of(slab_[head].call_word.load(std::memory_order_relaxed)));
+}
+
+void Calls::open(uint32_t head, uint32_t rows_left, CompletionList& completions) noexcept {
+  Slot& slot = slab_[head];
+  slab_.clear_hint(head);
+  counters_.accepted_rows.add(slot.row_count);
+  slot.rows_left.store(rows_left, std::memory_order_relaxed);
+  const uint32_t generation = generation_of(slot.call_word.load(std::memory_order_relaxed));
+  slot.call_word.store(call_word(generation, CallPhase::kOpen), std::memory_order_release);
+  if (rows_left == 0) complete(head, completions);
+}
+
+void Calls::finish_row(uint32_t index, Code outcome, CompletionList& completions) noexcept {
+  Slot& slot = slab_[index];
+  move_slot(slot, SlotState::kDone);
+  slot.outcome = outcome;
+  const uint32_t head = slot.head;   // once rows_left is 0 another thread may free the slot
+  if (slab_[head].rows_left.fetch_sub(1, std::memory_order_acq_rel) == 1) complete(head, completions);
+}
+
+void Calls::expire_row(uint32_t index, DeadlineCheck check, CompletionList& completions) noexcept {
+  slab_[index].failed_check = check;
+  finish_row(index, Code::kDeadlineExceeded, completions);
+}
+
+void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
+  Slot& slot = slab_[head];
+  CompletionQueue* const reply = slot.reply;
+  const uint64_t token = slot.token;
+  uint64_t word = slot.call_word.load(std::memory_order_acquire);
+  ASSAY_ASSERT(phase_of(word) == CallPhase::kOpen || phase_of(word) == CallPhase::kCancelled);
+  const uint32_t generation = generation_of(word);
+  if (phase_of(word) == CallPhase::kOpen &&
+      slot.call_word.compare_exchange_strong(word, call_word(generation, CallPhase::kCompleted), std::memory_order_acq_rel)) {
+    completions.add(reply, {token, call_id(head, generation)});
+    return;
+  }
+  count_rows(head, /*is_cancelled=*/true);
+  free_chain(head);
+}
+
+bool Calls::cancel(CallId call) noexcept {
+  const uint32_t head = slot_of(call);
+  if (head >= slab_.size()) return false;
+  uint64_t word = call_word(generation_of_call(call), CallPhase::kOpen);
+  const uint64_t cancelled = call_word(generation_of_call(call), CallPhase::kCancelled);
+  if (!slab_[head].call_word.compare_exchange_strong(word, cancelled, std::memory_order_acq_rel)) return false;
+  slab_.hint_cancelled(head);
+  return true;
+}
+
+bool Calls::claim(CallId call) noexcept {
+  const uint32_t head = slot_of(call);
+  if (head >= slab_.size()) return false;
+  uint64_t word = call_word(generation_of_call(call), CallPhase::kCompleted);
+  const uint64_t finishing = call_word(generation_of_call(call), CallPhase::kFinishing);
+  return slab_[head].call_word.compare_exchange_strong(word, finishing, std::memory_order_acq_rel);
+}
+
+void Calls::release(uint32_t head) noexcept {
+  ASSAY_ASSERT(phase_of(slab_[head].call_word.load(std::memory_order_relaxed)) == CallPhase::kFinishing);
+  count_rows(head, /*is_cancelled=*/false);
+  free_chain(head);
+}
+
+void Calls::discard(uint32_t head) noexcept {
+  for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
+    if (slab_[index].state == SlotState::kFree) move_slot(slab_[index], SlotState::kDecoded);
+    if (slab_[index].state != SlotState::kDone) move_slot(slab_[index], SlotState::kDone);
+  }
+  free_chain(head);
+}
+
+void Calls::count_rows(uint32_t head, bool is_cancelled) noexcept {
+  if (is_cancelled) {
+    counters_.cancelled_rows.add(slab_[head].row_count);
+    return;
+  }
+  uint64_t answered = 0;
+  for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
+    const Slot& slot = slab_[index];
+    switch (slot.outcome) {
+      case Code::kOk: ++answered; break;
+      case Code::kDeadlineExceeded: counters_.expired_rows[static_cast<size_t>(slot.failed_check)].add(1); break;
+      case Code::kShed: counters_.shed_rows.add(1); break;
+      case Code::kCancelled: counters_.cancelled_rows.add(1); break;
+      default: counters_.failed_rows.add(1); break;
+    }
+  }
+  counters_.answered_rows.add(answered);
+}
+
+void Calls::free_chain(uint32_t head) noexcept {
+  // The pin goes last: with it the lane's row memory may go, and that takes longer than the slab may wait.
+  const std::shared_ptr<Lane> lane = std::move(slab_[head].lane);
+  const uint32_t generation = generation_of(slab_[head].call_word.load(std::memory_order_relaxed));
+  const uint32_t next_generation = generation == UINT32_MAX ? 1 : generation + 1;
+  slab_[head].call_word.store(call_word(next_generation, CallPhase::kClosed), std::memory_order_release);
+  std::array<uint32_t, 256> freed;
+  uint32_t count = 0;
+  for (uint32_t index = head; index != kNoSlot;) {
+    Slot& slot = slab_[index];
+    move_slot(slot, SlotState::kFree);
+    slot.failure.reset();
+    freed[count++] = index;
+    index = slot.next;
+    if (count == freed.size() || index == kNoSlot) {
+      slab_.free(freed.data(), count);
+      count = 0;
+    }
+  }
+}
+
+}  // namespace assay

@@ -1,0 +1,58 @@
+// Calls: who frees a call, exactly once. Knows slots, phases and reply queues; knows nothing of queues, batches or models.
+//
+//   open() ---- rows end: finish_row() ----> last row: kOpen -> kCompleted, pushed ----> claim() + release()    by finish()
+//      \                                     or kCancelled: released at once, nothing is pushed
+//       `------ cancel(): kOpen -> kCancelled
+//
+// One compare-and-swap on the head's call_word (generation and phase) settles every race between the last row, cancel() and
+// finish(), and turns away handles of earlier calls. Thread-safe; takes no lock but the slab's and the reply queue's, one at a time.
+#pragma once
+
+#include <cstdint>
+
+#include "core/serving/completion_list.h"
+#include "core/serving/counters.h"
+#include "core/serving/slab.h"
+
+namespace assay {
+
+class Calls {
+ public:
+  explicit Calls(uint32_t slots) : slab_(slots) {}
+
+  Slab& slab() noexcept { return slab_; }
+  const Slab& slab() const noexcept { return slab_; }
+  Counters& counters() noexcept { return counters_; }
+  const Counters& counters() const noexcept { return counters_; }
+
+  // Takes `count` slots and chains them in order as one closed call. False: not so many are free.
+  bool allocate(uint32_t count, uint32_t* slots) noexcept;
+  // Gives back a call that was refused: none of its rows was queued. Counts no row.
+  void discard(uint32_t head) noexcept;
+
+  // Makes the call known: from here on cancel() finds it. `rows_left`: rows that finish_row() will end. 0: all have failed already and the
+  // call goes to `completions` at once.
+  void open(uint32_t head, uint32_t rows_left, CompletionList& completions) noexcept;
+  // The call's name outside. REQUIRES: allocated by the caller and not yet open.
+  CallId id(uint32_t head) const noexcept;
+
+  // Ends a row: kDone with this outcome. With the last row the call goes to `completions`, or is freed if nobody waits.
+  void finish_row(uint32_t slot, Code outcome, CompletionList& completions) noexcept;
+  void expire_row(uint32_t slot, DeadlineCheck check, CompletionList& completions) noexcept;
+
+  bool cancel(CallId call) noexcept;
+  // True: the caller has the call now, reads its slots and must release() it.
+  bool claim(CallId call) noexcept;
+  // Frees a claimed call and counts its rows by outcome.
+  void release(uint32_t head) noexcept;
+
+ private:
+  void complete(uint32_t head, CompletionList& completions) noexcept;
+  void count_rows(uint32_t head, bool is_cancelled) noexcept;
+  void free_chain(uint32_t head) noexcept;
+
+  Slab slab_;
+  Counters counters_;
+};
+
+}  // namespace assay

@@ -1,0 +1,40 @@
+// Counters: what the engine counts. Relaxed atomics; read for EngineStats and by check_idle().
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+namespace assay {
+
+class Counter {
+ public:
+  void add(uint64_t amount) noexcept { value_.fetch_add(amount, std::memory_order_relaxed); }
+  void subtract(uint64_t amount) noexcept { value_.fetch_sub(amount, std::memory_order_relaxed); }
+  uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+struct Counters {
+  // --- rows, when they come
+  Counter accepted_rows;
+  Counter queued_rows;             // a level, not a sum
+  Counter refused_calls;
+  Counter defaulted_deadlines;
+  std::array<Counter, 2> expired_refused_rows;   // of calls refused at admission and after look-up
+  // --- rows, when their call is freed; together they are accepted_rows once idle
+  Counter answered_rows;
+  Counter failed_rows;
+  Counter cancelled_rows;
+  Counter shed_rows;
+  std::array<Counter, 5> expired_rows;
+  Counter degraded_rows;
+  // --- batches. On their own cache line: runners write them
+  alignas(64) Counter batch_count;
+  Counter batched_rows;
+  Counter retried_batches;
+};
+
+}  // namespace assay

@@ -1,0 +1,108 @@
+// decode_transaction(): the spans of a scan, read with one plan's names and types.
+#include <algorithm>
+#include <bitset>
+#include <limits>
+
+#include "core/features/checks.h"
+#include "core/wire/messages.h"
+#include "core/wire/score_request.h"
+
+namespace assay {
+namespace {
+
+constexpr int64_t kDurationSecondsMax = 315'576'000'000;  // google.protobuf.Duration: about 10,000 years
+constexpr int32_t kNanosMax = 999'999'999;
+constexpr int64_t kNanosPerSecond = 1'000'000'000;
+
+// The feature was sent last without a value.
+using UnsetFeatures = std::bitset<limits::kRequestFeaturesMax>;
+
+// An unknown name that was sent twice is one violation: protobuf would keep one entry of it.
+void add_unknown(Code code, std::string path, const char* description, Violations& violations) {
+  const auto& list = violations.list();
+  const auto is_same = [&](const Violation& other) { return other.code == code && other.field == path; };
+  if (std::none_of(list.begin(), list.end(), is_same)) violations.add(code, std::move(path), description);
+}
+
+// The last entry of a name wins, so an entry is only stored here and checked once all are in.
+void take_entities(const TransactionScan& scan, const FeaturePlan& plan, Transaction& out, Violations& violations) {
+  WireFault fault;
+  for (uint32_t i = 0; i < scan.entity_count; ++i) {
+    std::string_view name, id;
+    ASSAY_ASSERT(read_entity_entry<TrustedText>(WireReader(scan.entities[i], fault), &name, &id));
+    const int index = plan.find_entity(name);
+    if (__builtin_expect(index < 0, 0)) {
+      add_unknown(Code::kUnknownEntity, entity_path(name), "is not an entity of the feature set", violations);
+    } else {
+      out.entities[static_cast<size_t>(index)] = id;
+    }
+  }
+}
+
+void take_features(const TransactionScan& scan, const FeaturePlan& plan, Transaction& out, UnsetFeatures& unset,
+                   Violations& violations) {
+  WireFault fault;
+  for (uint32_t i = 0; i < scan.feature_count; ++i) {
+    std::string_view name;
+    Value value;
+    ASSAY_ASSERT(read_feature_entry<TrustedText>(WireReader(scan.features[i], fault), &name, &value));
+    const int found = plan.find_feature(name);
+    if (__builtin_expect(found < 0, 0)) {
+      add_unknown(Code::kUnknownFeature, feature_path(name), "is not a request feature of the feature set", violations);
+      continue;
+    }
+    const size_t index = static_cast<size_t>(found);
+    unset[index] = value.is_null();
+    // Not null even when unset: it was sent, and must not be reported as missing besides.
+    out.features[index] = value.is_null() ? Value::of(false) : value;
+  }
+}
+
+void check_features(const FeaturePlan& plan, const UnsetFeatures& unset, Transaction& out, Violations& violations) {
+  const auto& specs = plan.spec().request_features;
+  for (size_t i = 0; i < specs.size(); ++i) {
+    if (__builtin_expect(unset[i], 0)) {
+      violations.add(Code::kValueUnset, feature_path(specs[i].name),
+                     std::string("has no value; expected ") + dtype_name(specs[i].dtype) + ". Set it, or leave the name out");
+    } else if (!out.features[i].is_null()) {
+      check_value(specs[i], out.features[i], violations);
+    }
+  }
+}
+
+void take_event_time(const TimestampField& field, Transaction& out, Violations& violations) {
+  if (__builtin_expect(!field.is_set, 0)) {
+    violations.add(Code::kMissingField, "event_time", "is missing; expected the time of the transaction, UTC");
+  } else if (__builtin_expect(!timestamp_us(field.seconds, field.nanos, &out.event_time_us), 0)) {
+    violations.add(Code::kBadTimestamp, "event_time",
+                   "is out of range; expected 0001-01-01 to 9999-12-31 UTC, nanos 0 to 999,999,999");
+  }
+}
+
+}  // namespace
+
+bool decode_transaction(const TransactionScan& scan, const FeaturePlan& plan, TransactionUse use, Transaction& out,
+                        Violations& violations) {
+  const size_t before = violations.count();
+  UnsetFeatures unset;
+  out.clear(plan.spec().entities.size(), plan.spec().request_features.size());
+  out.id = scan.transaction_id;
+  out.is_fraud = scan.is_fraud;
+  take_event_time(scan.event_time, out, violations);
+  take_entities(scan, plan, out, violations);
+  take_features(scan, plan, out, unset, violations);
+  check_features(plan, unset, out, violations);
+  check_required(plan, use, out, violations);
+  return violations.count() == before;
+}
+
+bool positive_duration_ns(const DurationField& duration, int64_t* ns) noexcept {
+  if (duration.seconds < 0 || duration.seconds > kDurationSecondsMax) return false;
+  if (duration.nanos < 0 || duration.nanos > kNanosMax) return false;  // negative nanos are of mixed sign or not positive
+  if (duration.seconds == 0 && duration.nanos == 0) return false;
+  constexpr int64_t kNsMax = std::numeric_limits<int64_t>::max() / 2;  // so that a monotonic time can be added
+  *ns = duration.seconds >= kNsMax / kNanosPerSecond ? kNsMax : duration.seconds * kNanosPerSecond + duration.nanos;
+  return true;
+}
+
+}  // namespace assay

@@ -1,0 +1,91 @@
+"""What was refused, with why and the original bytes: one JSON object a line, so that nothing is lost and a mended copy can be sent again."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import orjson
+
+from assay.errors import InputError
+
+EXAMPLES_MAX = 10  # kept for people, without values
+
+
+@dataclass(frozen=True)
+class Violation:
+    reason: str
+    field: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One line or row that was refused. `original` holds values: it goes to the file of rejects, never to a log."""
+
+    line: int  # or row, from 1
+    offset_bytes: int  # of the line in the input; -1 for a row of Parquet
+    violations: tuple[Violation, ...]
+    original: bytes = field(repr=False)
+
+    @property
+    def reason(self) -> str:
+        return self.violations[0].reason if self.violations else "INVALID_REQUEST"
+
+    def describe(self) -> str:
+        """For people: where and why, no values."""
+        what = "; ".join(f"{v.field or 'line'}: {v.description} ({v.reason})" for v in self.violations[:3])
+        return f"line {self.line}: {what}"
+
+
+class Rejects:
+    """Counts rejects, keeps the first few for people, and writes all of them to a file if one is named."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.count = 0
+        self.examples: list[Reject] = []
+        self._file: IO[bytes] | None = None
+        if path is not None:
+            try:
+                # Originals are transactions: for the owner's eyes.
+                self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+            except OSError as error:
+                raise InputError(f"{path}: rejects cannot be written there: {error.strerror}") from None
+
+    def add_all(self, rejects: Sequence[Reject]) -> None:
+        self.count += len(rejects)
+        self.examples += rejects[: max(0, EXAMPLES_MAX - len(self.examples))]
+        if self._file is not None:
+            self._file.write(b"".join(encode(reject) for reject in rejects))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Rejects:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+def encode(reject: Reject) -> bytes:
+    """One JSON line. The original is text where it is UTF-8, else base64."""
+    try:
+        original = {"original": reject.original.decode()}
+    except UnicodeDecodeError:
+        original = {"original_base64": base64.b64encode(reject.original).decode()}
+    document = {
+        "reason": reject.reason,
+        "violations": [{"reason": v.reason, "field": v.field, "description": v.description} for v in reject.violations],
+        "line": reject.line,
+        "source_offset_bytes": reject.offset_bytes,
+        **original,
+    }
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

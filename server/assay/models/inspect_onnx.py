@@ -1,0 +1,296 @@
+"""Looks at one ONNX model without trusting it: `python -m assay.models.inspect_onnx < model.onnx` prints one JSON document.
+
+Runs as a child process of the server with limits on CPU time and memory, no core dumps and no files to write, because parsers of
+foreign bytes have bugs and models can be made to exhaust them. Nothing of the model is executed here. The document:
+
+    {"problems": [{"check": ..., "reason": ..., "mend": ...}], "inputs": [{"name", "type", "dims"}], "outputs": [...],
+     "opsets": {domain: version}, "operators": {"domain:operator": count}, "node_count": n, "constant_bytes": n}
+
+`check` is one of CHECKS. `problems` is empty for an acceptable model. `dims` leaves out the batch axis; -1 is a free axis.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from assay.models.onnx_operators import ALLOWED_OPERATORS, DEFAULT_DOMAIN, OPERATOR_MENDS, SUBGRAPH_OPERATORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+
+CHECKS: Final = ("onnx", "external data", "opset", "operators", "size", "batch axis")
+
+OPSET_MIN = 17
+CPU_SECONDS_MAX = 60
+MEMORY_BYTES_BASE = 2 << 30  # Python, NumPy and ONNX map about 1 GiB of address space
+MEMORY_PER_MODEL_BYTE = 8  # the bytes, the message, the checker's copy, the inferred copy
+NODES_MAX = 50_000
+INITIALIZERS_MAX = 20_000
+MESSAGES_MAX = 2_000_000  # of any kind, in the whole model
+SUBGRAPH_DEPTH_MAX = 3
+CONSTANT_BYTES_MAX = 1 << 30
+TENSOR_BYTES_MAX = 1 << 30  # of any tensor whose size the model itself fixes
+INPUTS_MAX = 64
+
+# ONNX element types a feature plan can fill: number -> name. Those of assay._core.TENSOR_TYPES.
+INPUT_TYPES: Final = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
+
+Problem = dict[str, str]
+
+
+def main() -> int:
+    model_bytes = sys.stdin.buffer.read()
+    limit_process(len(model_bytes))
+    sys.stdout.write(json.dumps(inspect(model_bytes)))
+    return 0
+
+
+def limit_process(model_bytes: int) -> None:
+    """Limits this process for good: CPU time, memory, no core dump, no file written."""
+    for what, limit in (
+        (resource.RLIMIT_CPU, CPU_SECONDS_MAX),
+        (resource.RLIMIT_AS, MEMORY_BYTES_BASE + MEMORY_PER_MODEL_BYTE * model_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+    ):
+        hard = resource.getrlimit(what)[1]
+        wanted = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(what, (wanted, wanted))
+
+
+def inspect(model_bytes: bytes) -> dict[str, Any]:
+    """The document for one model. Never raises for anything that is in the bytes, except MemoryError."""
+    import onnx  # here, not above: after the limits
+
+    try:
+        model = onnx.ModelProto.FromString(model_bytes)
+    except Exception as error:  # protobuf's DecodeError, whichever implementation
+        return _report([_problem("onnx", f"not an ONNX model ({type(error).__name__})", "export the model to ONNX: docs/bundles.md")])
+    if not model.HasField("graph") or not model.opset_import:
+        return _report([_problem("onnx", "not an ONNX model: no graph or no opset", "export the model to ONNX: docs/bundles.md")])
+
+    # Before the checker: it would follow external data, and its own text for the rest is less clear than ours.
+    census = _Census()
+    problems = census.take(model)
+    problems += _check_opsets(model)
+    if not problems:
+        problems += _check_model(model_bytes)
+    if not problems:
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        problems += _check_tensor_sizes(model) + _check_interface(model)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [_describe(value) for value in model.graph.input if value.name not in initializers]
+    return _report(
+        problems,
+        inputs=inputs,
+        outputs=[_describe(value) for value in model.graph.output],
+        opsets={opset.domain or DEFAULT_DOMAIN: opset.version for opset in model.opset_import},
+        operators=census.operators,
+        node_count=census.node_count,
+        constant_bytes=census.constant_bytes,
+    )
+
+
+# --- implementation ---
+
+
+def _problem(check: str, reason: str, mend: str) -> Problem:
+    return {"check": check, "reason": reason, "mend": mend}
+
+
+def _report(problems: list[Problem], **facts: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {"inputs": [], "outputs": [], "opsets": {}, "operators": {}, "node_count": 0, "constant_bytes": 0}
+    return {"problems": problems, **empty, **facts}
+
+
+class _Census:
+    """Counts what a model holds, in one walk over every message in it: no form of external data can hide from the walk."""
+
+    def __init__(self) -> None:
+        self.operators: dict[str, int] = {}
+        self.node_count = 0
+        self.initializer_count = 0
+        self.constant_bytes = 0
+        self.message_count = 0
+        self.graph_depth = 0
+        self.external: list[str] = []
+
+    def take(self, model: Message) -> list[Problem]:
+        """Walks the whole model (without recursion) and returns what is wrong with it."""
+        import onnx
+
+        stack: list[tuple[Message, int]] = [(model, 0)]
+        while stack and self.message_count <= MESSAGES_MAX:
+            message, depth = stack.pop()
+            self.message_count += 1
+            if isinstance(message, onnx.GraphProto):
+                depth += 1
+                self.graph_depth = max(self.graph_depth, depth)
+                self.initializer_count += len(message.initializer) + len(message.sparse_initializer)
+            elif isinstance(message, onnx.TensorProto):
+                self._take_tensor(message)
+            elif isinstance(message, onnx.NodeProto):
+                self._take_node(message)
+            stack.extend((child, depth) for child in _children(message))
+        return self._problems(model)
+
+    def _take_tensor(self, tensor: Any) -> None:
+        self.constant_bytes += tensor.ByteSize()
+        if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
+            self.external.append(tensor.name)
+
+    def _take_node(self, node: Any) -> None:
+        self.node_count += 1
+        name = f"{node.domain or DEFAULT_DOMAIN}:{node.op_type}"
+        self.operators[name] = self.operators.get(name, 0) + 1
+
+    def _problems(self, model: Any) -> list[Problem]:
+        found: list[Problem] = []
+        if self.external:
+            found.append(
+                _problem(
+                    "external data",
+                    f"{len(self.external)} tensor(s) keep their data in other files, the first is {_printable(self.external[0])}",
+                    "save the model as one file: onnx.save(onnx.load(path), out, save_as_external_data=False)",
+                )
+            )
+        if model.functions:
+            mend = "inline them: onnx.inliner.inline_local_functions(model)"
+            found.append(_problem("operators", f"the model brings {len(model.functions)} function(s) of its own", mend))
+        if model.training_info:
+            found.append(_problem("operators", "the model holds training information", "export for inference only"))
+        found += self._operator_problems()
+        limits = (
+            (self.message_count, MESSAGES_MAX, "parts"),
+            (self.node_count, NODES_MAX, "nodes"),
+            (self.initializer_count, INITIALIZERS_MAX, "initialisers"),
+            (self.constant_bytes, CONSTANT_BYTES_MAX, "bytes of constants"),
+            (self.graph_depth - 1, SUBGRAPH_DEPTH_MAX, "levels of graphs inside graphs"),
+        )
+        for count, limit, what in limits:
+            if count > limit:
+                found.append(_problem("size", f"{count} {what}, the limit is {limit}", "simplify or quantise the model: docs/bundles.md"))
+        return found
+
+    def _operator_problems(self) -> list[Problem]:
+        found = []
+        for name in sorted(self.operators):
+            domain, operator = name.rsplit(":", 1)
+            if domain not in ALLOWED_OPERATORS:
+                reason = f"operator {_printable(operator)} is of the custom domain {_printable(domain)}"
+                mend = "export with standard operators only (ai.onnx, ai.onnx.ml), without a runtime's own fusions"
+            elif operator not in ALLOWED_OPERATORS[domain]:
+                reason = f"operator {_printable(operator)} of {domain} is not allowed"
+                mend = OPERATOR_MENDS.get(operator, "see the list of operators in docs/bundles.md")
+            else:
+                continue
+            found.append(_problem("operators", reason, mend))
+        return found[:10]
+
+
+def _children(message: Message) -> Iterator[Message]:
+    """The messages directly inside a message, whatever its type."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.is_repeated:
+            yield from value
+        else:
+            yield value
+
+
+def _check_opsets(model: Any) -> list[Problem]:
+    import onnx
+
+    found = []
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        domain = opset.domain or DEFAULT_DOMAIN
+        if domain not in ALLOWED_OPERATORS:
+            mend = "export with standard operators only (ai.onnx, ai.onnx.ml)"
+            found.append(_problem("operators", f"imports the custom domain {_printable(domain)}", mend))
+        elif domain == DEFAULT_DOMAIN and not OPSET_MIN <= opset.version <= newest:
+            mend = f"export with target opset {OPSET_MIN}, or convert: onnx.version_converter.convert_version(model, {OPSET_MIN})"
+            found.append(_problem("opset", f"opset {opset.version}, expected {OPSET_MIN} to {newest}", mend))
+    return found
+
+
+def _check_model(model_bytes: bytes) -> list[Problem]:
+    import onnx
+
+    try:
+        onnx.checker.check_model(model_bytes, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        text = _printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
+        return [_problem("onnx", f"the ONNX checker says: {text}", "export the model again; the file is damaged or was edited")]
+    return []
+
+
+def _check_tensor_sizes(model: Any) -> list[Problem]:
+    """Refuses a model that asks for huge tensors whatever the rows are (a few bytes can ask for terabytes)."""
+    stack, found = [model.graph], []
+    while stack:
+        graph = stack.pop()
+        for value in (*graph.value_info, *graph.input, *graph.output):
+            elements = 1
+            for dim in value.type.tensor_type.shape.dim:
+                elements *= max(dim.dim_value, 1)
+            if elements * 8 > TENSOR_BYTES_MAX:
+                reason = f"the tensor {_printable(value.name)} has {elements} elements"
+                found.append(_problem("size", reason, "the largest tensor may take 1 GiB: use a smaller model"))
+        for node in graph.node:
+            if node.op_type in SUBGRAPH_OPERATORS:
+                stack.extend(attribute.g for attribute in node.attribute if attribute.HasField("g"))
+    return found[:10]
+
+
+def _check_interface(model: Any) -> list[Problem]:
+    """Inputs: tensors of known types whose first axis is the batch and whose other axes are fixed. Outputs: tensors."""
+    found = []
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    if not 1 <= len(inputs) <= INPUTS_MAX:
+        found.append(_problem("batch axis", f"{len(inputs)} inputs, expected 1 to {INPUTS_MAX}", "see docs/bundles.md, Inputs"))
+    for value in inputs:
+        name, kind = _printable(value.name), value.type.tensor_type
+        if not value.type.HasField("tensor_type") or kind.elem_type not in INPUT_TYPES:
+            wanted = ", ".join(INPUT_TYPES.values())
+            found.append(_problem("batch axis", f"input {name} is not a tensor of {wanted}", "export with such inputs"))
+            continue
+        dims = kind.shape.dim
+        mend = "export with a dynamic first axis (PyTorch: dynamic_shapes; skl2onnx: FloatTensorType([None, n]))"
+        if not kind.HasField("shape") or len(dims) == 0:
+            found.append(_problem("batch axis", f"input {name} has no batch axis", mend))
+        elif dims[0].HasField("dim_value"):
+            found.append(_problem("batch axis", f"input {name} takes exactly {dims[0].dim_value} row(s): its first axis is fixed", mend))
+        elif any(not dim.HasField("dim_value") or dim.dim_value < 1 for dim in dims[1:]):
+            mend = "export with a fixed size for every axis but the first"
+            found.append(_problem("batch axis", f"input {name} has a free axis beside the batch", mend))
+    for value in model.graph.output:
+        if not value.type.HasField("tensor_type"):
+            mend = OPERATOR_MENDS["ZipMap"]
+            found.append(_problem("batch axis", f"output {_printable(value.name)} is not a tensor", mend))
+        elif value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].HasField("dim_value"):
+            mend = "every output needs the batch as its first axis"
+            found.append(_problem("batch axis", f"output {_printable(value.name)} has a fixed first axis", mend))
+    return found
+
+
+def _describe(value: Any) -> dict[str, Any]:
+    kind = value.type.tensor_type
+    dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
+    return {"name": value.name, "type": kind.elem_type, "dims": dims[1:]}
+
+
+def _printable(text: str) -> str:
+    """A model's own words are foreign: printable, and not too many."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:120])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Asks a child process what an ONNX model holds (inspect_onnx.py), so that a hostile file can only hurt that child."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import orjson
+
+from assay.models.inspect_onnx import CPU_SECONDS_MAX
+from assay.models.onnx_operators import TREE_OPERATORS
+from assay.models.refusal import BundleRefusal
+
+# The environment a child needs to find Python's packages; nothing else of ours (secrets) reaches it.
+_ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+_WALL_SECONDS_MAX = CPU_SECONDS_MAX + 30
+
+
+@dataclass(frozen=True)
+class OnnxTensor:
+    """One input or output as the file declares it. dims is without the batch axis; -1 is free; type is ONNX's number, 0: no tensor."""
+
+    name: str
+    type: int
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OnnxProblem:
+    """One thing that is wrong with a model: `check` is one of inspect_onnx.CHECKS."""
+
+    check: str
+    reason: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class OnnxInspection:
+    """What a model holds and what is wrong with it."""
+
+    problems: tuple[OnnxProblem, ...]
+    inputs: tuple[OnnxTensor, ...]
+    outputs: tuple[OnnxTensor, ...]
+    opsets: dict[str, int]
+    operators: dict[str, int]  # "domain:operator" -> count
+    node_count: int
+    constant_bytes: int
+
+    @property
+    def is_tree_ensemble(self) -> bool:
+        """Trees must give the same bits in any batch; other models may declare a tolerance."""
+        return any(name.rsplit(":", 1)[1] in TREE_OPERATORS for name in self.operators)
+
+
+def inspect_model(model_bytes: bytes, file: str = "model.onnx") -> OnnxInspection:
+    """Parses and checks a model in a child process. Blocks for about a second.
+
+    Raises BundleRefusal where the child did not live to answer: the model needs too much time or memory to be looked at.
+    """
+    environment = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
+    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-m", "assay.models.inspect_onnx"],
+            input=model_bytes,
+            capture_output=True,
+            cwd="/",  # relative paths in a model must find nothing of ours
+            env=environment,
+            timeout=_WALL_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _unanswered(file, f"no answer within {_WALL_SECONDS_MAX} s") from error
+    if child.returncode != 0:
+        lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise _unanswered(file, f"exit {child.returncode}: {lines[-1][:200] if lines else 'no message'}")
+    return _decode(child.stdout)
+
+
+# --- implementation ---
+
+
+def _unanswered(file: str, detail: str) -> BundleRefusal:
+    reason = f"the model could not be inspected within its limits of time and memory ({detail})"
+    return BundleRefusal(file, reason, "the file is damaged or hostile, or too large to serve: docs/bundles.md, Limits")
+
+
+def _decode(document: bytes) -> OnnxInspection:
+    value = orjson.loads(document)
+    return OnnxInspection(
+        tuple(OnnxProblem(**problem) for problem in value["problems"]),
+        tuple(OnnxTensor(item["name"], item["type"], tuple(item["dims"])) for item in value["inputs"]),
+        tuple(OnnxTensor(item["name"], item["type"], tuple(item["dims"])) for item in value["outputs"]),
+        value["opsets"],
+        value["operators"],
+        value["node_count"],
+        value["constant_bytes"],
+    )

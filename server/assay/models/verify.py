@@ -1,0 +1,279 @@
+"""Proves a bundle before it serves: from bytes on disk to a model that scored its golden rows, in any batch, and is warm.
+
+Each step has a name (CHECKS) and either says what it found or refuses with the file, the reason and what to do. Nothing of the
+model runs in this process before a child process has parsed it and found nothing wrong (inspect_onnx.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay._core import DECISIONS, FeaturePlan, OrtModel, OrtRuntime
+from assay.errors import CoreError, FeatureSetError
+from assay.features.compile import TensorMapping, compile_plan
+from assay.features.feature_set import FeatureSet
+from assay.models import inspect_onnx
+from assay.models.baseline import Baseline, parse_baseline
+from assay.models.bundle import Bundle, check_hashes, check_place, read_files
+from assay.models.golden import parse_golden
+from assay.models.inspection import OnnxInspection, inspect_model
+from assay.models.invariance import Scorer, buckets_up_to, measure_batch_effect
+from assay.models.manifest import BASELINE_FILE, FEATURE_SET_FILE, GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Manifest, parse_manifest, utc_text
+from assay.models.refusal import BundleRefusal
+from assay.models.rows import PackedRows
+
+BATCH_ROWS_MAX_DEFAULT: Final = 256
+CHECKS: Final = (
+    "files",
+    "manifest",
+    "hashes",
+    "feature set",
+    "baseline",
+    *inspect_onnx.CHECKS,
+    "session",
+    "golden rows",
+    "batch invariance",
+    "warm-up",
+)
+
+
+@dataclass(frozen=True)
+class VerifiedModel:
+    """A bundle that proved itself, ready to become a lane."""
+
+    bundle: Bundle
+    feature_set: FeatureSet
+    plan: FeaturePlan
+    model: OrtModel
+    score_output: int
+    score_column: int
+    thresholds: tuple[tuple[float, int], ...]  # (score, number of the decision), ascending
+    baseline: Baseline
+
+    @property
+    def name(self) -> str:
+        return self.bundle.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.bundle.manifest.version
+
+    @property
+    def timeout_ns_default(self) -> int:
+        return self.bundle.manifest.timeout_ms * 1_000_000
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One step: what it found, or the refusal."""
+
+    check: str
+    detail: str
+    refusal: BundleRefusal | None = None
+
+
+@dataclass
+class Finding:
+    """What a step says when it passes."""
+
+    detail: str = ""
+
+
+Observer = Callable[[CheckResult], None]
+Step = Callable[[str], AbstractContextManager[Finding]]  # runs the named step; a refusal in it is observed and goes on
+
+
+def verify_bundle(
+    path: Path, runtime: OrtRuntime, *, batch_rows_max: int = BATCH_ROWS_MAX_DEFAULT, observe: Observer | None = None
+) -> VerifiedModel:
+    """Loads and proves the bundle at `path` (NAME/VERSION). Blocks for a second or more; call it off the event loop.
+
+    `observe` sees every step as it ends. Raises BundleRefusal (a BundleError) at the first step that says no.
+    """
+    step = make_step(observe)
+
+    with step("files") as found:
+        raw = read_files(path)
+        found.detail = f"{len(raw.files)} files, {sum(map(len, raw.files.values())):,} bytes"
+    with step("manifest") as found:
+        manifest = parse_manifest(raw.files[MANIFEST_FILE])
+        check_place(raw.path, manifest)
+        found.detail = f"{manifest.name} {manifest.version}, {_lineage(manifest)}"
+    with step("hashes") as found:
+        check_hashes(raw.files, manifest)
+        found.detail = f"model sha256 {manifest.files[MODEL_FILE].sha256[:16]}..."
+    bundle = Bundle(raw.path, manifest, hashlib.sha256(raw.files[MANIFEST_FILE]).hexdigest(), raw.files)
+
+    with step("feature set") as found:
+        feature_set = load_feature_set(bundle)
+        plan = compile_plan(feature_set, tensor_mappings(manifest))
+        found.detail = f"{feature_set.name} {feature_set.version}, {len(plan.input_names)} inputs, schema {feature_set.schema_hash[:16]}..."
+    with step("baseline") as found:
+        baseline = parse_baseline(bundle.files[BASELINE_FILE], feature_set.input_names)
+        found.detail = f"{baseline.rows:,} rows"
+
+    inspection = inspect_model(bundle.model_bytes, MODEL_FILE)
+    check_inspection(inspection, step)
+
+    with step("session") as found:
+        model = OrtModel(runtime, bundle.model_bytes)
+        score_output = find_score_output(model, manifest)
+        found.detail = f"ONNX Runtime {runtime.version}, score is {manifest.score.output}[{manifest.score.column}]"
+    scorer = make_scorer(model, plan, score_output, manifest.score.column)
+    with step("golden rows") as found:
+        rows, scores = parse_golden(bundle.files[GOLDEN_FILE], plan)
+        found.detail = check_golden(scorer, rows, scores, manifest.golden_tolerance)
+    with step("batch invariance") as found:
+        found.detail = check_invariance(scorer, plan, rows, manifest.batch_tolerance, batch_rows_max)
+    with step("warm-up") as found:
+        buckets = buckets_up_to(batch_rows_max)
+        for batch_rows in buckets:
+            scorer(np.take(rows, range(batch_rows), axis=0, mode="wrap"))
+        found.detail = f"batches of {', '.join(map(str, buckets))}"
+    return VerifiedModel(
+        bundle, feature_set, plan, model, score_output, manifest.score.column, decision_thresholds(manifest), baseline
+    )
+
+
+# --- the steps ---
+
+
+def load_feature_set(bundle: Bundle) -> FeatureSet:
+    """The bundle's own feature set, compared with what the manifest says of it."""
+    reference = bundle.manifest.feature_set
+    try:
+        feature_set = FeatureSet.parse(bundle.files[FEATURE_SET_FILE].decode("utf-8"), FEATURE_SET_FILE)
+    except UnicodeDecodeError:
+        raise BundleRefusal(FEATURE_SET_FILE, "not UTF-8 text", "pack the model again") from None
+    if feature_set.schema_hash != reference.schema_hash:
+        reason = "its schema hash is not the one that the model was trained on"
+        raise BundleRefusal(FEATURE_SET_FILE, reason, "pack the model with the feature set of its training, or train it again")
+    if (feature_set.name, feature_set.version) != (reference.name, reference.version):
+        raise BundleRefusal(FEATURE_SET_FILE, "its name or version is not the manifest's", "pack the model again")
+    return feature_set
+
+
+def tensor_mappings(manifest: Manifest) -> list[TensorMapping]:
+    """What fills each ONNX input, for compile_plan()."""
+    return [TensorMapping(item.tensor, item.dtype, tuple(item.features)) for item in manifest.inputs]
+
+
+def check_inspection(inspection: OnnxInspection, step: Step) -> None:
+    """Turns what the child process found into steps."""
+    details = {
+        "onnx": f"{inspection.node_count} nodes, {inspection.constant_bytes:,} bytes of constants",
+        "external data": "none",
+        "opset": ", ".join(f"{domain} {version}" for domain, version in sorted(inspection.opsets.items())),
+        "operators": ", ".join(sorted({name.rsplit(":", 1)[1] for name in inspection.operators})[:8]),
+        "size": "within limits",
+        "batch axis": "; ".join(f"{tensor.name} [batch, {', '.join(map(str, tensor.dims))}]" for tensor in inspection.inputs[:4]),
+    }
+    for check in inspect_onnx.CHECKS:
+        with step(check) as found:
+            problems = [problem for problem in inspection.problems if problem.check == check]
+            if problems:
+                raise BundleRefusal(MODEL_FILE, "; ".join(problem.reason for problem in problems), problems[0].mend)
+            found.detail = details[check]
+
+
+def find_score_output(model: OrtModel, manifest: Manifest) -> int:
+    """The index of the score's output, checked: a float tensor with a batch axis and enough columns."""
+    names = [output.name for output in model.outputs]
+    if names != manifest.outputs:
+        raise BundleRefusal(MANIFEST_FILE, f"outputs: the model has {', '.join(names)[:200]}", "pack the model again")
+    index = names.index(manifest.score.output)
+    output = model.outputs[index]
+    mend = f"pack with --score-output and --score-column of a float output; the model has {', '.join(names)[:200]}"
+    if output.onnx_type not in _SCORE_TYPES:
+        raise BundleRefusal(MANIFEST_FILE, "score.output: the output is not float32 or float64", mend)
+    columns = math.prod(output.dims)
+    if columns > 0 and manifest.score.column >= columns:
+        raise BundleRefusal(MANIFEST_FILE, f"score.column: the output has {columns} column(s), counted from 0", mend)
+    return index
+
+
+def make_scorer(model: OrtModel, plan: FeaturePlan, output: int, column: int) -> Scorer:
+    """Scores packed rows (n, row_bytes) in one batch -> (n,)."""
+
+    def score(rows: PackedRows) -> NDArray[np.float64]:
+        outputs = model.run_rows(plan, np.ascontiguousarray(rows), output)
+        if outputs.shape[0] != len(rows) or column >= outputs.shape[1]:
+            reason = f"{len(rows)} rows gave an output of shape {outputs.shape}, the score is in column {column}"
+            raise BundleRefusal(MODEL_FILE, reason, "export the model with one output row per input row")
+        return outputs[:, column]
+
+    return score
+
+
+def check_golden(score: Scorer, rows: PackedRows, expected: NDArray[np.float64], tolerance: float) -> str:
+    """Scores the golden rows and compares. Returns what was found."""
+    difference = np.abs(score(rows) - expected)
+    if not np.isfinite(difference).all():
+        raise BundleRefusal(GOLDEN_FILE, "a golden row scores NaN or infinite", "pack a model whose scores are finite")
+    worst = float(difference.max())
+    if worst > tolerance:
+        reason = f"{int((difference > tolerance).sum())} of {len(rows)} golden rows score differently, by up to {worst:.3g} (allowed: {tolerance:g})"
+        raise BundleRefusal(GOLDEN_FILE, reason, "this is not the model that was packed, or this machine computes differently: pack it again here")
+    return f"{len(rows)} rows, " + ("bit-identical" if worst == 0 else f"within {worst:.3g}")
+
+
+def check_invariance(score: Scorer, plan: FeaturePlan, rows: PackedRows, tolerance: float, batch_rows_max: int) -> str:
+    """Measures whether the batch changes a score. Returns what was found."""
+    effect = measure_batch_effect(score, plan, rows, batch_rows_max)
+    if not effect.is_finite:
+        raise BundleRefusal(MODEL_FILE, "a row made of golden values scores NaN or infinite", "clip or normalise inside the model")
+    if effect.change_max > tolerance:
+        mend = "quantise statically (calibrated QDQ) instead of dynamically, or declare the tolerance: assay model pack --batch-tolerance"
+        raise BundleRefusal(MODEL_FILE, f"{effect.describe()}; the manifest allows {tolerance:g}", mend)
+    return effect.describe()
+
+
+def decision_thresholds(manifest: Manifest) -> tuple[tuple[float, int], ...]:
+    """As Engine.add_lane() takes them."""
+    return tuple((threshold.score, DECISIONS[threshold.decision]) for threshold in manifest.thresholds)
+
+
+# --- implementation ---
+
+_SCORE_TYPES = (1, 11)  # ONNX: float32, float64
+
+
+def make_step(observe: Observer | None) -> Step:
+    """Steps that tell `observe` how they ended. Errors of the rooms below become refusals."""
+
+    @contextmanager
+    def step(check: str) -> Iterator[Finding]:
+        finding = Finding()
+        try:
+            yield finding
+        except (CoreError, FeatureSetError, BundleRefusal) as error:
+            refusal = _as_refusal(check, error)
+            if observe:
+                observe(CheckResult(check, refusal.reason, refusal))
+            raise refusal from error
+        if observe:
+            observe(CheckResult(check, finding.detail))
+
+    return step
+
+
+def _as_refusal(check: str, error: CoreError | FeatureSetError | BundleRefusal) -> BundleRefusal:
+    if isinstance(error, BundleRefusal):
+        return error
+    if isinstance(error, FeatureSetError):
+        return BundleRefusal(FEATURE_SET_FILE, str(error), "mend the feature set and pack the model again")
+    return BundleRefusal(MODEL_FILE, f"{check}: {error.message}", "the model does not run as the manifest says: check its inputs and export it again")
+
+
+def _lineage(manifest: Manifest) -> str:
+    dirty = "+dirty" if manifest.lineage.git_is_dirty else ""
+    return f"made {utc_text(manifest.lineage.created)} from {manifest.lineage.git_commit[:12]}{dirty}"

@@ -1,0 +1,96 @@
+"""assay.v1.FeatureService: events in. Answers on the admin listener only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from google.rpc import status_pb2
+
+from assay._core import CODE_TABLE, EventWriter, Refusal
+from assay.transport.status import abort
+from assay.v1 import feature_pb2
+
+REJECTIONS_SHOWN_MAX = 100
+
+_NUMBERS = {row.reason: row.number for row in CODE_TABLE}
+_DUPLICATE = _NUMBERS["EVENT_DUPLICATE"]
+_TOO_LATE = _NUMBERS["EVENT_TOO_LATE"]
+_OK = 0
+
+# What one event came to: (code, transaction_id, why it was refused).
+_Outcome = tuple[int, str, Refusal | None]
+
+
+class FeatureService:
+    """Records events into every feature set that is served. `writers`: one a feature set; with several, each records every event, and an
+    event that one of them rejects is rejected (recording it again after the mend is harmless)."""
+
+    def __init__(self, writers: Sequence[EventWriter]) -> None:
+        self._writers = tuple(writers)
+        # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-events")
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        """Full method name -> handler. Requests stay bytes: the core decodes them."""
+        return {
+            "/assay.v1.FeatureService/RecordEvents": grpc.stream_unary_rpc_method_handler(
+                self._record_events, response_serializer=feature_pb2.RecordEventsResponse.SerializeToString
+            )
+        }
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+    async def _record_events(
+        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> feature_pb2.RecordEventsResponse:
+        response = feature_pb2.RecordEventsResponse()
+        loop = asyncio.get_running_loop()
+        index = 0
+        async for message in messages:
+            outcomes = await loop.run_in_executor(self._executor, self._record, message)
+            if isinstance(outcomes, Refusal):
+                await abort(context, outcomes)
+            for outcome in outcomes:
+                _count(response, index, outcome)
+                index += 1
+        return response
+
+    def _record(self, message: bytes) -> list[_Outcome] | Refusal:
+        merged: list[_Outcome] = []
+        for writer in self._writers:
+            outcomes = writer.record_events(message)
+            if isinstance(outcomes, Refusal):
+                return outcomes
+            merged = [_worse(*pair) for pair in zip(merged, outcomes, strict=True)] if merged else outcomes
+        return merged
+
+
+# --- implementation ---
+
+
+def _worse(one: _Outcome, other: _Outcome) -> _Outcome:
+    """A refusal wins over a record, a record over a no-op."""
+    for outcome in (one, other):
+        if outcome[0] not in (_OK, _DUPLICATE, _TOO_LATE):
+            return outcome
+    return one if one[0] == _OK else other
+
+
+def _count(response: feature_pb2.RecordEventsResponse, index: int, outcome: _Outcome) -> None:
+    code, transaction_id, refusal = outcome
+    if code == _OK:
+        response.recorded_count += 1
+    elif code == _DUPLICATE:
+        response.duplicate_count += 1
+    elif code == _TOO_LATE:
+        response.late_count += 1
+    else:
+        response.rejected_count += 1
+        if len(response.rejected_events) < REJECTIONS_SHOWN_MAX:
+            rejected = response.rejected_events.add(index=index, transaction_id=transaction_id)
+            if refusal is not None:
+                rejected.status.CopyFrom(status_pb2.Status.FromString(refusal.rpc_status))

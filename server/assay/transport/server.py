@@ -1,0 +1,204 @@
+"""The listeners: grpc.aio servers with their limits, and the order in which they open and close.
+
+Public: a TCP port. Admin: a Unix socket that only this user can open. Both take their methods from the policy table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from assay._core import Engine, EventWriter
+from assay.config import Config
+from assay.errors import ConfigError
+from assay.transport.feature_service import FeatureService
+from assay.transport.health import HealthService
+from assay.transport.policy import Listener, MethodTable, handlers_for
+from assay.transport.reflection import REFLECTION_SERVICES, Descriptors, ReflectionService
+from assay.transport.replies import Replies
+from assay.transport.scoring_service import ScoringService
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the server answers, once it has started."""
+
+    public: str  # HOST:PORT with the real port
+    admin: Path | None  # of the Unix socket
+
+
+class Transport:
+    """All services on all listeners. Made and used on one event loop; start() once, then drain() once."""
+
+    def __init__(self, engine: Engine, writers: Sequence[EventWriter], config: Config) -> None:
+        self._engine = engine
+        self._config = config
+        self._replies = Replies(engine, asyncio.get_running_loop())
+        self._scoring = ScoringService(
+            engine,
+            self._replies,
+            stream_messages_max=config.limits.stream_messages_max,
+            streams_max=config.limits.streams_max,
+        )
+        self._features = FeatureService(writers)
+        handlers = {**self._scoring.handlers(), **self._features.handlers()}
+        descriptors = Descriptors()
+        self._public = _Port(Listener.PUBLIC, handlers, descriptors, config)
+        self._admin = None if config.admin_socket == "off" else _Port(Listener.ADMIN, handlers, descriptors, config)
+        self._admin_path: Path | None = None
+
+    async def start(self, default_socket_dir: Path) -> Addresses:
+        """Opens the listeners; health still says NOT_SERVING. Raises ConfigError where an address cannot be had."""
+        public = self._public.open_port(self._config.listen)
+        if self._admin is not None:
+            self._admin_path = _admin_path(self._config.admin_socket, default_socket_dir, public)
+            self._admin.open_socket(self._admin_path)
+            await self._admin.server.start()
+        await self._public.server.start()
+        return Addresses(public, self._admin_path)
+
+    def set_serving(self, is_serving: bool) -> None:
+        """What health says, on all listeners."""
+        for port in self._ports():
+            port.health.set_serving(is_serving)
+
+    async def drain(self, delay_s: float, grace_s: float) -> None:
+        """NOT_SERVING; answer calls for `delay_s` more, so that balancers can look away; refuse new ones (GOAWAY); let those in
+        flight finish within `grace_s`; close."""
+        self.set_serving(False)
+        await asyncio.sleep(delay_s)
+        self._scoring.drain()
+        for port in self._ports():
+            port.end_watches()
+        await asyncio.gather(*(port.server.stop(grace_s) for port in self._ports()))
+        self._features.close()
+        self._replies.close()
+        if self._admin_path is not None:
+            self._admin_path.unlink(missing_ok=True)
+
+    @property
+    def waiting_count(self) -> int:
+        """Calls that wait for the core."""
+        return self._replies.waiting_count
+
+    def method_tables(self) -> dict[Listener, MethodTable]:
+        """What answers where."""
+        return {port.listener: port.methods for port in self._ports()}
+
+    def _ports(self) -> list[_Port]:
+        return [port for port in (self._public, self._admin) if port is not None]
+
+
+# --- implementation ---
+
+
+class _Port:
+    """One listener: its server, its methods, its health."""
+
+    def __init__(
+        self, listener: Listener, handlers: Mapping[str, grpc.RpcMethodHandler], descriptors: Descriptors, config: Config
+    ) -> None:
+        own = handlers_for(listener, handlers).services
+        reflection = REFLECTION_SERVICES if config.reflection else ()
+        self.listener = listener
+        self.health = HealthService((*own, "grpc.health.v1.Health", *reflection))
+        self._reflection = ReflectionService((*own, "grpc.health.v1.Health", *reflection), descriptors)
+        standard = {**self.health.handlers(), **(self._reflection.handlers() if config.reflection else {})}
+        self.methods = handlers_for(listener, {**handlers, **standard})
+        self.server = grpc.aio.server(
+            handlers=(self.methods,), options=channel_options(config), maximum_concurrent_rpcs=concurrent_rpcs_max(config)
+        )
+
+    def open_port(self, address: str) -> str:
+        """Binds HOST:PORT and returns it with the real port."""
+        try:
+            port = self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"listen: {address} cannot be bound (another process has it, or the host is not this machine's); choose another one"
+            ) from error
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    def open_socket(self, path: Path) -> None:
+        """Binds a Unix socket that only this user may open. A socket that nobody answers any more is replaced."""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_directory(path.parent)
+            _remove_dead_socket(path)
+            # The mode must be right from the first moment: between bind and chmod anybody could connect.
+            umask = os.umask(0o177)
+            try:
+                self.server.add_insecure_port(f"unix:{path}")
+            finally:
+                os.umask(umask)
+        except OSError as error:
+            raise ConfigError(f"admin_socket: {path}: {error.strerror}") from error
+        except RuntimeError as error:
+            raise ConfigError(f"admin_socket: {path} cannot be bound; choose another path, or off") from error
+
+    def end_watches(self) -> None:
+        self.health.close()
+        self._reflection.close()
+
+
+def concurrent_rpcs_max(config: Config) -> int:
+    """gRPC's own limit answers without details, so it must never be the first to be hit: the slots and streams_max come first."""
+    return 2 * config.engine.slots + 2 * config.limits.streams_max + 1024
+
+
+def channel_options(config: Config) -> list[tuple[str, int]]:
+    """gRPC's names for our limits."""
+    limits, connection = config.limits, config.connection
+    options = {
+        "grpc.so_reuseport": int(config.reuse_port),
+        "grpc.max_receive_message_length": limits.receive_message_bytes_max,
+        "grpc.max_send_message_length": limits.send_message_bytes_max,
+        "grpc.max_metadata_size": limits.metadata_bytes_max,
+        "grpc.absolute_max_metadata_size": limits.metadata_bytes_max,
+        "grpc.max_concurrent_streams": limits.connection_streams_max,
+        "grpc.http2.min_recv_ping_interval_without_data_ms": connection.ping_interval_s_min * 1000,
+        "grpc.http2.max_ping_strikes": 2,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.keepalive_time_ms": connection.keepalive_s * 1000,
+        "grpc.keepalive_timeout_ms": connection.keepalive_timeout_s * 1000,
+    }
+    if connection.idle_s_max:
+        options["grpc.max_connection_idle_ms"] = connection.idle_s_max * 1000
+    if connection.age_s_max:
+        options["grpc.max_connection_age_ms"] = connection.age_s_max * 1000
+        options["grpc.max_connection_age_grace_ms"] = connection.age_grace_s * 1000
+    return list(options.items())
+
+
+def _admin_path(configured: str, default_dir: Path, public: str) -> Path:
+    return default_dir / f"admin-{public.rpartition(':')[2]}.sock" if configured == "auto" else Path(configured)
+
+
+def _check_directory(directory: Path) -> None:
+    """A directory that others may write to would let them put their own socket in our place."""
+    found = directory.stat()
+    is_sticky = bool(found.st_mode & stat.S_ISVTX)
+    if found.st_uid not in (os.getuid(), 0) or (found.st_mode & 0o022 and not is_sticky):
+        raise ConfigError(f"admin_socket: {directory} can be written by other users; choose a directory of your own (mode 0700)")
+
+
+def _remove_dead_socket(path: Path) -> None:
+    if not path.is_socket():
+        if path.exists():
+            raise ConfigError(f"admin_socket: {path} exists and is not a socket; choose another path")
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise ConfigError(f"admin_socket: a running server answers on {path}; stop it, or choose another path")

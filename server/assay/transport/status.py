@@ -1,0 +1,37 @@
+"""The core's refusals as gRPC statuses. What a refusal says was decided and encoded in the core; this only carries it."""
+
+from __future__ import annotations
+
+import random
+from typing import NoReturn, Protocol
+
+import grpc
+
+from assay._core import CODE_TABLE, Refusal
+
+# gRPC status number -> the enum that grpcio wants.
+STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+# Number of a code -> how long to wait before another try, in milliseconds; only those that may be tried again.
+_RETRY_MS: dict[int, int] = {row.number: row.retry_ms for row in CODE_TABLE if row.retry_ms > 0}
+
+
+class AbortableContext(Protocol):
+    """The part of grpc.aio.ServicerContext that ends a call early."""
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()) -> NoReturn: ...
+
+
+def trailers(refusal: Refusal) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata of a refusal: google.rpc.Status and, where another try makes sense, gRPC's own pushback (gRFC A6), spread
+    over half to one and a half of the wait so that clients do not come back all at once."""
+    details: tuple[str, str | bytes] = ("grpc-status-details-bin", refusal.rpc_status)
+    retry_ms = _RETRY_MS.get(refusal.code)
+    if retry_ms is None:
+        return (details,)
+    return (details, ("grpc-retry-pushback-ms", str(max(1, round(retry_ms * random.uniform(0.5, 1.5))))))  # noqa: S311 (jitter)
+
+
+async def abort(context: AbortableContext, refusal: Refusal) -> NoReturn:
+    """Ends the call with the refusal."""
+    await context.abort(STATUS_CODES[refusal.grpc_code], refusal.message, trailers(refusal))
