@@ -2,8 +2,8 @@
 
     python tools/generate_protos.py [OUT]        (OUT: default server/; `make proto` runs it)
 
-The generator is pinned to the oldest grpcio that assay supports: generated code refuses an older runtime than its generator, so a newer
-generator would raise the floors of pyproject.toml without saying so.
+The generator is pinned to the oldest grpcio that assay supports: generated code refuses an older runtime than its generator,
+so a newer generator would raise the floors of pyproject.toml without saying so.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def generate(out: Path) -> list[Path]:
     """Writes the generated files under `out`/assay/v1 and returns them."""
     from grpc_tools import protoc
 
-    if version("grpcio-tools") != TOOLS_VERSION:
-        raise SystemExit(f"grpcio-tools {version('grpcio-tools')} is installed, {TOOLS_VERSION} is wanted: pip install grpcio-tools=={TOOLS_VERSION}")
+    found = version("grpcio-tools")
+    if found != TOOLS_VERSION:
+        raise SystemExit(
+            f"grpcio-tools {found} is installed, {TOOLS_VERSION} is wanted: pip install grpcio-tools=={TOOLS_VERSION}"
+        )
     package = out / "assay" / "v1"
     package.mkdir(parents=True, exist_ok=True)
     descriptor_set = package / "assay.binpb"
@@ -41,7 +44,7 @@ def generate(out: Path) -> list[Path]:
     arguments += [f"--descriptor_set_out={descriptor_set}", "--include_imports", "--include_source_info"]
     if protoc.main(["protoc", *arguments, *PROTOS]) != 0:
         raise SystemExit("protoc failed")
-    (package / "__init__.py").write_text('"""Generated from proto/assay/v1 by tools/generate_protos.py (`make proto`). Do not edit."""\n')
+    (package / "__init__.py").write_text('"""Generated from proto/assay/v1 by tools/generate_protos.py. Do not edit."""\n')
     for stub in package.glob("*.pyi"):
         # Trailing blanks and the like would fight with the linter for ever.
         stub.write_text(re.sub(r"[ \t]+$", "", stub.read_text(), flags=re.MULTILINE))

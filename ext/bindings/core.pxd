@@ -574,6 +574,20 @@ cdef extern from "core/runtime/ort_model.h" namespace "assay" nogil:
         ) noexcept
 
 
+cdef extern from "core/runtime/puppet_model.h" namespace "assay" nogil:
+    cdef cppclass CPuppetModel "assay::PuppetModel":
+        CPuppetModel(size_t rows_max) noexcept
+        @staticmethod
+        double score_of(string_view row) noexcept
+        @staticmethod
+        unique_ptr[Runner] make_runner(shared_ptr[CPuppetModel] model, size_t row_bytes) noexcept
+        void fail_next(uint64_t runs) noexcept
+        void poison(string_view row) noexcept
+        void hold() noexcept
+        void release() noexcept
+        vector[uint64_t] batches() noexcept
+
+
 # -------------------------------------------------------------------------------------------------------------- bridge
 
 cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:

@@ -19,7 +19,7 @@ cdef class EventWriter:
     cdef FeaturePlan _plan
     cdef EmbeddedStore _store
 
-    def __cinit__(self, FeaturePlan plan not None, EmbeddedStore store not None):
+    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore):
         self._plan = plan
         self._store = store
         check_status(CEventWriter.create(plan._plan, store._store, &self._writer))
@@ -110,7 +110,7 @@ cdef class EventLog:
     cdef object _lock         # the core's log is one thread's at a time; held while the GIL is not
     cdef bint _is_sorted
 
-    def __cinit__(self, FeaturePlan plan not None):
+    def __cinit__(self, plan: FeaturePlan):
         self._plan = plan
         self._log.reset(new CEventLog(plan._plan))
         self._lock = _Lock()
@@ -166,7 +166,7 @@ cdef class EventLog:
             raise ValueError("the log, the reader and the writer must share one FeaturePlan")
         return 0
 
-    def ingest(self, EventWriter writer not None, start: int, stop: int) -> IngestReport:
+    def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
         """Applies events [start, stop). Releases the GIL."""
         cdef uint64_t first, last
         cdef CIngestReport report
@@ -179,7 +179,7 @@ cdef class EventLog:
         return _report_of(report)
 
     def replay(
-        self, FeatureReader reader not None, EventWriter writer not None, start: int, stop: int
+        self, reader: FeatureReader, writer: EventWriter, start: int, stop: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], IngestReport]:
         """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,), report.
         Releases the GIL."""

@@ -12,7 +12,7 @@ cdef class FeatureReader:
     cdef readonly FeaturePlan plan
     cdef EmbeddedStore _store
 
-    def __cinit__(self, FeaturePlan plan not None, EmbeddedStore store not None):
+    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore):
         self.plan = plan
         self._store = store
         check_status(CFeatureReader.create(plan._plan, store._store, &self._reader))

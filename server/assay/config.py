@@ -1,7 +1,8 @@
 """Configuration: read once, checked once, frozen.
 
-Precedence: command line > environment (ASSAY_*, nested with __) > file (--config, YAML or TOML) > default. Keys that nobody knows are
-refused, with the nearest known one named. `load_config` also says where each value came from; `printable_config` never shows a secret.
+Precedence: command line > environment (ASSAY_*, nested with __) > file (--config, YAML or TOML) > default. Keys that nobody knows
+are refused, with the nearest known one named. `load_config` also says where each value came from; `printable_config` never shows
+a secret.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from assay.errors import ConfigError
 ENV_PREFIX = "ASSAY_"
 # Variables of ours that are not configuration: the build's, the tests' and the caches'.
 ENV_NOT_CONFIG = ("ASSAY_TEST_", "ASSAY_BENCH_", "ASSAY_DEBUG", "ASSAY_SANITIZE", "ASSAY_CACHE_DIR", "ASSAY_COMPLETE")
-SECRET_SHOWN = "**********"  # noqa: S105 (what is shown instead of a secret)
+SECRET_SHOWN = "**********"
 SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un
 
 
@@ -38,68 +39,103 @@ class StoreConfig(_Section):
     """The feature store."""
 
     url: SecretStr = Field(
-        SecretStr("embedded:"),
+        default=SecretStr("embedded:"),
         description="Where row records live: embedded: (this process) or embedded:PATH (the same, with its snapshot at PATH).",
     )
-    bytes_max: int = Field(1 << 30, ge=1 << 20, description="Most memory that the embedded store takes, in bytes.")
+    bytes_max: int = Field(default=1 << 30, ge=1 << 20, description="Most memory that the embedded store takes, in bytes.")
 
 
 class EngineConfig(_Section):
     """The slab of slots that all lanes share."""
 
-    slots: int = Field(8192, ge=4, le=1 << 20, description="Rows in flight, all lanes together; more are refused (SLOTS_EXHAUSTED).")
-    batch_call_rows_max: int = Field(1024, ge=1, le=4096, description="Most rows of one ScoreBatch call; at most a quarter of the slots.")
+    slots: int = Field(
+        default=8192, ge=4, le=1 << 20, description="Rows in flight, all lanes together; more are refused (SLOTS_EXHAUSTED)."
+    )
+    batch_call_rows_max: int = Field(
+        default=1024, ge=1, le=4096, description="Most rows of one ScoreBatch call; at most a quarter of the slots."
+    )
 
     @model_validator(mode="after")
     def _batch_fits(self) -> EngineConfig:
         if self.batch_call_rows_max * 4 > self.slots:
-            raise ValueError(f"batch_call_rows_max ({self.batch_call_rows_max}) must be at most a quarter of slots ({self.slots})")
+            raise ValueError(
+                f"batch_call_rows_max ({self.batch_call_rows_max}) must be at most a quarter of slots ({self.slots})"
+            )
         return self
 
 
 class LaneConfig(_Section):
     """Each model's queue and runners."""
 
-    runners: int = Field(0, ge=0, le=256, description="Threads that run batches of one model. 0: one fewer than the cores, at least 1.")
-    batch_rows_max: int = Field(256, ge=1, le=4096, description="Most rows of one run of the model.")
-    queue_rows_max: int = Field(4096, ge=1, le=1 << 20, description="Most rows that wait for a runner; more are refused (QUEUE_FULL).")
-    queue_delay_us_max: int = Field(
-        0, ge=0, le=1_000_000, description="How long an idle runner may wait for more rows, in microseconds. 0: not at all."
+    runners: int = Field(
+        default=0, ge=0, le=256, description="Threads that run batches of one model. 0: one fewer than the cores, at least 1."
     )
-    timeout_ms_default: int = Field(1000, ge=1, le=60_000, description="Deadline of a call that brings none, in milliseconds.")
+    batch_rows_max: int = Field(default=256, ge=1, le=4096, description="Most rows of one run of the model.")
+    queue_rows_max: int = Field(
+        default=4096, ge=1, le=1 << 20, description="Most rows that wait for a runner; more are refused (QUEUE_FULL)."
+    )
+    queue_delay_us_max: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="How long an idle runner may wait for more rows, in microseconds. 0: not at all.",
+    )
+    timeout_ms_max: int = Field(
+        default=60_000,
+        ge=1,
+        le=60_000,
+        description="Longest that any call may take, in milliseconds: a cap on the timeout that the bundle declares.",
+    )
 
 
 class LimitsConfig(_Section):
     """What one client may ask of the server."""
 
-    receive_message_bytes_max: int = Field(4 << 20, ge=1024, le=1 << 30, description="Largest message that is read, in bytes.")
-    send_message_bytes_max: int = Field(16 << 20, ge=1024, le=1 << 30, description="Largest message that is sent, in bytes.")
-    metadata_bytes_max: int = Field(16 << 10, ge=1024, le=1 << 20, description="Largest metadata of a call, in bytes.")
-    connection_streams_max: int = Field(1000, ge=1, le=1 << 20, description="Concurrent calls of one connection; more wait at the client.")
-    stream_messages_max: int = Field(64, ge=1, le=65_536, description="Messages in flight of one ScoreStream; then reading stops.")
-    streams_max: int = Field(256, ge=1, le=65_536, description="Open ScoreStream calls; more are refused (STREAM_LIMIT).")
+    receive_message_bytes_max: int = Field(
+        default=4 << 20, ge=1024, le=1 << 30, description="Largest message that is read, in bytes."
+    )
+    send_message_bytes_max: int = Field(
+        default=16 << 20, ge=1024, le=1 << 30, description="Largest message that is sent, in bytes."
+    )
+    metadata_bytes_max: int = Field(default=16 << 10, ge=1024, le=1 << 20, description="Largest metadata of a call, in bytes.")
+    connection_streams_max: int = Field(
+        default=1000, ge=1, le=1 << 20, description="Concurrent calls of one connection; more wait at the client."
+    )
+    stream_messages_max: int = Field(
+        default=64, ge=1, le=65_536, description="Messages in flight of one ScoreStream; then reading stops."
+    )
+    streams_max: int = Field(default=256, ge=1, le=65_536, description="Open ScoreStream calls; more are refused (STREAM_LIMIT).")
 
 
 class ConnectionConfig(_Section):
     """Keepalive and age of connections. 0 turns a limit off where it says so."""
 
-    ping_interval_s_min: int = Field(10, ge=1, description="Clients that ping more often than this, in seconds, are sent away.")
-    keepalive_s: int = Field(60, ge=1, description="The server pings a silent connection after this many seconds.")
-    keepalive_timeout_s: int = Field(20, ge=1, description="And closes it when no answer comes within this many seconds.")
-    idle_s_max: int = Field(300, ge=0, description="A connection without calls is closed after this many seconds. 0: never.")
-    age_s_max: int = Field(
-        0, ge=0, description="A connection is asked to reconnect after this many seconds (10 % jitter), so that load spreads. 0: never."
+    ping_interval_s_min: int = Field(
+        default=10, ge=1, description="Clients that ping more often than this, in seconds, are sent away."
     )
-    age_grace_s: int = Field(60, ge=1, description="How long calls of such a connection may still run, in seconds.")
+    keepalive_s: int = Field(default=60, ge=1, description="The server pings a silent connection after this many seconds.")
+    keepalive_timeout_s: int = Field(default=20, ge=1, description="And closes it when no answer comes within this many seconds.")
+    idle_s_max: int = Field(
+        default=300, ge=0, description="A connection without calls is closed after this many seconds. 0: never."
+    )
+    age_s_max: int = Field(
+        default=0,
+        ge=0,
+        description="A connection is asked to reconnect after this many seconds (10 % jitter), so that load spreads. 0: never.",
+    )
+    age_grace_s: int = Field(default=60, ge=1, description="How long calls of such a connection may still run, in seconds.")
 
 
 class DrainConfig(_Section):
     """What happens between SIGTERM and exit."""
 
     delay_s: float = Field(
-        5.0, ge=0, le=600, description="Lame duck: health says NOT_SERVING, calls are still answered. Skipped after Ctrl-C."
+        default=5.0,
+        ge=0,
+        le=600,
+        description="Lame duck: health says NOT_SERVING, calls are still answered. Skipped after Ctrl-C.",
     )
-    grace_s: float = Field(30.0, ge=0, le=3600, description="How long calls in flight may take after that.")
+    grace_s: float = Field(default=30.0, ge=0, le=3600, description="How long calls in flight may take after that.")
 
 
 class Config(BaseSettings):
@@ -109,16 +145,21 @@ class Config(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    listen: str = Field("127.0.0.1:50051", description="HOST:PORT of the public listener; port 0 takes a free one.")
-    reuse_port: bool = Field(False, description="Share the port (SO_REUSEPORT), so that a new process can overlap the old one.")
-    reflection: bool = Field(True, description="Answer gRPC reflection.")
+    listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT of the public listener; port 0 takes a free one.")
+    reuse_port: bool = Field(
+        default=False, description="Share the port (SO_REUSEPORT), so that a new process can overlap the old one."
+    )
+    reflection: bool = Field(default=True, description="Answer gRPC reflection.")
     admin_socket: str = Field(
-        "auto", description="Path of the Unix socket of the admin listener. auto: in the runtime directory, named after the port. off: none."
+        default="auto",
+        description="Path of the admin listener's Unix socket. auto: in the runtime directory, named after the port. off: none.",
     )
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="Bundles to serve (NAME/VERSION directories), the default model first. Empty: the demo."
+        default=(), description="Bundles to serve (NAME/VERSION directories), the default model first. Empty: the demo."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe line that is logged."
+    )
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     lane: LaneConfig = LaneConfig()
@@ -227,7 +268,7 @@ def known_keys() -> list[str]:
 def runtime_dir() -> Path:
     """Where sockets go: XDG_RUNTIME_DIR/assay, or a directory of this user alone under /tmp. Not made here."""
     base = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(base) / "assay" if base else Path(f"/tmp/assay-{os.getuid()}")  # noqa: S108 (made 0700 and checked by its user)
+    return Path(base) / "assay" if base else Path(f"/tmp/assay-{os.getuid()}")
 
 
 # --- implementation ---
@@ -334,7 +375,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: the key stands twice")
             seen.add(key)
@@ -347,7 +388,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         if file.suffix == ".toml":
             values: Any = tomllib.loads(text)
         elif file.suffix in (".yaml", ".yml"):
-            values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+            values = yaml.load(text, Loader=_StrictLoader)
         else:
             raise ConfigError(f"{file}: expected a .yaml, .yml or .toml file")
     except OSError as error:
@@ -357,7 +398,9 @@ def _read_file(file: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be read'}{_line(error)}") from error
+        raise ConfigError(
+            f"{file}: not valid YAML: {getattr(error, 'problem', None) or 'cannot be read'}{_line(error)}"
+        ) from error
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") if not str(error).startswith(str(file)) else error from None
     if values is None:

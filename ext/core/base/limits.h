@@ -10,7 +10,7 @@ inline constexpr size_t kIdBytesMax = 128;             // transaction_id and ent
 inline constexpr size_t kNameBytesMax = 64;            // names of features, entities, views, inputs, models
 inline constexpr size_t kStringValueBytesMax = 256;    // a string feature or attribute
 inline constexpr size_t kViolationsMax = 32;           // listed in one answer; the rest is counted
-inline constexpr size_t kViolationsBytesMax = 4608;      // of those, encoded: the status travels in trailers, which clients cut at 8 KiB
+inline constexpr size_t kViolationsBytesMax = 4608;    // of those, encoded: trailers are cut at 8 KiB by many clients
 inline constexpr size_t kMapEntriesMax = 512;          // entries of one map on the wire
 inline constexpr int kWireDepthMax = 100;              // nested messages and skipped groups, as google.protobuf
 inline constexpr size_t kBatchRowsWireMax = 4096;      // rows of one ScoreBatch call, whatever the configuration
@@ -32,6 +32,7 @@ inline constexpr size_t kVocabularyMax = 100'000;      // entries of one vocabul
 inline constexpr uint32_t kExactEventsMin = 256;       // smallest ring a view may ask for
 inline constexpr uint32_t kExactEventsMax = 4096;
 inline constexpr size_t kTilesMax = 2048;              // tiles of one record
+inline constexpr uint64_t kTileEventsMax = uint64_t{1} << 48;   // events a stored tile may claim; keeps 128-bit sums safe
 inline constexpr size_t kLanesMax = 16;
 
 inline constexpr int64_t kWindowUsMax = 3660LL * 86'400 * 1'000'000;   // a window, a delay, a lateness: ten years

@@ -1,5 +1,6 @@
 // Strict JSON for events: one object a line, typed by the plan. Refuses what lenient parsers let through: duplicate keys,
-// NaN, 1e400, integers past int64, a float where an integer is declared (5716.0 for an int64) and the reverse, times without a zone.
+// NaN, 1e400, integers past int64, a float where an integer is declared (5716.0 for an int64) and the
+// reverse, times without a zone.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +14,15 @@ namespace assay {
 
 // Decodes one line into `event`. Keys: transaction_id, event_time (RFC 3339 with zone), entities, features, is_fraud (optional).
 // Text of `event` points into `line`, or into `scratch` where a string had escapes (cleared here; keep it as long as the event).
-// False: `violations` names every field that is wrong, or MALFORMED_JSON with the byte offset.
+// False: `violations` (cleared here) names every field that is wrong, or MALFORMED_JSON with the byte offset. A top-level key that
+// is none of the five is INVALID_REQUEST: a mistyped is_fraud must not be silence.
 // Required of an event: transaction_id, event_time, at least one entity, and every required request feature that a view of a
 // named entity stores. null is absent.
 bool decode_event_json(std::string_view line, const FeaturePlan& plan, Transaction& event, std::string& scratch,
                        Violations& violations);
 
-// RFC 3339 with 'Z' or an offset, up to nanoseconds (floored to microseconds), years 0001..9999. False: not such a time.
+// RFC 3339 with 'Z' or an offset, up to nanoseconds (floored to microseconds), years 0001..9999. False: not such a time. A space
+// for the 'T' and leap seconds (:60) are refused, as google.protobuf.Timestamp has none.
 bool parse_rfc3339_us(std::string_view text, int64_t* time_us) noexcept;
 
 }  // namespace assay

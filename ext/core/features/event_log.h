@@ -1,7 +1,7 @@
 // EventLog: events of a file in (event_time, transaction_id) order, ready to be applied or replayed.
 //
 // Keeps each line's text (in blocks) and a 24-byte index entry; sorts once. Memory: the file's size + 24 bytes an event.
-// Ties within one microsecond: decimal ids numerically, other strings shorter first, then bytewise.
+// Ties within one microsecond go by precedes() below; the same id twice stays in the order of the file.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,10 @@
 
 namespace assay {
 
+// The order of transaction ids: decimal ids (digits only, of any length) first, by number, and where "7" and "007" are one number
+// the shorter first; then all other strings, shorter first, then by bytes. A strict total order.
+bool precedes(std::string_view a, std::string_view b) noexcept;
+
 struct EventRejection {
   uint64_t line = 0;               // from 1
   uint64_t offset_bytes = 0;       // of the line's start in the input
@@ -23,8 +27,9 @@ struct EventRejection {
   std::vector<Violation> violations;
 };
 
+// What became of events. Calls add to it.
 struct IngestReport {
-  uint64_t event_count = 0;        // decoded
+  uint64_t event_count = 0;        // given to the writer
   uint64_t recorded_count = 0;
   uint64_t duplicate_count = 0;
   uint64_t late_count = 0;
@@ -37,19 +42,21 @@ class EventLog {
   explicit EventLog(std::shared_ptr<const FeaturePlan> plan);
   ~EventLog();
 
-  // Appends whole lines (ends with '\n' or is the last). Bad lines are kept out and reported, at most `rejections_max` in
-  // full; the count is exact. Empty lines are skipped. Not thread-safe.
+  // Appends whole lines (ends with '\n' or is the last). Bad lines are kept out and reported, at most `rejections_max` of the log
+  // in full; the count is exact. Empty lines are skipped, '\r' before '\n' is white space. Not thread-safe.
   void append(std::string_view lines, size_t rejections_max);
 
   uint64_t event_count() const noexcept;
   uint64_t rejected_count() const noexcept;
   const std::vector<EventRejection>& rejections() const noexcept;
 
+  // Not thread-safe. May be called again after more was appended.
   void sort();
   // Applies events [from, to) in order. Call after sort().
   void ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const;
   // For events [from, to): score's read first, then write (replay = score, then apply). Rows go to rows[(i - from) * row_bytes];
-  // an event whose row cannot be made (violations) is marked 0 in valid[i - from], still applied. ids/times as given.
+  // an event whose row cannot be made (violations: a feature or an entity that scoring needs is missing, or read() refused)
+  // has valid[i - from] 0 and a row of zeros, and is still applied. REQUIRES: reader and writer have this log's plan.
   void replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows,
               uint8_t* valid, int64_t* event_times_us, IngestReport* report) const;
   // transaction_id of event i in order; valid while the log lives.

@@ -15,6 +15,9 @@ namespace assay {
 // The label counts from event_time + the view's delay (an inline label; a late one has its own time).
 EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) noexcept;
 
+// The same into `entry`, with the fingerprint (xxh64 of the transaction's id) made once for all views.
+void fill_entry(const Transaction& transaction, const ViewSchema& schema, uint64_t fingerprint, EventEntry& entry) noexcept;
+
 class EventWriter {
  public:
   static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
@@ -22,10 +25,13 @@ class EventWriter {
 
   // Applies the event to every window view whose entity it names. kOk: at least one view changed. kEventDuplicate: all had it.
   // kEventTooLate: none changed and at least one could not take it. kStoreFull, kIntegerOverflow: some view refused; what
-  // other views took stays (a repeat completes it). Thread-safe.
+  // other views took stays (a repeat completes it). An event that no view stores anything of changes nothing, so it is
+  // kEventDuplicate. REQUIRES: the event has passed its decoder. Thread-safe.
   Code write(const Transaction& event) const noexcept;
 
-  // Attributes of one entity of the named attribute view. values: one per attribute, null allowed.
+  // Attributes of one entity of an attribute view of the plan. values: one per attribute, typed as declared or null; -0.0 is
+  // stored as +0.0. What the store says (put_attributes), or before it is asked: kPlanInvalid (no such attribute view),
+  // kMissingEntity (no id), kTooLong (id or text), kBadTimestamp, kWrongType, kNotFinite. Thread-safe.
   Code write_attributes(size_t view_index, std::string_view entity_id, int64_t time_us, const Value* values) const noexcept;
 
   const FeaturePlan& plan() const noexcept { return *plan_; }

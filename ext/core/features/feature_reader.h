@@ -19,12 +19,14 @@ struct RowOut {
   FoldResult* views = nullptr;      // one per view of the plan
 };
 
-// Working memory of one thread; about 40 KiB. Not shared.
+// Working memory of one thread; about 50 KiB. Not shared.
 struct ReadScratch {
   std::array<Value, limits::kNodesMax> nodes;
   std::array<Value, limits::kAggregatesMax> outputs;
-  std::array<char, limits::kAttributesMax * limits::kStringValueBytesMax> arena;
+  std::array<char, limits::kAttributesMax * limits::kStringValueBytesMax> arena;   // strings of the view folded last
+  std::array<char, limits::kAttributesMax * limits::kStringValueBytesMax> kept;    // of several attribute views' nodes
 };
+static_assert(limits::kAttributesMax <= limits::kAggregatesMax, "outputs hold either");
 
 // Binds one plan to one store. Immutable and thread-safe; keeps the plan and the store alive.
 class FeatureReader {
@@ -33,9 +35,14 @@ class FeatureReader {
                        std::shared_ptr<const FeatureReader>* out);
 
   // Folds every view at the transaction's event time, derives, converts and writes the row. False: `violations` says why
-  // (NULL_INPUT, OUT_OF_RANGE) and the row must not be used. Allocates only then. The transaction must have passed
-  // its decoder: required features and entities are there and typed.
+  // (NULL_INPUT, OUT_OF_RANGE; NOT_FINITE if a store held what no writer of ours writes) and the row must not be used.
+  // Allocates only then. The transaction must have passed its decoder: required features and entities are there and typed. An
+  // is_fraud it carries is not looked at: nobody knows it when the transaction is scored.
+  // Adds to `violations`, never clears them.
   bool read(const Transaction& transaction, ReadScratch& scratch, const RowOut& out, Violations& violations) const noexcept;
+
+  // Brings the transaction's records towards the cache. A hint; read() gives it to itself.
+  void prefetch(const Transaction& transaction) const noexcept;
 
   const FeaturePlan& plan() const noexcept { return *plan_; }
   const std::shared_ptr<const FeaturePlan>& shared_plan() const noexcept { return plan_; }
@@ -43,6 +50,10 @@ class FeatureReader {
 
  private:
   FeatureReader() = default;
+  void fold_views(const Transaction& transaction, ReadScratch& scratch, FoldResult* results) const noexcept;
+  bool write_row(const uint64_t* defaulted, const Value* nodes, const RowOut& out, Violations& violations) const noexcept;
+  void refuse_input(size_t index, const Value& value, Violations& violations) const;
+
   std::shared_ptr<const FeaturePlan> plan_;
   std::shared_ptr<EmbeddedStore> store_;
   std::array<uint32_t, limits::kViewsMax> view_ids_{};

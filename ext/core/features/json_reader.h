@@ -1,7 +1,8 @@
 // JsonReader: strict JSON (RFC 8259), one value after the other, without a tree.
 //
-// The caller asks for what it expects next; a wrong byte stops the reader for good (is_ok() is false) and error_offset() says where.
-// Not allowed: comments, trailing commas, NaN, leading zeros, lone surrogates, raw control characters, nesting past kJsonDepthMax.
+// The caller asks for what it expects next; a wrong byte stops the reader for good (is_ok() is false) and error_offset() says
+// where. Not allowed: comments, trailing commas, NaN, leading zeros, lone surrogates, raw control characters, nesting past
+// kJsonDepthMax.
 #pragma once
 
 #include <cstdint>

@@ -83,7 +83,8 @@ Value finite(double result) noexcept { return std::isfinite(result) ? Value::of(
 
 bool is_coordinate(double lat, double lon) noexcept { return std::fabs(lat) <= 90.0 && std::fabs(lon) <= 180.0; }
 
-bool is_hour_within(int64_t hour, int64_t first, int64_t last) noexcept {
+bool is_hour_within(int64_t hour_utc, double first, double last) noexcept {
+  const auto hour = static_cast<double>(hour_utc);
   return first <= last ? hour >= first && hour <= last : hour >= first || hour <= last;
 }
 
@@ -146,7 +147,9 @@ Status Operation::check_arguments(const DerivedSpec& spec, const std::vector<Nod
   }
   if (spec.op == DerivedOp::kEquals) {
     const Dtype a = nodes[spec.arguments[0]].dtype, b = nodes[spec.arguments[1]].dtype;
-    if (a != b) return invalid(std::string("equals compares two values of one dtype, found ") + dtype_name(a) + " and " + dtype_name(b));
+    if (a != b) {
+      return invalid(std::string("equals compares two values of one dtype, found ") + dtype_name(a) + " and " + dtype_name(b));
+    }
   }
   argument_count_ = shape.argument_count;
   return Status();
@@ -198,7 +201,7 @@ Status Operation::check_constants(const DerivedSpec& spec) {
       if (!is_integer(0, 0, 23) || !is_integer(1, 0, 23)) return invalid("the hours of is_night are integers from 0 to 23");
       break;
     case DerivedOp::kVocabulary:
-      if (!is_integer(0, -kInteger53, kInteger53)) return invalid("the index of an unknown word must be an integer within +-2^53");
+      if (!is_integer(0, -kInteger53, kInteger53)) return invalid("an unknown word's index must be an integer within +-2^53");
       break;
     case DerivedOp::kHashBucket:
       if (!is_integer(0, 1, kInteger53)) return invalid("hash_bucket takes an integer number of buckets from 1 to 2^53");
@@ -251,8 +254,7 @@ Value Operation::apply(const Value* nodes) const noexcept {
     case DerivedOp::kLog1p: return number(a) <= -1.0 ? Value() : finite(std::log1p(number(a)));
     case DerivedOp::kHour: return Value::of(hour_of(a.int64));
     case DerivedOp::kWeekday: return Value::of(weekday_of(a.int64));
-    case DerivedOp::kIsNight:
-      return Value::of(is_hour_within(hour_of(a.int64), static_cast<int64_t>(constants_[0]), static_cast<int64_t>(constants_[1])));
+    case DerivedOp::kIsNight: return Value::of(is_hour_within(hour_of(a.int64), constants_[0], constants_[1]));
     case DerivedOp::kIsWeekend: return Value::of(weekday_of(a.int64) >= 5);
     case DerivedOp::kDaysSince: {
       int64_t elapsed_us;

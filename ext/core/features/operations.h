@@ -4,24 +4,31 @@
 // otherwise. "number" is float64 or int64 (made a double, rounded to nearest past 2^53); "time" is int64 microseconds since
 // 1970-01-01 UTC. Arithmetic is IEEE 754 binary64, in the order written here, without fused multiply-add (-ffp-contract=off).
 //
-// | operation    | arguments                           | constants      | result  | formula
-// |--------------|-------------------------------------|----------------|---------|---------------------------------------------
-// | scale        | number x                            | c != 0         | float64 | x / c (cents / 100 is exact to the last bit; times 0.01 is not)
-// | ratio        | number a, number b                  |                | float64 | a / b; null when b is 0
-// | difference   | number a, number b                  |                | int64 if both are, else float64 | a - b
-// | log1p        | number x                            |                | float64 | ln(1 + x); null when x <= -1
-// | hour         | time                                |                | int64   | floor(time / 1 h) mod 24: 0..23, UTC
-// | weekday      | time                                |                | int64   | (floor(time / 1 day) + 3) mod 7: 0 = Monday .. 6 (1970-01-01 was a Thursday)
-// | is_night     | time                                | first, last    | bool    | first <= hour <= last; over midnight (hour >= first or hour <= last) when first > last
-// | is_weekend   | time                                |                | bool    | weekday >= 5
-// | days_since   | time a, time b                      |                | float64 | (a - b) / 86,400,000,000, negative when b is later
-// | haversine_km | number lat1, lon1, lat2, lon2       |                | float64 | great circle on a sphere of 6371.0088 km; null when |lat| > 90 or |lon| > 180 degrees
-// | speed_kmh    | lat1, lon1, time1, lat2, lon2, time2 | seconds_min > 0 | float64 | haversine_km * 3600 / max(|time2 - time1| in seconds, seconds_min)
-// | equals       | two of one dtype                    |                | bool    | a == b, strings byte by byte
-// | vocabulary   | string                              | index of an unknown word | int64 | position of the word in the list
-// | hash_bucket  | string, or int64 as 8 little-endian bytes | n in 1..2^53 | int64 | xxh64 mod n
-// | is_missing   | any                                 |                | bool    | is the argument null; never null itself
-// | constant     |                                     | c, or one word | float64 or string | for equals
+// | operation    | arguments                            | constants       | result  | formula
+// |--------------|--------------------------------------|-----------------|---------|-----------------------------------
+// | scale        | number x                             | c != 0          | float64 | x / c
+// | ratio        | number a, number b                   |                 | float64 | a / b; null when b is 0
+// | difference   | number a, number b                   |                 | float64 | a - b; int64 if both are
+// | log1p        | number x                             |                 | float64 | ln(1 + x); null when x <= -1
+// | hour         | time                                 |                 | int64   | floor(time / 1 h) mod 24, UTC
+// | weekday      | time                                 |                 | int64   | (floor(time / 1 day) + 3) mod 7
+// | is_night     | time                                 | first, last     | bool    | first <= hour <= last
+// | is_weekend   | time                                 |                 | bool    | weekday >= 5
+// | days_since   | time a, time b                       |                 | float64 | (a - b) / 86,400,000,000
+// | haversine_km | lat1, lon1, lat2, lon2               |                 | float64 | great circle on a sphere
+// | speed_kmh    | lat1, lon1, time1, lat2, lon2, time2 | seconds_min > 0 | float64 | haversine_km * 3600 / seconds
+// | equals       | two of one dtype                     |                 | bool    | a == b, strings byte by byte
+// | vocabulary   | string                               | unknown's index | int64   | position of the word in the list
+// | hash_bucket  | string or int64                      | n in 1..2^53    | int64   | xxh64 mod n
+// | is_missing   | any                                  |                 | bool    | is it null; never null itself
+// | constant     |                                      | c, or one word  | float64 | c; a word is a string. For equals
+//
+// - scale divides: cents / 100 is the double nearest to the amount, cents times 0.01 is not.
+// - weekday 0 is Monday (1970-01-01 was a Thursday). is_night goes over midnight when first > last: hour >= first or hour <= last.
+// - haversine_km takes degrees and is null when |lat| > 90 or |lon| > 180; the radius is 6371.0088 km.
+// - speed_kmh divides by max(|time2 - time1| in seconds, seconds_min), so that two cards swiped at once are not infinitely fast.
+// - hash_bucket hashes an int64 as its 8 little-endian bytes.
+// - is_missing asks whether a value is null. A request feature with a default never is, so the plan refuses to ask.
 //
 // Sources: haversine after R. W. Sinnott, "Virtues of the Haversine", Sky and Telescope 68 (1984) 159; the radius is the mean
 // Earth radius R1 = (2a + b) / 3 of the GRS 80 ellipsoid (Moritz, "Geodetic Reference System 1980", for the IUGG). floor, not

@@ -44,8 +44,8 @@ class Names {
 };
 
 Status at_most(size_t count, size_t count_max, const char* what) {
-  return count <= count_max ? Status()
-                            : invalid(std::to_string(count) + " " + what + ", at most " + std::to_string(count_max) + " are allowed");
+  if (count <= count_max) return Status();
+  return invalid(std::to_string(count) + " " + what + ", at most " + std::to_string(count_max) + " are allowed");
 }
 
 bool is_hex(const std::string& text) {
@@ -59,17 +59,6 @@ bool is_less(const Value& a, const Value& b) {
 bool is_finite(const Value& value) { return value.dtype != Dtype::kFloat64 || std::isfinite(value.float64); }
 
 bool is_float(TensorType type) { return type == TensorType::kFloat32 || type == TensorType::kFloat64; }
-
-const char* tensor_type_name(TensorType type) {
-  switch (type) {
-    case TensorType::kFloat32: return "float32";
-    case TensorType::kInt32: return "int32";
-    case TensorType::kInt64: return "int64";
-    case TensorType::kBool: return "bool";
-    case TensorType::kFloat64: return "float64";
-  }
-  return nullptr;
-}
 
 NodeType type_of_output(const ViewSpec& view, size_t output) {
   if (view.kind == ViewKind::kAttributes) return {view.attributes[output].dtype, {}};
@@ -187,7 +176,8 @@ Status PlanCompiler::feature(RequestFeatureSpec& feature) {
   if (fallback.is_null()) return Status();
   if (feature.required) return invalid(who + " is required and has a default, which can never be used; remove one of the two");
   if (fallback.dtype != feature.dtype || !is_finite(fallback)) {
-    return invalid(who + ": expected a finite default of dtype " + dtype_name(feature.dtype) + ", found " + dtype_name(fallback.dtype));
+    return invalid(who + ": expected a finite default of dtype " + dtype_name(feature.dtype) + ", found " +
+                   dtype_name(fallback.dtype));
   }
   if (fallback.dtype == Dtype::kFloat64) fallback.float64 += 0.0;  // -0.0 becomes +0.0
   if ((!feature.minimum.is_null() && is_less(fallback, feature.minimum)) ||
@@ -219,7 +209,8 @@ Status PlanCompiler::columns(ViewSpec& view) {
   const std::string who = quoted("view", view.name);
   if (view.entity_index >= spec_.entities.size()) return invalid(who + ": its entity is not defined");
   if (view.uses_labels && view.delay_us <= 0) {
-    return invalid(who + " uses labels without a delay, which leaks the future into the past; give it the time after which labels are known");
+    return invalid(who + " uses labels without a delay, which leaks the future into the past; give it the time after which " +
+                   "labels are known");
   }
   for (size_t i = 0; i < view.columns.size(); ++i) {
     ColumnSpec& column = view.columns[i];
@@ -274,7 +265,9 @@ Status PlanCompiler::node(NodeSpec& node, size_t index, NodeType* type) {
 }
 
 Status PlanCompiler::feature_node(NodeSpec& node, size_t index, NodeType* type) {
-  if (node.source_index >= spec_.request_features.size()) return invalid(quoted("value", node.name) + ": its request feature is not defined");
+  if (node.source_index >= spec_.request_features.size()) {
+    return invalid(quoted("value", node.name) + ": its request feature is not defined");
+  }
   const RequestFeatureSpec& feature = spec_.request_features[node.source_index];
   if (node.name.empty()) node.name = feature.name;
   type->dtype = feature.dtype;
@@ -289,7 +282,9 @@ Status PlanCompiler::view_node(const NodeSpec& node, NodeType* type) {
   const std::string who = quoted("value", node.name);
   if (node.source_index >= plan_.views_.size()) return invalid(who + ": its view is not defined");
   const ViewSchema& view = plan_.views_[node.source_index];
-  if (node.output_index >= view.output_count()) return invalid(who + ": " + quoted("view", view.spec().name) + " has no such output");
+  if (node.output_index >= view.output_count()) {
+    return invalid(who + ": " + quoted("view", view.spec().name) + " has no such output");
+  }
   *type = type_of_output(view.spec(), node.output_index);
   if (view.spec().kind == ViewKind::kWindow && type->dtype == Dtype::kString) {
     return invalid(who + ": a view keeps only the hash of a string, which serves distinct counts; aggregate a number");
@@ -379,7 +374,8 @@ Status PlanCompiler::inputs() {
   }
   for (size_t t = 0; t < is_set.size(); ++t) {
     for (size_t e = 0; e < is_set[t].size(); ++e) {
-      if (!is_set[t][e]) return invalid(quoted("tensor", spec_.tensors[t].name) + ": element " + std::to_string(e) + " has no model input");
+      if (is_set[t][e]) continue;
+      return invalid(quoted("tensor", spec_.tensors[t].name) + ": element " + std::to_string(e) + " has no model input");
     }
   }
   return status;
@@ -394,16 +390,18 @@ Status PlanCompiler::input(const InputSpec& input, InputStep* step) {
   const NodeType& type = types_[input.node];
   const NodeSpec& node = spec_.nodes[input.node];
   if (type.dtype == Dtype::kString) {
-    return invalid(who + ": a model takes no string; make " + quoted("value", node.name) + " a number with vocabulary, hash_bucket or equals");
+    return invalid(who + ": a model takes no string; make " + quoted("value", node.name) +
+                   " a number with vocabulary, hash_bucket or equals");
   }
   if (!find_conversion(type.dtype, tensor.type, &step->conversion)) {
     return invalid(who + ": " + dtype_name(type.dtype) + " does not go into " + quoted("tensor", tensor.name) + " of type " +
                    tensor_type_name(tensor.type));
   }
-  const bool is_exact = type.range.is_known && type.range.minimum >= -kFloat32IntegerMax && type.range.maximum <= kFloat32IntegerMax;
+  const IntegerRange& range = type.range;
+  const bool is_exact = range.is_known && range.minimum >= -kFloat32IntegerMax && range.maximum <= kFloat32IntegerMax;
   if (step->conversion == Conversion::kInt64ToFloat32 && !is_exact) {
-    return invalid(who + ": int64 goes into a float32 tensor only where its values are known to lie within +-2^24; declare the range of " +
-                   quoted("value", node.name) + ", or scale it");
+    return invalid(who + ": int64 goes into a float32 tensor only where its values are known to lie within +-2^24; declare the " +
+                   "range of " + quoted("value", node.name) + ", or scale it");
   }
   switch (input.when_null) {
     case WhenNull::kError: break;
@@ -414,7 +412,8 @@ Status PlanCompiler::input(const InputSpec& input, InputStep* step) {
       break;
     case WhenNull::kNan:
       if (!is_float(tensor.type)) {
-        return invalid(who + ": when_null nan needs a float tensor, found " + tensor_type_name(tensor.type) + "; use error or a default");
+        return invalid(who + ": when_null nan needs a float tensor, found " + tensor_type_name(tensor.type) +
+                       "; use error or a default");
       }
       step->null_bits = nan_bits(tensor.type);
       break;

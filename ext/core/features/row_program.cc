@@ -65,4 +65,15 @@ bool find_conversion(Dtype from, TensorType to, Conversion* out) noexcept {
   return false;
 }
 
+const char* tensor_type_name(TensorType type) noexcept {
+  switch (type) {
+    case TensorType::kFloat32: return "float32";
+    case TensorType::kInt32: return "int32";
+    case TensorType::kInt64: return "int64";
+    case TensorType::kBool: return "bool";
+    case TensorType::kFloat64: return "float64";
+  }
+  return nullptr;
+}
+
 }  // namespace assay

@@ -66,6 +66,9 @@ struct RowProgram {
   std::vector<InputStep> inputs;         // one per model input, in its order
 };
 
+// Null: not a type that a tensor may have.
+const char* tensor_type_name(TensorType type) noexcept;
+
 // The bits of `value` as an element of `type`, little-endian. False: the type has no such value.
 bool element_bits(double value, TensorType type, uint64_t* bits) noexcept;
 

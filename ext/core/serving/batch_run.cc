@@ -72,6 +72,7 @@ void BatchRun::run_rows(QueuedRow* rows, uint32_t count) noexcept {
       for (uint32_t i = 0; i < live; ++i) move_slot(calls_.slab()[first[i].slot], SlotState::kBatched);
       ranges_.push_back({range.first + live / 2, live - live / 2});
       ranges_.push_back({range.first, live / 2});
+      completions_.flush();   // what has ended need not wait for the retries
     }
   }
 }

@@ -9,9 +9,10 @@
 
 namespace assay {
 
-CompletionQueue::CompletionQueue(size_t capacity) : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), capacity_(capacity) {
+CompletionQueue::CompletionQueue(size_t capacity) : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   ASSAY_ASSERT(fd_ >= 0);
-  pending_.reserve(capacity_);
+  pending_.reserve(capacity);
+  taken_.reserve(capacity);
 }
 
 CompletionQueue::~CompletionQueue() { close(fd_); }
@@ -34,8 +35,6 @@ void CompletionQueue::push(const Completion* completions, size_t count) noexcept
 }
 
 void CompletionQueue::drain(std::vector<Completion>& out) noexcept {
-  out.clear();
-  out.reserve(capacity_);   // it becomes pending_, which must not grow under the lock
   // First the descriptor, then the list: a push between the two finds its wake-up still to be read, or its entry taken here. The
   // other way round a wake-up would be lost.
   uint64_t ignored = 0;
@@ -43,8 +42,12 @@ void CompletionQueue::drain(std::vector<Completion>& out) noexcept {
   do {
     got = read(fd_, &ignored, sizeof(ignored));
   } while (got < 0 && errno == EINTR);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  pending_.swap(out);
+  taken_.clear();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    pending_.swap(taken_);
+  }
+  out.assign(taken_.begin(), taken_.end());
 }
 
 }  // namespace assay

@@ -30,14 +30,14 @@ class CompletionQueue {
   int fd() const noexcept { return fd_; }
   // Appends all at once and wakes the owner if the queue was empty. Any thread. The wake is made outside the lock.
   void push(const Completion* completions, size_t count) noexcept;
-  // Takes everything and clears the eventfd. The owner's thread. `out` keeps its capacity.
+  // Takes everything (`out` is overwritten) and clears the eventfd. The owner's thread.
   void drain(std::vector<Completion>& out) noexcept;
 
  private:
   int fd_ = -1;
-  size_t capacity_ = 0;
   std::mutex mutex_;
   std::vector<Completion> pending_;   // guarded by mutex_
+  std::vector<Completion> taken_;     // the owner's: changes places with pending_, so that both keep their reserve
 };
 
 }  // namespace assay

@@ -26,8 +26,8 @@ namespace assay {
 
 struct EngineOptions {
   uint32_t slots = 8192;              // rows in flight, all lanes together
-  uint32_t batch_call_rows_max = 1024;  // rows of one ScoreBatch; at most slots / 4
-  int64_t timeout_ns_max = 60'000'000'000;  // cap on any deadline
+  uint32_t batch_call_rows_max = 1024;  // rows of one ScoreBatch; slots / 4 holds if that is less
+  int64_t timeout_ns_max = 60'000'000'000;  // cap on any deadline; at most a day
 };
 
 // Scores at or above `minimum` get `decision`; the highest such threshold holds. Below all: kApprove.
@@ -39,9 +39,9 @@ struct Threshold {
 struct LaneOptions {
   uint32_t batch_rows_max = 256;
   uint32_t queue_rows_max = 4096;       // all priorities together
-  int64_t queue_delay_ns_max = 0;       // 0: a free runner takes what is there at once
-  int64_t ageing_ns = 50'000'000;       // a row that waited longer gets a place in the next batch, whatever its priority
-  int64_t timeout_ns_default = 1'000'000'000;
+  int64_t queue_delay_ns_max = 0;       // 0: a free runner takes what is there at once. Below timeout_ns_default.
+  int64_t ageing_ns = 50'000'000;       // a priority whose oldest row waited longer gets a place in every batch (batch_former.h)
+  int64_t timeout_ns_default = 1'000'000'000;   // longest a call of this lane may take, and what one without a deadline gets
 };
 
 // One loaded model version. Owned by the engine from add_lane() on.
@@ -80,6 +80,8 @@ struct Answer {
   std::string rpc_status;
 };
 
+// Rows are counted as accepted when they come and by their outcome when their call is freed. Rows of refused calls are not accepted; the first
+// two checks of expired_rows count theirs too.
 struct EngineStats {
   uint64_t accepted_rows = 0, answered_rows = 0, failed_rows = 0, cancelled_rows = 0, shed_rows = 0, refused_calls = 0;
   uint64_t expired_rows[5] = {};        // at admission, after look-up, at batch forming, before the run, before encoding
@@ -97,15 +99,18 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Starts serving the lane. The first lane, or one with is_default, answers requests that name no model; the newest lane of a
-  // model answers requests that name no version. kPlanInvalid, kModelUnsupported.
+  // Starts serving the lane. The model of the first lane, or of the last one added with is_default, answers requests that name no
+  // model; the newest lane of a model answers requests that name no version. A model that is taken out stays the default: no other answers
+  // in its place. kPlanInvalid, kModelUnsupported, kIo (memory, threads), kDraining (stopped).
   Status add_lane(LaneSpec spec, bool is_default);
   // Takes the lane out at once; requests that hold it finish. Returns when its threads have ended. May block: not on a hot thread.
+  // A lane without threads is run to its end on this one. kUnknownModel, kUnknownVersion.
   Status remove_lane(std::string_view model, std::string_view version);
 
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
-  // Answers by a ScoreStreamResponse, refusals of one message included: only a malformed message is refused here.
+  // Answers by a ScoreStreamResponse, refusals of one message included. Refused here: a malformed message, and any message while no slot is
+  // left to carry its answer (kSlotsExhausted).
   Submission submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
 
   // Encodes the answer of a completed call and frees its slots. A handle that is gone: kInternal.

@@ -41,6 +41,7 @@ void Slab::free(const uint32_t* slots, uint32_t count) noexcept {
 }
 
 bool Slab::wait_idle(int64_t timeout_ns) noexcept {
+  timeout_ns = std::clamp<int64_t>(timeout_ns, 0, 24ll * 3600 * 1'000'000'000);   // a deadline far away would overflow
   std::unique_lock<std::mutex> lock(mutex_);
   ++idle_waiters_;
   const bool is_idle = idle_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), [this] { return use_.used == 0; });

@@ -109,10 +109,10 @@ class Transactions:
             ]
             yield "".join(lines).encode("ascii")
 
-    def event_time(self, position: int) -> datetime:
-        """When transaction `position` happened."""
-        midnight = datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
-        return midnight + timedelta(seconds=int(self.seconds[position]))
+    @property
+    def midnight(self) -> datetime:
+        """The moment that `seconds` counts from."""
+        return datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
 
 
 def simulate(parameters: SimulatorParameters) -> Transactions:
@@ -122,13 +122,6 @@ def simulate(parameters: SimulatorParameters) -> Transactions:
     population = _Population.draw(parameters, streams[0], streams[1])
     genuine = _draw_payments(parameters, population, streams[2])
     return _add_frauds(parameters, genuine, streams[3], streams[4])
-
-
-def terminals_in_reach(parameters: SimulatorParameters, customer_id: int) -> NDArray[np.int32]:
-    """The terminals where one customer pays, ascending."""
-    streams = [np.random.default_rng(seed) for seed in np.random.SeedSequence(parameters.seed).spawn(2)]
-    population = _Population.draw(parameters, *streams)
-    return population.reach[population.reach_start[customer_id] : population.reach_start[customer_id + 1]]
 
 
 # --- implementation ---

@@ -19,8 +19,9 @@ NAME_LENGTH_MAX = 64
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 LEAKAGE = (
-    "the view reads labels (is_fraud) but has no delay. A label becomes known days after its transaction; a window that counts it earlier "
-    "teaches the model an answer that it will not have in production (leakage). Set delay to how long labels take, for example delay: 7d"
+    "the view reads labels (is_fraud) but has no delay. A label becomes known days after its transaction; a window that counts "
+    "it earlier teaches the model an answer that it will not have in production (leakage). Set delay to how long labels take, "
+    "for example delay: 7d"
 )
 
 
@@ -42,12 +43,24 @@ def expanded_inputs(inputs: Sequence[d.ModelInput]) -> Iterator[d.ModelInput]:
         yield model_input
         if model_input.add_is_missing:
             source = missing_name(model_input.value_name)
-            yield d.ModelInput.model_validate({"name": f"{model_input.name}_is_missing", "from": source, "dtype": model_input.dtype})
+            yield d.ModelInput.model_validate(
+                {"name": f"{model_input.name}_is_missing", "from": source, "dtype": model_input.dtype}
+            )
 
 
 def missing_name(value_name: str) -> str:
-    """Name of the hidden value 'value_name is null'. The '?' keeps it apart from every name of a file."""
+    """Name of the hidden value 'value_name is null'. The '?' keeps it apart from every name of a file; the core never sees it."""
     return f"{value_name}?"
+
+
+def source_of_missing(name: str) -> str:
+    """The value_name of missing_name(value_name)."""
+    return name.removesuffix("?")
+
+
+def value_names(feature_set: FeatureSet) -> set[str]:
+    """Every name of a value in the file, and event_time."""
+    return {d.EVENT_TIME} | {name for name, _ in _value_paths(feature_set)}
 
 
 def derived_order(feature_set: FeatureSet) -> list[str]:
@@ -80,10 +93,6 @@ def _value_paths(feature_set: FeatureSet) -> Iterator[tuple[str, tuple[str, ...]
         yield name, ("derived", name)
 
 
-def _value_names(feature_set: FeatureSet) -> set[str]:
-    return {d.EVENT_TIME} | {name for name, _ in _value_paths(feature_set)}
-
-
 def _check_entities(feature_set: FeatureSet) -> Iterator[Problem]:
     for index, name in enumerate(feature_set.entities):
         if name in feature_set.entities[:index]:
@@ -96,7 +105,7 @@ def _check_names(feature_set: FeatureSet) -> Iterator[Problem]:
     first: dict[str, tuple[str, ...]] = {}
     for name, path in _value_paths(feature_set):
         if name == d.LABEL:
-            yield Problem(path, f"{d.LABEL} is the label. A label is no feature; aggregate it in a view with labels: true and a delay")
+            yield Problem(path, f"{d.LABEL} is the label, not a feature; aggregate it in a view with labels: true and a delay")
         elif name == d.EVENT_TIME:
             yield Problem(path, f"{d.EVENT_TIME} is the event's own time; choose another name")
         elif name in feature_set.entities:
@@ -158,7 +167,7 @@ def _check_window_view(feature_set: FeatureSet, view: d.WindowView, path: tuple[
     if view.labels and not reads_labels:
         yield Problem((*path, "labels"), "no aggregate reads is_fraud; remove labels")
     if view.current == "include" and view.delay > 0:
-        yield Problem((*path, "current"), "with a delay the current transaction lies outside every window; remove current: include")
+        yield Problem((*path, "current"), "with a delay the current transaction is outside every window; remove current: include")
     for name, aggregate in view.aggregates.items():
         yield from _check_aggregate(feature_set, aggregate, (*path, "aggregates", name))
 
@@ -168,7 +177,10 @@ def _check_aggregate(feature_set: FeatureSet, aggregate: d.Aggregate, path: tupl
         yield Problem((*path, "window"), "expected a duration above 0")
     if aggregate.op == "count":
         if aggregate.of is not None:
-            yield Problem((*path, "of"), "count counts events and reads no value; remove of (distinct counts values, rate_true averages truth)")
+            yield Problem(
+                (*path, "of"),
+                "count counts events and reads no value; remove of, or use distinct or rate_true",
+            )
         return
     if aggregate.of is None:
         yield Problem((*path, "of"), f"missing; {aggregate.op} needs a value to read")
@@ -185,7 +197,7 @@ def _check_aggregate(feature_set: FeatureSet, aggregate: d.Aggregate, path: tupl
 
 
 def _check_derived(feature_set: FeatureSet) -> Iterator[Problem]:
-    known = _value_names(feature_set)
+    known = value_names(feature_set)
     for name, feature in feature_set.derived.items():
         path = ("derived", name)
         for argument in feature.arguments:
@@ -199,8 +211,6 @@ def _check_derived(feature_set: FeatureSet) -> Iterator[Problem]:
             yield Problem(path, "expected exactly one of to (another value) and value (a constant)")
         if isinstance(feature, d.Vocabulary) and len(set(feature.words)) != len(feature.words):
             yield Problem((*path, "words"), "a word stands twice; remove one")
-        if isinstance(feature, d.IsNight) and feature.first_hour > feature.last_hour:
-            yield Problem((*path, "first_hour"), "is above last_hour; hours do not wrap around midnight")
     yield from _check_cycles(feature_set)
 
 
@@ -227,7 +237,7 @@ def _check_cycles(feature_set: FeatureSet) -> Iterator[Problem]:
 
 
 def _check_inputs(feature_set: FeatureSet) -> Iterator[Problem]:
-    known = _value_names(feature_set)
+    known = value_names(feature_set)
     seen: set[str] = set()
     for index, model_input in enumerate(feature_set.inputs):
         path = ("inputs", index)

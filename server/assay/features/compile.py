@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from assay import _core
 from assay.errors import CoreError, FeatureSetError
 from assay.features import definitions as d
-from assay.features.checks import derived_order, missing_name
+from assay.features.checks import derived_order, source_of_missing, value_names
 from assay.features.columns import Column, columns_of
 from assay.features.feature_set import FeatureSet
 from assay.features.hashes import typed
@@ -27,7 +27,7 @@ class TensorMapping:
 
 
 def default_tensors(feature_set: FeatureSet) -> tuple[TensorMapping, ...]:
-    """One tensor "input" with all inputs in order. Inputs of several types need a tensor for each: "input_float32", "input_int64", ..."""
+    """One tensor "input" with all inputs in order; where inputs have several types one for each: "input_float32", ..."""
     by_dtype: dict[str, list[str]] = {}
     for model_input in feature_set.model_inputs:
         by_dtype.setdefault(model_input.dtype, []).append(model_input.name)
@@ -36,7 +36,7 @@ def default_tensors(feature_set: FeatureSet) -> tuple[TensorMapping, ...]:
 
 
 def compile_plan(feature_set: FeatureSet, tensors: Sequence[TensorMapping] | None = None) -> _core.FeaturePlan:
-    """Compiles. Raises FeatureSetError: a type does not fit its operation, or `tensors` does not hold every input exactly once."""
+    """Compiles. Raises FeatureSetError: a type does not fit its operation, or `tensors` lacks an input or has one twice."""
     mapping = default_tensors(feature_set) if tensors is None else tuple(tensors)
     _check_tensors(feature_set, mapping)
     try:
@@ -53,7 +53,9 @@ def _check_tensors(feature_set: FeatureSet, tensors: Sequence[TensorMapping]) ->
     known = set(feature_set.input_names)
     for tensor in tensors:
         if tensor.dtype not in _core.TENSOR_TYPES:
-            raise FeatureSetError(f"tensor {tensor.name}: unsupported type {tensor.dtype}; expected one of: {', '.join(_core.TENSOR_TYPES)}")
+            raise FeatureSetError(
+                f"tensor {tensor.name}: unsupported type {tensor.dtype}; expected one of: {', '.join(_core.TENSOR_TYPES)}"
+            )
     for name in names:
         if name not in known:
             raise FeatureSetError(f"tensors: {name} is no input of feature set {feature_set.name}{did_you_mean(name, known)}")
@@ -76,12 +78,13 @@ class ViewCompiler:
     def add_entity(self, name: str) -> None:
         self.entities[name] = self._builder.entity(name)
 
-    def add_request_feature(self, name: str) -> None:
+    def add_request_feature(self, name: str, *, required: bool | None = None) -> None:
+        """`required` overrides the file's."""
         feature = self._feature_set.request_features[name]
         self.features[name] = self._builder.request_feature(
             name,
             _core.DTYPES[feature.dtype],
-            required=feature.is_required,
+            required=feature.is_required if required is None else required,
             default=typed(feature.default, feature.dtype),
             minimum=_number(feature.minimum, feature.dtype),
             maximum=_number(feature.maximum, feature.dtype),
@@ -99,13 +102,15 @@ class ViewCompiler:
             exact_events_max=view.exact_events_max,
             lateness_us=view.lateness,
         )
-        columns = {
-            column.name: self._column(index, column) for column in columns_of(view, self._feature_set.request_features)
-        }
+        columns = {column.name: self._column(index, column) for column in columns_of(view, self._feature_set.request_features)}
         outputs = {}
         for aggregate_name, aggregate in view.aggregates.items():
-            column_index = NO_COLUMN if aggregate.of is None else LABEL_COLUMN if aggregate.of == d.LABEL else columns[aggregate.of]
-            outputs[aggregate_name] = self._builder.aggregate(index, _core.AGGREGATES[aggregate.op], column_index, aggregate.window)
+            column_index = (
+                NO_COLUMN if aggregate.of is None else LABEL_COLUMN if aggregate.of == d.LABEL else columns[aggregate.of]
+            )
+            outputs[aggregate_name] = self._builder.aggregate(
+                index, _core.AGGREGATES[aggregate.op], column_index, aggregate.window
+            )
         return index, outputs
 
     def add_attribute_view(self, name: str, view: d.AttributeView) -> tuple[int, dict[str, int]]:
@@ -113,7 +118,10 @@ class ViewCompiler:
         index = self._builder.attribute_view(
             name, self.entities[view.entity], self._feature_set.view_hash(name), max_age_us=view.max_age or 0
         )
-        outputs = {attribute: self._builder.attribute(index, attribute, stored_dtype(dtype)) for attribute, dtype in view.attributes.items()}
+        outputs = {
+            attribute: self._builder.attribute(index, attribute, stored_dtype(dtype))
+            for attribute, dtype in view.attributes.items()
+        }
         return index, outputs
 
     def _column(self, view: int, column: Column) -> int:
@@ -140,6 +148,8 @@ class _Compiler:
         self._set = feature_set
         self._builder = _core.PlanBuilder(feature_set.name, feature_set.version, feature_set.schema_hash)
         self._nodes: dict[str, int] = {}
+        self._names = value_names(feature_set)
+        self._hidden = 0
 
     def compile(self, tensors: Sequence[TensorMapping]) -> _core.FeaturePlan:
         views = ViewCompiler(self._set, self._builder)
@@ -180,13 +190,20 @@ class _Compiler:
             case d.HashBucket():
                 constants = [float(feature.buckets)]
             case d.Equals() if feature.value is not None:
-                arguments.append(self._constant(f"{name}.value", feature.value))
+                arguments.append(self._constant(feature.value))
         return self._builder.derived_node(name, _core.OPERATIONS[feature.op], arguments, constants, vocabulary)  # type: ignore[attr-defined]
 
-    def _constant(self, name: str, value: str | float) -> int:
+    def _constant(self, value: str | float) -> int:
         if isinstance(value, str):
-            return self._builder.derived_node(name, _core.OPERATIONS["constant"], [], [], [value])
-        return self._builder.derived_node(name, _core.OPERATIONS["constant"], [], [float(value)])
+            return self._builder.derived_node(self._hidden_name(), _core.OPERATIONS["constant"], [], [], [value])
+        return self._builder.derived_node(self._hidden_name(), _core.OPERATIONS["constant"], [], [float(value)])
+
+    def _hidden_name(self) -> str:
+        """A name for a value that the file does not name."""
+        self._hidden += 1
+        while f"hidden_{self._hidden}" in self._names:
+            self._hidden += 1
+        return f"hidden_{self._hidden}"
 
     def _inputs(self, tensors: Sequence[TensorMapping]) -> None:
         places: dict[str, tuple[int, int]] = {}
@@ -204,7 +221,7 @@ class _Compiler:
             self._builder.model_input(model_input.name, node, tensor_index, element, _core.WHEN_NULL[when_null], default)
 
     def _node_of_input(self, value_name: str) -> int:
-        if value_name not in self._nodes and value_name.endswith("?"):
-            source = value_name.removesuffix("?")
-            self._nodes[missing_name(source)] = self._builder.derived_node(value_name, _core.OPERATIONS["is_missing"], [self._nodes[source]])
+        if value_name not in self._nodes:
+            source = self._nodes[source_of_missing(value_name)]
+            self._nodes[value_name] = self._builder.derived_node(self._hidden_name(), _core.OPERATIONS["is_missing"], [source])
         return self._nodes[value_name]

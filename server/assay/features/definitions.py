@@ -1,4 +1,4 @@
-"""What a feature set is made of: request features, views, derived features, inputs. Shapes only; feature_set.py checks meaning."""
+"""What a feature set is made of: request features, views, derived features, inputs. Shapes only; checks.py checks meaning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LABEL = "is_fraud"  # the label, in `of:` of an aggregate
 UPDATED_AT = "updated_at"  # the time of a row of attributes
 RESERVED_NAMES = (EVENT_TIME, LABEL)
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 Dtype = Literal["float64", "int64", "bool", "string"]
 AttributeDtype = Literal["float64", "int64", "bool", "string", "time"]
 InputDtype = Literal["float32", "float64", "int32", "int64", "bool"]
@@ -49,7 +49,7 @@ class Aggregate(Definition):
 
     op: Literal["count", "sum", "avg", "min", "max", "last", "rate_true", "distinct"]
     window: DurationUs
-    of: str | None = Field(None, description="A request feature, an entity (distinct), event_time, or is_fraud (rate_true). count has none.")
+    of: str | None = Field(None, description="A request feature, event_time, an entity (distinct) or is_fraud (rate_true).")
 
 
 class WindowView(Definition):
@@ -171,7 +171,7 @@ class IsWeekend(OfTime):
 
 
 class IsNight(OfTime):
-    """Whether the hour (UTC) is in first_hour..last_hour, both included."""
+    """Whether the hour (UTC) is in first_hour..last_hour, both included; over midnight when first_hour is after last_hour."""
 
     op: Literal["is_night"]
     first_hour: int = Field(ge=0, le=23)
@@ -211,7 +211,7 @@ class SpeedKmh(Derived):
     op: Literal["speed_kmh"]
     start: PlaceAndTime = Field(alias="from", description="[latitude, longitude, time].")
     end: PlaceAndTime = Field(alias="to", description="[latitude, longitude, time].")
-    seconds_min: Number = Field(gt=0, description="At least this many seconds are assumed, so that two events at once have a finite speed.")
+    seconds_min: Number = Field(gt=0, description="At least so many seconds are assumed: two events at once have a finite speed.")
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -234,7 +234,9 @@ class Vocabulary(OfOne):
     """Index of a string in a list of words -> int64."""
 
     op: Literal["vocabulary"]
-    words: list[Annotated[str, Field(max_length=256)]] = Field(min_length=1, max_length=100_000, description="Word i has index i.")
+    words: list[Annotated[str, Field(max_length=256)]] = Field(
+        min_length=1, max_length=100_000, description="Word i has index i."
+    )
     unknown: int = Field(description="Index of any other word.", ge=-(1 << 24), le=1 << 24)
 
 
@@ -242,7 +244,7 @@ class HashBucket(OfOne):
     """xxh64 of a string or int64, modulo buckets -> int64."""
 
     op: Literal["hash_bucket"]
-    buckets: int = Field(ge=1, le=1 << 24)
+    buckets: int = Field(ge=1, le=1 << 53)
 
 
 class IsMissing(OfOne):
@@ -278,7 +280,7 @@ class ModelInput(Definition):
     source: str | None = Field(None, alias="from", description="Which value. Default: the one of the same name.")
     when_null: Literal["error", "nan"] | NullDefault = Field("error", description="What null means to the model.")
     dtype: InputDtype = "float32"
-    add_is_missing: bool = Field(False, description="Adds the input NAME_is_missing right after this one: 1 where the value was null.")
+    add_is_missing: bool = Field(False, description="Adds the input NAME_is_missing after this one: 1 where it was null.")
 
     @property
     def value_name(self) -> str:

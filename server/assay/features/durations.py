@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
-DURATION_US_MAX = 36_525 * UNITS_US["d"]  # a hundred years: no sum of three of them comes near int64
+DURATION_US_MAX = 3_660 * UNITS_US["d"]  # ten years, the core's limit
 PATTERN = r"^(0|[1-9][0-9]{0,8})(us|ms|s|m|h|d|w)$"
 
 
@@ -20,7 +20,7 @@ def parse_duration_us(text: str) -> int:
         raise ValueError("expected a duration such as 30s, 15m, 1h or 7d (units us, ms, s, m, h, d, w)")
     duration_us = int(match[1]) * UNITS_US[match[2]]
     if duration_us > DURATION_US_MAX:
-        raise ValueError("expected a duration of at most 100 years")
+        raise ValueError("expected a duration of at most ten years (3660d)")
     return duration_us
 
 
@@ -46,5 +46,7 @@ def _validate(value: Any) -> int:
 DurationUs = Annotated[
     int,
     BeforeValidator(_validate),
-    WithJsonSchema({"type": "string", "pattern": PATTERN, "description": "A duration: 30s, 15m, 1h, 7d.", "examples": ["30s", "1h", "7d"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": PATTERN, "description": "A duration: 30s, 15m, 1h, 7d.", "examples": ["30s", "1h", "7d"]}
+    ),
 ]

@@ -1,4 +1,4 @@
-"""A feature set: the named, versioned, hashed list of what a model sees. Reads the YAML, says what is wrong with it, and nothing else.
+"""A feature set: the named, versioned, hashed list of what a model sees. Reads the YAML and says what is wrong with it.
 
 The compiled form is compile.py's; the language is described in docs/features.md.
 """
@@ -36,7 +36,7 @@ class FeatureSet(Definition):
     description: Text = ""
     entities: list[Name] = Field(min_length=1, description="Kinds of ids that a transaction names, such as customer_id.")
     request_features: dict[Name, RequestFeature] = Field(default_factory=dict, description="Values that the request carries.")
-    views: dict[Name, View] = Field(default_factory=dict, description="Stored state of entities: windows over events, or attributes.")
+    views: dict[Name, View] = Field(default_factory=dict, description="Stored state of entities: windows or attributes.")
     derived: dict[Name, DerivedFeature] = Field(default_factory=dict, description="Values made from other values, in any order.")
     inputs: list[Input] = Field(min_length=1, description="What the model gets, in this order.")
 

@@ -4,8 +4,8 @@
 features that it was trained on, or is refused. `view_hash` covers what a row record of one view holds, and stands in records and
 keys: adding a derived feature touches no stored row. Names, versions and descriptions for people are in neither.
 
-Canonical form: JSON with sorted keys and no white space, ASCII; durations are integer microseconds; numbers are integers where the
-declared type is an integer, else floats in Python's shortest form (so 100 and 100.0 are the same constant).
+Canonical form: JSON with sorted keys and no white space, ASCII; durations are integer microseconds; numbers are integers where
+the declared type is an integer, else floats in Python's shortest form (so 100 and 100.0 are the same constant).
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 SCHEMA_FORMAT = "assay.feature_set/1"
 VIEW_FORMAT = "assay.view/1"
 
+View = d.WindowView | d.AttributeView
+
 
 def schema_hash(feature_set: FeatureSet) -> str:
     """64 hex digits."""
     return hashlib.sha256(canonical_json(schema_form(feature_set))).hexdigest()
 
 
-def view_hash(view: d.WindowView | d.AttributeView, name: str, request_features: Mapping[str, d.RequestFeature]) -> bytes:
+def view_hash(view: View, name: str, request_features: Mapping[str, d.RequestFeature]) -> bytes:
     """32 bytes."""
     return hashlib.sha256(canonical_json(view_form(view, name, request_features))).digest()
 
@@ -52,10 +54,18 @@ def schema_form(feature_set: FeatureSet) -> dict[str, Any]:
     }
 
 
-def view_form(view: d.WindowView | d.AttributeView, name: str, request_features: Mapping[str, d.RequestFeature]) -> dict[str, Any]:
+def view_form(
+    view: d.WindowView | d.AttributeView, name: str, request_features: Mapping[str, d.RequestFeature]
+) -> dict[str, Any]:
     if isinstance(view, d.AttributeView):
         # The name tells two views of like attributes (home place, last place) apart.
-        return {"format": VIEW_FORMAT, "kind": "attributes", "name": name, "entity": view.entity, "attributes": list(view.attributes.items())}
+        return {
+            "format": VIEW_FORMAT,
+            "kind": "attributes",
+            "name": name,
+            "entity": view.entity,
+            "attributes": list(view.attributes.items()),
+        }
     return {
         "format": VIEW_FORMAT,
         "kind": "window",
@@ -78,7 +88,7 @@ def _request_feature(feature: d.RequestFeature) -> dict[str, Any]:
     return {"dtype": feature.dtype, "required": feature.is_required, **bounds}
 
 
-def _view(view: d.WindowView | d.AttributeView) -> dict[str, Any]:
+def _view(view: View) -> dict[str, Any]:
     if isinstance(view, d.AttributeView):
         return {"kind": "attributes", "entity": view.entity, "max_age_us": view.max_age, "attributes": dict(view.attributes)}
     return {

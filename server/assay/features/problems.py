@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,7 +31,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def error_of(document: YamlDocument, problems: Iterable[Problem]) -> FeatureSetError:
     """One error that lists all problems in the order of the file."""
     lines = sorted({(document.line_of(problem.path), dotted(problem.path), problem.message) for problem in problems})
-    texts = [f"{document.source}:{line}: {path + ': ' if path else ''}{message}" for line, path, message in lines[:PROBLEMS_SHOWN_MAX]]
+    texts = [
+        f"{document.source}:{line}: {path + ': ' if path else ''}{message}" for line, path, message in lines[:PROBLEMS_SHOWN_MAX]
+    ]
     if len(lines) > PROBLEMS_SHOWN_MAX:
         texts.append(f"... and {len(lines) - PROBLEMS_SHOWN_MAX} more")
     return FeatureSetError("\n".join(texts))
@@ -57,7 +59,9 @@ def _most_specific(problems: list[Problem]) -> list[Problem]:
     for problem in problems:
         if problem.path not in first or problem.message.startswith("expected a number"):  # wider than "an integer"
             first[problem.path] = problem
-    return [problem for path, problem in first.items() if not any(other != path and other[: len(path)] == path for other in first)]
+    return [
+        problem for path, problem in first.items() if not any(other != path and other[: len(path)] == path for other in first)
+    ]
 
 
 def _discriminator(text: str) -> str:
@@ -82,7 +86,7 @@ def _message(finding: dict[str, Any], owner: type[BaseModel], path: Path, value:
         case "union_tag_not_found":
             return "missing; it is required" if path[-1:] == ("op",) else f"expected a mapping, found {found}"
         case "string_pattern_mismatch":
-            return "expected a name: a letter, then letters, digits and underscores"
+            return "expected a name: a letter a-z, then letters a-z, digits and underscores"
         case "string_too_long":
             return f"expected at most {context['max_length']} characters"
         case "too_short":
@@ -90,7 +94,12 @@ def _message(finding: dict[str, Any], owner: type[BaseModel], path: Path, value:
         case "too_long":
             return f"expected at most {context['max_length']} entries"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            sign = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}[kind]
+            sign = {
+                "greater_than": "above",
+                "greater_than_equal": "at least",
+                "less_than": "below",
+                "less_than_equal": "at most",
+            }[kind]
             return f"expected a number {sign} {next(iter(context.values()))}"
         case "string_type":
             return f"expected a string, found {found}{'; quote it' if isinstance(value, bool | int | float) else ''}"
@@ -103,10 +112,17 @@ def _message(finding: dict[str, Any], owner: type[BaseModel], path: Path, value:
 
 
 _EXPECTED = {
-    "int_type": "an integer", "float_type": "a number", "bool_type": "true or false", "dict_type": "a mapping", "list_type": "a list",
-    "model_type": "a mapping", "model_attributes_type": "a mapping", "tuple_type": "a list", "int_from_float": "an integer",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
     "finite_number": "a finite number",
-}  # fmt: skip
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
 
 
 def _hinted(value: Any, expected: str) -> str:
@@ -123,11 +139,11 @@ def _path_of(location: tuple[int | str, ...], kind: str, data: Any) -> Path:
     if len(parts) > 2 and parts[0] in ("views", "derived"):
         del parts[2]  # the tag: which kind of view, which operation
     path: list[int | str] = []
-    here = data
+    here: Any = data
     for index, part in enumerate(parts):
         is_last = index == len(parts) - 1
         if (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
-            here = here[part]
+            here = cast(Any, here)[part]
             path.append(part)
         elif is_last and kind == "missing":
             path.append(part)

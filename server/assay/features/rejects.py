@@ -1,4 +1,4 @@
-"""What was refused, with why and the original bytes: one JSON object a line, so that nothing is lost and a mended copy can be sent again."""
+"""What was refused, why, and the original bytes, one JSON object a line: nothing is lost, and a mended copy can be sent again."""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ class OpenStore:
         try:
             self.core.save(str(self.path), progress)
         except CoreError as error:
-            raise StoreError(f"{self.url}: the snapshot could not be written ({error.reason}: {error.message}); the last one is unchanged") from error
+            raise StoreError(
+                f"{self.url}: the snapshot could not be written ({error.reason}: {error.message}); the last one is unchanged"
+            ) from error
         return True
 
     def close(self) -> None:
@@ -110,7 +112,7 @@ def _lock(path: Path, url: str) -> IO[bytes]:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise StoreError(f"{url}: {lock_path} cannot be locked: {error.strerror}") from None
         raise StoreError(
-            f"{url}: in use by another process. Stop it first, or send events to the server that has it open (FeatureService.RecordEvents)"
+            f"{url}: in use by another process. Stop it first, or send the events to that server (FeatureService.RecordEvents)"
         ) from None
     return lock
 
@@ -122,7 +124,9 @@ def _load(core: _core.EmbeddedStore, path: Path, url: str, progress: Progress | 
         core.load(str(path), progress)
     except CoreError as error:
         if error.reason in ("STORE_FULL", "IO"):
-            raise StoreError(f"{url}: the snapshot could not be loaded ({error.reason}: {error.message}); it is unchanged") from error
+            raise StoreError(
+                f"{url}: the snapshot could not be loaded ({error.reason}: {error.message}); it is unchanged"
+            ) from error
         raise StoreError(
             f"{url}: the snapshot is damaged or not a snapshot ({error.reason}: {error.message}). Nothing was changed. "
             f"Put back a good copy; or move {path} away, start with an empty store and ingest the events again"

@@ -40,7 +40,7 @@ class YamlDocument:
 def parse_yaml(text: str, source: str) -> YamlDocument:
     """Parses a mapping. Raises FeatureSetError with source and line."""
     if len(text.encode()) > BYTES_MAX:
-        raise FeatureSetError(f"{source}: larger than {BYTES_MAX >> 20} MiB; a feature set is a definition, keep data in files of their own")
+        raise FeatureSetError(f"{source}: larger than {BYTES_MAX >> 20} MiB, the most that a feature set may have")
     try:
         loader = _LOADER(text)
         try:
@@ -62,7 +62,15 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
 
 def kind_of(value: Any) -> str:
     """The type of a value in the words of the file, for errors that must not show the value."""
-    kinds = {type(None): "null", bool: "a boolean", int: "an integer", float: "a float", str: "a string", list: "a list", dict: "a mapping"}
+    kinds = {
+        type(None): "null",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a float",
+        str: "a string",
+        list: "a list",
+        dict: "a mapping",
+    }
     return kinds.get(type(value), f"a {type(value).__name__}")
 
 
@@ -108,13 +116,15 @@ class _Builder:
             if not isinstance(key, str):
                 raise self._error(key_node, path, "a key must be a string; quote it")
             if key in data:
-                raise self._error(key_node, (*path, key), f"the key stands twice, first in line {self._lines[(*path, key)]}; remove one")
+                raise self._error(
+                    key_node, (*path, key), f"the key stands twice, first in line {self._lines[(*path, key)]}; remove one"
+                )
             data[key] = self.build(value_node, (*path, key))
         return data
 
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         if node.tag in _PLAIN_TAGS:
-            return self._constructor.construct_object(node)  # type: ignore[no-untyped-call]
+            return self._constructor.construct_object(node)
         if node.tag == "tag:yaml.org,2002:timestamp":
             raise self._error(node, path, "YAML reads this as a date; quote it")
         raise self._error(node, path, "tags are not supported; write a plain value")

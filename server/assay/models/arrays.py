@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.models.refusal import BundleRefusal
+from assay.models.refusal import BundleRefusedError
 
 ARRAYS_MAX: Final = 80
 UNPACKED_BYTES_MAX: Final = 256 << 20
@@ -32,17 +32,17 @@ def save_arrays(arrays: dict[str, Array]) -> bytes:
 
 
 def load_arrays(data: bytes, file: str) -> dict[str, Array]:
-    """The arrays of an npz file, by name, read-only. Raises BundleRefusal."""
+    """The arrays of an npz file, by name, read-only. Raises BundleRefusedError."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             unpacked_bytes = sum(member.file_size for member in members)
             if len(members) > ARRAYS_MAX or unpacked_bytes > UNPACKED_BYTES_MAX:
                 reason = f"{len(members)} arrays of {unpacked_bytes} bytes, the limits are {ARRAYS_MAX} and {UNPACKED_BYTES_MAX}"
-                raise BundleRefusal(file, reason, "keep fewer rows")
+                raise BundleRefusedError(file, reason, "keep fewer rows")
             return {_array_name(member.filename, file): _load_member(archive, member, file) for member in members}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BundleRefusal(file, f"not a whole npz file ({type(error).__name__})", _MEND) from None
+        raise BundleRefusedError(file, f"not a whole npz file ({type(error).__name__})", _MEND) from None
 
 
 # --- implementation ---
@@ -50,7 +50,7 @@ def load_arrays(data: bytes, file: str) -> dict[str, Array]:
 
 def _array_name(member_name: str, file: str) -> str:
     if not member_name.endswith(".npy"):
-        raise BundleRefusal(file, "holds something that is no array", _MEND)
+        raise BundleRefusedError(file, "holds something that is no array", _MEND)
     return member_name.removesuffix(".npy")
 
 
@@ -62,10 +62,10 @@ def _load_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: str) -
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, is_fortran, dtype = read_header(content)
     except (ValueError, KeyError, SyntaxError, TypeError) as error:
-        raise BundleRefusal(file, f"{member.filename[:60]!r} is not a whole array ({type(error).__name__})", _MEND) from None
+        raise BundleRefusedError(file, f"{member.filename[:60]!r} is not a whole array ({type(error).__name__})", _MEND) from None
     if dtype.hasobject or dtype.kind not in _KINDS:
-        raise BundleRefusal(file, f"{member.filename[:60]!r} holds {dtype}, not numbers (objects would need pickle)", _MEND)
+        raise BundleRefusedError(file, f"{member.filename[:60]!r} holds {dtype}, not numbers (objects would need pickle)", _MEND)
     values = content.read()
     if math.prod(shape) * dtype.itemsize != len(values):
-        raise BundleRefusal(file, f"{member.filename[:60]!r} is cut off: its shape does not fit its bytes", _MEND)
+        raise BundleRefusedError(file, f"{member.filename[:60]!r} is cut off: its shape does not fit its bytes", _MEND)
     return np.frombuffer(values, dtype).reshape(shape, order="F" if is_fortran else "C")

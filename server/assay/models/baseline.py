@@ -1,8 +1,8 @@
 """The frozen distribution of every model input and of the score at training time: what drift is measured against.
 
-Bins are deciles plus tail bins at both ends: deciles alone do not see an attack, which moves the last percent. The edges are frozen
-here and never follow the traffic. A value v falls into bin i where edges[i - 1] <= v < edges[i]; bin 0 is below the first edge, the
-last bin at or above the last. Nulls (NaN) are counted apart.
+Bins are deciles plus tail bins at both ends: deciles alone do not see an attack, which moves the last percent. The edges are
+frozen here and never follow the traffic. A value v falls into bin i where edges[i - 1] <= v < edges[i]; bin 0 is below the first
+edge, the last bin at or above the last. Nulls (NaN) are counted apart.
 
     {"format": 1, "rows": n, "inputs": {name: {"edges": [...], "counts": [...], "nulls": k}}, "score": {...},
      "alert_rates": {decision: share of rows at or above its threshold}}
@@ -10,6 +10,7 @@ last bin at or above the last. Nulls (NaN) are counted apart.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from assay.models.manifest import BASELINE_FILE, Threshold
-from assay.models.refusal import BundleRefusal
+from assay.models.refusal import BundleRefusedError
 
 BASELINE_FORMAT: Final = 1
 _DECILES: Final = tuple(step / 10 for step in range(1, 10))
@@ -44,7 +45,7 @@ class Histogram(_Part):
     def _shapes_agree(self) -> Histogram:
         if len(self.counts) != len(self.edges) + 1:
             raise ValueError("expected one count more than edges")
-        if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(self.edges)):
             raise ValueError("expected edges in ascending order")
         return self
 
@@ -95,15 +96,15 @@ def make_histogram(values: NDArray[Any], quantiles: tuple[float, ...]) -> Histog
 
 
 def parse_baseline(data: bytes, input_names: tuple[str, ...]) -> Baseline:
-    """Reads baseline.json and checks that it covers exactly the model's inputs. Raises BundleRefusal."""
+    """Reads baseline.json and checks that it covers exactly the model's inputs. Raises BundleRefusedError."""
     try:
         baseline = Baseline.model_validate(orjson.loads(data))
     except orjson.JSONDecodeError:
-        raise BundleRefusal(BASELINE_FILE, "not JSON", _MEND) from None
+        raise BundleRefusedError(BASELINE_FILE, "not JSON", _MEND) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(step)[:64] for step in first["loc"]) or "baseline"
-        raise BundleRefusal(BASELINE_FILE, f"{place}: {first['msg']}", _MEND) from None
+        raise BundleRefusedError(BASELINE_FILE, f"{place}: {first['msg']}", _MEND) from None
     if tuple(baseline.inputs) != input_names:
-        raise BundleRefusal(BASELINE_FILE, "does not cover the feature set's inputs in their order", _MEND)
+        raise BundleRefusedError(BASELINE_FILE, "does not cover the feature set's inputs in their order", _MEND)
     return baseline

@@ -16,8 +16,16 @@ from pathlib import Path
 
 import assay
 from assay.models.foreign import has_pickle_suffix, refuse_foreign_model
-from assay.models.manifest import FILE_BYTES_MAX, MANIFEST_BYTES_MAX, MANIFEST_FILE, MODEL_FILE, FileRecord, Manifest, parse_manifest
-from assay.models.refusal import BundleRefusal
+from assay.models.manifest import (
+    FILE_BYTES_MAX,
+    MANIFEST_BYTES_MAX,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    FileRecord,
+    Manifest,
+    parse_manifest,
+)
+from assay.models.refusal import BundleRefusedError
 
 _ENTRIES_MAX = 64
 
@@ -41,7 +49,7 @@ class Bundle:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Reads and proves a bundle. Raises BundleRefusal naming the file, the reason and what to do."""
+    """Reads and proves a bundle. Raises BundleRefusedError naming the file, the reason and what to do."""
     raw = read_files(path)
     manifest = parse_manifest(raw.files[MANIFEST_FILE])
     check_place(raw.path, manifest)
@@ -78,18 +86,20 @@ def refuse_what_is_no_directory(path: Path) -> None:
     if path.is_dir():
         return
     if not path.exists():
-        raise BundleRefusal(str(path), "there is no such directory", "name the directory NAME/VERSION that holds manifest.yaml")
+        raise BundleRefusedError(
+            str(path), "there is no such directory", "name the directory NAME/VERSION that holds manifest.yaml"
+        )
     if path.is_file():
         with path.open("rb") as file:
             refuse_foreign_model(path.name, file.read(1 << 20))
-    raise BundleRefusal(str(path), "this is not a directory", "a bundle is a directory; make one with assay model pack")
+    raise BundleRefusedError(str(path), "this is not a directory", "a bundle is a directory; make one with assay model pack")
 
 
 def check_place(path: Path, manifest: Manifest) -> None:
     """The directory is called NAME/VERSION, so that a copied or renamed bundle cannot pass for another."""
     if (path.parent.name, path.name) != (manifest.name, manifest.version):
         reason = f"says {manifest.name}/{manifest.version}, but the directory is {path.parent.name}/{path.name}"
-        raise BundleRefusal(MANIFEST_FILE, reason, "rename the directory, or pack the model under the new name")
+        raise BundleRefusedError(MANIFEST_FILE, reason, "rename the directory, or pack the model under the new name")
 
 
 def check_hashes(files: dict[str, bytes], manifest: Manifest) -> None:
@@ -97,9 +107,11 @@ def check_hashes(files: dict[str, bytes], manifest: Manifest) -> None:
     for name, record in manifest.files.items():
         if len(files[name]) != record.bytes:
             reason = f"{len(files[name])} bytes, the manifest says {record.bytes}"
-            raise BundleRefusal(name, reason, "the file is cut off or was changed: copy the bundle again")
+            raise BundleRefusedError(name, reason, "the file is cut off or was changed: copy the bundle again")
         if hashlib.sha256(files[name]).hexdigest() != record.sha256:
-            raise BundleRefusal(name, "its SHA-256 is not the manifest's", "the file was changed: copy the bundle again, or pack anew")
+            raise BundleRefusedError(
+                name, "its SHA-256 is not the manifest's", "the file was changed: copy the bundle again, or pack anew"
+            )
 
 
 def file_record(data: bytes) -> FileRecord:
@@ -119,10 +131,10 @@ def _check_names(names: list[str]) -> None:
     if unknown or len(names) > _ENTRIES_MAX:
         shown = ", ".join(repr(name)[:60] for name in unknown[:3])
         reason = f"the directory holds {len(unknown)} file(s) that no bundle has: {shown}"
-        raise BundleRefusal(".", reason, "remove them: everything in a bundle is hashed")
+        raise BundleRefusedError(".", reason, "remove them: everything in a bundle is hashed")
     missing = sorted(expected - set(names))
     if missing:
-        raise BundleRefusal(missing[0], "the file is missing", "copy the bundle again, or make it with assay model pack")
+        raise BundleRefusedError(missing[0], "the file is missing", "copy the bundle again, or make it with assay model pack")
 
 
 def _links_max(directory: Path) -> int | None:
@@ -140,14 +152,16 @@ def _read_file(directory_handle: int, name: str, bytes_max: int, links_max: int 
     except OSError as error:
         link = stat.S_ISLNK(os.stat(name, dir_fd=directory_handle, follow_symlinks=False).st_mode)
         reason = "is a symbolic link" if link else f"cannot be opened ({error.strerror})"
-        raise BundleRefusal(name, reason, "a bundle holds plain files that its owner may read") from error
+        raise BundleRefusedError(name, reason, "a bundle holds plain files that its owner may read") from error
     with os.fdopen(handle, "rb") as file:
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
-            raise BundleRefusal(name, "is not a plain file", "a bundle holds plain files only")
+            raise BundleRefusedError(name, "is not a plain file", "a bundle holds plain files only")
         if links_max is not None and state.st_nlink > links_max:
-            raise BundleRefusal(name, f"has {state.st_nlink} names (hard links)", "copy the bundle: cp -r --no-preserve=links")
+            raise BundleRefusedError(
+                name, f"has {state.st_nlink} names (hard links)", "copy the bundle: cp -r --no-preserve=links"
+            )
         data = file.read(bytes_max + 1)
     if len(data) > bytes_max:
-        raise BundleRefusal(name, f"is larger than {bytes_max} bytes", "see docs/bundles.md, Limits")
+        raise BundleRefusedError(name, f"is larger than {bytes_max} bytes", "see docs/bundles.md, Limits")
     return data

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import PurePath
 from typing import Final
 
-from assay.models.refusal import BundleRefusal
+from assay.models.refusal import BundleRefusedError
 
 PICKLE_SUFFIXES: Final = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".sav", ".cloudpickle", ".dill", ".ckpt"})
 
@@ -26,21 +26,21 @@ _OTHERS = (
     (b"{", "a JSON document (XGBoost?)"),
 )
 
-_MEND = "export the model to ONNX and pack it: assay model pack (docs/bundles.md shows how for scikit-learn, XGBoost, LightGBM and PyTorch)"
+_MEND = "export the model to ONNX and pack it: assay model pack (docs/bundles.md shows how, library by library)"
 _DANGER = "loading one runs any code its author chose, and it breaks when a library or a folder changes"
 
 
 def refuse_foreign_model(name: str, content: bytes) -> None:
-    """Raises BundleRefusal where `content` (of a file called `name`) is a pickle or another kind of model than ONNX.
+    """Raises BundleRefusedError where `content` (of a file called `name`) is a pickle or another kind of model than ONNX.
 
     Says nothing of bytes that may be ONNX; only a parser can tell.
     """
     kind = _pickle_kind(name, content)
     if kind:
-        raise BundleRefusal(name, f"this is {kind}; {_DANGER}", _MEND)
+        raise BundleRefusedError(name, f"this is {kind}; {_DANGER}", _MEND)
     for magic, what in _OTHERS:
         if content.startswith(magic):
-            raise BundleRefusal(name, f"this is {what}, not an ONNX model", _MEND)
+            raise BundleRefusedError(name, f"this is {what}, not an ONNX model", _MEND)
 
 
 def has_pickle_suffix(name: str) -> bool:

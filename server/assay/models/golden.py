@@ -1,4 +1,4 @@
-"""Golden rows: rows that a bundle brings along with the scores they must get, so that a model proves itself wherever it is loaded.
+"""Golden rows: rows that a bundle brings along with the scores they must get. A model proves itself wherever it is loaded.
 
 golden.npz holds one array (n, elements) per ONNX input, named tensor_0, tensor_1 ... in the manifest's order, and `score` (n,).
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from assay._core import FeaturePlan
 from assay.models.arrays import load_arrays, save_arrays
 from assay.models.manifest import GOLDEN_FILE
-from assay.models.refusal import BundleRefusal
+from assay.models.refusal import BundleRefusedError
 from assay.models.rows import PackedRows, pack_rows, unpack_rows
 
 GOLDEN_ROWS_MAX: Final = 256
@@ -41,19 +41,19 @@ def save_golden(plan: FeaturePlan, rows: PackedRows, scores: NDArray[np.float64]
 
 
 def parse_golden(data: bytes, plan: FeaturePlan) -> tuple[PackedRows, NDArray[np.float64]]:
-    """Packed rows (n, row_bytes) and their scores (n,), n >= 1. Raises BundleRefusal."""
+    """Packed rows (n, row_bytes) and their scores (n,), n >= 1. Raises BundleRefusedError."""
     arrays = load_arrays(data, GOLDEN_FILE)
     scores = arrays.pop("score", None)
     mend = "pack the model again: the golden rows do not belong to this feature set"
     if scores is None or scores.dtype != np.float64 or scores.ndim != 1 or not 1 <= len(scores) <= GOLDEN_ROWS_MAX:
-        raise BundleRefusal(GOLDEN_FILE, f"expected an array 'score' of 1 to {GOLDEN_ROWS_MAX} float64", mend)
+        raise BundleRefusedError(GOLDEN_FILE, f"expected an array 'score' of 1 to {GOLDEN_ROWS_MAX} float64", mend)
     names = {f"tensor_{index}": name for index, (name, _, _, _) in enumerate(plan.segments)}
     if set(arrays) != set(names):
-        raise BundleRefusal(GOLDEN_FILE, f"expected the arrays {', '.join(names)} and score", mend)
+        raise BundleRefusedError(GOLDEN_FILE, f"expected the arrays {', '.join(names)} and score", mend)
     try:
         rows = pack_rows(plan, {names[key]: values for key, values in arrays.items()})
     except ValueError as error:
-        raise BundleRefusal(GOLDEN_FILE, str(error), mend) from None
+        raise BundleRefusedError(GOLDEN_FILE, str(error), mend) from None
     if len(rows) != len(scores):
-        raise BundleRefusal(GOLDEN_FILE, f"{len(rows)} rows and {len(scores)} scores", mend)
+        raise BundleRefusedError(GOLDEN_FILE, f"{len(rows)} rows and {len(scores)} scores", mend)
     return rows, scores

@@ -70,7 +70,9 @@ def inspect(model_bytes: bytes) -> dict[str, Any]:
     try:
         model = onnx.ModelProto.FromString(model_bytes)
     except Exception as error:  # protobuf's DecodeError, whichever implementation
-        return _report([_problem("onnx", f"not an ONNX model ({type(error).__name__})", "export the model to ONNX: docs/bundles.md")])
+        return _report(
+            [_problem("onnx", f"not an ONNX model ({type(error).__name__})", "export the model to ONNX: docs/bundles.md")]
+        )
     if not model.HasField("graph") or not model.opset_import:
         return _report([_problem("onnx", "not an ONNX model: no graph or no opset", "export the model to ONNX: docs/bundles.md")])
 
@@ -174,7 +176,9 @@ class _Census:
         )
         for count, limit, what in limits:
             if count > limit:
-                found.append(_problem("size", f"{count} {what}, the limit is {limit}", "simplify or quantise the model: docs/bundles.md"))
+                found.append(
+                    _problem("size", f"{count} {what}, the limit is {limit}", "simplify or quantise the model: docs/bundles.md")
+                )
         return found
 
     def _operator_problems(self) -> list[Problem]:
@@ -267,7 +271,9 @@ def _check_interface(model: Any) -> list[Problem]:
         if not kind.HasField("shape") or len(dims) == 0:
             found.append(_problem("batch axis", f"input {name} has no batch axis", mend))
         elif dims[0].HasField("dim_value"):
-            found.append(_problem("batch axis", f"input {name} takes exactly {dims[0].dim_value} row(s): its first axis is fixed", mend))
+            found.append(
+                _problem("batch axis", f"input {name} takes exactly {dims[0].dim_value} row(s): its first axis is fixed", mend)
+            )
         elif any(not dim.HasField("dim_value") or dim.dim_value < 1 for dim in dims[1:]):
             mend = "export with a fixed size for every axis but the first"
             found.append(_problem("batch axis", f"input {name} has a free axis beside the batch", mend))

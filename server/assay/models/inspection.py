@@ -11,7 +11,7 @@ import orjson
 
 from assay.models.inspect_onnx import CPU_SECONDS_MAX
 from assay.models.onnx_operators import TREE_OPERATORS
-from assay.models.refusal import BundleRefusal
+from assay.models.refusal import BundleRefusedError
 
 # The environment a child needs to find Python's packages; nothing else of ours (secrets) reaches it.
 _ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
@@ -20,7 +20,7 @@ _WALL_SECONDS_MAX = CPU_SECONDS_MAX + 30
 
 @dataclass(frozen=True)
 class OnnxTensor:
-    """One input or output as the file declares it. dims is without the batch axis; -1 is free; type is ONNX's number, 0: no tensor."""
+    """One input or output as the file declares it. dims: without the batch axis, -1 is free. type: ONNX's, 0: no tensor."""
 
     name: str
     type: int
@@ -57,7 +57,7 @@ class OnnxInspection:
 def inspect_model(model_bytes: bytes, file: str = "model.onnx") -> OnnxInspection:
     """Parses and checks a model in a child process. Blocks for about a second.
 
-    Raises BundleRefusal where the child did not live to answer: the model needs too much time or memory to be looked at.
+    Raises BundleRefusedError where the child did not live to answer: the model needs too much time or memory to be looked at.
     """
     environment = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -82,9 +82,9 @@ def inspect_model(model_bytes: bytes, file: str = "model.onnx") -> OnnxInspectio
 # --- implementation ---
 
 
-def _unanswered(file: str, detail: str) -> BundleRefusal:
+def _unanswered(file: str, detail: str) -> BundleRefusedError:
     reason = f"the model could not be inspected within its limits of time and memory ({detail})"
-    return BundleRefusal(file, reason, "the file is damaged or hostile, or too large to serve: docs/bundles.md, Limits")
+    return BundleRefusedError(file, reason, "the file is damaged or hostile, or too large to serve: docs/bundles.md, Limits")
 
 
 def _decode(document: bytes) -> OnnxInspection:

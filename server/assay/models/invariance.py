@@ -73,7 +73,8 @@ def make_probes(plan: FeaturePlan, golden: PackedRows, random: np.random.Generat
     kept = golden[random.permutation(len(golden))[:half]]
     tensors = unpack_rows(plan, golden)
     mixed = {
-        name: np.stack([column[random.integers(0, len(column), half)] for column in values.T], axis=1) for name, values in tensors.items()
+        name: np.stack([column[random.integers(0, len(column), half)] for column in values.T], axis=1)
+        for name, values in tensors.items()
     }
     probes = np.concatenate([kept, pack_rows(plan, mixed)])
 

@@ -7,6 +7,7 @@ checked here before anything else of a bundle is believed.
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
 import yaml
@@ -14,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from assay.errors import FeatureSetError
 from assay.features.yaml_document import parse_yaml
-from assay.models.refusal import BundleRefusal
+from assay.models.refusal import BundleRefusedError
 
 MANIFEST_FORMAT: Final = 1
 MANIFEST_FILE: Final = "manifest.yaml"
@@ -118,7 +119,7 @@ class Manifest(_Part):
     @classmethod
     def _thresholds_rise(cls, thresholds: list[Threshold]) -> list[Threshold]:
         scores = [threshold.score for threshold in thresholds]
-        if any(low >= high for low, high in zip(scores, scores[1:], strict=False)):
+        if any(low >= high for low, high in pairwise(scores)):
             raise ValueError("expected thresholds in ascending order of score, each score once")
         if len({threshold.decision for threshold in thresholds}) != len(thresholds):
             raise ValueError("expected each decision once")
@@ -150,21 +151,23 @@ class Manifest(_Part):
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Reads manifest.yaml. Raises BundleRefusal with every violation; values are never repeated, only their places and types."""
+    """Reads manifest.yaml. Raises BundleRefusedError with every violation: places and types, never values."""
     if len(data) > MANIFEST_BYTES_MAX:
-        raise BundleRefusal(MANIFEST_FILE, f"{len(data)} bytes, the limit is {MANIFEST_BYTES_MAX}", _MEND)
+        raise BundleRefusedError(MANIFEST_FILE, f"{len(data)} bytes, the limit is {MANIFEST_BYTES_MAX}", _MEND)
     try:
         value = parse_yaml(data.decode("utf-8"), MANIFEST_FILE).data
     except (FeatureSetError, UnicodeDecodeError) as error:
         text = str(error).removeprefix(f"{MANIFEST_FILE}:") if isinstance(error, FeatureSetError) else "not UTF-8"
-        raise BundleRefusal(MANIFEST_FILE, f"not strict YAML, line {text}" if text[:1].isdigit() else text.strip(), _MEND) from None
+        raise BundleRefusedError(
+            MANIFEST_FILE, f"not strict YAML, line {text}" if text[:1].isdigit() else text.strip(), _MEND
+        ) from None
     if value.get("format") != MANIFEST_FORMAT:
         reason = f"format {value.get('format')!r:.20}, this assay reads format {MANIFEST_FORMAT}"
-        raise BundleRefusal(MANIFEST_FILE, reason, "pack the model again with this version, or use the assay that packed it")
+        raise BundleRefusedError(MANIFEST_FILE, reason, "pack the model again with this version, or use the assay that packed it")
     try:
         return Manifest.model_validate(value)
     except ValidationError as error:
-        raise BundleRefusal(MANIFEST_FILE, _describe(error), _MEND) from None
+        raise BundleRefusedError(MANIFEST_FILE, _describe(error), _MEND) from None
 
 
 # --- implementation ---

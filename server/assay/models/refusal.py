@@ -5,7 +5,7 @@ from __future__ import annotations
 from assay.errors import BundleError
 
 
-class BundleRefusal(BundleError):
+class BundleRefusedError(BundleError):
     """A BundleError with its parts apart. `file` is relative to the bundle, or the path as it was given."""
 
     def __init__(self, file: str, reason: str, mend: str) -> None:

@@ -20,7 +20,7 @@ TensorArrays = dict[str, NDArray[Any]]
 
 
 def pack_rows(plan: FeaturePlan, tensors: TensorArrays) -> PackedRows:
-    """Tensors (n, elements) by name -> packed rows (n, row_bytes). Dtypes and shapes must be the plan's; ValueError says which is not."""
+    """Tensors (n, elements) by name -> packed rows (n, row_bytes). ValueError: a dtype or shape is not the plan's."""
     names = [name for name, _, _, _ in plan.segments]
     if set(tensors) != set(names):
         raise ValueError(f"expected the tensors {', '.join(names)}")

@@ -27,8 +27,17 @@ from assay.models.bundle import Bundle, check_hashes, check_place, read_files
 from assay.models.golden import parse_golden
 from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.invariance import Scorer, buckets_up_to, measure_batch_effect
-from assay.models.manifest import BASELINE_FILE, FEATURE_SET_FILE, GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Manifest, parse_manifest, utc_text
-from assay.models.refusal import BundleRefusal
+from assay.models.manifest import (
+    BASELINE_FILE,
+    FEATURE_SET_FILE,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    Manifest,
+    parse_manifest,
+    utc_text,
+)
+from assay.models.refusal import BundleRefusedError
 from assay.models.rows import PackedRows
 
 BATCH_ROWS_MAX_DEFAULT: Final = 256
@@ -78,7 +87,7 @@ class CheckResult:
 
     check: str
     detail: str
-    refusal: BundleRefusal | None = None
+    refusal: BundleRefusedError | None = None
 
 
 @dataclass
@@ -97,7 +106,7 @@ def verify_bundle(
 ) -> VerifiedModel:
     """Loads and proves the bundle at `path` (NAME/VERSION). Blocks for a second or more; call it off the event loop.
 
-    `observe` sees every step as it ends. Raises BundleRefusal (a BundleError) at the first step that says no.
+    `observe` sees every step as it ends. Raises BundleRefusedError (a BundleError) at the first step that says no.
     """
     step = make_step(observe)
 
@@ -116,7 +125,9 @@ def verify_bundle(
     with step("feature set") as found:
         feature_set = load_feature_set(bundle)
         plan = compile_plan(feature_set, tensor_mappings(manifest))
-        found.detail = f"{feature_set.name} {feature_set.version}, {len(plan.input_names)} inputs, schema {feature_set.schema_hash[:16]}..."
+        found.detail = (
+            f"{feature_set.name} {feature_set.version}, {len(plan.input_names)} inputs, schema {feature_set.schema_hash[:16]}..."
+        )
     with step("baseline") as found:
         baseline = parse_baseline(bundle.files[BASELINE_FILE], feature_set.input_names)
         found.detail = f"{baseline.rows:,} rows"
@@ -153,12 +164,14 @@ def load_feature_set(bundle: Bundle) -> FeatureSet:
     try:
         feature_set = FeatureSet.parse(bundle.files[FEATURE_SET_FILE].decode("utf-8"), FEATURE_SET_FILE)
     except UnicodeDecodeError:
-        raise BundleRefusal(FEATURE_SET_FILE, "not UTF-8 text", "pack the model again") from None
+        raise BundleRefusedError(FEATURE_SET_FILE, "not UTF-8 text", "pack the model again") from None
     if feature_set.schema_hash != reference.schema_hash:
         reason = "its schema hash is not the one that the model was trained on"
-        raise BundleRefusal(FEATURE_SET_FILE, reason, "pack the model with the feature set of its training, or train it again")
+        raise BundleRefusedError(
+            FEATURE_SET_FILE, reason, "pack the model with the feature set of its training, or train it again"
+        )
     if (feature_set.name, feature_set.version) != (reference.name, reference.version):
-        raise BundleRefusal(FEATURE_SET_FILE, "its name or version is not the manifest's", "pack the model again")
+        raise BundleRefusedError(FEATURE_SET_FILE, "its name or version is not the manifest's", "pack the model again")
     return feature_set
 
 
@@ -181,7 +194,7 @@ def check_inspection(inspection: OnnxInspection, step: Step) -> None:
         with step(check) as found:
             problems = [problem for problem in inspection.problems if problem.check == check]
             if problems:
-                raise BundleRefusal(MODEL_FILE, "; ".join(problem.reason for problem in problems), problems[0].mend)
+                raise BundleRefusedError(MODEL_FILE, "; ".join(problem.reason for problem in problems), problems[0].mend)
             found.detail = details[check]
 
 
@@ -189,15 +202,15 @@ def find_score_output(model: OrtModel, manifest: Manifest) -> int:
     """The index of the score's output, checked: a float tensor with a batch axis and enough columns."""
     names = [output.name for output in model.outputs]
     if names != manifest.outputs:
-        raise BundleRefusal(MANIFEST_FILE, f"outputs: the model has {', '.join(names)[:200]}", "pack the model again")
+        raise BundleRefusedError(MANIFEST_FILE, f"outputs: the model has {', '.join(names)[:200]}", "pack the model again")
     index = names.index(manifest.score.output)
     output = model.outputs[index]
     mend = f"pack with --score-output and --score-column of a float output; the model has {', '.join(names)[:200]}"
     if output.onnx_type not in _SCORE_TYPES:
-        raise BundleRefusal(MANIFEST_FILE, "score.output: the output is not float32 or float64", mend)
+        raise BundleRefusedError(MANIFEST_FILE, "score.output: the output is not float32 or float64", mend)
     columns = math.prod(output.dims)
     if columns > 0 and manifest.score.column >= columns:
-        raise BundleRefusal(MANIFEST_FILE, f"score.column: the output has {columns} column(s), counted from 0", mend)
+        raise BundleRefusedError(MANIFEST_FILE, f"score.column: the output has {columns} column(s), counted from 0", mend)
     return index
 
 
@@ -208,7 +221,7 @@ def make_scorer(model: OrtModel, plan: FeaturePlan, output: int, column: int) ->
         outputs = model.run_rows(plan, np.ascontiguousarray(rows), output)
         if outputs.shape[0] != len(rows) or column >= outputs.shape[1]:
             reason = f"{len(rows)} rows gave an output of shape {outputs.shape}, the score is in column {column}"
-            raise BundleRefusal(MODEL_FILE, reason, "export the model with one output row per input row")
+            raise BundleRefusedError(MODEL_FILE, reason, "export the model with one output row per input row")
         return outputs[:, column]
 
     return score
@@ -218,11 +231,14 @@ def check_golden(score: Scorer, rows: PackedRows, expected: NDArray[np.float64],
     """Scores the golden rows and compares. Returns what was found."""
     difference = np.abs(score(rows) - expected)
     if not np.isfinite(difference).all():
-        raise BundleRefusal(GOLDEN_FILE, "a golden row scores NaN or infinite", "pack a model whose scores are finite")
+        raise BundleRefusedError(GOLDEN_FILE, "a golden row scores NaN or infinite", "pack a model whose scores are finite")
     worst = float(difference.max())
     if worst > tolerance:
-        reason = f"{int((difference > tolerance).sum())} of {len(rows)} golden rows score differently, by up to {worst:.3g} (allowed: {tolerance:g})"
-        raise BundleRefusal(GOLDEN_FILE, reason, "this is not the model that was packed, or this machine computes differently: pack it again here")
+        count = int((difference > tolerance).sum())
+        reason = f"{count} of {len(rows)} golden rows score differently, by up to {worst:.3g} (allowed: {tolerance:g})"
+        raise BundleRefusedError(
+            GOLDEN_FILE, reason, "this is not the model that was packed, or this machine computes differently: pack it again here"
+        )
     return f"{len(rows)} rows, " + ("bit-identical" if worst == 0 else f"within {worst:.3g}")
 
 
@@ -230,10 +246,12 @@ def check_invariance(score: Scorer, plan: FeaturePlan, rows: PackedRows, toleran
     """Measures whether the batch changes a score. Returns what was found."""
     effect = measure_batch_effect(score, plan, rows, batch_rows_max)
     if not effect.is_finite:
-        raise BundleRefusal(MODEL_FILE, "a row made of golden values scores NaN or infinite", "clip or normalise inside the model")
+        raise BundleRefusedError(
+            MODEL_FILE, "a row made of golden values scores NaN or infinite", "clip or normalise inside the model"
+        )
     if effect.change_max > tolerance:
-        mend = "quantise statically (calibrated QDQ) instead of dynamically, or declare the tolerance: assay model pack --batch-tolerance"
-        raise BundleRefusal(MODEL_FILE, f"{effect.describe()}; the manifest allows {tolerance:g}", mend)
+        mend = "quantise statically (calibrated QDQ) instead of dynamically, or declare it: assay model pack --batch-tolerance"
+        raise BundleRefusedError(MODEL_FILE, f"{effect.describe()}; the manifest allows {tolerance:g}", mend)
     return effect.describe()
 
 
@@ -255,7 +273,7 @@ def make_step(observe: Observer | None) -> Step:
         finding = Finding()
         try:
             yield finding
-        except (CoreError, FeatureSetError, BundleRefusal) as error:
+        except (CoreError, FeatureSetError, BundleRefusedError) as error:
             refusal = _as_refusal(check, error)
             if observe:
                 observe(CheckResult(check, refusal.reason, refusal))
@@ -266,12 +284,16 @@ def make_step(observe: Observer | None) -> Step:
     return step
 
 
-def _as_refusal(check: str, error: CoreError | FeatureSetError | BundleRefusal) -> BundleRefusal:
-    if isinstance(error, BundleRefusal):
+def _as_refusal(check: str, error: CoreError | FeatureSetError | BundleRefusedError) -> BundleRefusedError:
+    if isinstance(error, BundleRefusedError):
         return error
     if isinstance(error, FeatureSetError):
-        return BundleRefusal(FEATURE_SET_FILE, str(error), "mend the feature set and pack the model again")
-    return BundleRefusal(MODEL_FILE, f"{check}: {error.message}", "the model does not run as the manifest says: check its inputs and export it again")
+        return BundleRefusedError(FEATURE_SET_FILE, str(error), "mend the feature set and pack the model again")
+    return BundleRefusedError(
+        MODEL_FILE,
+        f"{check}: {error.message}",
+        "the model does not run as the manifest says: check its inputs and export it again",
+    )
 
 
 def _lineage(manifest: Manifest) -> str:

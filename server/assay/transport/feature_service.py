@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import grpc
 from google.rpc import status_pb2
@@ -12,6 +13,9 @@ from google.rpc import status_pb2
 from assay._core import CODE_TABLE, EventWriter, Refusal
 from assay.transport.status import abort
 from assay.v1 import feature_pb2
+
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Context, Handler
 
 REJECTIONS_SHOWN_MAX = 100
 
@@ -25,15 +29,15 @@ _Outcome = tuple[int, str, Refusal | None]
 
 
 class FeatureService:
-    """Records events into every feature set that is served. `writers`: one a feature set; with several, each records every event, and an
-    event that one of them rejects is rejected (recording it again after the mend is harmless)."""
+    """Records events into every feature set that is served. `writers`: one a feature set. With several, each records every event,
+    and an event that one of them rejects is rejected (recording it again after the mend is harmless)."""
 
     def __init__(self, writers: Sequence[EventWriter]) -> None:
         self._writers = tuple(writers)
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-events")
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+    def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler. Requests stay bytes: the core decodes them."""
         return {
             "/assay.v1.FeatureService/RecordEvents": grpc.stream_unary_rpc_method_handler(
@@ -44,9 +48,7 @@ class FeatureService:
     def close(self) -> None:
         self._executor.shutdown()
 
-    async def _record_events(
-        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext
-    ) -> feature_pb2.RecordEventsResponse:
+    async def _record_events(self, messages: AsyncIterator[bytes], context: Context) -> feature_pb2.RecordEventsResponse:
         response = feature_pb2.RecordEventsResponse()
         loop = asyncio.get_running_loop()
         index = 0

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
 
-Status = health_pb2.HealthCheckResponse.ServingStatus
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Context, Handler
+
 SERVER = ""  # the name of the server as a whole
 
 
@@ -19,11 +22,11 @@ class HealthService:
     """Every name starts as NOT_SERVING."""
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._statuses: dict[str, Status] = dict.fromkeys((SERVER, *services), health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._statuses: dict[str, int] = dict.fromkeys((SERVER, *services), health_pb2.HealthCheckResponse.NOT_SERVING)
         self._changed = asyncio.Event()  # replaced at every change
         self._is_closed = False
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+    def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler."""
         check = {
             "request_deserializer": health_pb2.HealthCheckRequest.FromString,
@@ -56,24 +59,22 @@ class HealthService:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _check(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
-    ) -> health_pb2.HealthCheckResponse:
+    async def _check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
         status = self._statuses.get(request.service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def _list(self, request: health_pb2.HealthListRequest, context: grpc.aio.ServicerContext) -> health_pb2.HealthListResponse:
+    async def _list(self, request: health_pb2.HealthListRequest, context: Context) -> health_pb2.HealthListResponse:
         del request, context
         statuses = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         return health_pb2.HealthListResponse(statuses=statuses)
 
     async def _watch(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+        self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         del context
-        sent: Status | None = None
+        sent: int | None = None
         while True:
             changed = self._changed
             status = self._statuses.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)

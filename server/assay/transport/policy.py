@@ -9,8 +9,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import grpc
+
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Handler
 
 
 class Listener(enum.Flag):
@@ -37,13 +41,13 @@ POLICY: Mapping[str, Listener] = MappingProxyType(
 )
 
 
-class MethodTable(grpc.GenericRpcHandler):  # type: ignore[misc]
+class MethodTable(grpc.GenericRpcHandler):
     """The methods of one listener. gRPC asks it once a call; what it does not know is UNIMPLEMENTED."""
 
-    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers = dict(handlers)
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._handlers.get(handler_call_details.method)
 
     @property
@@ -56,8 +60,6 @@ class MethodTable(grpc.GenericRpcHandler):  # type: ignore[misc]
         return tuple(sorted({method.split("/")[1] for method in self._handlers}))
 
 
-def handlers_for(
-    listener: Listener, handlers: Mapping[str, grpc.RpcMethodHandler], policy: Mapping[str, Listener] = POLICY
-) -> MethodTable:
+def handlers_for(listener: Listener, handlers: Mapping[str, Handler], policy: Mapping[str, Listener] = POLICY) -> MethodTable:
     """Of all handlers those that the policy lets answer on `listener`. One without a row is left out: it answers nowhere."""
     return MethodTable({name: handler for name, handler in handlers.items() if name in policy and listener in policy[name]})

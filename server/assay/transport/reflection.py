@@ -1,7 +1,7 @@
 """gRPC reflection, v1 and v1alpha from one servicer: the messages are the same but for the package's name.
 
-Written here because the packaged one knows v1alpha only. Descriptors come from a pool of our own that also knows grpc.reflection.v1, and
-carry the comments of our contract, so that `grpcurl describe` explains every field.
+Written here because the packaged one knows v1alpha only. Descriptors come from a pool of our own that also knows
+grpc.reflection.v1, and carry the comments of our contract, so that `grpcurl describe` explains every field.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.descriptor import FileDescriptor
@@ -18,10 +18,10 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Context, Handler
 
-_Request = reflection_pb2.ServerReflectionRequest
-_Response = reflection_pb2.ServerReflectionResponse
+REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
 class Descriptors:
@@ -59,10 +59,12 @@ class ReflectionService:
         self._descriptors = descriptors
         self._closing = asyncio.Event()
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+    def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler."""
         handler = grpc.stream_stream_rpc_method_handler(
-            self._info, request_deserializer=_Request.FromString, response_serializer=_Response.SerializeToString
+            self._info,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
         return {f"/{service}/ServerReflectionInfo": handler for service in REFLECTION_SERVICES}
 
@@ -72,7 +74,7 @@ class ReflectionService:
 
     # --- implementation ---
 
-    async def _info(self, _: Any, context: grpc.aio.ServicerContext) -> None:
+    async def _info(self, _: Any, context: Context) -> None:
         closing = asyncio.create_task(self._closing.wait())
         try:
             while True:
@@ -88,8 +90,8 @@ class ReflectionService:
         finally:
             closing.cancel()
 
-    def _answer(self, request: _Request) -> _Response:
-        response = _Response(valid_host=request.host, original_request=request)
+    def _answer(self, request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
+        response = reflection_pb2.ServerReflectionResponse(valid_host=request.host, original_request=request)
         try:
             match request.WhichOneof("message_request"):
                 case "list_services":
@@ -97,7 +99,9 @@ class ReflectionService:
                         reflection_pb2.ServiceResponse(name=name) for name in self._services
                     )
                 case "file_by_filename":
-                    response.file_descriptor_response.file_descriptor_proto.extend(self._descriptors.file(request.file_by_filename))
+                    response.file_descriptor_response.file_descriptor_proto.extend(
+                        self._descriptors.file(request.file_by_filename)
+                    )
                 case "file_containing_symbol":
                     found = self._descriptors.file_of(request.file_containing_symbol)
                     response.file_descriptor_response.file_descriptor_proto.extend(found)
@@ -116,7 +120,7 @@ class ReflectionService:
 # --- implementation ---
 
 
-def _set_error(response: _Response, code: grpc.StatusCode, message: str) -> None:
+def _set_error(response: reflection_pb2.ServerReflectionResponse, code: grpc.StatusCode, message: str) -> None:
     response.error_response.error_code = code.value[0]
     response.error_response.error_message = message
 

@@ -1,10 +1,10 @@
 """Calls in the core's hands, and their way back to the event loop that waits for them.
 
-One Replies per event loop. The core writes an eventfd once a batch; `_drain` then hands every finished answer to whoever waits. The
-deadline is ours to keep: at a call's deadline the client is answered, even while the run that holds the call hangs.
+One Replies per event loop. The core writes an eventfd once a batch; `_drain` then hands every finished answer to whoever waits.
+The deadline is ours to keep: at a call's deadline the client is answered, even while the run that holds the call hangs.
 
-Cost counts here (every call passes): a token is an integer, the registry is a dict, and deadlines wait in one heap with one timer armed
-for the earliest, which in steady state fires about once a timeout, not once a call.
+Cost counts here (every call passes): a token is an integer, the registry is a dict, and deadlines wait in one heap with one
+timer armed for the earliest, which in steady state fires about once a timeout, not once a call.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Replies:
         loop.add_reader(self.queue.fd, self._drain)
 
     def expect(self, token: int, accepted: Accepted, rpc_deadline_ns: int, reply: Reply) -> None:
-        """`reply` waits for the call. gRPC itself ends a call at its own deadline (rpc_deadline_ns; 0: none); a timer is only kept
-        where ours comes first."""
+        """`reply` waits for the call. gRPC itself ends a call at its own deadline (rpc_deadline_ns; 0: none): a timer is kept
+        only where ours comes first."""
         self._waiting[token] = reply
         deadline_ns = accepted.deadline_ns
         if rpc_deadline_ns == 0 or deadline_ns < rpc_deadline_ns:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -16,8 +17,10 @@ from assay.transport.replies import Answer, Replies, rpc_deadline_ns
 from assay.transport.status import abort
 from assay.v1 import scoring_pb2
 
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Context, Handler
+
 Submit = Callable[[bytes, int, CompletionQueue, int], Accepted | Refusal]
-Context = grpc.aio.ServicerContext
 
 
 class ScoringService:
@@ -31,11 +34,15 @@ class ScoringService:
         self._streams: set[_ScoreStream] = set()
         self._is_draining = False
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+    def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler, without (de)serialisers: bytes in, bytes out."""
         return {
-            "/assay.v1.ScoringService/Score": grpc.unary_unary_rpc_method_handler(_unary(self._engine.submit_score, self._replies)),
-            "/assay.v1.ScoringService/ScoreBatch": grpc.unary_unary_rpc_method_handler(_unary(self._engine.submit_batch, self._replies)),
+            "/assay.v1.ScoringService/Score": grpc.unary_unary_rpc_method_handler(
+                _unary(self._engine.submit_score, self._replies)
+            ),
+            "/assay.v1.ScoringService/ScoreBatch": grpc.unary_unary_rpc_method_handler(
+                _unary(self._engine.submit_batch, self._replies)
+            ),
             "/assay.v1.ScoringService/ScoreStream": grpc.stream_stream_rpc_method_handler(self._score_stream),
         }
 
@@ -109,8 +116,8 @@ class _StreamReply:
 
 
 class _ScoreStream:
-    """One ScoreStream call. A message is in flight from its reading until its answer is written, so that a client that does not read
-    its answers is read from no further, too."""
+    """One ScoreStream call. A message is in flight from its reading until its answer is written, so that a client that reads no
+    answers is read from no further."""
 
     def __init__(self, engine: Engine, replies: Replies, context: Context, messages_max: int) -> None:
         self.is_draining = False
@@ -198,8 +205,6 @@ class _ScoreStream:
 def _refused(message: bytes, refusal: Refusal) -> bytes:
     """The ScoreStreamResponse of a message that has no score. Off the hot path, so google.protobuf may do it."""
     response = scoring_pb2.ScoreStreamResponse(status=status_pb2.Status.FromString(refusal.rpc_status))
-    try:
+    with suppress(DecodeError):  # its id cannot be read: the answer goes without
         response.transaction_id = scoring_pb2.ScoreStreamRequest.FromString(message).request.transaction_id
-    except DecodeError:
-        pass  # its id cannot be read: the answer goes without
     return response.SerializeToString()

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -24,6 +25,9 @@ from assay.transport.policy import Listener, MethodTable, handlers_for
 from assay.transport.reflection import REFLECTION_SERVICES, Descriptors, ReflectionService
 from assay.transport.replies import Replies
 from assay.transport.scoring_service import ScoringService
+
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Handler
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,7 @@ class Transport:
 class _Port:
     """One listener: its server, its methods, its health."""
 
-    def __init__(
-        self, listener: Listener, handlers: Mapping[str, grpc.RpcMethodHandler], descriptors: Descriptors, config: Config
-    ) -> None:
+    def __init__(self, listener: Listener, handlers: Mapping[str, Handler], descriptors: Descriptors, config: Config) -> None:
         own = handlers_for(listener, handlers).services
         reflection = REFLECTION_SERVICES if config.reflection else ()
         self.listener = listener
@@ -122,7 +124,7 @@ class _Port:
             port = self.server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigError(
-                f"listen: {address} cannot be bound (another process has it, or the host is not this machine's); choose another one"
+                f"listen: {address} cannot be bound: another process has it, or the host is not this machine's; choose another"
             ) from error
         return f"{address.rpartition(':')[0]}:{port}"
 

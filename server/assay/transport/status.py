@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import random
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 
 from assay._core import CODE_TABLE, Refusal
+
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Context
 
 # gRPC status number -> the enum that grpcio wants.
 STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 # Number of a code -> how long to wait before another try, in milliseconds; only those that may be tried again.
 _RETRY_MS: dict[int, int] = {row.number: row.retry_ms for row in CODE_TABLE if row.retry_ms > 0}
-
-
-class AbortableContext(Protocol):
-    """The part of grpc.aio.ServicerContext that ends a call early."""
-
-    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()) -> NoReturn: ...
 
 
 def trailers(refusal: Refusal) -> tuple[tuple[str, str | bytes], ...]:
@@ -29,9 +26,9 @@ def trailers(refusal: Refusal) -> tuple[tuple[str, str | bytes], ...]:
     retry_ms = _RETRY_MS.get(refusal.code)
     if retry_ms is None:
         return (details,)
-    return (details, ("grpc-retry-pushback-ms", str(max(1, round(retry_ms * random.uniform(0.5, 1.5))))))  # noqa: S311 (jitter)
+    return (details, ("grpc-retry-pushback-ms", str(max(1, round(retry_ms * random.uniform(0.5, 1.5))))))
 
 
-async def abort(context: AbortableContext, refusal: Refusal) -> NoReturn:
+async def abort(context: Context, refusal: Refusal) -> NoReturn:
     """Ends the call with the refusal."""
     await context.abort(STATUS_CODES[refusal.grpc_code], refusal.message, trailers(refusal))

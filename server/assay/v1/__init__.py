@@ -1,1 +1,1 @@
-"""Generated from proto/assay/v1 by tools/generate_protos.py (`make proto`). Do not edit."""
+"""Generated from proto/assay/v1 by tools/generate_protos.py. Do not edit."""

@@ -1,0 +1,259 @@
+# The engine: requests in, answers out. The hot path is submit_score() and CompletionQueue.drain().
+
+EngineStats = _namedtuple(
+    "EngineStats",
+    "accepted_rows answered_rows failed_rows cancelled_rows shed_rows refused_calls expired_rows defaulted_deadlines batch_count "
+    "batched_rows retried_batches degraded_rows slots slots_used slots_used_max queued_rows",
+    module="assay._core",
+)
+Accepted = _namedtuple("Accepted", "call deadline_ns", module="assay._core")
+
+# namedtuple's own __new__ is a Python function; this makes the same object at a third of the cost.
+cdef object _tuple_new = tuple.__new__
+
+
+@cython.final
+cdef class ManualClock:
+    """A clock that stands still until told. Must outlive the engine that uses it (the engine keeps it alive)."""
+
+    cdef shared_ptr[CManualClock] _clock
+
+    def __cinit__(self):
+        self._clock = make_shared[CManualClock]()
+
+    def now_ns(self) -> int:
+        return self._clock.get().now_ns()
+
+    def advance_ns(self, delta_ns: int) -> None:
+        self._clock.get().advance_ns(delta_ns)
+
+
+# no_gc_clear: a queue without its engine would be half an object.
+@cython.final
+@cython.no_gc_clear
+cdef class CompletionQueue:
+    """Finished calls on their way to one event loop."""
+
+    cdef Engine _engine               # keeps the queue alive
+    cdef CCompletionQueue* _queue     # owned by the engine: runners push to it as long as they live
+
+    def __cinit__(self, key=None):
+        require_factory(key, "CompletionQueue", "Engine.open_queue()")
+
+    @property
+    def fd(self) -> int:
+        """An eventfd, readable when calls have finished: one wake a batch."""
+        return self._queue.fd()
+
+    def drain(self) -> list[tuple[int, bytes | Refusal]]:
+        """(token, response message or refusal) of every finished call. Frees their slots. The owner's thread only."""
+        cdef vector[Completion] completions
+        cdef Answer answer
+        cdef size_t i
+        self._queue.drain(completions)
+        finished = []
+        for i in range(completions.size()):
+            answer = self._engine._engine.get().finish(completions[i].call)
+            if answer.code == Code.kOk:
+                finished.append((completions[i].token, bytes_of_string(answer.payload)))
+            else:
+                finished.append((completions[i].token, refusal_of(answer.code, answer.message, answer.rpc_status)))
+        return finished
+
+
+@cython.final
+cdef class Engine:
+    """Requests in, answers out. See ext/core/serving/engine.h."""
+
+    # Destroyed by __dealloc__ in this order: the engine ends its threads, then nothing pushes to the queues or reads the clock.
+    cdef unique_ptr[CEngine] _engine
+    cdef vector[shared_ptr[CCompletionQueue]] _queues
+    cdef shared_ptr[CManualClock] _manual_clock
+    cdef const CClock* _clock
+    cdef uint32_t _slots
+
+    def __cinit__(self, *, slots: int = 8192, batch_call_rows_max: int = 1024, clock: ManualClock | None = None):
+        cdef EngineOptions options
+        options.slots = slots
+        options.batch_call_rows_max = batch_call_rows_max
+        if options.slots == 0:
+            raise ValueError("slots: expected at least 1")
+        if options.batch_call_rows_max == 0 or options.batch_call_rows_max > kBatchRowsWireMax or options.batch_call_rows_max > options.slots // 4:
+            raise ValueError(f"batch_call_rows_max: expected 1..min({kBatchRowsWireMax}, slots / 4 = {options.slots // 4}), not {batch_call_rows_max}")
+        self._slots = options.slots
+        if clock is None:
+            self._clock = &CSystemClock.instance()
+        else:
+            self._manual_clock = clock._clock
+            self._clock = self._manual_clock.get()
+        self._engine.reset(new CEngine(options, dereference(self._clock)))
+
+    def __dealloc__(self):
+        with nogil:
+            self._engine.reset()
+            self._queues.clear()
+
+    def open_queue(self) -> CompletionQueue:
+        cdef CompletionQueue queue = CompletionQueue.__new__(CompletionQueue, _FACTORY)
+        cdef shared_ptr[CCompletionQueue] owned = make_shared[CCompletionQueue](<size_t>self._slots)
+        self._queues.push_back(owned)
+        queue._engine = self
+        queue._queue = owned.get()
+        return queue
+
+    def add_lane(
+        self,
+        *,
+        model: str,
+        version: str,
+        model_sha256: str,
+        reader: FeatureReader,
+        runner: OrtModel | PuppetModel,
+        runners: int = 1,
+        threads: bool = True,
+        score_output: int = 0,
+        score_column: int = 0,
+        thresholds: Sequence[tuple[float, int]] = (),
+        batch_rows_max: int = 256,
+        queue_rows_max: int = 4096,
+        queue_delay_ns_max: int = 0,
+        timeout_ns_default: int = 1_000_000_000,
+        is_default: bool = False,
+    ) -> None:
+        cdef LaneSpec spec
+        cdef cbool default = is_default
+        cdef Status status
+        spec.model = string_of_str(model)
+        spec.version = string_of_str(version)
+        spec.model_sha256 = string_of_str(model_sha256)
+        spec.reader = reader._reader
+        spec.has_threads = threads
+        spec.score_output = score_output
+        spec.score_column = score_column
+        spec.options.batch_rows_max = batch_rows_max
+        spec.options.queue_rows_max = queue_rows_max
+        spec.options.queue_delay_ns_max = queue_delay_ns_max
+        spec.options.timeout_ns_default = timeout_ns_default
+        if runners < 1 or spec.options.batch_rows_max < 1:
+            raise ValueError("runners and batch_rows_max: expected at least 1")
+        _add_thresholds(spec, thresholds)
+        for _ in range(runners):
+            _add_runner(spec, runner, reader.plan)
+        with nogil:
+            status = self._engine.get().add_lane(move(spec), default)
+        check_status(status)
+
+    def remove_lane(self, model: str, version: str) -> None:
+        """Releases the GIL; returns when the lane's threads have ended."""
+        cdef string_view model_view = view_of_str(model)
+        cdef string_view version_view = view_of_str(version)
+        cdef Status status
+        with nogil:
+            status = self._engine.get().remove_lane(model_view, version_view)
+        check_status(status)
+
+    cdef int _check_queue(self, CompletionQueue queue) except -1:
+        if queue._engine is not self:
+            raise ValueError("the queue belongs to another engine")
+        return 0
+
+    cdef inline CallContext _context(self, int64_t deadline_ns) noexcept:
+        cdef CallContext context
+        context.received_ns = self._clock.now_ns()
+        context.deadline_ns = deadline_ns
+        return context
+
+    # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
+    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+        self._check_queue(queue)
+        # With the GIL: a few microseconds, and a released GIL may stay away for a switch interval.
+        return _submitted(self._engine.get().submit_score(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
+
+    def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+        """Releases the GIL while decoding."""
+        cdef string_view view = view_of_bytes(data)
+        cdef CallContext context = self._context(deadline_ns)
+        cdef uint64_t token_given = token
+        cdef Submission submission
+        self._check_queue(queue)
+        with nogil:
+            submission = self._engine.get().submit_batch(view, context, queue._queue, token_given)
+        return _submitted(submission)
+
+    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+        self._check_queue(queue)
+        return _submitted(self._engine.get().submit_stream(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
+
+    def cancel(self, call: int) -> bool:
+        """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""
+        return bool(self._engine.get().cancel(call))
+
+    def refuse(self, reason: str, detail: str = "") -> Refusal:
+        """A refusal by reason, encoded as the core encodes its own. For the transport's own refusals."""
+        for row in CODE_TABLE:
+            if row.reason == reason and row.number != <int>Code.kOk:
+                return refusal_of_status(Status(<Code><int>row.number, string_of_str(detail)), NULL)
+        raise ValueError(f"no reason {reason!r} in CODE_TABLE")
+
+    def drain(self) -> None:
+        self._engine.get().drain()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Releases the GIL."""
+        cdef int64_t timeout_ns = int(timeout_s * 1e9)
+        cdef cbool is_idle
+        with nogil:
+            is_idle = self._engine.get().wait_idle(timeout_ns)
+        return bool(is_idle)
+
+    def stop(self) -> None:
+        """Ends all threads. Releases the GIL. Idempotent."""
+        with nogil:
+            self._engine.get().stop()
+
+    def step(self, model: str, version: str) -> int:
+        """Runs one batch of a lane without threads, here and now. Tests."""
+        cdef string_view model_view = view_of_str(model)
+        cdef string_view version_view = view_of_str(version)
+        cdef size_t rows
+        with nogil:
+            rows = self._engine.get().step(model_view, version_view)
+        return rows
+
+    def stats(self) -> EngineStats:
+        cdef CEngineStats stats = self._engine.get().stats()
+        return EngineStats(
+            stats.accepted_rows, stats.answered_rows, stats.failed_rows, stats.cancelled_rows, stats.shed_rows, stats.refused_calls,
+            tuple([stats.expired_rows[i] for i in range(5)]), stats.defaulted_deadlines, stats.batch_count, stats.batched_rows,
+            stats.retried_batches, stats.degraded_rows, stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows,
+        )
+
+    def check_idle(self) -> None:
+        self._engine.get().check_idle()
+
+
+cdef object _submitted(const Submission& submission):
+    if submission.code == Code.kOk:
+        return _tuple_new(Accepted, (submission.call, submission.deadline_ns))
+    return refusal_of(submission.code, submission.message, submission.rpc_status)
+
+
+cdef int _add_thresholds(LaneSpec& spec, object thresholds) except -1:
+    cdef Threshold threshold
+    for minimum, decision in thresholds:
+        threshold.minimum = minimum
+        threshold.decision = <Decision>enum_number(decision, DECISIONS, "threshold: decision")
+        spec.thresholds.push_back(threshold)
+    return 0
+
+
+cdef int _add_runner(LaneSpec& spec, object model, FeaturePlan plan) except -1:
+    cdef unique_ptr[Runner] runner
+    if isinstance(model, OrtModel):
+        (<OrtModel>model)._make_runner(plan, spec.options.batch_rows_max, spec.score_output, &runner)
+    elif isinstance(model, PuppetModel):
+        runner = CPuppetModel.make_runner((<PuppetModel>model)._model, plan.row_bytes)
+    else:
+        raise TypeError(f"runner: expected OrtModel or PuppetModel, not {type(model).__name__}")
+    spec.runners.push_back(move(runner))
+    return 0

@@ -1,0 +1,155 @@
+# Models: ONNX Runtime's, and the puppet that tests use in its place.
+
+TensorInfo = _namedtuple("TensorInfo", "name onnx_type has_batch_axis dims", module="assay._core")
+
+
+@cython.final
+cdef class OrtRuntime:
+    """ONNX Runtime's shared library, opened once a process and self-checked."""
+
+    cdef shared_ptr[COrtRuntime] _runtime
+
+    def __cinit__(self, library_path: str):
+        """Releases the GIL."""
+        cdef string path = string_of_str(library_path)
+        cdef Status status
+        with nogil:
+            status = COrtRuntime.open(path, &self._runtime)
+        check_status(status)
+
+    @property
+    def version(self) -> str:
+        return str_of_string(self._runtime.get().version())
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        cdef vector[string] names = self._runtime.get().providers()
+        cdef size_t i
+        return tuple([str_of_string(names[i]) for i in range(names.size())])
+
+
+@cython.final
+cdef class OrtModel:
+    """One ONNX Runtime session."""
+
+    cdef shared_ptr[COrtModel] _model
+    cdef OrtRuntime _runtime
+    cdef readonly tuple inputs
+    cdef readonly tuple outputs
+
+    def __cinit__(self, runtime: OrtRuntime, model: bytes, *, intra_op_threads: int = 1):
+        """Releases the GIL."""
+        cdef OrtModelOptions options
+        cdef string_view data = view_of_bytes(model)
+        cdef Status status
+        if intra_op_threads < 1:
+            raise ValueError(f"intra_op_threads: expected at least 1, not {intra_op_threads}")
+        options.intra_op_threads = intra_op_threads
+        self._runtime = runtime
+        with nogil:
+            status = COrtModel.load(runtime._runtime, data, options, &self._model)
+        check_status(status)
+        self.inputs = _tensor_infos(self._model.get().inputs())
+        self.outputs = _tensor_infos(self._model.get().outputs())
+
+    def __dealloc__(self):
+        # Freeing a large session takes long.
+        with nogil:
+            self._model.reset()
+
+    # A runner over rows of `plan` that gives one output of the model.
+    cdef int _make_runner(self, FeaturePlan plan, size_t rows_max, uint32_t output, unique_ptr[Runner]* runner) except -1:
+        cdef vector[uint32_t] wanted
+        wanted.push_back(output)
+        return check_status(COrtModel.make_runner(
+            self._model, plan._plan.get().spec().tensors, plan._plan.get().segments(), rows_max, runner, wanted
+        ))
+
+    def run_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> NDArray[np.float64]:
+        """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL. Used by
+        golden rows, batch invariance and warm-up; the engine runs batches itself."""
+        import numpy as np
+        cdef _Memory memory = _Memory(rows, False)
+        if memory.view.ndim != 2 or memory.view.itemsize != 1 or memory.view.shape[0] == 0 or memory.view.shape[1] != plan.row_bytes:
+            raise ValueError(f"rows: expected uint8 (n, {plan.row_bytes}) with n >= 1, not {rows.dtype} {rows.shape}")
+        cdef size_t count = memory.view.shape[0]
+        cdef unique_ptr[Runner] runner
+        cdef Status status
+        self._make_runner(plan, count, output, &runner)
+        with nogil:
+            status = _run(dereference(runner), <const uint8_t*>memory.view.buf, count, plan.row_bytes)
+        check_status(status)
+        cdef OutputView view = runner.get().output(output)
+        matrix = np.empty((count, view.row_elements), np.float64)
+        cdef _Memory target = _Memory(matrix, True)
+        _widen(view, count * view.row_elements, <double*>target.view.buf)
+        return matrix
+
+
+@cython.final
+cdef class PuppetModel:
+    """A model without ONNX Runtime for tests: the score of a row is a fixed function of its bytes (`PuppetModel.score_of`).
+    Can be told to fail or to hold."""
+
+    cdef shared_ptr[CPuppetModel] _model
+
+    def __cinit__(self, rows_max: int = 64):
+        if rows_max == 0:
+            raise ValueError("rows_max: expected at least 1")
+        self._model = make_shared[CPuppetModel](rows_max)
+
+    def fail_next(self, runs: int) -> None:
+        """The next `runs` runs fail."""
+        self._model.get().fail_next(runs)
+
+    def poison(self, row_bytes: bytes) -> None:
+        """Any batch that holds this row fails."""
+        self._model.get().poison(view_of_bytes(row_bytes))
+
+    def hold(self) -> None:
+        """Runs wait until release()."""
+        self._model.get().hold()
+
+    def release(self) -> None:
+        self._model.get().release()
+
+    @property
+    def batches(self) -> list[int]:
+        """Rows of each run so far, failed ones included."""
+        return self._model.get().batches()
+
+    @staticmethod
+    def score_of(row: bytes) -> float:
+        return CPuppetModel.score_of(view_of_bytes(row))
+
+
+cdef tuple _tensor_infos(const vector[CTensorInfo]& infos):
+    cdef size_t i
+    return tuple([
+        TensorInfo(str_of_string(infos[i].name), infos[i].onnx_type, bool(infos[i].has_batch_axis), tuple(infos[i].dims))
+        for i in range(infos.size())
+    ])
+
+
+cdef Status _run(Runner& runner, const uint8_t* rows, size_t count, size_t row_bytes) noexcept nogil:
+    cdef vector[const uint8_t*] pointers
+    cdef size_t i
+    for i in range(count):
+        pointers.push_back(rows + i * row_bytes)
+    runner.gather(pointers.data(), count)
+    return runner.run(count)
+
+
+cdef void _widen(const OutputView& view, size_t count, double* out) noexcept:
+    cdef size_t i
+    for i in range(count):
+        if view.type == TensorType.kFloat32:
+            out[i] = (<const float*>view.data)[i]
+        elif view.type == TensorType.kFloat64:
+            out[i] = (<const double*>view.data)[i]
+        elif view.type == TensorType.kInt64:
+            out[i] = <double>(<const int64_t*>view.data)[i]
+        elif view.type == TensorType.kInt32:
+            out[i] = (<const int32_t*>view.data)[i]
+        else:
+            out[i] = (<const uint8_t*>view.data)[i]

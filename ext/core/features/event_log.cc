@@ -1,0 +1,220 @@
+#include "core/features/event_log.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/base/status.h"
+#include "core/features/checks.h"
+#include "core/features/event_json.h"
+
+namespace assay {
+namespace {
+
+constexpr size_t kBlockBytes = 4 << 20;
+
+bool is_decimal(std::string_view id) noexcept {
+  for (const char c : id) {
+    if (c < '0' || c > '9') return false;
+  }
+  return !id.empty();
+}
+
+std::string_view significant_digits(std::string_view id) noexcept {
+  const size_t first = id.find_first_not_of('0');
+  return first == std::string_view::npos ? std::string_view() : id.substr(first);
+}
+
+// Where one event lies and where it sorts. 24 bytes.
+struct IndexEntry {
+  int64_t event_time_us;
+  const char* line;              // then, if the id was written with escapes, the id itself
+  uint32_t line_bytes;
+  uint32_t id_offset : 24;       // from line
+  uint32_t id_bytes : 8;
+
+  std::string_view text() const noexcept { return {line, line_bytes}; }
+  std::string_view id() const noexcept { return {line + id_offset, id_bytes}; }
+};
+static_assert(sizeof(IndexEntry) == 24 && limits::kIdBytesMax < 256 && limits::kEventLineBytesMax < (1 << 24));
+
+bool is_before(const IndexEntry& a, const IndexEntry& b) noexcept {
+  if (a.event_time_us != b.event_time_us) return a.event_time_us < b.event_time_us;
+  return precedes(a.id(), b.id());
+}
+
+// Text that never moves.
+class TextBlocks {
+ public:
+  // A place for `bytes` bytes.
+  char* take(size_t bytes) {
+    if (bytes > left_) {
+      left_ = std::max(bytes, kBlockBytes);
+      blocks_.emplace_back(new char[left_]);
+      at_ = blocks_.back().get();
+    }
+    char* const place = at_;
+    at_ += bytes;
+    left_ -= bytes;
+    return place;
+  }
+
+ private:
+  std::vector<std::unique_ptr<char[]>> blocks_;
+  char* at_ = nullptr;
+  size_t left_ = 0;
+};
+
+// Decodes stored lines again.
+class Decoder {
+ public:
+  explicit Decoder(const FeaturePlan& plan) : plan_(plan), event_(new Transaction) {}
+
+  const Transaction& decode(std::string_view line) {
+    ASSAY_ASSERT(decode_event_json(line, plan_, *event_, scratch_, violations_));  // append() took it
+    return *event_;
+  }
+
+ private:
+  const FeaturePlan& plan_;
+  std::unique_ptr<Transaction> event_;
+  std::string scratch_;
+  Violations violations_;
+};
+
+void count(Code code, IngestReport* report) noexcept {
+  ++report->event_count;
+  switch (code) {
+    case Code::kOk: ++report->recorded_count; return;
+    case Code::kEventDuplicate: ++report->duplicate_count; return;
+    case Code::kEventTooLate: ++report->late_count; return;
+    default: break;
+  }
+  ++report->refused_count;
+  if (report->refused_code == Code::kOk) report->refused_code = code;
+}
+
+}  // namespace
+
+bool precedes(std::string_view a, std::string_view b) noexcept {
+  const bool is_number = is_decimal(a);
+  if (is_number != is_decimal(b)) return is_number;
+  if (is_number) {
+    const std::string_view x = significant_digits(a), y = significant_digits(b);
+    if (x.size() != y.size()) return x.size() < y.size();
+    if (const int order = x.compare(y); order != 0) return order < 0;
+  }
+  return a.size() != b.size() ? a.size() < b.size() : a < b;
+}
+
+struct EventLog::Impl {
+  explicit Impl(std::shared_ptr<const FeaturePlan> p) : plan(std::move(p)) {}
+
+  void append_line(std::string_view line, size_t rejections_max);
+  void keep(std::string_view line);
+  void reject(size_t rejections_max);
+
+  std::shared_ptr<const FeaturePlan> plan;
+  TextBlocks blocks;
+  std::vector<IndexEntry> index;
+  std::vector<EventRejection> rejections;
+  uint64_t rejected_count = 0;
+  uint64_t line_count = 0;        // so far, this line included
+  uint64_t offset_bytes = 0;      // of this line
+  std::unique_ptr<Transaction> event{new Transaction};
+  std::string scratch;
+  Violations violations;
+};
+
+void EventLog::Impl::append_line(std::string_view line, size_t rejections_max) {
+  ++line_count;
+  if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
+  if (decode_event_json(line, *plan, *event, scratch, violations)) {
+    keep(line);
+  } else {
+    reject(rejections_max);
+  }
+}
+
+void EventLog::Impl::keep(std::string_view line) {
+  const std::string_view id = event->id;
+  const bool is_inside = id.data() >= line.data() && id.data() <= line.data() + line.size();
+  char* const text = blocks.take(line.size() + (is_inside ? 0 : id.size()));
+  std::memcpy(text, line.data(), line.size());
+  if (!is_inside) std::memcpy(text + line.size(), id.data(), id.size());
+  IndexEntry entry;
+  entry.event_time_us = event->event_time_us;
+  entry.line = text;
+  entry.line_bytes = static_cast<uint32_t>(line.size());
+  entry.id_offset = static_cast<uint32_t>(is_inside ? static_cast<size_t>(id.data() - line.data()) : line.size()) & 0xffffff;
+  entry.id_bytes = static_cast<uint8_t>(id.size());
+  index.push_back(entry);
+}
+
+void EventLog::Impl::reject(size_t rejections_max) {
+  ++rejected_count;
+  if (rejections.size() >= rejections_max) return;
+  EventRejection rejection;
+  rejection.line = line_count;
+  rejection.offset_bytes = offset_bytes;
+  rejection.transaction_id = printable(event->id);
+  rejection.violations = violations.list();
+  rejections.push_back(std::move(rejection));
+}
+
+EventLog::EventLog(std::shared_ptr<const FeaturePlan> plan) : impl_(new Impl(std::move(plan))) {}
+EventLog::~EventLog() = default;
+
+void EventLog::append(std::string_view lines, size_t rejections_max) {
+  while (!lines.empty()) {
+    const size_t end = lines.find('\n');
+    const std::string_view line = lines.substr(0, end);
+    impl_->append_line(line, rejections_max);
+    const size_t taken = end == std::string_view::npos ? lines.size() : end + 1;
+    impl_->offset_bytes += taken;
+    lines.remove_prefix(taken);
+  }
+}
+
+uint64_t EventLog::event_count() const noexcept { return impl_->index.size(); }
+uint64_t EventLog::rejected_count() const noexcept { return impl_->rejected_count; }
+const std::vector<EventRejection>& EventLog::rejections() const noexcept { return impl_->rejections; }
+
+void EventLog::sort() {
+  std::vector<IndexEntry>& index = impl_->index;
+  if (std::is_sorted(index.begin(), index.end(), is_before)) return;  // files usually are, and the sort wants memory
+  std::stable_sort(index.begin(), index.end(), is_before);
+}
+
+void EventLog::ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const {
+  ASSAY_ASSERT(from <= to && to <= impl_->index.size());
+  Decoder decoder(*impl_->plan);
+  for (uint64_t i = from; i < to; ++i) count(writer.write(decoder.decode(impl_->index[i].text())), report);
+}
+
+void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows,
+                      uint8_t* valid, int64_t* event_times_us, IngestReport* report) const {
+  ASSAY_ASSERT(from <= to && to <= impl_->index.size());
+  const FeaturePlan& plan = *impl_->plan;
+  const size_t row_bytes = plan.row_bytes();
+  std::vector<uint64_t> missing((plan.spec().inputs.size() + 63) / 64), imputed(missing.size());
+  std::vector<FoldResult> views(plan.views().size());
+  const std::unique_ptr<ReadScratch> scratch(new ReadScratch);
+  Decoder decoder(plan);
+  Violations violations;
+  for (uint64_t i = from; i < to; ++i) {
+    const Transaction& event = decoder.decode(impl_->index[i].text());
+    uint8_t* const row = rows + (i - from) * row_bytes;
+    violations.clear();
+    check_required(plan, TransactionUse::kScore, event, violations);  // an event may say less than a request must
+    const RowOut out = {row, missing.data(), imputed.data(), views.data()};
+    const bool is_valid = violations.empty() && reader.read(event, *scratch, out, violations);
+    if (!is_valid) std::memset(row, 0, row_bytes);
+    valid[i - from] = is_valid ? 1 : 0;
+    event_times_us[i - from] = event.event_time_us;
+    count(writer.write(event), report);
+  }
+}
+
+std::string_view EventLog::transaction_id(uint64_t index) const noexcept { return impl_->index[index].id(); }
+
+}  // namespace assay

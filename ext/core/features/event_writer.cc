@@ -1,0 +1,106 @@
+#include "core/features/event_writer.h"
+
+#include <cmath>
+
+#include "core/base/hash.h"
+
+namespace assay {
+namespace {
+
+Value hashed(std::string_view text) noexcept { return Value::of(static_cast<int64_t>(xxh64(text))); }
+
+Value column_of(const Transaction& transaction, const ColumnSpec& column) noexcept {
+  switch (column.source) {
+    case ColumnSource::kEventTime: return Value::of(transaction.event_time_us);
+    case ColumnSource::kEntity: {
+      const std::string_view id = transaction.entities[column.source_index];
+      return id.empty() ? Value() : hashed(id);
+    }
+    case ColumnSource::kRequestFeature: {
+      const Value& value = transaction.features[column.source_index];
+      return value.dtype == Dtype::kString ? hashed(value.string()) : value;
+    }
+  }
+  return Value();
+}
+
+// Checks one attribute and makes -0.0 +0.0.
+Code check_attribute(const AttributeSpec& attribute, Value& value) noexcept {
+  if (value.is_null()) return Code::kOk;
+  if (value.dtype != attribute.dtype) return Code::kWrongType;
+  if (value.dtype == Dtype::kString && value.text_bytes > limits::kStringValueBytesMax) return Code::kTooLong;
+  if (value.dtype != Dtype::kFloat64) return Code::kOk;
+  if (!std::isfinite(value.float64)) return Code::kNotFinite;
+  value.float64 += 0.0;
+  return Code::kOk;
+}
+
+}  // namespace
+
+void fill_entry(const Transaction& transaction, const ViewSchema& schema, uint64_t fingerprint, EventEntry& entry) noexcept {
+  const ViewSpec& spec = schema.spec();
+  entry.event_time_us = transaction.event_time_us;
+  entry.fingerprint = fingerprint;
+  entry.is_fraud = transaction.is_fraud;
+  if (__builtin_add_overflow(transaction.event_time_us, spec.delay_us, &entry.label_time_us)) entry.label_time_us = INT64_MAX;
+  for (size_t i = 0; i < spec.columns.size(); ++i) entry.columns[i] = column_of(transaction, spec.columns[i]);
+}
+
+EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) noexcept {
+  EventEntry entry;
+  fill_entry(transaction, schema, xxh64(transaction.id), entry);
+  return entry;
+}
+
+Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
+                           std::shared_ptr<const EventWriter>* out) {
+  std::shared_ptr<EventWriter> writer(new EventWriter());
+  for (size_t i = 0; i < plan->views().size(); ++i) {
+    const ViewSchema& view = plan->views()[i];
+    Status status = store->add_view(view, plan->spec().entities[view.spec().entity_index], &writer->view_ids_[i]);
+    if (!status.ok()) return status;
+  }
+  writer->plan_ = std::move(plan);
+  writer->store_ = std::move(store);
+  *out = std::move(writer);
+  return Status();
+}
+
+Code EventWriter::write(const Transaction& event) const noexcept {
+  const uint64_t fingerprint = xxh64(event.id);
+  bool is_recorded = false, is_late = false;
+  Code refused = Code::kOk;
+  EventEntry entry;
+  for (size_t i = 0; i < plan_->views().size(); ++i) {
+    const ViewSchema& view = plan_->views()[i];
+    const std::string_view entity = event.entities[view.spec().entity_index];
+    if (view.spec().kind != ViewKind::kWindow || entity.empty()) continue;
+    fill_entry(event, view, fingerprint, entry);
+    const Code code = store_->apply(view_ids_[i], entity, entry);
+    is_recorded |= code == Code::kOk;
+    is_late |= code == Code::kEventTooLate;
+    if (code != Code::kOk && code != Code::kEventDuplicate && code != Code::kEventTooLate && refused == Code::kOk) refused = code;
+  }
+  if (refused != Code::kOk) return refused;
+  if (is_recorded) return Code::kOk;
+  return is_late ? Code::kEventTooLate : Code::kEventDuplicate;
+}
+
+Code EventWriter::write_attributes(size_t view_index, std::string_view entity_id, int64_t time_us,
+                                   const Value* values) const noexcept {
+  if (view_index >= plan_->views().size()) return Code::kPlanInvalid;
+  const ViewSpec& view = plan_->views()[view_index].spec();
+  if (view.kind != ViewKind::kAttributes) return Code::kPlanInvalid;
+  if (entity_id.empty()) return Code::kMissingEntity;
+  if (entity_id.size() > limits::kIdBytesMax) return Code::kTooLong;
+  if (time_us < limits::kTimeUsMin || time_us > limits::kTimeUsMax) return Code::kBadTimestamp;
+  std::array<Value, limits::kAttributesMax> checked;
+  for (size_t i = 0; i < view.attributes.size(); ++i) {
+    checked[i] = values[i];
+    const Code code = check_attribute(view.attributes[i], checked[i]);
+    if (code != Code::kOk) return code;
+  }
+  return store_->put_attributes(view_ids_[view_index], entity_id, time_us, checked.data());
+}
+
+}  // namespace assay

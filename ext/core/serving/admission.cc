@@ -1,0 +1,327 @@
+#include "core/serving/admission.h"
+
+#include <algorithm>
+
+namespace assay {
+namespace {
+
+constexpr int64_t kTimeoutNsCeiling = 24ll * 3600 * 1'000'000'000;   // keeps received + timeout far from overflow
+
+void check_unset_in_row(const TransactionScan& scan, Violations& violations) {
+  const auto refuse = [&violations](const char* field) {
+    violations.add(Code::kNotInBatch, field, "must be unset in a row of a batch: set it on the batch");
+  };
+  if (!scan.model.empty()) refuse("model");
+  if (!scan.version.empty()) refuse("version");
+  if (scan.priority != 0) refuse("priority");
+  if (scan.timeout.is_set) refuse("timeout");
+}
+
+void check_explain(const TransactionScan& scan, Violations& violations) {
+  if (scan.explain) violations.add(Code::kExplainUnsupported, "explain", "this server does not explain scores: leave explain unset");
+}
+
+// The wire's number to a priority. Anything but 0, 1, 2 is a violation: shadow is not for clients.
+Priority read_priority(int32_t number, Priority fallback, Violations& violations) {
+  switch (number) {
+    case 0: return fallback;
+    case 1: return Priority::kInteractive;
+    case 2: return Priority::kBulk;
+    default:
+      violations.add(Code::kBadPriority, "priority", "expected PRIORITY_INTERACTIVE (1), PRIORITY_BULK (2) or unset");
+      return fallback;
+  }
+}
+
+}  // namespace
+
+// Working memory of one submitting thread; kept for its life.
+struct Admission::Scratch {
+  TransactionScan scan;
+  BatchScan batch;
+  Transaction transaction;
+  ReadScratch read;
+  Violations violations;
+  std::vector<uint32_t> slots;
+  std::vector<QueuedRow> rows;      // those to queue
+  CompletionList completions;
+};
+
+struct Admission::Call {
+  CallKind kind = CallKind::kUnary;
+  CompletionQueue* queue = nullptr;
+  uint64_t token = 0;
+  int64_t now_ns = 0;               // at the start of submit
+  int64_t received_ns = 0;
+  int64_t rpc_deadline_ns = 0;      // 0: none
+  int64_t deadline_ns = 0;          // the one deadline
+  DeadlineCheck failed_check = DeadlineCheck::kAdmission;
+  Priority priority = Priority::kInteractive;
+  LaneTicket ticket;
+  std::shared_ptr<Lane> lane;       // the ticket's, for the slots to pin
+};
+
+// What a call says beside its rows.
+struct Admission::CallFields {
+  std::string_view model;
+  std::string_view version;
+  int32_t priority = 0;
+  DurationField timeout;
+};
+
+Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes)
+    : batch_rows_max_(std::min({options.batch_call_rows_max, std::max(1u, options.slots / 4),
+                                static_cast<uint32_t>(limits::kBatchRowsWireMax)})),
+      timeout_ns_max_(std::clamp<int64_t>(options.timeout_ns_max, 1, kTimeoutNsCeiling)),
+      clock_(clock),
+      calls_(calls),
+      lanes_(lanes) {}
+
+Admission::Scratch& Admission::scratch() noexcept {
+  thread_local const std::unique_ptr<Scratch> mine = std::make_unique<Scratch>();
+  return *mine;
+}
+
+Admission::Call Admission::make_call(CallKind kind, const CallContext& context, CompletionQueue* queue, uint64_t token) const noexcept {
+  Call call;
+  call.kind = kind;
+  call.queue = queue;
+  call.token = token;
+  call.now_ns = clock_.now_ns();
+  call.received_ns = context.received_ns != 0 ? std::min(context.received_ns, call.now_ns) : call.now_ns;
+  call.rpc_deadline_ns = context.deadline_ns;
+  return call;
+}
+
+// --- one transaction: Score and ScoreStream
+
+Submission Admission::submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
+                                   uint64_t token) noexcept {
+  Call call = make_call(CallKind::kUnary, context, queue, token);
+  Scratch& mine = scratch();
+  if (is_draining_.load(std::memory_order_relaxed)) return refused(Status(Code::kDraining));
+  const Status status = scan_score_request(bytes, mine.scan);
+  return status.ok() ? admit_one(call, mine) : refused(status);
+}
+
+Submission Admission::submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
+                                    uint64_t token) noexcept {
+  Call call = make_call(CallKind::kStream, context, queue, token);
+  Scratch& mine = scratch();
+  const Status status = scan_stream_request(bytes, mine.scan);
+  return status.ok() ? admit_one(call, mine) : refused(status);
+}
+
+Submission Admission::admit_one(Call& call, Scratch& mine) noexcept {
+  mine.violations.clear();
+  Status status = decode_one(call, mine);
+  if (!status.ok() && call.kind == CallKind::kUnary) return refused(status, &mine.violations);
+
+  uint32_t index = kNoSlot;
+  const Status claimed = claim_slots(call, 1, &index);
+  if (index == kNoSlot) return refused(claimed);
+  if (status.ok()) status = claimed;
+  Slot& slot = calls_.slab()[index];
+  const CallId id = calls_.id(index);
+  slot.set_transaction_id(mine.scan.transaction_id);
+  slot.include_features = mine.scan.include_features;
+  slot.include_timings = mine.scan.include_timings;
+  slot.stamp(Stamp::kReceived) = call.received_ns;
+  slot.stamp(Stamp::kDecoded) = clock_.now_ns();
+  move_slot(slot, SlotState::kDecoded);
+
+  if (status.ok()) status = queue_one(call, slot, index, mine);
+  if (status.ok()) return accepted(call, id);
+  if (call.kind == CallKind::kUnary) {
+    calls_.discard(index);
+    return refused(status, &mine.violations);
+  }
+  slot.failure = std::make_unique<Failure>(Failure{rpc_message(status, &mine.violations), encode_rpc_status(status, &mine.violations)});
+  slot.failed_check = call.failed_check;
+  calls_.open(index, 1, mine.completions);
+  calls_.finish_row(index, status.code, mine.completions);
+  mine.completions.flush();
+  return accepted(call, id);
+}
+
+// Chooses the lane, checks every field, sets and checks the deadline.
+Status Admission::decode_one(Call& call, Scratch& mine) {
+  if (is_draining_.load(std::memory_order_relaxed)) return Status(Code::kDraining);
+  call.priority = Priority::kInteractive;
+  const TransactionScan& scan = mine.scan;
+  Status status = begin_call(call, {scan.model, scan.version, scan.priority, scan.timeout}, mine.violations);
+  if (!status.ok()) return status;
+  check_explain(scan, mine.violations);
+  decode_transaction(scan, call.lane->reader().plan(), TransactionUse::kScore, mine.transaction, mine.violations);
+  return mine.violations.empty() ? Status() : Status(Code::kInvalidRequest);
+}
+
+Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& mine) {
+  Status status = look_up(call, slot, index, mine);
+  if (!status.ok()) return status;
+  const int64_t now_ns = clock_.now_ns();
+  status = check_deadline(call, now_ns, DeadlineCheck::kAfterLookup, 1);
+  if (!status.ok()) return status;
+  slot.stamp(Stamp::kQueued) = now_ns;
+  mine.rows.clear();
+  mine.rows.push_back({index, index, now_ns, call.deadline_ns, 0});
+  return queue_rows(call, index, mine);
+}
+
+// --- many transactions: ScoreBatch
+
+Submission Admission::submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
+                                   uint64_t token) noexcept {
+  Call call = make_call(CallKind::kBatch, context, queue, token);
+  Scratch& mine = scratch();
+  mine.violations.clear();
+  if (is_draining_.load(std::memory_order_relaxed)) return refused(Status(Code::kDraining));
+  Status status = scan_batch_request(bytes, batch_rows_max_, mine.batch);
+  if (!status.ok()) return refused(status);
+  const auto row_count = static_cast<uint32_t>(mine.batch.rows.size());
+  if (row_count == 0) return refused(Status(Code::kEmptyBatch));
+  call.priority = Priority::kBulk;
+  status = begin_call(call, {mine.batch.model, mine.batch.version, mine.batch.priority, mine.batch.timeout}, mine.violations);
+  if (status.ok() && !mine.violations.empty()) status = Status(Code::kInvalidRequest);
+  if (!status.ok()) return refused(status, &mine.violations);
+
+  mine.slots.assign(row_count, kNoSlot);
+  status = claim_slots(call, row_count, mine.slots.data());
+  if (mine.slots[0] == kNoSlot) return refused(status);
+  const uint32_t head = mine.slots[0];
+  const CallId id = calls_.id(head);
+  if (status.ok()) {
+    fill_batch(call, bytes, mine);
+    status = check_deadline(call, mine.rows.empty() ? call.now_ns : mine.rows[0].queued_ns, DeadlineCheck::kAfterLookup, row_count);
+  }
+  if (status.ok()) status = queue_rows(call, head, mine);
+  if (status.ok()) return accepted(call, id);
+  calls_.discard(head);
+  return refused(status);
+}
+
+// Fills every row. Those that fail are done, with their status; the others go to `rows`. Returns how many.
+uint32_t Admission::fill_batch(Call& call, std::string_view bytes, Scratch& mine) {
+  mine.rows.clear();
+  for (size_t i = 0; i < mine.slots.size(); ++i) {
+    const uint32_t index = mine.slots[i];
+    Slot& slot = calls_.slab()[index];
+    mine.violations.clear();
+    const Status status = fill_row(call, slot, index, bytes, mine.batch.rows[i], mine);
+    if (status.ok()) {
+      mine.rows.push_back({index, mine.slots[0], 0, call.deadline_ns, 0});
+    } else {
+      slot.outcome = status.code;
+      slot.failure =
+          std::make_unique<Failure>(Failure{rpc_message(status, &mine.violations), encode_rpc_status(status, &mine.violations)});
+      move_slot(slot, SlotState::kDone);
+    }
+  }
+  const int64_t now_ns = clock_.now_ns();
+  for (QueuedRow& row : mine.rows) {
+    row.queued_ns = now_ns;
+    calls_.slab()[row.slot].stamp(Stamp::kQueued) = now_ns;
+  }
+  return static_cast<uint32_t>(mine.rows.size());
+}
+
+Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_view bytes, std::string_view row, Scratch& mine) {
+  slot.stamp(Stamp::kReceived) = call.received_ns;
+  Status status = scan_score_request(row, mine.scan);
+  if (!status.ok()) {
+    status.offset += static_cast<uint32_t>(row.data() - bytes.data());   // counted from the start of the whole message
+    move_slot(slot, SlotState::kDecoded);
+    return status;
+  }
+  slot.set_transaction_id(mine.scan.transaction_id);
+  slot.include_features = mine.batch.include_features || mine.scan.include_features;
+  slot.include_timings = mine.batch.include_timings || mine.scan.include_timings;
+  check_unset_in_row(mine.scan, mine.violations);
+  check_explain(mine.scan, mine.violations);
+  decode_transaction(mine.scan, call.lane->reader().plan(), TransactionUse::kScore, mine.transaction, mine.violations);
+  slot.stamp(Stamp::kDecoded) = clock_.now_ns();
+  move_slot(slot, SlotState::kDecoded);
+  if (!mine.violations.empty()) return Status(Code::kInvalidRequest);
+  return look_up(call, slot, index, mine);
+}
+
+// --- what both have in common
+
+Status Admission::begin_call(Call& call, const CallFields& fields, Violations& violations) {
+  const Code code = lanes_.find(fields.model, fields.version, &call.ticket);
+  if (code == Code::kUnknownModel) {
+    return Status(code, fields.model.empty() ? "no default model is loaded: name one" : "model \"" + printable(fields.model) + "\"");
+  }
+  if (code == Code::kUnknownVersion) return Status(code, "version \"" + printable(fields.version) + "\"");
+  call.lane = call.ticket.lane();
+  call.priority = read_priority(fields.priority, call.priority, violations);
+  int64_t timeout_ns = INT64_MAX;
+  if (fields.timeout.is_set && !positive_duration_ns(fields.timeout, &timeout_ns)) {
+    timeout_ns = INT64_MAX;
+    violations.add(Code::kBadDuration, "timeout", "expected a positive google.protobuf.Duration");
+  }
+  if (call.rpc_deadline_ns == 0 && !fields.timeout.is_set) calls_.counters().defaulted_deadlines.add(1);
+  set_deadline(call, timeout_ns);
+  return check_deadline(call, call.now_ns, DeadlineCheck::kAdmission, 1);
+}
+
+void Admission::set_deadline(Call& call, int64_t timeout_ns) noexcept {
+  timeout_ns = std::min({timeout_ns, call.lane->options().timeout_ns_default, timeout_ns_max_});
+  call.deadline_ns = call.received_ns + timeout_ns;
+  if (call.rpc_deadline_ns != 0) call.deadline_ns = std::min(call.deadline_ns, call.rpc_deadline_ns);
+}
+
+Status Admission::check_deadline(Call& call, int64_t now_ns, DeadlineCheck check, uint32_t rows) noexcept {
+  if (now_ns < call.deadline_ns) return Status();
+  call.failed_check = check;
+  if (call.kind != CallKind::kStream) calls_.counters().expired_refused_rows[static_cast<size_t>(check)].add(rows);
+  return Status(Code::kDeadlineExceeded);
+}
+
+// Slots with what belongs to the call. kSlotsExhausted leaves `slots` as they were; kDraining does not: the caller discards them.
+Status Admission::claim_slots(Call& call, uint32_t count, uint32_t* slots) noexcept {
+  if (!calls_.allocate(count, slots)) return Status(Code::kSlotsExhausted);
+  Slot& head = calls_.slab()[slots[0]];
+  head.kind = call.kind;
+  head.reply = call.queue;
+  head.token = call.token;
+  head.deadline_ns = call.deadline_ns;
+  head.lane = call.lane;
+  // Again, now that wait_idle() sees this call: one that began before drain() cannot slip in behind it.
+  return is_draining_.load() ? Status(Code::kDraining) : Status();
+}
+
+Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch& mine) {
+  move_slot(slot, SlotState::kLookup);
+  const bool is_read = call.lane->reader().read(mine.transaction, mine.read, call.lane->memory().out(index), mine.violations);
+  return is_read ? Status() : Status(Code::kInvalidRequest);
+}
+
+// Opens the call and queues its rows under one lock. After kOk the slots are the runners'.
+Status Admission::queue_rows(Call& call, uint32_t head, Scratch& mine) noexcept {
+  const auto count = static_cast<uint32_t>(mine.rows.size());
+  for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);
+  calls_.open(head, count, mine.completions);
+  Code code = Code::kOk;
+  if (count > 0) code = call.lane->enqueue(std::move(call.ticket), mine.rows.data(), count, call.priority, mine.completions);
+  mine.completions.flush();
+  return Status(code);
+}
+
+Submission Admission::accepted(const Call& call, CallId id) const noexcept {
+  Submission submission;
+  submission.call = id;
+  submission.deadline_ns = call.deadline_ns;
+  return submission;
+}
+
+Submission Admission::refused(const Status& status, const Violations* violations) noexcept {
+  calls_.counters().refused_calls.add(1);
+  Submission submission;
+  submission.code = status.code;
+  submission.message = rpc_message(status, violations);
+  submission.rpc_status = encode_rpc_status(status, violations);
+  return submission;
+}
+
+}  // namespace assay

@@ -1,0 +1,60 @@
+// Admission: from a request's bytes to rows in a lane's queue, on the caller's thread; or the refusal.
+//
+// In this order: draining, wire format, model, the call's own fields, deadline, slots, the row (types, look-up), deadline again,
+// queue. A unary or batch call that fails is refused as a value. A row of a batch that fails is an answered row. A stream message that
+// fails is a completed call, so that its refusal travels in the stream.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "core/base/clock.h"
+#include "core/serving/calls.h"
+#include "core/serving/engine.h"
+#include "core/serving/lane_table.h"
+
+namespace assay {
+
+class Admission {
+ public:
+  Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes);
+
+  Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+  Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+  Submission submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+
+  void drain() noexcept { is_draining_.store(true); }
+
+ private:
+  struct Scratch;
+  struct Call;
+  struct CallFields;
+
+  static Scratch& scratch() noexcept;
+  Call make_call(CallKind kind, const CallContext& context, CompletionQueue* queue, uint64_t token) const noexcept;
+
+  Submission admit_one(Call& call, Scratch& scratch) noexcept;
+  Status decode_one(Call& call, Scratch& scratch);
+  Status queue_one(Call& call, Slot& slot, uint32_t index, Scratch& scratch);
+  Status begin_call(Call& call, const CallFields& fields, Violations& violations);
+  void set_deadline(Call& call, int64_t timeout_ns) noexcept;
+  Status check_deadline(Call& call, int64_t now_ns, DeadlineCheck check, uint32_t rows) noexcept;
+  Status claim_slots(Call& call, uint32_t count, uint32_t* slots) noexcept;
+
+  uint32_t fill_batch(Call& call, std::string_view bytes, Scratch& scratch);
+  Status fill_row(Call& call, Slot& slot, uint32_t index, std::string_view bytes, std::string_view row, Scratch& scratch);
+  Status look_up(const Call& call, Slot& slot, uint32_t index, Scratch& scratch);
+  Status queue_rows(Call& call, uint32_t head, Scratch& scratch) noexcept;
+
+  Submission accepted(const Call& call, CallId id) const noexcept;
+  Submission refused(const Status& status, const Violations* violations = nullptr) noexcept;
+
+  const uint32_t batch_rows_max_;
+  const int64_t timeout_ns_max_;
+  const Clock& clock_;
+  Calls& calls_;
+  LaneTable& lanes_;
+  std::atomic<bool> is_draining_{false};
+};
+
+}  // namespace assay

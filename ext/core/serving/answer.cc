@@ -1,0 +1,114 @@
+#include "core/serving/answer.h"
+
+#include "core/serving/lane.h"
+
+namespace assay {
+namespace {
+
+// The row as wire/response.h wants it; without scores and features if no lane was chosen (a stream message that was refused).
+RowAnswer row_answer(const Slot& slot, uint32_t index, const Lane* lane) noexcept {
+  RowAnswer answer;
+  answer.transaction_id = slot.transaction_id();
+  if (lane == nullptr || slot.outcome != Code::kOk) return answer;
+  const RowOut row = lane->memory().out(index);
+  answer.has_score = true;
+  answer.score = slot.score;
+  answer.decision = slot.decision;
+  answer.plan = &lane->reader().plan();
+  answer.row = row.row;
+  answer.missing = row.missing;
+  answer.imputed = row.imputed;
+  answer.views = row.views;
+  answer.include_features = slot.include_features;
+  answer.include_timings = slot.include_timings;
+  answer.stamps = &slot.stamps;
+  answer.batch_rows = slot.batch_rows;
+  return answer;
+}
+
+bool is_degraded(const RowAnswer& answer) noexcept {
+  for (size_t i = 0; i < answer.plan->views().size(); ++i) {
+    const FoldResult& view = answer.views[i];
+    if (view.is_stale || view.is_saturated || view.is_approximate || view.rejected != Code::kOk) return true;
+  }
+  return false;
+}
+
+// The row's google.rpc.Status; empty if it has an answer.
+std::string rpc_status_of(const Slot& slot) {
+  if (slot.outcome == Code::kOk) return {};
+  return slot.failure != nullptr ? slot.failure->rpc_status : encode_rpc_status(Status(slot.outcome));
+}
+
+Answer refusal(const Slot& slot) {
+  Answer answer;
+  answer.code = slot.outcome;
+  answer.message = slot.failure != nullptr ? slot.failure->message : rpc_message(Status(slot.outcome));
+  answer.rpc_status = rpc_status_of(slot);
+  return answer;
+}
+
+void expire_scored_rows(Slab& slab, uint32_t head) noexcept {
+  for (uint32_t index = head; index != kNoSlot; index = slab[index].next) {
+    Slot& slot = slab[index];
+    if (slot.outcome != Code::kOk) continue;
+    slot.outcome = Code::kDeadlineExceeded;
+    slot.failed_check = DeadlineCheck::kBeforeEncoding;
+  }
+}
+
+std::string encode_batch(Calls& calls, uint32_t head, Lane& lane) {
+  std::string payload;
+  const Slab& slab = calls.slab();
+  const size_t row_count = slab[head].row_count;
+  payload.reserve(lane.provenance().size() + row_count * lane.answer_bytes_guess());
+  append_batch_provenance(lane.provenance(), payload);
+  uint64_t degraded = 0;
+  for (uint32_t index = head; index != kNoSlot; index = slab[index].next) {
+    const RowAnswer row = row_answer(slab[index], index, &lane);
+    if (row.has_score && is_degraded(row)) ++degraded;
+    append_batch_result(row, rpc_status_of(slab[index]), payload);
+  }
+  if (degraded > 0) calls.counters().degraded_rows.add(degraded);
+  lane.learn_answer_bytes(payload.size() / row_count);
+  return payload;
+}
+
+std::string encode_one(Calls& calls, uint32_t head, Lane* lane) {
+  const Slot& slot = calls.slab()[head];
+  const RowAnswer row = row_answer(slot, head, lane);
+  if (row.has_score && is_degraded(row)) calls.counters().degraded_rows.add(1);
+  const std::string_view provenance = lane != nullptr ? std::string_view(lane->provenance()) : std::string_view();
+  std::string payload;
+  if (slot.kind == CallKind::kStream) {
+    append_stream_response(row, rpc_status_of(slot), provenance, payload);
+  } else {
+    payload.reserve(provenance.size() + lane->answer_bytes_guess());
+    append_score_response(row, provenance, payload);
+  }
+  return payload;
+}
+
+}  // namespace
+
+Answer encode_answer(Calls& calls, uint32_t head, int64_t now_ns) {
+  Slot& slot = calls.slab()[head];
+  Lane* const lane = slot.lane.get();
+  if (lane != nullptr && now_ns >= slot.deadline_ns) {
+    expire_scored_rows(calls.slab(), head);
+    if (slot.kind == CallKind::kBatch) {   // one deadline: it is the call that is late
+      Answer late;
+      late.code = Code::kDeadlineExceeded;
+      late.message = rpc_message(Status(late.code));
+      late.rpc_status = encode_rpc_status(Status(late.code));
+      return late;
+    }
+  }
+  if (slot.kind == CallKind::kUnary && slot.outcome != Code::kOk) return refusal(slot);
+  for (uint32_t index = head; index != kNoSlot; index = calls.slab()[index].next) calls.slab()[index].stamp(Stamp::kDone) = now_ns;
+  Answer answer;
+  answer.payload = slot.kind == CallKind::kBatch ? encode_batch(calls, head, *lane) : encode_one(calls, head, lane);
+  return answer;
+}
+
+}  // namespace assay

@@ -1,0 +1,126 @@
+#include "core/serving/engine.h"
+
+#include <algorithm>
+
+#include "core/serving/admission.h"
+#include "core/serving/answer.h"
+#include "core/serving/calls.h"
+#include "core/serving/lane.h"
+#include "core/serving/lane_table.h"
+
+namespace assay {
+
+struct Engine::Impl {
+  Impl(const EngineOptions& options, const Clock& engine_clock)
+      : clock(engine_clock), calls(options.slots), admission(options, engine_clock, calls, lanes) {}
+
+  const Clock& clock;
+  Calls calls;         // before the lanes, which use it; slots that outlive them are only pins on row memory
+  LaneTable lanes;
+  Admission admission;
+};
+
+Engine::Engine(const EngineOptions& options, const Clock& clock) : impl_(std::make_unique<Impl>(options, clock)) {}
+
+Engine::~Engine() { stop(); }
+
+Status Engine::add_lane(LaneSpec spec, bool is_default) {
+  std::shared_ptr<Lane> lane;
+  Status status = Lane::create(std::move(spec), impl_->calls, impl_->clock, &lane);
+  if (status.ok()) status = lane->start();
+  if (!status.ok()) return status;
+  status = impl_->lanes.add(lane, is_default);
+  if (!status.ok()) {
+    lane->abort();
+    lane->join();
+  }
+  return status;
+}
+
+Status Engine::remove_lane(std::string_view model, std::string_view version) {
+  Code code = Code::kOk;
+  const std::shared_ptr<Lane> lane = impl_->lanes.remove(model, version, &code);
+  if (lane == nullptr) return Status(code, "model \"" + printable(model) + "\", version \"" + printable(version) + "\"");
+  lane->close();
+  return Status();
+}
+
+Submission Engine::submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept {
+  return impl_->admission.submit_score(bytes, context, queue, token);
+}
+
+Submission Engine::submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept {
+  return impl_->admission.submit_batch(bytes, context, queue, token);
+}
+
+Submission Engine::submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept {
+  return impl_->admission.submit_stream(bytes, context, queue, token);
+}
+
+Answer Engine::finish(CallId call) noexcept {
+  if (!impl_->calls.claim(call)) {
+    Answer gone;
+    const Status status(Code::kInternal, "this call is not finished, or its answer was given already");
+    gone.code = status.code;
+    gone.message = rpc_message(status);
+    gone.rpc_status = encode_rpc_status(status);
+    return gone;
+  }
+  Answer answer = encode_answer(impl_->calls, slot_of(call), impl_->clock.now_ns());
+  impl_->calls.release(slot_of(call));
+  return answer;
+}
+
+bool Engine::cancel(CallId call) noexcept { return impl_->calls.cancel(call); }
+
+void Engine::drain() noexcept { impl_->admission.drain(); }
+
+bool Engine::wait_idle(int64_t timeout_ns) noexcept { return impl_->calls.slab().wait_idle(timeout_ns); }
+
+void Engine::stop() noexcept {
+  drain();
+  const std::vector<std::shared_ptr<Lane>> lanes = impl_->lanes.take_all();
+  for (const auto& lane : lanes) lane->abort();   // all first: a run that hangs in one must not keep the others' rows waiting
+  for (const auto& lane : lanes) lane->join();
+}
+
+size_t Engine::step(std::string_view model, std::string_view version) noexcept {
+  const std::shared_ptr<Lane> lane = impl_->lanes.get(model, version);
+  return lane == nullptr ? 0 : lane->step();
+}
+
+EngineStats Engine::stats() const noexcept {
+  const Counters& counters = impl_->calls.counters();
+  const SlabUse use = impl_->calls.slab().use();
+  EngineStats stats;
+  stats.accepted_rows = counters.accepted_rows.get();
+  stats.answered_rows = counters.answered_rows.get();
+  stats.failed_rows = counters.failed_rows.get();
+  stats.cancelled_rows = counters.cancelled_rows.get();
+  stats.shed_rows = counters.shed_rows.get();
+  stats.refused_calls = counters.refused_calls.get();
+  for (size_t i = 0; i < counters.expired_rows.size(); ++i) stats.expired_rows[i] = counters.expired_rows[i].get();
+  for (size_t i = 0; i < counters.expired_refused_rows.size(); ++i) stats.expired_rows[i] += counters.expired_refused_rows[i].get();
+  stats.defaulted_deadlines = counters.defaulted_deadlines.get();
+  stats.batch_count = counters.batch_count.get();
+  stats.batched_rows = counters.batched_rows.get();
+  stats.retried_batches = counters.retried_batches.get();
+  stats.degraded_rows = counters.degraded_rows.get();
+  stats.slots = impl_->calls.slab().size();
+  stats.slots_used = use.used;
+  stats.slots_used_max = use.used_max;
+  stats.queued_rows = static_cast<uint32_t>(counters.queued_rows.get());
+  return stats;
+}
+
+void Engine::check_idle() const noexcept {
+  const Counters& counters = impl_->calls.counters();
+  const SlabUse use = impl_->calls.slab().use();
+  ASSAY_ASSERT(use.used == 0 && use.allocated_count == use.freed_count);
+  ASSAY_ASSERT(counters.queued_rows.get() == 0);
+  uint64_t ended = counters.answered_rows.get() + counters.failed_rows.get() + counters.cancelled_rows.get() + counters.shed_rows.get();
+  for (const Counter& expired : counters.expired_rows) ended += expired.get();
+  ASSAY_ASSERT(counters.accepted_rows.get() == ended);
+}
+
+}  // namespace assay

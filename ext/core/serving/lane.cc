@@ -1,0 +1,274 @@
+#include "core/serving/lane.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <system_error>
+
+namespace assay {
+namespace {
+
+bool is_model_name(std::string_view name) noexcept {
+  if (name.empty() || name.size() > limits::kNameBytesMax) return false;
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = name[i];
+    const bool is_inner = c == '.' || c == '_' || c == '-';
+    if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (is_inner && i > 0))) return false;
+  }
+  return true;
+}
+
+Status unsupported(std::string detail) { return Status(Code::kModelUnsupported, std::move(detail)); }
+
+Status check_spec(const LaneSpec& spec) {
+  if (!is_model_name(spec.model)) {
+    return unsupported("model: a name is 1 to 64 characters of a-z 0-9 . _ - and starts with a letter or digit");
+  }
+  if (spec.version.empty() || spec.version.size() > limits::kNameBytesMax) return unsupported("version: must be 1 to 64 bytes");
+  if (spec.reader == nullptr) return Status(Code::kPlanInvalid, "reader: a lane needs a feature plan bound to a store");
+  if (spec.runners.empty()) return unsupported("runners: a lane needs at least one");
+  for (const auto& runner : spec.runners) {
+    if (runner == nullptr || runner->rows_max() == 0) return unsupported("runners: each must take at least one row");
+  }
+  for (const Threshold& threshold : spec.thresholds) {
+    if (!std::isfinite(threshold.minimum)) return unsupported("thresholds: every minimum must be finite");
+  }
+  const LaneOptions& options = spec.options;
+  if (options.batch_rows_max == 0) return unsupported("batch_rows_max: must be at least 1");
+  if (options.queue_rows_max == 0) return unsupported("queue_rows_max: must be at least 1");
+  if (options.timeout_ns_default <= 0) return unsupported("timeout_ns_default: must be positive");
+  if (options.queue_delay_ns_max < 0 || options.queue_delay_ns_max >= options.timeout_ns_default) {
+    return unsupported("queue_delay_ns_max: must be 0 or more and below the default timeout");
+  }
+  if (options.ageing_ns < 0) return unsupported("ageing_ns: must not be negative");
+  return Status();
+}
+
+Scoring make_scoring(LaneSpec& spec) {
+  std::stable_sort(spec.thresholds.begin(), spec.thresholds.end(),
+                   [](const Threshold& a, const Threshold& b) { return a.minimum < b.minimum; });
+  return {spec.score_output, spec.score_column, std::move(spec.thresholds)};
+}
+
+// Signals are Python's business: a thread that inherits this mask never takes one.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() noexcept {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+LaneTicket::~LaneTicket() {
+  if (lane_ != nullptr) lane_->return_ticket();
+}
+
+Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out) {
+  Status status = check_spec(spec);
+  if (!status.ok()) return status;
+  std::vector<std::unique_ptr<Runner>> runners = std::move(spec.runners);
+  const bool has_threads = spec.has_threads;
+  std::shared_ptr<Lane> lane(new Lane(std::move(spec), calls, clock));
+  if (!lane->memory_.is_allocated()) {
+    return Status(Code::kIo, "no memory for the rows of this model: lower `slots` (slots * row stride bytes are needed)");
+  }
+  lane->rows_max_ = lane->options_.batch_rows_max;
+  for (auto& runner : runners) {
+    const auto rows_max = static_cast<uint32_t>(std::min<size_t>(lane->options_.batch_rows_max, runner->rows_max()));
+    lane->rows_max_ = std::min(lane->rows_max_, rows_max);
+    lane->runs_.push_back(std::make_unique<BatchRun>(std::move(runner), rows_max, lane->memory_, lane->scoring_, calls, clock));
+  }
+  if (!has_threads) lane->step_batch_ = std::make_unique<FormedBatch>(lane->runs_[0]->rows_max());
+  *out = std::move(lane);
+  return Status();
+}
+
+Lane::Lane(LaneSpec&& spec, Calls& calls, const Clock& clock)
+    : model_(std::move(spec.model)),
+      version_(std::move(spec.version)),
+      provenance_(encode_provenance(model_, version_, spec.model_sha256, spec.reader->plan())),
+      options_(spec.options),
+      has_threads_(spec.has_threads),
+      reader_(spec.reader),
+      scoring_(make_scoring(spec)),
+      memory_(reader_->plan(), calls.slab().size()),
+      calls_(calls),
+      clock_(clock),
+      queue_(std::min(spec.options.queue_rows_max, calls.slab().size())),
+      former_(spec.options.queue_delay_ns_max, spec.options.ageing_ns) {}
+
+Lane::~Lane() { ASSAY_ASSERT(threads_.empty() && queue_.size() == 0); }
+
+Status Lane::start() {
+  if (!has_threads_) return Status();
+  const SignalsBlocked blocked;
+  threads_.reserve(runs_.size());
+  try {
+    for (auto& run : runs_) {
+      threads_.emplace_back([this, &run] { serve(*run); });
+      pthread_setname_np(threads_.back().native_handle(), "assay-runner");
+    }
+  } catch (const std::system_error& error) {
+    abort();
+    join();
+    return Status(Code::kIo, std::string("a runner thread could not be started: ") + error.what());
+  }
+  return Status();
+}
+
+void Lane::return_ticket() noexcept {
+  bool wake = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    wake = tickets_.fetch_sub(1, std::memory_order_relaxed) == 1 && is_closing_;
+  }
+  if (wake) work_.notify_all();
+}
+
+Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept {
+  const std::shared_ptr<Lane> self = ticket.use();   // the runners may answer and free the call before this returns
+  ASSAY_ASSERT(self.get() == this);
+  for (uint32_t i = 0; i < count; ++i) rows[i].latest_start_ns = former_.latest_start_ns(rows[i].queued_ns, rows[i].deadline_ns);
+  thread_local std::vector<QueuedRow> evicted;
+  if (evicted.size() < count) evicted.resize(count);
+  uint32_t evicted_count = 0;
+  Code code = Code::kOk;
+  bool wake = false, wake_all = false;
+  calls_.counters().queued_rows.add(count);   // before the runners may subtract
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    wake_all = tickets_.fetch_sub(1, std::memory_order_relaxed) == 1 && is_closing_;
+    const bool was_empty = queue_.size() == 0;
+    const int64_t latest_start_ns = queue_.latest_start_ns();
+    if (is_aborted_) {
+      code = Code::kDraining;
+    } else if (!queue_.push(rows, count, priority_index(priority), evicted.data(), &evicted_count)) {
+      code = Code::kQueueFull;
+    } else {
+      wake = should_wake(was_empty, latest_start_ns);
+    }
+  }
+  if (wake_all) {
+    work_.notify_all();
+  } else if (wake) {
+    work_.notify_one();
+  }
+  const uint32_t left_out = code == Code::kOk ? evicted_count : count;
+  if (left_out > 0) calls_.counters().queued_rows.subtract(left_out);
+  for (uint32_t i = 0; i < evicted_count; ++i) calls_.finish_row(evicted[i].slot, Code::kShed, completions);
+  return code;
+}
+
+// Whether rows that just came give an idle runner something to do or an earlier time to do it.
+bool Lane::should_wake(bool was_empty, int64_t latest_start_before_ns) const noexcept {
+  if (idle_runners_ == 0) return false;
+  return options_.queue_delay_ns_max == 0 || was_empty || queue_.size() >= rows_max_ ||
+         queue_.latest_start_ns() < latest_start_before_ns;
+}
+
+void Lane::serve(BatchRun& run) noexcept {
+  FormedBatch batch(run.rows_max());
+  int64_t formed_ns = 0;
+  while (wait_and_form(batch, run.rows_max(), &formed_ns)) run.run(batch, formed_ns);
+}
+
+// Waits for the next batch and takes it. False: the lane has ended.
+bool Lane::wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept {
+  bool wake_another = false;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      if (is_aborted_) return false;
+      const bool is_ending = is_closing_ && tickets_.load(std::memory_order_relaxed) == 0;
+      if (is_ending && queue_.size() == 0) return false;
+      const int64_t now_ns = clock_.now_ns();
+      const int64_t form_at_ns = is_closing_ && queue_.size() > 0 ? INT64_MIN : former_.form_at_ns(queue_, rows_max);
+      if (form_at_ns <= now_ns) {
+        *formed_ns = now_ns;
+        break;
+      }
+      ++idle_runners_;
+      if (form_at_ns == INT64_MAX) {
+        work_.wait(lock);
+      } else {
+        work_.wait_for(lock, std::chrono::nanoseconds(form_at_ns - now_ns));
+      }
+      --idle_runners_;
+    }
+    form(batch, rows_max, *formed_ns);
+    wake_another = idle_runners_ > 0 && queue_.size() > 0;
+  }
+  if (wake_another) work_.notify_one();   // it takes what this batch left, or waits for its time
+  return true;
+}
+
+// REQUIRES: mutex_ is held.
+void Lane::form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept {
+  batch.clear();
+  const uint32_t before = queue_.size();
+  former_.form(queue_, calls_.slab(), now_ns, rows_max, batch);
+  calls_.counters().queued_rows.subtract(before - queue_.size());
+}
+
+size_t Lane::step() noexcept {
+  if (has_threads_ || is_stepping_.exchange(true, std::memory_order_acquire)) return 0;
+  FormedBatch& batch = *step_batch_;
+  const int64_t now_ns = clock_.now_ns();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    batch.clear();
+    if (former_.form_at_ns(queue_, runs_[0]->rows_max()) <= now_ns) form(batch, runs_[0]->rows_max(), now_ns);
+  }
+  const size_t rows = batch.rows.size();
+  runs_[0]->run(batch, now_ns);
+  is_stepping_.store(false, std::memory_order_release);
+  return rows;
+}
+
+void Lane::close() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    is_closing_ = true;
+  }
+  work_.notify_all();
+  if (!has_threads_) {
+    ASSAY_ASSERT(!is_stepping_.exchange(true));
+    serve(*runs_[0]);   // this thread is its runner to the end
+  }
+  join();
+}
+
+void Lane::abort() noexcept {
+  std::vector<QueuedRow> left;
+  left.reserve(queue_.rows_max());
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    is_aborted_ = true;
+    for (size_t priority = 0; priority < kPriorityCount; ++priority) {
+      while (queue_.size(priority) > 0) left.push_back(queue_.pop_front(priority));
+    }
+    calls_.counters().queued_rows.subtract(left.size());
+  }
+  work_.notify_all();
+  CompletionList completions;
+  for (const QueuedRow& row : left) calls_.finish_row(row.slot, Code::kCancelled, completions);
+  completions.flush();
+}
+
+void Lane::join() noexcept {
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  runs_.clear();   // sessions and their buffers go now, not when the last answer is encoded
+}
+
+}  // namespace assay

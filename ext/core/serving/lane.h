@@ -1,0 +1,125 @@
+// Lane: one loaded model version with its row memory, its queue and its runners.
+//
+// LIFE. Made by create(), put into the lane table, which hands out tickets. A ticket is the right to queue one call: a lane that is
+// taken out of the table still takes the calls whose tickets are out, so no call that was admitted is lost to a hot swap. close() ends
+// the runners when no ticket is out and the queue is empty; abort() ends them at once and answers what is queued with CANCELLED. The
+// row memory lives until the last slot lets go of its shared_ptr.
+//
+// LOCK. One mutex guards the queue and the life flags. Under it: ring operations and the forming of a batch, nothing that blocks, no
+// allocation. Runners, reply queues and the slab are called without it.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/serving/batch_former.h"
+#include "core/serving/batch_run.h"
+#include "core/serving/calls.h"
+#include "core/serving/engine.h"
+#include "core/serving/lane_memory.h"
+#include "core/serving/row_queue.h"
+
+namespace assay {
+
+// The right to queue one call. Hands itself back when it is destroyed unused.
+class LaneTicket {
+ public:
+  LaneTicket() = default;
+  explicit LaneTicket(std::shared_ptr<Lane> lane) : lane_(std::move(lane)) {}
+  LaneTicket(LaneTicket&& other) noexcept : lane_(std::move(other.lane_)) {}
+  LaneTicket& operator=(LaneTicket&& other) noexcept { lane_.swap(other.lane_); return *this; }
+  ~LaneTicket();
+
+  const std::shared_ptr<Lane>& lane() const noexcept { return lane_; }
+  // For Lane::enqueue, which hands it back itself.
+  std::shared_ptr<Lane> use() noexcept { return std::move(lane_); }
+
+ private:
+  std::shared_ptr<Lane> lane_;
+};
+
+class Lane {
+ public:
+  // Checks the spec, allocates the row memory; starts nothing. kPlanInvalid, kModelUnsupported, kIo.
+  static Status create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out);
+  ~Lane();
+  Lane(const Lane&) = delete;
+  Lane& operator=(const Lane&) = delete;
+
+  const std::string& model() const noexcept { return model_; }
+  const std::string& version() const noexcept { return version_; }
+  const std::string& provenance() const noexcept { return provenance_; }   // bytes of assay.v1.Provenance
+  const LaneOptions& options() const noexcept { return options_; }
+  const FeatureReader& reader() const noexcept { return *reader_; }
+  const LaneMemory& memory() const noexcept { return memory_; }
+  bool has_threads() const noexcept { return has_threads_; }
+
+  // Starts the runner threads. kIo.
+  Status start();
+
+  // Called by the lane table, under its lock.
+  void issue_ticket() noexcept { tickets_.fetch_add(1, std::memory_order_relaxed); }
+  void return_ticket() noexcept;
+
+  // Queues all rows of one call, or none: kQueueFull, kDraining (aborted). The rows' slots are kQueued and the call is open. Uses up
+  // the ticket. After kOk the slots belong to the runners. Rows of lower priority that gave way are answered through `completions`.
+  Code enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept;
+
+  // Both ends are called once, by whoever took the lane out of the table.
+  // Runs every queued row, ends the threads, destroys the runners. Blocks.
+  void close() noexcept;
+  // Tells the threads to end after their present batch and answers queued rows CANCELLED. join() must follow.
+  void abort() noexcept;
+  // Waits for the threads and destroys the runners. Blocks.
+  void join() noexcept;
+
+  // Without threads: forms one batch at the clock's present time and runs it here.
+  size_t step() noexcept;
+
+  // A guess at the bytes of one row's answer, so that a payload grows once.
+  size_t answer_bytes_guess() const noexcept { return answer_bytes_guess_.load(std::memory_order_relaxed); }
+  void learn_answer_bytes(size_t bytes) noexcept {
+    if (bytes > answer_bytes_guess()) answer_bytes_guess_.store(bytes, std::memory_order_relaxed);
+  }
+
+ private:
+  Lane(LaneSpec&& spec, Calls& calls, const Clock& clock);
+
+  void serve(BatchRun& run) noexcept;
+  bool wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept;
+  void form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept;
+  bool should_wake(bool was_empty, int64_t latest_start_before_ns) const noexcept;
+
+  const std::string model_;
+  const std::string version_;
+  const std::string provenance_;
+  const LaneOptions options_;
+  const bool has_threads_;
+  const std::shared_ptr<const FeatureReader> reader_;
+  const Scoring scoring_;
+  const LaneMemory memory_;
+  Calls& calls_;
+  const Clock& clock_;
+  std::atomic<size_t> answer_bytes_guess_{256};
+
+  std::mutex mutex_;
+  std::condition_variable work_;
+  RowQueue queue_;                  // guarded by mutex_
+  BatchFormer former_;              // guarded by mutex_
+  std::atomic<uint32_t> tickets_{0};  // up under the table's lock, down under mutex_
+  uint32_t idle_runners_ = 0;       // guarded by mutex_
+  bool is_closing_ = false;         // guarded by mutex_
+  bool is_aborted_ = false;         // guarded by mutex_
+
+  uint32_t rows_max_ = 0;           // the smallest batch limit of the runners: that many rows fill a batch
+  std::vector<std::unique_ptr<BatchRun>> runs_;   // one a runner
+  std::unique_ptr<FormedBatch> step_batch_;       // step()'s
+  std::atomic<bool> is_stepping_{false};
+  std::vector<std::thread> threads_;   // last: they use all of the above, and are joined by close() or abort()
+};
+
+}  // namespace assay

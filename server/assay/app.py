@@ -1,0 +1,136 @@
+"""The composition root: builds everything from Config, and owns the order of start and drain.
+
+START  library -> bundles, each proved -> store (snapshot or demo history) -> engine and lanes -> listeners -> health: SERVING.
+DRAIN  SIGTERM or SIGINT -> health says NOT_SERVING -> lame duck (delay) -> no new calls (GOAWAY) -> calls in flight end (grace)
+       -> engine stops -> snapshot is written -> exit 0. A second signal ends the process at once, without a snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from assay._core import OrtRuntime
+from assay.config import Config, runtime_dir
+from assay.demo import history as demo_history
+from assay.demo import paths as demo_paths
+from assay.features.store import OpenStore, open_store
+from assay.models.ort_library import find_library
+from assay.models.verify import VerifiedModel, verify_bundle
+from assay.scoring.scoring import Scoring
+from assay.transport.server import Addresses, Transport
+
+log = logging.getLogger("assay")
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, total) while the server builds itself."""
+
+
+@dataclass(frozen=True)
+class App:
+    """Everything of one server process. build() then run() then close()."""
+
+    config: Config
+    store: OpenStore
+    models: tuple[VerifiedModel, ...]
+    scoring: Scoring
+
+    @classmethod
+    def build(cls, config: Config, progress: Progress | None = None) -> App:
+        """Loads and proves everything, opens no port. Blocks for seconds. Raises AssayError."""
+        observe = progress or (lambda *_: None)
+        runtime = OrtRuntime(str(find_library()))
+        paths = config.models or (demo_paths.bundle_path(),)
+        models = []
+        for index, path in enumerate(paths):
+            observe("proving bundles", index, len(paths))
+            models.append(verify_bundle(path, runtime, batch_rows_max=config.lane.batch_rows_max))
+        store = _open_store(config, observe)
+        try:
+            scoring = Scoring(config.engine, config.lane, config.runner_count)
+            for index, model in enumerate(models):
+                scoring.add_model(model, store.core, is_default=index == 0)
+        except BaseException:
+            store.close()
+            raise
+        return cls(config, store, tuple(models), scoring)
+
+    def run(self, on_ready: Callable[[Addresses], None]) -> None:
+        """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._serve(on_ready))
+        self._save()
+
+    def close(self) -> None:
+        """Ends threads and gives the store's lock back. Idempotent; run() need not have been called."""
+        self.scoring.close(timeout_s=0.0)
+        self.store.close()
+
+    # --- implementation ---
+
+    async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
+        signals = _Signals(asyncio.get_running_loop())
+        transport = Transport(self.scoring.engine, self.scoring.writers, self.config)
+        addresses = await transport.start(runtime_dir())
+        # What was built so far lives as long as the process: the garbage collector need not walk it while calls wait.
+        gc.collect()
+        gc.freeze()
+        transport.set_serving(True)
+        log.info("serving listen=%s admin=%s models=%d", addresses.public, addresses.admin or "off", len(self.models))
+        on_ready(addresses)
+        received = await signals.first
+        # After Ctrl-C a person waits, and no balancer has to look away first.
+        delay_s = 0.0 if received is signal.SIGINT else self.config.drain.delay_s
+        log.info("draining signal=%s delay_s=%g grace_s=%g", received.name, delay_s, self.config.drain.grace_s)
+        started = time.monotonic()
+        await transport.drain(delay_s, self.config.drain.grace_s)
+        await asyncio.to_thread(self.scoring.close, self.config.drain.grace_s)
+        stats = self.scoring.engine.stats()
+        log.info("drained duration_s=%.3f answered_rows=%d", time.monotonic() - started, stats.answered_rows)
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        if self.store.save():
+            log.info("snapshot written duration_s=%.3f", time.monotonic() - started)
+
+
+# --- implementation ---
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks for a drain, the second ends the process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.first: asyncio.Future[signal.Signals] = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._received, number)
+
+    def _received(self, number: signal.Signals) -> None:
+        if not self.first.done():
+            self.first.set_result(number)
+            return
+        log.warning("stopped at once by a second %s; nothing was saved", number.name)
+        os._exit(128 + number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _open_store(config: Config, observe: Progress) -> OpenStore:
+    """The configured store; for the demo without a store of its own, one that holds the demo's history."""
+    url = config.store.url.get_secret_value()
+    if config.is_demo and url == "embedded:":
+        return OpenStore(demo_history.demo_store(lambda done, total: observe("demo history", done, total)), url, None, None)
+    return open_store(url, config.store.bytes_max, progress=lambda done, total: observe("loading the snapshot", done, total))

@@ -1,0 +1,126 @@
+"""The `assay` command. Each subcommand's module is imported when it is called, so that `assay --help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; score against a server that does not "
+    "serve); 4 a check said no (model check, ingest with rejects). NO_COLOR is respected. Data goes to stdout, what people read "
+    "to stderr."
+)
+
+# Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.
+SUBCOMMANDS = {
+    "serve": ("assay.cli.serve", "serve", "Serve models over gRPC. Without arguments: the demo, on 127.0.0.1:50051."),
+    "score": ("assay.cli.score", "score", "Score one transaction on a running server."),
+    "doctor": ("assay.cli.doctor", "doctor", "Check this machine and this installation, and say what to do."),
+    "ingest": ("assay.cli.ingest", "ingest", "Load events or attributes from a file into a store."),
+    "features": ("assay.cli.features", "app", "Replay features, or show what the model would see."),
+    "model": ("assay.cli.model", "app", "Pack and check model bundles."),
+    "config": ("assay.cli.config", "app", "Print the configuration or its schema."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists the subcommands from the table; imports one when it is called (or completed)."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in SUBCOMMANDS:
+            command = load_subcommand(name)
+        return name, command, rest
+
+
+def load_subcommand(name: str) -> Any:
+    """The real command behind a row of SUBCOMMANDS."""
+    module_name, attribute, _ = SUBCOMMANDS[name]
+    target = getattr(importlib.import_module(module_name), attribute)
+    if not isinstance(target, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        single.command(name)(target)
+        target = single
+    command = typer.main.get_command(target)
+    # Completion is installed once, by `assay --install-completion`.
+    command.params = [param for param in command.params if param.name not in ("install_completion", "show_completion")]
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    name="assay",
+    cls=LazyGroup,
+    no_args_is_help=True,
+    epilog=EXIT_CODES,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(version_text() + "\n")
+        raise typer.Exit
+
+
+@app.callback()
+def assay(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions and exit.")
+    ] = False,
+) -> None:
+    """Scores bank transactions for fraud in real time over gRPC."""
+
+
+def _register(name: str, help_text: str) -> None:
+    @app.command(name, help=help_text)
+    def listed() -> None:
+        raise AssertionError("resolve_command() loads the real command")
+
+
+for _name, (_, _, _help) in SUBCOMMANDS.items():
+    _register(_name, _help)
+
+
+def version_text() -> str:
+    """One line: assay, its core's build, ONNX Runtime's wheel, gRPC, Python."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from assay import __version__
+
+    def found(package: str) -> str | None:
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            return None
+
+    try:
+        from assay._core import BUILD
+
+        core = "core " + ", ".join(value for value in BUILD.values() if value)
+    except ImportError as error:
+        core = f"core missing ({error})"
+    runtime = found("onnxruntime-gpu") or found("onnxruntime") or "onnxruntime missing"
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    return f"assay {__version__} ({core}; {runtime}; {found('grpcio') or 'grpcio missing'}; {python})"
+
+
+def main() -> None:
+    """Entry point of the `assay` command."""
+    from assay.cli.output import EXIT_FAILED, EXIT_USAGE, console
+    from assay.errors import AssayError, ConfigError
+
+    try:
+        app()
+    except AssayError as error:
+        console.print("[bold red]error:[/]", end=" ")
+        console.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+    except BrokenPipeError:  # `assay ... | head`
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,143 @@
+"""`assay model`: check a bundle as a server would, and pack one from a model, its feature set and rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from assay.cli.output import EXIT_REFUSED, console, fail, print_json
+from assay.errors import AssayError, InputError
+
+app = typer.Typer(help="Check and pack models.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A bundle: the directory NAME/VERSION.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    batch_rows_max: Annotated[int, typer.Option(min=1, max=4096, help="Largest batch to measure and warm.")] = 256,
+) -> None:
+    """Load and prove a bundle as a server would. Exit code 4 when it is refused."""
+    from assay._core import OrtRuntime
+    from assay.models.ort_library import find_library
+    from assay.models.refusal import BundleRefusedError
+    from assay.models.verify import CHECKS, CheckResult, verify_bundle
+
+    results: list[CheckResult] = []
+    refusal: BundleRefusedError | None = None
+    try:
+        with console.status("checking", spinner="line"):
+            verify_bundle(path, OrtRuntime(str(find_library())), batch_rows_max=batch_rows_max, observe=results.append)
+    except BundleRefusedError as error:
+        refusal = error
+    except AssayError as error:
+        fail(str(error))
+
+    if json:
+        print_json(_as_json(path, results, refusal))
+    else:
+        _print_table(path, results, CHECKS[len(results) :])
+    if refusal:
+        if not json:
+            console.print(Text.assemble(("refused: ", "bold red"), f"{refusal.file}: {refusal.reason}"))
+            console.print(Text.assemble(("what to do: ", "bold"), refusal.mend))
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+def pack(
+    model: Annotated[Path, typer.Option(help="The ONNX model.", exists=True, dir_okay=False)],
+    feature_set: Annotated[Path, typer.Option(help="The feature set it was trained on (YAML).", exists=True, dir_okay=False)],
+    name: Annotated[str, typer.Option(help="Name of the model: a-z, 0-9, '.', '_', '-'.")],
+    version: Annotated[str, typer.Option(help="Version. A version never changes once it is packed.")],
+    rows: Annotated[
+        Path,
+        typer.Option(
+            help="Training rows: Parquet from `assay features replay`, or npz with one array per ONNX input.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    score_output: Annotated[str, typer.Option(help="The ONNX output that holds the score.")],
+    score_column: Annotated[int, typer.Option(min=0, help="Which element of its row.")] = 0,
+    thresholds: Annotated[str, typer.Option(help="Score to decision: challenge=0.3,review=0.6,decline=0.9")] = "",
+    input: Annotated[
+        list[str] | None, typer.Option(help="NAME=FEATURE,FEATURE for each ONNX input, where there are several.")
+    ] = None,
+    batch_tolerance: Annotated[
+        float | None, typer.Option(min=0.0, help="How much a score may move with its batch. Default: 0 for trees, else 1e-6.")
+    ] = None,
+    timeout_ms: Annotated[int, typer.Option(min=1, help="Deadline of a request that names none.")] = 1000,
+    data_sha256: Annotated[str | None, typer.Option(help="SHA-256 of the training data. Default: of the file of rows.")] = None,
+    mlflow_run: Annotated[str | None, typer.Option(help="MLflow run, for the lineage.")] = None,
+    out: Annotated[Path, typer.Option(help="Where to write NAME/VERSION/.", file_okay=False)] = Path("models"),
+    force: Annotated[bool, typer.Option("--force", help="Replace this version if it exists.")] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Pack although the git commit does not say everything.")
+    ] = False,
+) -> None:
+    """Make a bundle: schema hash, golden rows, baseline, SHA-256 of everything. It is verified before it is put in place."""
+    from assay._core import OrtRuntime
+    from assay.models.ort_library import find_library
+    from assay.models.pack import PackRequest, find_commit, pack_bundle, parse_thresholds, read_rows, sha256_of_file
+
+    try:
+        commit = find_commit(feature_set.resolve().parent)
+        if commit.is_dirty and not allow_dirty:
+            fail(
+                "the lineage would not say what made this model: no git commit, or changes that are not committed",
+                hint="commit them, or pass --allow-dirty (the manifest then says so)",
+            )
+        request = PackRequest(
+            name=name,
+            version=version,
+            model_bytes=model.read_bytes(),
+            feature_set_bytes=feature_set.read_bytes(),
+            rows=read_rows(rows),
+            commit=commit,
+            data_sha256=data_sha256 or sha256_of_file(rows),
+            score_output=score_output,
+            score_column=score_column,
+            thresholds=parse_thresholds(thresholds),
+            tensor_features=dict(_parse_input(text) for text in input or []),
+            batch_tolerance=batch_tolerance,
+            timeout_ms=timeout_ms,
+            mlflow_run=mlflow_run,
+        )
+        with console.status("packing", spinner="line"):
+            place = pack_bundle(request, out, OrtRuntime(str(find_library())), model_file=str(model), is_replacing=force)
+    except (AssayError, OSError) as error:
+        fail(str(error), EXIT_REFUSED)
+    console.print(f"packed [bold]{place}[/]; look at it with: assay model check {place}")
+
+
+# --- implementation ---
+
+
+def _parse_input(text: str) -> tuple[str, list[str]]:
+    tensor, _, features = text.partition("=")
+    if not tensor or not features:
+        raise InputError("--input: expected NAME=FEATURE,FEATURE")
+    return tensor, [feature.strip() for feature in features.split(",")]
+
+
+def _as_json(path: Path, results: list[Any], refusal: Any) -> dict[str, Any]:
+    checks = [{"check": result.check, "passed": result.refusal is None, "detail": result.detail} for result in results]
+    refused = {"file": refusal.file, "reason": refusal.reason, "mend": refusal.mend} if refusal else None
+    return {"path": str(path), "passed": refusal is None, "checks": checks, "refusal": refused}
+
+
+def _print_table(path: Path, results: list[Any], not_run: tuple[str, ...]) -> None:
+    table = Table(title=f"bundle {path}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("check", "result", "found"):
+        table.add_column(column, overflow="fold")
+    for result in results:
+        verdict = Text("refused", "bold red") if result.refusal else Text("ok", "green")
+        table.add_row(result.check, verdict, Text(result.detail))
+    for name in not_run:
+        table.add_row(Text(name, "dim"), Text("not run", "dim"), "")
+    console.print(table)

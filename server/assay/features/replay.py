@@ -1,0 +1,163 @@
+"""Replays a file of events into the matrix that a model would have seen: the training set. The same C++ code as scoring.
+
+Events are taken in (event_time, transaction_id) order; each is scored against the store as it is then, and applied after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from assay import _core
+from assay.errors import InputError
+from assay.features.compile import compile_plan
+from assay.features.feature_set import FeatureSet
+from assay.features.ingest import LoggedLines, check_report, open_source
+from assay.features.line_blocks import read_blocks
+from assay.features.rejects import Rejects
+from assay.features.store import BYTES_MAX_DEFAULT
+
+ROWS_PER_CHUNK = 65_536
+READ_BYTES = 4 << 20
+
+Progress = Callable[[int, int], None]  # done, total
+
+_NUMPY_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}  # by _core.TENSOR_TYPES
+
+
+@dataclass(frozen=True)
+class ReplaySummary:
+    event_count: int
+    row_count: int  # written
+    invalid_count: int  # events that a score would have refused (NULL_INPUT, OUT_OF_RANGE): applied, not written
+    duplicate_count: int
+    late_count: int
+    rejected_count: int  # lines that are no event
+
+
+def replay(
+    feature_set: FeatureSet,
+    events_path: Path,
+    out_path: Path,
+    progress: Progress | None = None,
+    *,
+    rejects: Rejects | None = None,
+    bytes_max: int = BYTES_MAX_DEFAULT,
+) -> ReplaySummary:
+    """Writes `out_path` (Parquet, replaced atomically): transaction_id, event_time, then the model inputs, typed as declared.
+
+    Memory: the events' file, the store's state and one chunk of rows. Without `rejects` a line that is no event fails the whole
+    replay: a training set with silent gaps is worse than none. Raises InputError, StoreError, FeatureSetError."""
+    plan = compile_plan(feature_set)
+    _check_views(feature_set)
+    report = progress or (lambda done, total: None)
+    size = events_path.stat().st_size if events_path.exists() else 0
+    strict = rejects is None
+    rejects = rejects or Rejects()
+    log = _read_log(plan, events_path, rejects, lambda done: report(done, 2 * size))
+    if strict and rejects.count:
+        examples = "\n".join(f"  {reject.describe()}" for reject in rejects.examples)
+        raise InputError(f"{events_path}: {rejects.count} lines are no events of feature set {feature_set.name}:\n{examples}")
+    log.sort()
+    store = _core.EmbeddedStore(bytes_max)
+    run = _Replay(feature_set, plan, log, store)
+    count = log.event_count
+    with _written_atomically(out_path, run.schema) as parquet:
+        for start in range(0, count, ROWS_PER_CHUNK):
+            stop = min(start + ROWS_PER_CHUNK, count)
+            parquet.write_table(run.chunk(start, stop))
+            report(size + size * stop // count, 2 * size)
+    return ReplaySummary(count, count - run.invalid_count, run.invalid_count, run.duplicate_count, run.late_count, rejects.count)
+
+
+def input_columns(plan: _core.FeaturePlan, rows: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Each model input of finished rows (n, row_bytes) as a view of shape (n,), in the feature set's order."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name, (tensor, element) in zip(plan.input_names, plan.input_elements, strict=True):
+        _, tensor_type, offset, _ = plan.segments[tensor]
+        dtype = np.dtype(_NUMPY_TYPES[tensor_type])
+        columns[name] = np.ndarray((len(rows),), dtype, rows, offset + element * dtype.itemsize, (plan.row_bytes,))
+    return columns
+
+
+# --- implementation ---
+
+
+def _check_views(feature_set: FeatureSet) -> None:
+    for name, view in feature_set.views.items():
+        if view.kind == "attributes":
+            raise InputError(
+                f"views.{name}: holds attributes, which a file of events does not carry; the model would be trained on nulls. "
+                "Replay a feature set without attribute views"
+            )
+
+
+def _read_log(plan: _core.FeaturePlan, path: Path, rejects: Rejects, progress: Callable[[int], None]) -> _core.EventLog:
+    lines = LoggedLines(plan)
+    with open_source(path) as file:
+        for block in read_blocks(file, READ_BYTES):
+            rejects.add_all(lines.append(block))
+            progress(block.offset_bytes + len(block.data))
+    return lines.log
+
+
+class _Replay:
+    def __init__(self, feature_set: FeatureSet, plan: _core.FeaturePlan, log: _core.EventLog, store: _core.EmbeddedStore) -> None:
+        self._plan = plan
+        self._log = log
+        self._reader = _core.FeatureReader(plan, store)
+        self._writer = _core.EventWriter(plan, store)
+        self.schema = _schema(feature_set)
+        self.invalid_count = self.duplicate_count = self.late_count = 0
+
+    def chunk(self, start: int, stop: int) -> pa.Table:
+        """Scores and applies events [start, stop) and returns the valid rows."""
+        rows, valid, times, report = self._log.replay(self._reader, self._writer, start, stop)
+        check_report(report)
+        self.invalid_count += int(len(valid) - np.count_nonzero(valid))
+        self.duplicate_count += report.duplicate_count
+        self.late_count += report.late_count
+        ids = pa.array(self._log.transaction_ids(start, stop), pa.string())
+        event_times = pa.array(times).cast(pa.timestamp("us", tz="UTC"))
+        inputs = [pa.array(column) for column in input_columns(self._plan, rows).values()]
+        table = pa.Table.from_arrays([ids, event_times, *inputs], schema=self.schema)
+        return table if valid.all() else table.filter(pa.array(valid))
+
+
+def _schema(feature_set: FeatureSet) -> pa.Schema:
+    types = {"float32": pa.float32(), "float64": pa.float64(), "int32": pa.int32(), "int64": pa.int64(), "bool": pa.bool_()}
+    fields = [pa.field("transaction_id", pa.string()), pa.field("event_time", pa.timestamp("us", tz="UTC"))]
+    fields += [pa.field(model_input.name, types[model_input.dtype]) for model_input in feature_set.model_inputs]
+    metadata = {
+        "assay.feature_set": feature_set.name,
+        "assay.feature_set_version": feature_set.version,
+        "assay.schema_hash": feature_set.schema_hash,
+    }
+    return pa.schema(fields, metadata=metadata)
+
+
+@contextmanager
+def _written_atomically(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet file that is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                    yield writer
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror or type(error).__name__}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,333 @@
+"""Makes a bundle from a model, a feature set and rows that the model has seen: golden rows, baseline, hashes, manifest.
+
+The bundle is built beside its place, verified exactly as a server would, and only then renamed into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Final, cast, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from assay._core import FeaturePlan, OrtModel, OrtRuntime
+from assay.errors import BundleError, InputError
+from assay.features.compile import TensorMapping, compile_plan
+from assay.features.feature_set import FeatureSet
+from assay.models.arrays import load_arrays
+from assay.models.baseline import make_baseline
+from assay.models.bundle import file_record
+from assay.models.foreign import refuse_foreign_model
+from assay.models.golden import choose_golden, save_golden
+from assay.models.inspect_onnx import INPUT_TYPES
+from assay.models.inspection import OnnxInspection, inspect_model
+from assay.models.manifest import (
+    BASELINE_FILE,
+    FEATURE_SET_FILE,
+    FILE_BYTES_MAX,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    UNKNOWN_COMMIT,
+    DecisionName,
+    FeatureSetReference,
+    Lineage,
+    Manifest,
+    ScoreOutput,
+    TensorInput,
+    TensorTypeName,
+    Threshold,
+)
+from assay.models.refusal import BundleRefusedError
+from assay.models.rows import PackedRows, input_columns, pack_rows
+from assay.models.verify import check_inspection, find_score_output, make_scorer, make_step, verify_bundle
+
+# Whose versions the lineage records, where they are installed.
+LIBRARIES: Final = (
+    "assay",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxmltools",
+    "scikit-learn",
+    "skl2onnx",
+    "xgboost",
+)
+DECISIONS: Final[tuple[DecisionName, ...]] = get_args(DecisionName)
+_ROWS_PER_RUN: Final = 256
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The state of the source that trained the model."""
+
+    commit: str
+    is_dirty: bool
+
+
+@dataclass(frozen=True)
+class PackRequest:
+    """Everything a bundle is made from."""
+
+    name: str
+    version: str
+    model_bytes: bytes
+    feature_set_bytes: bytes
+    rows: Rows
+    commit: Commit
+    data_sha256: str
+    score_output: str
+    score_column: int = 0
+    thresholds: Sequence[Threshold] = ()
+    tensor_features: dict[str, list[str]] = field(default_factory=dict)  # empty: one ONNX input takes all inputs in order
+    batch_tolerance: float | None = None  # None: 0 for trees, 1e-6 for the rest
+    timeout_ms: int = 1_000
+    mlflow_run: str | None = None
+    created: datetime | None = None  # None: now, or SOURCE_DATE_EPOCH
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows from training time: columns (n,) by model input, or tensors (n, elements) by ONNX input."""
+
+    columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    tensors: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+def pack_bundle(
+    request: PackRequest, out: Path, runtime: OrtRuntime, *, model_file: str = MODEL_FILE, is_replacing: bool = False
+) -> Path:
+    """Writes OUT/NAME/VERSION and returns it. Nothing is left behind when it fails.
+
+    Raises BundleError (also where that version exists and `is_replacing` is false), FeatureSetError, InputError.
+    """
+    refuse_foreign_model(model_file, request.model_bytes)
+    inspection = inspect_model(request.model_bytes, model_file)
+    check_inspection(inspection, make_step(None))
+    files, manifest = _make_files(request, inspection, runtime)
+
+    place = out / manifest.name / manifest.version
+    if place.exists() and not is_replacing:
+        raise BundleError(f"{place}: this version exists; a version never changes: choose another, or replace it with --force")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".pack-", dir=place.parent) as scratch:
+        # Under its own name and version, because verification compares them with the directory.
+        built = Path(scratch) / manifest.name / manifest.version
+        built.mkdir(parents=True)
+        for name, data in {**files, MANIFEST_FILE: manifest.to_yaml()}.items():
+            _write(built / name, data)
+        verify_bundle(built, runtime)
+        if place.exists():
+            place.rename(Path(scratch) / "replaced")
+        built.rename(place)
+    return place
+
+
+def read_rows(path: Path) -> Rows:
+    """Rows of a Parquet file (one column a model input, as `assay features replay` writes) or npz (one array an ONNX input)."""
+    try:
+        if path.suffix == ".npz":
+            return Rows(tensors=cast("dict[str, NDArray[np.generic]]", load_arrays(path.read_bytes(), path.name)))
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{path}: cannot be read as rows ({type(error).__name__}); give Parquet from assay features replay, or npz"
+        ) from error
+    numeric = [
+        field.name
+        for field in table.schema
+        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
+    ]
+    return Rows(columns={name: _column(table, name) for name in numeric})
+
+
+def parse_thresholds(text: str) -> list[Threshold]:
+    """`challenge=0.3,review=0.6,decline=0.9` -> thresholds in ascending order. Raises InputError."""
+    thresholds = []
+    for part in filter(None, text.split(",")):
+        name, _, score = part.partition("=")
+        if name.strip() not in DECISIONS:
+            raise InputError(f"thresholds: expected one of {', '.join(DECISIONS)} before '='")
+        try:
+            thresholds.append(Threshold(decision=cast("DecisionName", name.strip()), score=float(score)))
+        except ValueError:
+            raise InputError(f"thresholds: {name.strip()}: expected a finite number after '='") from None
+    return sorted(thresholds, key=lambda threshold: threshold.score)
+
+
+def find_commit(directory: Path) -> Commit:
+    """The git commit that `directory` is at, and whether anything differs from it. Unknown and dirty where there is no git."""
+    try:
+        commit = _git(directory, "rev-parse", "HEAD")
+        changes = _git(directory, "status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return Commit(UNKNOWN_COMMIT, is_dirty=True)
+    return Commit(commit, is_dirty=bool(changes))
+
+
+def sha256_of_file(path: Path) -> str:
+    """64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- implementation ---
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _column(table: pa.Table, name: str) -> NDArray[np.float64]:
+    return table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)  # nulls become NaN
+
+
+def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRuntime) -> tuple[dict[str, bytes], Manifest]:
+    try:
+        feature_set = FeatureSet.parse(request.feature_set_bytes.decode("utf-8"), FEATURE_SET_FILE)
+    except UnicodeDecodeError as error:
+        raise InputError("feature set: not UTF-8 text; give a YAML file") from error
+    inputs = _map_inputs(request, inspection, feature_set)
+    plan = compile_plan(feature_set, [TensorMapping(item.tensor, item.dtype, tuple(item.features)) for item in inputs])
+    rows = _pack_rows(request.rows, plan)
+
+    model = OrtModel(runtime, request.model_bytes)
+    outputs = [output.name for output in model.outputs]
+    output = _score_output_index(request, outputs)
+    score = make_scorer(model, plan, output, request.score_column)
+    scores = np.concatenate([score(rows[first : first + _ROWS_PER_RUN]) for first in range(0, len(rows), _ROWS_PER_RUN)])
+    if not np.isfinite(scores).all():
+        raise BundleRefusedError(
+            MODEL_FILE, f"{int((~np.isfinite(scores)).sum())} rows score NaN or infinite", "pack a model whose scores are finite"
+        )
+
+    thresholds = list(request.thresholds)
+    golden = choose_golden(rows, scores)
+    files = {
+        MODEL_FILE: request.model_bytes,
+        FEATURE_SET_FILE: request.feature_set_bytes,
+        GOLDEN_FILE: save_golden(plan, rows[golden], scores[golden]),
+        BASELINE_FILE: make_baseline(input_columns(plan, rows), scores, thresholds).to_json(),
+    }
+    tolerance = request.batch_tolerance
+    if tolerance is None:
+        tolerance = 0.0 if inspection.is_tree_ensemble else 1e-6
+    try:
+        manifest = Manifest(
+            format=1,
+            name=request.name,
+            version=request.version,
+            inputs=inputs,
+            outputs=outputs,
+            feature_set=FeatureSetReference(
+                name=feature_set.name, version=feature_set.version, schema_hash=feature_set.schema_hash
+            ),
+            score=ScoreOutput(output=request.score_output, column=request.score_column),
+            thresholds=thresholds,
+            batch_tolerance=tolerance,
+            timeout_ms=request.timeout_ms,
+            lineage=_lineage(request),
+            files={name: file_record(files[name]) for name in FILE_BYTES_MAX},
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise InputError(f"{'.'.join(map(str, first['loc'])) or 'bundle'}: {first['msg']}") from None
+    find_score_output(model, manifest)
+    return files, manifest
+
+
+def _map_inputs(request: PackRequest, inspection: OnnxInspection, feature_set: FeatureSet) -> list[TensorInput]:
+    """Which features fill which ONNX input."""
+    features = request.tensor_features
+    names = [tensor.name for tensor in inspection.inputs]
+    if not features and len(names) == 1:
+        features = {names[0]: list(feature_set.input_names)}
+    if set(features) != set(names):
+        raise InputError(
+            f"the model has the inputs {', '.join(names)[:300]}: say what fills each with --input NAME=FEATURE,FEATURE"
+        )
+    return [
+        TensorInput(tensor=tensor.name, dtype=cast("TensorTypeName", INPUT_TYPES[tensor.type]), features=features[tensor.name])
+        for tensor in inspection.inputs
+    ]
+
+
+def _score_output_index(request: PackRequest, outputs: list[str]) -> int:
+    if request.score_output not in outputs:
+        raise InputError(f"score output: the model has {', '.join(outputs)[:300]}; choose one with --score-output")
+    return outputs.index(request.score_output)
+
+
+def _pack_rows(rows: Rows, plan: FeaturePlan) -> PackedRows:
+    """Rows of either kind as packed rows. Columns become the tensors' types; a value that does not fit is an error."""
+    tensors = dict(rows.tensors)
+    if not tensors:
+        missing = [name for name in plan.input_names if name not in rows.columns]
+        if missing:
+            raise InputError(
+                f"rows: no numeric column for {', '.join(missing[:5])}; replay them with this feature set: assay features replay"
+            )
+        tensors = _tensors_of_columns(rows, plan)
+    try:
+        packed = pack_rows(plan, tensors)
+    except ValueError as error:
+        raise InputError(f"rows: {error}") from None
+    if len(packed) == 0:
+        raise InputError("rows: expected at least one row")
+    return packed
+
+
+def _tensors_of_columns(rows: Rows, plan: FeaturePlan) -> dict[str, NDArray[np.generic]]:
+    tensors: dict[str, NDArray[np.generic]] = {}
+    names = plan.input_names
+    for index, (tensor, tensor_type, _, elements) in enumerate(plan.segments):
+        places = {element: names[i] for i, (owner, element) in enumerate(plan.input_elements) if owner == index}
+        values = np.stack([rows.columns[places[element]] for element in range(elements)], axis=1)
+        dtype = np.dtype(INPUT_TYPES[tensor_type])
+        if dtype.kind != "f" and not np.isfinite(values).all():
+            raise InputError(f"rows: tensor {tensor} is {dtype}, but a column of it holds nulls")
+        tensors[tensor] = values.astype(dtype)
+    return tensors
+
+
+def _lineage(request: PackRequest) -> Lineage:
+    libraries = {}
+    for name in LIBRARIES:
+        try:
+            libraries[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Lineage(
+        git_commit=request.commit.commit,
+        git_is_dirty=request.commit.is_dirty,
+        data_sha256=request.data_sha256,
+        created=request.created or _now(),
+        libraries=libraries,
+        mlflow_run=request.mlflow_run,
+    )
+
+
+def _now() -> datetime:
+    """Now, in whole seconds; SOURCE_DATE_EPOCH makes a bundle reproducible to the byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC).replace(microsecond=0)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
