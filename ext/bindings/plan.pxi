@@ -65,7 +65,7 @@ cdef class PlanBuilder:
         feature.minimum = typed_value(minimum, feature.dtype, f"feature {name!r}: minimum")
         feature.maximum = typed_value(maximum, feature.dtype, f"feature {name!r}: maximum")
         if isinstance(default, str):
-            feature.default_text = string_of_str(default)
+            feature.default_text = string_of_str(default)   # compile() points default_value at it
         self._spec.request_features.push_back(move(feature))
         return self._spec.request_features.size() - 1
 
@@ -207,11 +207,6 @@ cdef class PlanBuilder:
         """Compiles. Raises CoreError PLAN_INVALID naming what is wrong. The builder must not be used again."""
         self._check_open()
         self._is_built = True
-        # Text defaults point into their own spec from here on: the features move no more.
-        for i in range(self._spec.request_features.size()):
-            if self._spec.request_features[i].default_value.dtype == Dtype.kString:
-                self._spec.request_features[i].default_value = value_of_text(string_view(
-                    self._spec.request_features[i].default_text.data(), self._spec.request_features[i].default_text.size()))
         cdef FeaturePlan plan = FeaturePlan.__new__(FeaturePlan, _FACTORY)
         cdef shared_ptr[const CFeaturePlan] compiled
         check_status(CFeaturePlan.compile(move(self._spec), &compiled))

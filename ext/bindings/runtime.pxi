@@ -94,9 +94,9 @@ cdef class PuppetModel:
     cdef shared_ptr[CPuppetModel] _model
 
     def __cinit__(self, rows_max: int = 64):
-        if rows_max == 0:
+        if rows_max < 1:
             raise ValueError("rows_max: expected at least 1")
-        self._model = make_shared[CPuppetModel](rows_max)
+        self._model = make_shared[CPuppetModel](<size_t>rows_max)
 
     def fail_next(self, runs: int) -> None:
         """The next `runs` runs fail."""

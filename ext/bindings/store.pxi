@@ -59,7 +59,7 @@ cdef class EmbeddedStore:
     cdef shared_ptr[CEmbeddedStore] _store
 
     def __cinit__(self, bytes_max: int = 1 << 30):
-        self._store = make_shared[CEmbeddedStore](bytes_max)
+        self._store = make_shared[CEmbeddedStore](<uint64_t>bytes_max)
 
     def __dealloc__(self):
         # Freeing a full store takes long.

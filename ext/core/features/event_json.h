@@ -14,8 +14,8 @@ namespace assay {
 
 // Decodes one line into `event`. Keys: transaction_id, event_time (RFC 3339 with zone), entities, features, is_fraud (optional).
 // Text of `event` points into `line`, or into `scratch` where a string had escapes (cleared here; keep it as long as the event).
-// False: `violations` (cleared here) names every field that is wrong, or MALFORMED_JSON with the byte offset. A top-level key that
-// is none of the five is INVALID_REQUEST: a mistyped is_fraud must not be silence.
+// False: `violations` (cleared here) names every field that is wrong, or MALFORMED_JSON with the byte offset. A top-level
+// key that is none of the five is INVALID_REQUEST: a mistyped is_fraud must not be silence.
 // Required of an event: transaction_id, event_time, at least one entity, and every required request feature that a view of a
 // named entity stores. null is absent.
 bool decode_event_json(std::string_view line, const FeaturePlan& plan, Transaction& event, std::string& scratch,

@@ -175,8 +175,9 @@ void FeatureReader::refuse_input(size_t index, const Value& value, Violations& v
   const std::string source = "\"" + plan_->spec().nodes[input.node].name + "\"";
   const std::string field = "inputs[\"" + input.name + "\"]";
   if (value.is_null()) {
-    return violations.add(Code::kNullInput, field, "has no value from " + source + " and its when_null is error; send what it is " +
-                                                       "made of, or let the feature set say default or nan");
+    return violations.add(Code::kNullInput, field,
+                          "has no value from " + source + " and its when_null is error; send what it is made of, or let the " +
+                              "feature set say default or nan");
   }
   if (value.dtype == Dtype::kFloat64 && !std::isfinite(value.float64)) {
     return violations.add(Code::kNotFinite, field, "got NaN or infinity from " + source + "; expected a finite float64");

@@ -24,7 +24,8 @@
 // | constant     |                                      | c, or one word  | float64 | c; a word is a string. For equals
 //
 // - scale divides: cents / 100 is the double nearest to the amount, cents times 0.01 is not.
-// - weekday 0 is Monday (1970-01-01 was a Thursday). is_night goes over midnight when first > last: hour >= first or hour <= last.
+// - weekday 0 is Monday (1970-01-01 was a Thursday). is_night goes over midnight when first > last: hour >= first
+//   or hour <= last.
 // - haversine_km takes degrees and is null when |lat| > 90 or |lon| > 180; the radius is 6371.0088 km.
 // - speed_kmh divides by max(|time2 - time1| in seconds, seconds_min), so that two cards swiped at once are not infinitely fast.
 // - hash_bucket hashes an int64 as its 8 little-endian bytes.

@@ -57,6 +57,9 @@ Code check_record(const uint8_t* bytes, size_t size, uint64_t view_hash64, uint6
 // All checks, down to every entry and tile (kRecordLayout). After kOk, folding and inserting are safe whatever wrote the bytes.
 Code validate_record(const uint8_t* bytes, size_t size, const ViewSchema& schema, uint64_t digest) noexcept;
 
+// The last part of validate_record alone, for bytes that have passed check_record.
+Code check_layout(const uint8_t* bytes, size_t size, const ViewSchema& schema) noexcept;
+
 // The cheap part for every read of memory that is ours: magic, version, validation status, view hash, entity.
 Code check_header(const uint8_t* record, uint64_t view_hash64, uint64_t digest) noexcept;
 

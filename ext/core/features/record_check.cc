@@ -136,8 +136,7 @@ Code check_record(const uint8_t* bytes, size_t size, uint64_t view_hash64, uint6
   return check_header(bytes, view_hash64, digest);
 }
 
-Code validate_record(const uint8_t* bytes, size_t size, const ViewSchema& schema, uint64_t digest) noexcept {
-  if (Code code = check_record(bytes, size, schema.hash64(), digest); code != Code::kOk) return code;
+Code check_layout(const uint8_t* bytes, size_t size, const ViewSchema& schema) noexcept {
   const bool is_plain = bytes[header::kKind] == static_cast<uint8_t>(schema.spec().kind) &&
                         load_le<uint16_t>(bytes + header::kFlags) == 0 && is_time(load_le<int64_t>(bytes + header::kNewestTime));
   if (!is_plain) return Code::kRecordLayout;
@@ -146,6 +145,11 @@ Code validate_record(const uint8_t* bytes, size_t size, const ViewSchema& schema
   }
   if (load_le<uint32_t>(bytes + header::kHeapBytes) != 0) return Code::kRecordLayout;
   return is_window_layout(schema, bytes, size) ? Code::kOk : Code::kRecordLayout;
+}
+
+Code validate_record(const uint8_t* bytes, size_t size, const ViewSchema& schema, uint64_t digest) noexcept {
+  const Code code = check_record(bytes, size, schema.hash64(), digest);
+  return code == Code::kOk ? check_layout(bytes, size, schema) : code;
 }
 
 }  // namespace assay

@@ -85,6 +85,7 @@ std::string encode_one(Calls& calls, uint32_t head, Lane* lane) {
   } else {
     payload.reserve(provenance.size() + lane->answer_bytes_guess());
     append_score_response(row, provenance, payload);
+    lane->learn_answer_bytes(payload.size() - provenance.size());
   }
   return payload;
 }

@@ -77,7 +77,7 @@ def score(
     message.include_timings |= timings
     with grpc.insecure_channel(target) as channel:
         try:
-            answer = scoring_pb2_grpc.ScoringServiceStub(channel).Score(message, timeout=timeout)
+            answer = scoring_pb2_grpc.ScoringServiceStub(channel).Score(message, timeout=timeout)  # type: ignore[no-untyped-call]
         except grpc.RpcError as error:
             raise typer.Exit(_show_error(error, target, as_json)) from None
     if as_json:

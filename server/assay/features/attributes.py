@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,9 +160,7 @@ def _check(view: AttributeView, row: dict[str, Any], time_us: Callable[[Any], in
 
     entity_id = convert(view.entity, _entity_id)
     updated_at = convert(UPDATED_AT, lambda value: _required_time(value, time_us))
-    values = tuple(
-        convert(name, lambda value, dtype=dtype: _value(value, dtype, time_us)) for name, dtype in view.attributes.items()
-    )
+    values = tuple(convert(name, partial(_value, dtype=dtype, time_us=time_us)) for name, dtype in view.attributes.items())
     for name in row.keys() - {view.entity, UPDATED_AT, *view.attributes}:
         violations.append(Violation("UNKNOWN_FEATURE", _printable(name), "the view has no such attribute; remove it"))
     if violations:

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 from assay.models.onnx_operators import ALLOWED_OPERATORS, DEFAULT_DOMAIN, OPERATOR_MENDS, SUBGRAPH_OPERATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from google.protobuf.message import Message
 
 CHECKS: Final = ("onnx", "external data", "opset", "operators", "size", "batch axis")
@@ -79,6 +77,8 @@ def inspect(model_bytes: bytes) -> dict[str, Any]:
     # Before the checker: it would follow external data, and its own text for the rest is less clear than ours.
     census = _Census()
     problems = census.take(model)
+    if not census.is_utf8:
+        return _report([_problem("onnx", "a name in the model is not UTF-8", "export the model again; the file is damaged")])
     problems += _check_opsets(model)
     if not problems:
         problems += _check_model(model_bytes)
@@ -121,6 +121,7 @@ class _Census:
         self.message_count = 0
         self.graph_depth = 0
         self.external: list[str] = []
+        self.is_utf8 = True
 
     def take(self, model: Message) -> list[Problem]:
         """Walks the whole model (without recursion) and returns what is wrong with it."""
@@ -138,8 +139,13 @@ class _Census:
                 self._take_tensor(message)
             elif isinstance(message, onnx.NodeProto):
                 self._take_node(message)
-            stack.extend((child, depth) for child in _children(message))
-        return self._problems(model)
+            for field, value in message.ListFields():
+                if field.type == field.TYPE_MESSAGE:
+                    stack.extend((child, depth) for child in (value if field.is_repeated else (value,)))
+                elif field.type == field.TYPE_STRING:
+                    # protobuf hands out bytes where a string is not UTF-8
+                    self.is_utf8 &= all(isinstance(text, str) for text in (value if field.is_repeated else (value,)))
+        return self._problems(model) if self.is_utf8 else []
 
     def _take_tensor(self, tensor: Any) -> None:
         self.constant_bytes += tensor.ByteSize()
@@ -195,17 +201,6 @@ class _Census:
                 continue
             found.append(_problem("operators", reason, mend))
         return found[:10]
-
-
-def _children(message: Message) -> Iterator[Message]:
-    """The messages directly inside a message, whatever its type."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        if field.is_repeated:
-            yield from value
-        else:
-            yield value
 
 
 def _check_opsets(model: Any) -> list[Problem]:

@@ -1,0 +1,54 @@
+"""python -m benchmarks: runs the budgets, prints a table, writes build/bench/results.json and results.png.
+
+    python -m benchmarks                     all of them, 15 pairs each (about 6 minutes)
+    python -m benchmarks unary --pairs 5     one of them, quicker and coarser
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.benches import BENCHES, Run
+from benchmarks.material import prepare
+from benchmarks.measure import machine
+from benchmarks.plot import plot
+
+ROOT = Path(__file__).resolve().parent.parent
+console = Console(highlight=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("--pairs", type=int, default=15, help="interleaved pairs of each ratio (default: 15)")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder for material and results")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHES):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are: {', '.join(BENCHES)}")
+
+    with console.status("preparing", spinner="line") as status:
+        run = Run(prepare(arguments.out, status.update), arguments.pairs, status.update)
+        results = [ratio.as_dict() for name in arguments.names or BENCHES for ratio in BENCHES[name](run)]
+
+    table = Table(title="assay over its baseline", box=None, pad_edge=False)
+    for column in ("what", "budget", "ratio", "95 % interval", "assay", "baseline", "unit"):
+        table.add_column(column)
+    for row in results:
+        low, high = row["interval_95"]
+        figures = (f"{row['ratio']:.3f}", f"{low:.3f} .. {high:.3f}", f"{row['median_a']:,}", f"{row['median_b']:,}")
+        table.add_row(row["name"], row["budget"], *figures, row["unit"])
+    console.print(table)
+    console.print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    out = arguments.out / "results.json"
+    out.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
+    plot(results, arguments.out / "results.png")
+    console.print(f"written: {out} and {out.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The budgets that can be reached so far, one function each. Every ratio is assay over its baseline, from interleaved pairs."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from assay.v1 import scoring_pb2
+from benchmarks.material import Material
+from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
+from benchmarks.processes import SCORE, SCORE_BATCH, assay_server, empty_server, hand_written_server
+
+Report = Callable[[str], None]
+BATCH_ROWS = 256
+# Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
+UNARY_LOAD = {"requests": 6_000, "clients": 4, "in_flight": 16}
+BATCH_LOAD = {"requests": 150, "clients": 2, "in_flight": 2}
+
+
+@dataclass(frozen=True)
+class Run:
+    material: Material
+    pairs: int
+    report: Report
+
+
+def unary(run: Run) -> list[Ratio]:
+    """Unary Score: rate against an empty grpc.aio handler, against the hand-written server, and what a scored request costs in CPU."""
+    message = run.material.requests(1)[0].SerializeToString()
+    empty = Ratio("unary Score over an empty grpc.aio handler", ">= 0.85", "requests/s")
+    hand = Ratio("unary Score over the hand-written server", "> 1", "requests/s")
+    cpu = Ratio("CPU per 1,000 unary Scores over the empty handler's", "reported", "CPU s per 1,000")
+    with assay_server(run.material) as assay, _empty(run, message) as bare, _hand_written(run) as written:
+        for server in (assay, bare, written):
+            server.load(SCORE, message, **UNARY_LOAD)
+        costs: dict[int, list[float]] = {assay.pid: [], bare.pid: []}
+
+        def rate(server: object) -> Callable[[], float]:
+            def measure() -> float:
+                sample: Sample = server.load(SCORE, message, **UNARY_LOAD)  # type: ignore[attr-defined]
+                costs.setdefault(server.pid, []).append(1000 / sample.work_per_cpu_s)  # type: ignore[attr-defined]
+                return sample.rate
+
+            return measure
+
+        interleave(empty, rate(assay), rate(bare), run.pairs, run.report)
+        cpu.pairs = list(zip(costs[assay.pid], costs[bare.pid], strict=True))
+        interleave(hand, rate(assay), rate(written), run.pairs, run.report)
+    return [empty, hand, cpu]
+
+
+def batch(run: Run) -> list[Ratio]:
+    """ScoreBatch of 256: rows per CPU second of the whole server against ONNX Runtime alone on the ready matrix, and against the
+    hand-written server."""
+    requests = run.material.requests(BATCH_ROWS)
+    message = scoring_pb2.ScoreBatchRequest(requests=requests).SerializeToString()
+    matrix = run.material.matrix(requests)
+    runtime = Ratio("ScoreBatch(256) over ONNX Runtime alone", ">= 0.6", "rows per CPU s")
+    hand = Ratio("ScoreBatch(256) over the hand-written server", "> 1", "rows per CPU s")
+    alone = _onnxruntime_alone(run.material, matrix)
+    with assay_server(run.material) as assay, _hand_written(run) as written:
+
+        def rows_per_cpu_s(server: object) -> Callable[[], float]:
+            return lambda: server.load(SCORE_BATCH, message, rows=BATCH_ROWS, **BATCH_LOAD).work_per_cpu_s  # type: ignore[attr-defined]
+
+        for measure in (rows_per_cpu_s(assay), rows_per_cpu_s(written), alone):
+            measure()
+        interleave(runtime, rows_per_cpu_s(assay), alone, run.pairs, run.report)
+        interleave(hand, rows_per_cpu_s(assay), rows_per_cpu_s(written), run.pairs, run.report)
+    return [runtime, hand]
+
+
+def rows(run: Run) -> list[Ratio]:
+    """Decode + fold + assemble of one row: 15 inputs, two views, distinct transactions of random customers. In nanoseconds against 1,500."""
+    messages = [request.SerializeToString() for request in run.material.requests(20_000)]
+    ratio = Ratio("decode + fold + assemble, ns a row, over 1,500 ns", "<= 1", "ns")
+    reader = run.material.reader
+    reader.measure(messages, 1)
+    return [interleave(ratio, lambda: reader.measure(messages, 5) / (5 * len(messages)), lambda: 1500.0, run.pairs, run.report)]
+
+
+def lone(run: Run) -> list[Ratio]:
+    """One request at a time: median latency against the empty handler's."""
+    message = run.material.requests(1)[0].SerializeToString()
+    ratio = Ratio("one request at a time, p50, over an empty grpc.aio handler", "<= 1.3", "us")
+    with assay_server(run.material) as assay, _empty(run, message) as bare:
+
+        def median(server: object) -> Callable[[], float]:
+            return lambda: statistics.median(server.latencies(SCORE, message, 1500).latencies_us)  # type: ignore[attr-defined]
+
+        for server in (assay, bare):
+            median(server)()
+        interleave(ratio, median(assay), median(bare), run.pairs, run.report)
+    return [ratio]
+
+
+def start(run: Run) -> list[Ratio]:
+    """Start of a server whose material is there, and its memory when idle."""
+    seconds = Ratio("start to serving, s, over 2 s", "<= 1", "s")
+    memory = Ratio("idle server, MiB, over 150 MiB", "<= 1", "MiB")
+    for index in range(min(run.pairs, 5)):
+        with assay_server(run.material) as server:
+            seconds.pairs.append((server.ready_s, 2.0))
+            memory.pairs.append((process_rss_bytes(server.pid) / (1 << 20), 150.0))
+        run.report(f"start: {index + 1}")
+    return [seconds, memory]
+
+
+BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {"unary": unary, "batch": batch, "rows": rows, "lone": lone, "start": start}
+
+
+# --- implementation ---
+
+
+def _empty(run: Run, message: bytes):  # type: ignore[no-untyped-def]
+    """An empty handler that answers as many bytes as assay would."""
+    response = run.material.folder / "response.bin"
+    with assay_server(run.material) as server:
+        import grpc
+
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            response.write_bytes(channel.unary_unary(f"/{SCORE}")(message))
+    return empty_server(response)
+
+
+def _hand_written(run: Run):  # type: ignore[no-untyped-def]
+    """The hand-written server with ready rows of every customer that will ask."""
+    requests = run.material.requests(4_000)
+    features = run.material.folder / "features.npz"
+    if not features.exists():
+        customers = np.array([request.entities["customer_id"] for request in requests])
+        np.savez(features, customers=customers, rows=run.material.matrix(requests))
+    return hand_written_server(run.material, features)
+
+
+def _onnxruntime_alone(material: Material, matrix: np.ndarray) -> Callable[[], float]:
+    """Rows per CPU second of ONNX Runtime's Python API on the ready matrix, in a process of its own (one thread)."""
+    path = material.folder / "matrix.npy"
+    np.save(path, matrix)
+    program = (
+        "import sys, time, numpy, onnxruntime as ort\n"
+        "options = ort.SessionOptions(); options.intra_op_num_threads = 1\n"
+        "session = ort.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])\n"
+        "matrix = numpy.load(sys.argv[2]); name = session.get_inputs()[0].name\n"
+        "for _ in range(20): session.run(['probabilities'], {name: matrix})\n"
+        "for line in sys.stdin:\n"
+        "    start = time.process_time()\n"
+        "    for _ in range(150): session.run(['probabilities'], {name: matrix})\n"
+        "    print(150 * len(matrix) / (time.process_time() - start), flush=True)\n"
+    )
+    command = [sys.executable, "-c", program, str(material.bundle / "model.onnx"), str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure() -> float:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
+
+    return measure
+
+

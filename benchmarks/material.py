@@ -1,0 +1,158 @@
+"""What the benchmarks serve and send: a 200-tree, 31-leaf model on the demo's 15 inputs, a store with the demo's history, and distinct
+transactions of many customers. Made once, kept in build/bench/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay import _core
+from assay.demo.history import DEMO_PARAMETERS, DEMO_TIME, demo_store
+from assay.demo.paths import feature_set_path
+from assay.demo.simulator import SimulatorParameters, simulate
+from assay.features.compile import compile_plan
+from assay.features.feature_set import FeatureSet
+from assay.models.ort_library import find_library
+from assay.models.pack import Commit, PackRequest, Rows, pack_bundle
+from assay.models.rows import input_columns
+from assay.v1 import scoring_pb2
+
+TREES, LEAVES = 200, 31
+TRAINING = SimulatorParameters(seed=7, customers=1_000, terminals=2_000, days=75)
+SEED = 11
+
+
+@dataclass(frozen=True)
+class Material:
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "models" / "trees200" / "1"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.folder / "store.snapshot"
+
+    @cached_property
+    def feature_set(self) -> FeatureSet:
+        return FeatureSet.load(feature_set_path())
+
+    @cached_property
+    def plan(self) -> _core.FeaturePlan:
+        return compile_plan(self.feature_set)
+
+    @cached_property
+    def reader(self) -> _core.FeatureReader:
+        store = _core.EmbeddedStore(4 << 30)
+        store.load(str(self.snapshot))
+        return _core.FeatureReader(self.plan, store)
+
+    def requests(self, count: int) -> list[scoring_pb2.ScoreRequest]:
+        """Distinct transactions of customers and terminals that the store knows, seconds after the history ends."""
+        random = np.random.default_rng(SEED)
+        customers = random.integers(0, DEMO_PARAMETERS.customers, count).tolist()
+        terminals = random.integers(0, DEMO_PARAMETERS.terminals, count).tolist()
+        amounts = random.integers(100, 30_000, count).tolist()
+        requests = []
+        for index in range(count):
+            request = scoring_pb2.ScoreRequest(transaction_id=f"bench-{index}")
+            request.event_time.FromSeconds(int(DEMO_TIME.timestamp()) + index % 3600)
+            request.entities["customer_id"] = str(customers[index])
+            request.entities["terminal_id"] = str(terminals[index])
+            request.features["amount_minor"].int64_value = amounts[index]
+            requests.append(request)
+        return requests
+
+    def matrix(self, requests: list[scoring_pb2.ScoreRequest]) -> NDArray[np.float32]:
+        """The model inputs of the requests, (n, 15): what ONNX Runtime alone is given, ready."""
+        rows = []
+        for request in requests:
+            features = {name: value.int64_value for name, value in request.features.items()}
+            time_us = request.event_time.ToMicroseconds()
+            read = self.reader.read(request.transaction_id, time_us, dict(request.entities), features)
+            assert isinstance(read, _core.ReadRow)
+            rows.append(np.frombuffer(read.row, dtype=np.float32)[: len(self.plan.input_names)])
+        return np.stack(rows)
+
+
+def prepare(folder: Path, report: Callable[[str], None]) -> Material:
+    """Makes what is not there yet."""
+    material = Material(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not material.snapshot.exists():
+        report("making the demo's history")
+        demo_store(cache=folder).save(str(material.snapshot))
+    if not material.bundle.exists():
+        report(f"training {TREES} trees of {LEAVES} leaves")
+        _train(material)
+    return material
+
+
+# --- implementation ---
+
+
+def _train(material: Material) -> None:
+    import xgboost
+    from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+    from skl2onnx import convert_sklearn, update_registered_converter
+    from skl2onnx.common.data_types import FloatTensorType
+    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+
+    transactions = simulate(TRAINING)
+    log = _core.EventLog(material.plan)
+    for block in transactions.json_lines():
+        log.append(block)
+    log.sort()
+    store = _core.EmbeddedStore(4 << 30)
+    reader, writer = _core.FeatureReader(material.plan, store), _core.EventWriter(material.plan, store)
+    packed, _, _, _ = log.replay(reader, writer, 0, log.event_count)
+    columns = {name: values.astype(np.float64) for name, values in input_columns(material.plan, packed).items()}
+    model = xgboost.XGBClassifier(
+        n_estimators=TREES,
+        max_leaves=LEAVES,
+        max_depth=0,
+        grow_policy="lossguide",
+        tree_method="hist",
+        base_score=0.5,
+        min_child_weight=0,
+        random_state=0,
+        n_jobs=2,
+    )
+    model.fit(np.stack(list(columns.values()), axis=1).astype(np.float32), transactions.is_fraud)
+    leaves = [tree.count("leaf") for tree in model.get_booster().get_dump(dump_format="json")]
+    assert len(leaves) == TREES, len(leaves)
+    assert np.mean(leaves) > 0.9 * LEAVES, "the trees stayed smaller than promised"
+    update_registered_converter(
+        xgboost.XGBClassifier,
+        "XGBoostXGBClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_xgboost,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+    onnx_model = convert_sklearn(
+        model,
+        initial_types=[("input", FloatTensorType([None, len(columns)]))],
+        target_opset={"": 17, "ai.onnx.ml": 3},
+        options={id(model): {"zipmap": False}},
+    )
+    request = PackRequest(
+        name="trees200",
+        version="1",
+        model_bytes=onnx_model.SerializeToString(),
+        feature_set_bytes=feature_set_path().read_bytes(),
+        rows=Rows(columns=columns),
+        commit=Commit("benchmark", True),
+        data_sha256="0" * 64,
+        score_output="probabilities",
+        score_column=1,
+    )
+    pack_bundle(request, material.folder / "models", _core.OrtRuntime(str(find_library())), is_replacing=True)
+    (material.folder / "trees.json").write_text(json.dumps({"trees": TREES, "leaves_mean": float(np.mean(leaves))}))

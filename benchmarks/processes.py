@@ -1,0 +1,90 @@
+"""Servers under measurement: each a process of its own on a free loopback port, ended when the benchmark is."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import LoadResult, h2load
+from benchmarks.material import Material
+from benchmarks.measure import Sample, process_cpu_s
+
+SCORE = "assay.v1.ScoringService/Score"
+SCORE_BATCH = "assay.v1.ScoringService/ScoreBatch"
+
+
+@dataclass(frozen=True)
+class Server:
+    pid: int
+    port: int
+    ready_s: float  # from exec to the first word that it serves
+
+    def load(self, method: str, message: bytes, *, requests: int, clients: int, in_flight: int, rows: int = 1) -> Sample:
+        """Runs h2load and charges the server's CPU time to it. Work counts rows."""
+        cpu_s = process_cpu_s(self.pid)
+        result = h2load(self.port, method, message, requests=requests, clients=clients, in_flight=in_flight)
+        return Sample(result.requests * rows, result.wall_s, process_cpu_s(self.pid) - cpu_s)
+
+    def latencies(self, method: str, message: bytes, requests: int) -> LoadResult:
+        """One request at a time."""
+        return h2load(self.port, method, message, requests=requests, clients=1, in_flight=1, keep_latencies=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def assay_server(material: Material, *options: str) -> Iterator[Server]:
+    """assay with the 200-tree bundle and the demo's history, on default settings."""
+    command = ["serve", "--model", str(material.bundle), "--store", f"embedded:{material.snapshot}", "--admin-socket", "off"]
+    with _server([sys.executable, "-m", "assay", *command, "--listen", "127.0.0.1:0", "--drain-delay", "0", "--json", *options]) as server:
+        yield server
+
+
+@contextmanager
+def empty_server(response: Path) -> Iterator[Server]:
+    """grpc.aio with an empty handler that answers the bytes of `response`."""
+    port = free_port()
+    with _server([sys.executable, "-m", "benchmarks.servers.empty", str(port), str(response)], port) as server:
+        yield server
+
+
+@contextmanager
+def hand_written_server(material: Material, features: Path) -> Iterator[Server]:
+    """grpc.aio + google.protobuf + session.run."""
+    port = free_port()
+    model = str(material.bundle / "model.onnx")
+    with _server([sys.executable, "-m", "benchmarks.servers.hand_written", str(port), model, str(features)], port) as server:
+        yield server
+
+
+@contextmanager
+def _server(command: list[str], port: int | None = None) -> Iterator[Server]:
+    start = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            if port is None:  # assay says where it listens, as JSON
+                while said and not said.endswith("\n}\n"):
+                    line = process.stdout.readline()
+                    if not line:
+                        raise RuntimeError(f"{' '.join(command)} did not start: {said}")
+                    said += line
+                port = int(json.loads(said)["listen"].rsplit(":", 1)[1])
+            elif not said:
+                raise RuntimeError(f"{' '.join(command)} did not start")
+            yield Server(process.pid, port, time.monotonic() - start)
+        finally:
+            process.terminate()
+            process.wait(60)

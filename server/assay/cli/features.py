@@ -1,0 +1,197 @@
+"""`assay features`: replay events into a training set, and show what the model would see of one entity."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json, progress
+from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay.features.feature_set import FeatureSet
+    from assay.features.replay import ReplaySummary
+    from assay.features.show import ShownValue, ShownView
+
+app = typer.Typer(help="Replay events into features, and look at stored features.", no_args_is_help=True)
+
+FeatureSetOption = Annotated[
+    Path | None, typer.Option("--feature-set", help="Feature set (YAML). Default: the demo's.", dir_okay=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+
+
+@app.command()
+def replay(
+    events: Annotated[Path, typer.Option(help="Events, one JSON object a line.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.", dir_okay=False)],
+    feature_set: FeatureSetOption = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Go on past lines that are no events, and write them here (JSON lines).", dir_okay=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay events, in (event_time, transaction_id) order, into the features that a model would have seen.
+
+    The code is the one that scores. The file gets transaction_id, event_time and the model inputs in order. A line that is no
+    event fails the replay unless --rejects is given. Exit code 4: some events have no row, or were rejected.
+
+    Example:
+
+        assay features replay --feature-set feature_set.yaml --events events.jsonl --out features.parquet
+    """
+    from assay.features.rejects import Rejects
+    from assay.features.replay import replay as run
+
+    started = time.monotonic()
+    try:
+        loaded = load_feature_set(feature_set)
+        with bar("replaying") as advance:
+            if rejects is None:
+                summary = run(loaded, events, out, advance)
+            else:
+                with Rejects(rejects) as kept:
+                    summary = run(loaded, events, out, advance, rejects=kept)
+    except AssayError as error:
+        fail(str(error))
+    _print_replay(summary, loaded, out, time.monotonic() - started, as_json)
+    if summary.invalid_count or summary.rejected_count:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+def show(
+    entity: Annotated[str, typer.Argument(help="Kind of entity, as the feature set names it: customer_id.")],
+    entity_id: Annotated[str, typer.Argument(metavar="ID", help="Which one.")],
+    store: Annotated[str, typer.Option(help="Store: embedded:PATH, a snapshot file.")],
+    feature_set: FeatureSetOption = None,
+    at: Annotated[str | None, typer.Option(help="Moment, RFC 3339. Default: now.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the model would see of one entity: every view of it, folded at a moment.
+
+    Examples:
+
+        assay features show customer_id 596 --store embedded:store.snapshot --at 2018-05-09T10:30:00Z
+
+        assay features show terminal_id 3156 --store embedded:store.snapshot --feature-set feature_set.yaml --json
+    """
+    from assay.features.show import show_entity
+    from assay.features.store import open_store
+    from assay.features.times import format_time_us, parse_time_us
+
+    try:
+        time_us = time.time_ns() // 1000 if at is None else parse_time_us(at)
+    except ValueError as error:
+        fail(f"--at: {error}", EXIT_USAGE)
+    try:
+        loaded = load_feature_set(feature_set)
+        with open_store(store, bytes_max=1 << 40, mode="read") as opened:
+            views = show_entity(loaded, opened.core, entity, entity_id, time_us)
+    except AssayError as error:
+        fail(str(error))
+    if as_json:
+        print_json(_show_document(loaded, entity, entity_id, format_time_us(time_us), views))
+        return
+    console.print(Text(f"{entity} {entity_id} at {format_time_us(time_us)}, feature set {loaded.name} {loaded.version}"))
+    if not views:
+        console.print(f"no view of the feature set is of {entity}")
+    for view in views:
+        console.print(_show_table(view))
+
+
+# --- shared with `assay ingest`
+
+
+def load_feature_set(path: Path | None) -> FeatureSet:
+    """The feature set at `path`, or the demo's. Raises FeatureSetError."""
+    from assay.features.feature_set import FeatureSet
+
+    if path is None:
+        from assay.demo.paths import feature_set_path
+
+        path = feature_set_path()
+    return FeatureSet.load(path)
+
+
+@contextmanager
+def bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar in percent for code that reports (done, total); total 0 is unknown."""
+    with progress(description, 100) as advance:
+        yield lambda done, total: advance(100 * done // total) if total else None
+
+
+# --- implementation ---
+
+
+def _print_replay(summary: ReplaySummary, feature_set: FeatureSet, out: Path, seconds: float, as_json: bool) -> None:
+    if as_json:
+        counts = {name: getattr(summary, name) for name in summary.__dataclass_fields__}
+        print_json({"out": str(out), "schema_hash": feature_set.schema_hash, **counts, "seconds": round(seconds, 3)})
+        return
+    rate = f", {summary.event_count / seconds:,.0f} events/s" if seconds > 0 else ""
+    console.print(Text(f"{summary.row_count:,} rows of {summary.event_count:,} events in {out} ({seconds:.1f} s{rate})"))
+    for count, meaning in (
+        (summary.invalid_count, "events have no row: a score would refuse them (a null or out-of-range input)"),
+        (summary.rejected_count, "lines were rejected"),
+        (summary.duplicate_count, "events were repeats of a transaction_id; each was applied once"),
+        (summary.late_count, "events came too late to be applied"),
+    ):
+        if count:
+            console.print(f"[yellow]{count:,}[/] {meaning}")
+
+
+def _show_document(feature_set: FeatureSet, entity: str, entity_id: str, at: str, views: tuple[ShownView, ...]) -> dict[str, Any]:
+    return {
+        "feature_set": feature_set.name,
+        "feature_set_version": feature_set.version,
+        "entity": entity,
+        "entity_id": entity_id,
+        "at": at,
+        "views": [
+            {
+                "name": view.name,
+                "found": view.is_found,
+                "age_s": None if view.age_us is None else view.age_us / 1e6,
+                "flags": list(view.flags),
+                "values": {value.name: value.value for value in view.values},
+            }
+            for view in views
+        ],
+    }
+
+
+def _show_table(view: ShownView) -> Table:
+    state = f"newest {_age(view.age_us)}" if view.age_us is not None else "nothing stored"
+    title = f"{view.name} ({', '.join([state, *view.flags])})"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("value")
+    table.add_column("is")
+    table.add_column("definition", style="dim")
+    for value in view.values:
+        table.add_row(Text(value.name), Text(_text(value)), Text(value.definition))
+    return table
+
+
+def _age(age_us: int) -> str:
+    seconds = abs(age_us) / 1e6
+    when = "earlier" if age_us >= 0 else "later"
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit} {when}"
+    return f"{seconds:.1f} s {when}"
+
+
+def _text(value: ShownValue) -> str:
+    if value.value is None:
+        return "null"
+    if isinstance(value.value, bool):
+        return "true" if value.value else "false"
+    return f"{value.value:.6g}" if isinstance(value.value, float) else str(value.value)

@@ -1,0 +1,137 @@
+"""`assay ingest`: events or attributes from a file into a store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.text import Text
+
+from assay.cli.features import FeatureSetOption, JsonOption, bar, load_feature_set
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json
+from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay.features.feature_set import FeatureSet
+    from assay.features.flush_record import FlushRecord
+    from assay.features.ingest import IngestSummary
+    from assay.features.rejects import Rejects
+    from assay.features.store import OpenStore
+
+
+def ingest(
+    store: Annotated[str, typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there).")],
+    events: Annotated[Path | None, typer.Option(help="Events, one JSON object a line; - is standard input.")] = None,
+    view: Annotated[str | None, typer.Option(help="Attribute view to fill from --attributes.")] = None,
+    attributes: Annotated[
+        Path | None, typer.Option(help="Attributes: JSON lines or Parquet; - is JSON lines from standard input.")
+    ] = None,
+    feature_set: FeatureSetOption = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Write what is rejected here: JSON lines with reason and original.", dir_okay=False)
+    ] = None,
+    flush_rows: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="Events held, sorted and applied together; about 250 bytes each.")
+    ] = 1_000_000,
+    store_bytes_max: Annotated[int, typer.Option(min=1 << 20, help="Memory limit of the store in bytes.")] = 1 << 30,
+    as_json: JsonOption = False,
+) -> None:
+    """Load events, or attributes of entities, into a store. What is there already changes nothing.
+
+    Every flush prints one metadata record (JSON) to standard output; with --json they stand in the one document printed at the
+    end. The snapshot is written last, atomically: an interrupted run leaves the old one. Exit code 4: something was rejected.
+
+    Examples:
+
+        assay ingest --events events.jsonl --store embedded:store.snapshot --rejects rejects.jsonl
+
+        assay ingest --view profile --attributes customers.parquet --store embedded:store.snapshot --feature-set features.yaml
+    """
+    from assay.features.rejects import Rejects
+    from assay.features.store import open_store, parse_store_url
+
+    if (events is None) == (attributes is None) or (attributes is None) != (view is None):
+        fail("give either --events FILE, or --view NAME with --attributes FILE", EXIT_USAGE)
+    started = time.monotonic()
+    try:
+        if parse_store_url(store) is None:
+            fail("a store in memory is gone when this command ends", EXIT_USAGE, hint="name a file: --store embedded:PATH")
+        loaded = load_feature_set(feature_set)
+        with open_store(store, store_bytes_max) as opened, Rejects(rejects) as kept:
+            summary = _load(opened, loaded, events or attributes, view, kept, flush_rows, as_json)
+            with bar("saving") as advance:
+                opened.save(advance)
+    except AssayError as error:
+        fail(str(error))
+    _print(summary, kept, store, rejects, time.monotonic() - started, as_json)
+    if summary.rejected_count:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+# --- implementation ---
+
+
+def _load(
+    opened: OpenStore,
+    feature_set: FeatureSet,
+    path: Path | None,
+    view: str | None,
+    rejects: Rejects,
+    flush_rows: int,
+    as_json: bool,
+) -> IngestSummary:
+    from assay import _core
+    from assay.features.attributes import ingest_attributes
+    from assay.features.compile import compile_plan
+    from assay.features.ingest import ingest_events
+
+    plan = compile_plan(feature_set)
+    writer = _core.EventWriter(plan, opened.core)
+    source = None if path == Path("-") else path
+    on_flush = None if as_json else _print_record
+    with bar("reading") as advance:
+        if view is None:
+            return ingest_events(
+                source,
+                writer,
+                plan,
+                feature_set,
+                rejects=rejects,
+                flush_events=flush_rows,
+                on_flush=on_flush,
+                progress=advance,
+            )
+        return ingest_attributes(
+            source, view, writer, feature_set, rejects=rejects, flush_rows=flush_rows, on_flush=on_flush, progress=advance
+        )
+
+
+def _print_record(record: FlushRecord) -> None:
+    typer.echo(orjson.dumps(record.document()))
+
+
+def _print(
+    summary: IngestSummary, rejects: Rejects, store: str, rejects_path: Path | None, seconds: float, as_json: bool
+) -> None:
+    if as_json:
+        counts = {name: getattr(summary, f"{name}_count") for name in ("event", "recorded", "duplicate", "late", "rejected")}
+        document = {f"{name}_count": count for name, count in counts.items()}
+        flushes = [record.document() for record in summary.flushes]
+        print_json({"store": store, **document, "seconds": round(seconds, 3), "flushes": flushes})
+        return
+    console.print(Text(f"{summary.recorded_count:,} recorded in {store} ({seconds:.1f} s)"))
+    for count, meaning in (
+        (summary.duplicate_count, "were there already"),
+        (summary.late_count, "came too late: newer state is there, or they are older than what the store keeps one by one"),
+        (
+            summary.rejected_count,
+            f"were rejected{f', see {rejects_path}' if rejects_path else ' (keep them with --rejects FILE)'}",
+        ),
+    ):
+        if count:
+            console.print(Text(f"{count:,} {meaning}"))
+    for reject in rejects.examples:
+        console.print(Text(f"  {reject.describe()}"))

@@ -1,0 +1,252 @@
+// ONNX Runtime through the slot table. Needs ASSAY_ORT_LIBRARY=.../libonnxruntime.so.*; skips without it (`make native` sets it).
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "core/runtime/ort_library.h"
+#include "core/runtime/ort_model.h"
+
+using namespace assay;
+
+namespace {
+
+constexpr unsigned char kModelBytes[] = {
+#include "core/runtime/self_check_model.inc"
+};
+
+// The self-check's model: see tools/make_self_check_model.py. The row here has other offsets and another order than the self-check's.
+struct Row {
+  uint8_t flags;
+  uint8_t gap[7];
+  int64_t longs;
+  float singles[2];
+  int32_t ints;
+  int32_t gap2;
+  double doubles;
+};
+
+const std::vector<TensorSpec> kTensors = {{"flags", TensorType::kBool, 1},
+                                          {"longs", TensorType::kInt64, 1},
+                                          {"singles", TensorType::kFloat32, 2},
+                                          {"ints", TensorType::kInt32, 1},
+                                          {"doubles", TensorType::kFloat64, 1}};
+const std::vector<TensorSegment> kSegments = {{offsetof(Row, flags), 1},
+                                              {offsetof(Row, longs), 8},
+                                              {offsetof(Row, singles), 8},
+                                              {offsetof(Row, ints), 4},
+                                              {offsetof(Row, doubles), 8}};
+
+const char* library_path() {
+  static const char* path = [] {
+    const char* given = std::getenv("ASSAY_ORT_LIBRARY");
+    const bool is_given = given != nullptr && *given != '\0';
+    if (!is_given) std::printf("skipped: ONNX Runtime's tests need ASSAY_ORT_LIBRARY, the path of libonnxruntime.so\n");
+    return is_given ? given : static_cast<const char*>(nullptr);
+  }();
+  return path;
+}
+
+std::shared_ptr<OrtRuntime> runtime() {
+  std::shared_ptr<OrtRuntime> opened;
+  const Status status = OrtRuntime::open(library_path(), &opened);
+  if (!status.ok()) check::fail(__FILE__, __LINE__, status.detail);
+  return opened;
+}
+
+std::shared_ptr<OrtModel> load_model(bool has_arena = true) {
+  OrtModelOptions options;
+  options.has_arena = has_arena;
+  std::shared_ptr<OrtModel> model;
+  const std::string_view bytes(reinterpret_cast<const char*>(kModelBytes), sizeof(kModelBytes));
+  const Status status = OrtModel::load(runtime(), bytes, options, &model);
+  if (!status.ok()) check::fail(__FILE__, __LINE__, status.detail);
+  return model;
+}
+
+std::unique_ptr<Runner> make_runner(size_t rows_max, const std::vector<uint32_t>& wanted = {}) {
+  std::unique_ptr<Runner> runner;
+  const Status status = OrtModel::make_runner(load_model(), kTensors, kSegments, rows_max, &runner, wanted);
+  if (!status.ok()) check::fail(__FILE__, __LINE__, status.detail);
+  return runner;
+}
+
+// Small integers: every sum is exact in float32.
+Row random_row(std::mt19937_64& random) {
+  std::uniform_int_distribution<int> number(-1000, 1000);
+  Row row{};
+  row.flags = static_cast<uint8_t>(random() & 1);
+  row.longs = number(random);
+  row.singles[0] = static_cast<float>(number(random));
+  row.singles[1] = static_cast<float>(number(random)) + 0.5F;
+  row.ints = number(random);
+  row.doubles = number(random) + 0.25;
+  return row;
+}
+
+bool is_answer(const Row& row, const float* floats, int64_t integer) {
+  return floats[0] == static_cast<float>(row.doubles + static_cast<double>(row.longs) + static_cast<double>(row.singles[0])) &&
+         floats[1] == static_cast<float>(row.ints + row.flags) + row.singles[1] && integer == row.longs + row.ints;
+}
+
+// Gathers, runs and checks every row of the batch.
+bool runs_right(Runner& runner, const std::vector<Row>& rows, size_t count) {
+  std::vector<const uint8_t*> pointers;
+  for (size_t i = 0; i < count; ++i) pointers.push_back(reinterpret_cast<const uint8_t*>(&rows[i]));
+  runner.gather(pointers.data(), count);
+  if (!runner.run(count).ok()) return false;
+  const OutputView floats = runner.output(0);
+  const OutputView integers = runner.output(1);
+  if (floats.row_elements != 2 || integers.row_elements != 1) return false;
+  for (size_t i = 0; i < count; ++i) {
+    if (!is_answer(rows[i], static_cast<const float*>(floats.data) + i * 2, static_cast<const int64_t*>(integers.data)[i])) return false;
+  }
+  return true;
+}
+
+std::string refusal_of_layout(const std::vector<TensorSpec>& tensors, const std::vector<TensorSegment>& segments,
+                              const std::vector<uint32_t>& wanted = {}) {
+  std::unique_ptr<Runner> runner;
+  const Status status = OrtModel::make_runner(load_model(), tensors, segments, 4, &runner, wanted);
+  CHECK_EQ(static_cast<int>(status.code), static_cast<int>(Code::kModelUnsupported));
+  CHECK(runner == nullptr);
+  return status.detail;
+}
+
+bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
+}  // namespace
+
+TEST(a_file_that_is_not_onnx_runtime_is_refused_by_name) {
+  std::unique_ptr<ort::OrtLibrary> library;
+  Status status = ort::OrtLibrary::open("/nonexistent/libonnxruntime.so", &library);
+  CHECK(status.code == Code::kRuntimeUnavailable && contains(status.detail, "/nonexistent/libonnxruntime.so"));
+  status = ort::OrtLibrary::open("libm.so.6", &library);
+  CHECK(status.code == Code::kRuntimeUnavailable && contains(status.detail, "OrtGetApiBase"));
+  CHECK(library == nullptr);
+}
+
+TEST(messages_are_bounded_and_on_one_line) {
+  CHECK_EQ(ort::ort_message("idx=5716\n\tout of [-3,3]\x80", true), std::string("idx=#### out of [-#,#] "));
+  CHECK_EQ(ort::ort_message("opset 17", false), std::string("opset 17"));
+  CHECK_EQ(ort::ort_message(nullptr, false), std::string());
+  CHECK_EQ(ort::ort_message(std::string(1000, 'x').c_str(), false).size(), size_t{303});
+}
+
+TEST(the_runtime_opens_once) {
+  if (!library_path()) return;
+  const std::shared_ptr<OrtRuntime> first = runtime();
+  REQUIRE(first != nullptr);
+  CHECK(runtime() == first);
+  CHECK(!first->version().empty());
+  CHECK(!first->providers().empty());
+  std::shared_ptr<OrtRuntime> other;
+  const Status status = OrtRuntime::open("/elsewhere/libonnxruntime.so", &other);
+  CHECK(status.code == Code::kRuntimeUnavailable && contains(status.detail, "/elsewhere/"));
+}
+
+TEST(bytes_that_are_no_model_are_refused_with_the_runtimes_message) {
+  if (!library_path()) return;
+  std::shared_ptr<OrtModel> model;
+  for (const std::string_view bytes : {std::string_view(), std::string_view("garbage"),
+                                       std::string_view(reinterpret_cast<const char*>(kModelBytes), sizeof(kModelBytes) / 2)}) {
+    const Status status = OrtModel::load(runtime(), bytes, OrtModelOptions(), &model);
+    CHECK(status.code == Code::kModelUnsupported && contains(status.detail, "ONNX Runtime refused the model: "));
+  }
+  CHECK(model == nullptr);
+}
+
+TEST(the_interface_is_read) {
+  if (!library_path()) return;
+  const std::shared_ptr<OrtModel> model = load_model();
+  REQUIRE(model != nullptr && model->inputs().size() == 5 && model->outputs().size() == 2);
+  CHECK_EQ(model->inputs()[0].name, std::string("singles"));
+  CHECK(model->inputs()[0].has_batch_axis);
+  CHECK(model->inputs()[0].dims == std::vector<int64_t>{2});
+  CHECK_EQ(model->outputs()[1].onnx_type, 7);
+  CHECK(model->outputs()[1].dims == std::vector<int64_t>{-1});
+}
+
+// Batch sizes go up and down past the number of kept bindings (256).
+TEST(batches_of_any_size_in_any_order) {
+  if (!library_path()) return;
+  std::mt19937_64 random = check::random_engine();
+  const std::unique_ptr<Runner> runner = make_runner(600);
+  REQUIRE(runner != nullptr);
+  CHECK_EQ(runner->rows_max(), size_t{600});
+  std::vector<size_t> counts = {1, 600, 256, 257, 1, 599, 600, 600, 2};
+  for (int i = 0; i < check::scaled(100); ++i) counts.push_back(1 + random() % 600);
+  for (const size_t count : counts) {
+    std::vector<Row> rows;
+    for (size_t i = 0; i < count; ++i) rows.push_back(random_row(random));
+    CHECK(runs_right(*runner, rows, count));
+  }
+}
+
+TEST(only_wanted_outputs_are_computed) {
+  if (!library_path()) return;
+  std::mt19937_64 random = check::random_engine();
+  const std::unique_ptr<Runner> runner = make_runner(4, {1});
+  REQUIRE(runner != nullptr);
+  const Row row = random_row(random);
+  const auto* pointer = reinterpret_cast<const uint8_t*>(&row);
+  CHECK(runner->output(1).data == nullptr);   // nothing has run
+  runner->gather(&pointer, 1);
+  REQUIRE(runner->run(1).ok());
+  CHECK(runner->output(0).data == nullptr);
+  CHECK(runner->output(2).data == nullptr);
+  REQUIRE(runner->output(1).data != nullptr);
+  CHECK_EQ(*static_cast<const int64_t*>(runner->output(1).data), row.longs + row.ints);
+}
+
+TEST(a_layout_that_differs_is_refused_by_name) {
+  if (!library_path()) return;
+  std::vector<TensorSpec> tensors = kTensors;
+  tensors[2].type = TensorType::kFloat64;
+  CHECK(contains(refusal_of_layout(tensors, kSegments), "singles: the model takes float32, the row has float64"));
+  tensors = kTensors;
+  tensors[2].element_count = 3;
+  CHECK(contains(refusal_of_layout(tensors, kSegments), "singles: the model takes 2 elements a row, the row has 3"));
+  tensors = kTensors;
+  tensors[4].name = "other";
+  CHECK(contains(refusal_of_layout(tensors, kSegments), "doubles"));
+  tensors = kTensors;
+  tensors.push_back({"extra", TensorType::kBool, 1});
+  std::vector<TensorSegment> segments = kSegments;
+  segments.push_back({40, 1});
+  CHECK(contains(refusal_of_layout(tensors, segments), "extra"));
+  CHECK(contains(refusal_of_layout({kTensors.begin(), kTensors.end() - 1}, {kSegments.begin(), kSegments.end() - 1}), "doubles"));
+  segments = kSegments;
+  segments[0].bytes = 2;
+  CHECK(contains(refusal_of_layout(kTensors, segments), "flags"));
+  CHECK(contains(refusal_of_layout(kTensors, kSegments, {2}), "output 2"));
+}
+
+TEST(runners_share_a_session_from_many_threads) {
+  if (!library_path()) return;
+  const std::shared_ptr<OrtModel> model = load_model(/*has_arena=*/false);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937_64 random(check::seed() + t);
+      std::unique_ptr<Runner> runner;
+      if (!OrtModel::make_runner(model, kTensors, kSegments, 32, &runner).ok()) { ++wrong; return; }
+      for (int i = 0; i < check::scaled(200); ++i) {
+        std::vector<Row> rows(1 + random() % 32);
+        for (Row& row : rows) row = random_row(random);
+        if (!runs_right(*runner, rows, rows.size())) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQ(wrong.load(), 0);
+}
+
+ASSAY_TEST_MAIN

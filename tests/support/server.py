@@ -1,0 +1,277 @@
+"""Servers for tests: LocalServer in this process (a PuppetModel or any runner, its own event loop in a thread), ServeProcess as users run it.
+
+Both listen on free ports of loopback and sockets in a temporary directory. Nothing here sleeps: what must be waited for is waited for, with
+a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from assay import _core
+from assay.config import Config
+from assay.features.compile import compile_plan
+from assay.features.feature_set import FeatureSet
+from assay.transport.policy import Listener, MethodTable
+from assay.transport.server import Addresses, Transport
+from assay.v1 import feature_pb2, scoring_pb2
+
+WAIT_S = 20.0
+
+FEATURE_SET = """
+name: tiny
+version: "1"
+entities: [customer_id]
+request_features:
+  amount_minor: {dtype: int64, minimum: 0, maximum: 100000000}
+  ratio: {dtype: float64, required: false, default: 0.5}
+  is_abroad: {dtype: bool, required: false, default: false}
+  channel: {dtype: string, required: false, default: web}
+views:
+  customer:
+    entity: customer_id
+    current: include
+    aggregates:
+      tx_count_1d: {op: count, window: 1d}
+      amount_minor_sum_1d: {op: sum, of: amount_minor, window: 1d}
+derived:
+  amount: {op: scale, of: amount_minor, divide_by: 100}
+  amount_sum_1d: {op: scale, of: amount_minor_sum_1d, divide_by: 100}
+inputs: [amount, ratio, tx_count_1d, amount_sum_1d]
+"""
+EVENT_TIME = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Polls until `condition` holds; fails after WAIT_S. For what no event tells us, such as a counter of the core."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {WAIT_S:g} s in vain: {what}"
+        time.sleep(0.002)
+
+
+class LocalServer:
+    """The transport over a real engine in this process. `config` overrides fields of Config.
+
+    engine, store, plan and puppet are there to look at and to turn; channel() and admin_channel() to call."""
+
+    def __init__(self, *, runner: Any = None, plan: _core.FeaturePlan | None = None, lane: dict[str, Any] | None = None, **config: Any) -> None:
+        self.config = Config(**{"listen": "127.0.0.1:0", **config})
+        self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
+        self.store = _core.EmbeddedStore()
+        self.reader = _core.FeatureReader(self.plan, self.store)
+        self.puppet = _core.PuppetModel()
+        engine = self.config.engine
+        self.engine = _core.Engine(slots=engine.slots, batch_call_rows_max=engine.batch_call_rows_max)
+        options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
+        self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
+        self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._channels: list[grpc.Channel] = []
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="local-server")
+        self._thread.start()
+        assert self._started.wait(WAIT_S)
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def channel(self, *options: tuple[str, Any]) -> grpc.Channel:
+        """A channel to the public port; retries are off, so that nothing is hidden."""
+        return self._keep(grpc.insecure_channel(self.addresses.public, options=[("grpc.enable_retries", 0), *options]))
+
+    def admin_channel(self) -> grpc.Channel:
+        return self._keep(grpc.insecure_channel(f"unix:{self.addresses.admin}"))
+
+    def method_tables(self) -> dict[Listener, MethodTable]:
+        return self._transport.method_tables()
+
+    def start_drain(self, delay_s: float = 0.0, grace_s: float = 10.0) -> Callable[[], None]:
+        """Begins to drain; the function that comes back waits for its end."""
+        self._is_drained = True
+        drained = asyncio.run_coroutine_threadsafe(self._transport.drain(delay_s, grace_s), self._loop)
+        return lambda: drained.result(WAIT_S)
+
+    def close(self) -> None:
+        """Drains, checks that nothing is left in the core, and ends."""
+        self.puppet.release()
+        for channel in self._channels:
+            channel.close()
+        if not self._is_drained:
+            self.start_drain()()
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(WAIT_S)
+        assert self.engine.wait_idle(WAIT_S), "slots are still in use after the last call ended"
+        self.engine.check_idle()
+        self.engine.stop()
+        shutil.rmtree(self._directory)
+
+    def __enter__(self) -> LocalServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- implementation ---
+
+    addresses: Addresses
+    _transport: Transport
+    _is_drained = False
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        try:
+            self._transport = Transport(self.engine, [_core.EventWriter(self.plan, self.store)], self.config)
+            self.addresses = await self._transport.start(self._directory)
+            self._transport.set_serving(True)
+        except BaseException as error:
+            self._failure = error
+            return
+        finally:
+            self._started.set()
+        await self._end.wait()
+
+    def _keep(self, channel: grpc.Channel) -> grpc.Channel:
+        self._channels.append(channel)
+        return channel
+
+
+class ServeProcess:
+    """`assay serve --json` in a process of its own. `arguments` go to it as they are; stderr is kept."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
+        self._stderr = (self._directory / "stderr").open("w+")
+        command = [sys.executable, "-m", "assay", "serve", "--json", "--listen", "127.0.0.1:0"]
+        command += ["--admin-socket", str(self._directory / "admin.sock"), *arguments]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env={**os.environ, **(environment or {})}
+        )
+        try:
+            self.ready = self._read_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def target(self) -> str:
+        return str(self.ready["listen"])
+
+    @property
+    def admin_target(self) -> str:
+        return f"unix:{self.ready['admin_socket']}"
+
+    def stderr(self) -> str:
+        return Path(self._stderr.name).read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        return self.process.wait(WAIT_S)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self._stderr.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> ServeProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read_ready(self) -> dict[str, Any]:
+        """The JSON document that --json prints; the pipe's end says that the server died."""
+        assert self.process.stdout is not None
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if line == "}\n":
+                value: dict[str, Any] = json.loads("".join(lines))
+                return value
+        raise AssertionError(f"the server ended with {self.process.wait()}:\n{self.stderr()}")
+
+
+@contextmanager
+def held(server: LocalServer) -> Iterator[None]:
+    """Runs of the puppet hang inside."""
+    server.puppet.hold()
+    try:
+        yield
+    finally:
+        server.puppet.release()
+
+
+def make_request(transaction_id: str = "t1", customer_id: str = "c1", amount_minor: int = 5716, **fields: Any) -> scoring_pb2.ScoreRequest:
+    """A request that LocalServer's feature set takes. `fields`: further fields of ScoreRequest."""
+    request = scoring_pb2.ScoreRequest(transaction_id=transaction_id, entities={"customer_id": customer_id}, **fields)
+    request.event_time.FromDatetime(EVENT_TIME)
+    request.features["amount_minor"].int64_value = amount_minor
+    return request
+
+
+def make_event(transaction_id: str, customer_id: str = "c1", amount_minor: int = 1000, seconds_before: int = 60) -> feature_pb2.Event:
+    """An event a little before the time of make_request()."""
+    event = feature_pb2.Event(transaction_id=transaction_id, entities={"customer_id": customer_id})
+    event.event_time.FromSeconds(int(EVENT_TIME.timestamp()) - seconds_before)
+    event.features["amount_minor"].int64_value = amount_minor
+    return event
+
+
+def status_of(error: Any) -> status_pb2.Status:
+    """The google.rpc.Status of an RPC's error, which must agree with the gRPC status."""
+    found = [value for key, value in error.trailing_metadata() if key == "grpc-status-details-bin"]
+    assert len(found) == 1, "an error without google.rpc.Status"
+    status = status_pb2.Status.FromString(found[0])
+    assert (status.code, status.message) == (error.code().value[0], error.details())
+    return status
+
+
+def reason_of(status: status_pb2.Status) -> str:
+    """ErrorInfo.reason; the domain must be ours."""
+    info = _detail(status, error_details_pb2.ErrorInfo())
+    assert info.domain == "assay"
+    return str(info.reason)
+
+
+def metadata_of(status: status_pb2.Status) -> dict[str, str]:
+    return dict(_detail(status, error_details_pb2.ErrorInfo()).metadata)
+
+
+def violations_of(status: status_pb2.Status) -> dict[str, str]:
+    """Field -> reason of BadRequest's violations."""
+    return {item.field: item.reason for item in _detail(status, error_details_pb2.BadRequest()).field_violations}
+
+
+def retry_s_of(status: status_pb2.Status) -> float:
+    delay = _detail(status, error_details_pb2.RetryInfo()).retry_delay
+    return float(delay.seconds + delay.nanos * 1e-9)
+
+
+def _detail(status: status_pb2.Status, wanted: Any) -> Any:
+    found = [detail for detail in status.details if detail.Unpack(wanted)]
+    assert len(found) == 1, f"{type(wanted).__name__} stands {len(found)} times in the details"
+    return wanted
