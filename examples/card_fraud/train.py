@@ -65,6 +65,9 @@ STORE_BYTES_MAX = 4 << 30
 def main(
     out: Annotated[Path, typer.Option(help="Where to write NAME/VERSION/ and the plot.")] = Path("models"),
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    feature_set_path: Annotated[
+        Path, typer.Option("--feature-set", help="Another feature set over the same events.", exists=True, dir_okay=False)
+    ] = FEATURE_SET_FILE,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
     customers: Annotated[int, typer.Option(min=1, help="Fewer customers do not pass the gate.")] = 5_000,
     terminals: Annotated[int, typer.Option(min=1)] = 10_000,
@@ -74,10 +77,10 @@ def main(
     ] = False,
 ) -> None:
     """Train the demo's model and write its bundle."""
-    commit = find_commit(FEATURE_SET_FILE.parent)
+    commit = find_commit(feature_set_path.resolve().parent)
     if commit.is_dirty and not allow_dirty:
         fail("there are changes that are not committed (or no git)", hint="commit them, or pass --allow-dirty")
-    feature_set = FeatureSet.load(FEATURE_SET_FILE)
+    feature_set = FeatureSet.load(feature_set_path)
     with console.status("simulating", spinner="line"):
         transactions = simulate(SimulatorParameters(seed=seed, customers=customers, terminals=terminals))
     columns, data_sha256 = replay(feature_set, transactions)
@@ -101,7 +104,7 @@ def main(
             name="card_fraud",
             version=version,
             model_bytes=model_bytes,
-            feature_set_bytes=FEATURE_SET_FILE.read_bytes(),
+            feature_set_bytes=feature_set_path.read_bytes(),
             rows=Rows(columns={name: values[last_days].astype(np.float64) for name, values in columns.items()}),
             commit=commit,
             data_sha256=data_sha256,
@@ -113,7 +116,7 @@ def main(
             place = pack_bundle(request, out, _core.OrtRuntime(str(find_library())), is_replacing=force)
         except AssayError as error:
             fail(str(error))
-    console.print(f"packed [bold]{place}[/]; look at it with: assay model check {place}")
+    console.print(f"packed [bold]{place}[/]; look at it with: assay model check {place}", soft_wrap=True)
 
 
 def replay(feature_set: FeatureSet, transactions: Transactions) -> tuple[dict[str, NDArray[np.float32]], str]:

@@ -1,5 +1,5 @@
-# The core's headers as Cython sees them: extern declarations and nothing else. Everything is `noexcept nogil`: the core throws nothing.
-# Only what the bindings use stands here. The headers hold the contracts.
+# The core's headers as Cython sees them: extern declarations and nothing else. Everything is `noexcept nogil`: the core throws
+# nothing. Only what the bindings use stands here. The headers hold the contracts.
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
@@ -16,6 +16,7 @@ cdef extern from "core/base/limits.h" namespace "assay::limits" nogil:
     const size_t kNameBytesMax
     const size_t kStringValueBytesMax
     const size_t kViolationsMax
+    const size_t kViolationsBytesMax
     const size_t kMapEntriesMax
     const int kWireDepthMax
     const size_t kBatchRowsWireMax
@@ -36,7 +37,11 @@ cdef extern from "core/base/limits.h" namespace "assay::limits" nogil:
     const uint32_t kExactEventsMin
     const uint32_t kExactEventsMax
     const size_t kTilesMax
+    const uint64_t kTileEventsMax
     const size_t kLanesMax
+    const int64_t kWindowUsMax
+    const int64_t kTimeUsMin
+    const int64_t kTimeUsMax
 
 
 cdef extern from "core/base/status.h" namespace "assay" nogil:
@@ -46,6 +51,7 @@ cdef extern from "core/base/status.h" namespace "assay" nogil:
         kUnknownEntity
         kUnknownFeature
         kWrongType
+        kBadTimestamp
         kIntegerOverflow
         kEventDuplicate
         kEventTooLate
@@ -302,13 +308,17 @@ cdef extern from "core/features/checks.h" namespace "assay" nogil:
         kEvent
 
     cbool check_value(const RequestFeatureSpec& feature, Value& value, Violations& violations) noexcept
-    void check_required(const CFeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations) noexcept
+    void check_required(
+        const CFeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations
+    ) noexcept
     string feature_path(string_view name) noexcept
     string entity_path(string_view name) noexcept
 
 
 cdef extern from "core/features/event_json.h" namespace "assay" nogil:
-    cbool decode_event_json(string_view line, const CFeaturePlan& plan, Transaction& event, string& scratch, Violations& violations) noexcept
+    cbool decode_event_json(
+        string_view line, const CFeaturePlan& plan, Transaction& event, string& scratch, Violations& violations
+    ) noexcept
 
 
 cdef extern from "core/features/embedded_store.h" namespace "assay" nogil:

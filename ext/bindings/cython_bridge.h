@@ -21,7 +21,9 @@ inline Value value_of_int64(int64_t v) noexcept { return Value::of(v); }
 inline Value value_of_bool(bool v) noexcept { return Value::of(v); }
 inline Value value_of_text(std::string_view v) noexcept { return Value::of(v); }
 
-inline void set_view_hash(ViewSpec& spec, const char* hash) noexcept { std::memcpy(spec.view_hash.data(), hash, spec.view_hash.size()); }
+inline void set_view_hash(ViewSpec& spec, const char* hash) noexcept {
+  std::memcpy(spec.view_hash.data(), hash, spec.view_hash.size());
+}
 
 // A std::function that calls `report(context, done, total)`. `context` must outlive it.
 using ReportProgress = void (*)(void* context, uint64_t done, uint64_t total);

@@ -78,8 +78,9 @@ cdef class Engine:
         options.batch_call_rows_max = batch_call_rows_max
         if options.slots == 0:
             raise ValueError("slots: expected at least 1")
-        if options.batch_call_rows_max == 0 or options.batch_call_rows_max > kBatchRowsWireMax or options.batch_call_rows_max > options.slots // 4:
-            raise ValueError(f"batch_call_rows_max: expected 1..min({kBatchRowsWireMax}, slots / 4 = {options.slots // 4}), not {batch_call_rows_max}")
+        rows_max = min(kBatchRowsWireMax, options.slots // 4)
+        if not 1 <= options.batch_call_rows_max <= rows_max:
+            raise ValueError(f"batch_call_rows_max: expected 1..{rows_max} (at most slots / 4), not {batch_call_rows_max}")
         self._slots = options.slots
         if clock is None:
             self._clock = &CSystemClock.instance()
@@ -223,9 +224,10 @@ cdef class Engine:
     def stats(self) -> EngineStats:
         cdef CEngineStats stats = self._engine.get().stats()
         return EngineStats(
-            stats.accepted_rows, stats.answered_rows, stats.failed_rows, stats.cancelled_rows, stats.shed_rows, stats.refused_calls,
-            tuple([stats.expired_rows[i] for i in range(5)]), stats.defaulted_deadlines, stats.batch_count, stats.batched_rows,
-            stats.retried_batches, stats.degraded_rows, stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows,
+            stats.accepted_rows, stats.answered_rows, stats.failed_rows, stats.cancelled_rows, stats.shed_rows,
+            stats.refused_calls, tuple([stats.expired_rows[i] for i in range(5)]), stats.defaulted_deadlines,
+            stats.batch_count, stats.batched_rows, stats.retried_batches, stats.degraded_rows,
+            stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows,
         )
 
     def check_idle(self) -> None:

@@ -50,21 +50,26 @@ cdef class EventWriter:
         return outcomes
 
     cdef void _record(
-        self, const vector[string_view]& events, vector[Status]& statuses, vector[Violations]& violations, vector[string_view]& ids
+        self,
+        const vector[string_view]& events,
+        vector[Status]& statuses,
+        vector[Violations]& violations,
+        vector[string_view]& ids,
     ) noexcept nogil:
         cdef unique_ptr[TransactionScan] scan = make_unique[TransactionScan]()
         cdef unique_ptr[Transaction] transaction = make_unique[Transaction]()
         cdef const CFeaturePlan* plan = self._plan._plan.get()
+        cdef cbool is_valid
         cdef size_t i
         for i in range(events.size()):
             statuses[i] = scan_event(events[i], dereference(scan))
             if not statuses[i].ok():
                 continue
             ids[i] = dereference(scan).transaction_id
-            if decode_transaction(dereference(scan), dereference(plan), TransactionUse.kEvent, dereference(transaction), violations[i]):
-                statuses[i].code = self._writer.get().write(dereference(transaction))
-            else:
-                statuses[i].code = Code.kInvalidRequest
+            is_valid = decode_transaction(
+                dereference(scan), dereference(plan), TransactionUse.kEvent, dereference(transaction), violations[i]
+            )
+            statuses[i].code = self._writer.get().write(dereference(transaction)) if is_valid else Code.kInvalidRequest
 
     def write_json(self, line: bytes) -> tuple[int, Refusal | None]:
         """Applies one JSON event."""
@@ -78,8 +83,8 @@ cdef class EventWriter:
         return <int>code, None if is_counted(code) else refusal_of_status(Status(code), NULL)
 
     def write_attributes(self, view: str, entity_id: str, time_us: int, values: Sequence[Scalar | None]) -> int:
-        """Sets one entity's attributes, in the view's order and declared types. Returns the code (OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
-        STORE_FULL)."""
+        """Sets one entity's attributes, in the view's order and declared types. Returns the code: OK, EVENT_DUPLICATE,
+        EVENT_TOO_LATE, or why nothing changed."""
         cdef size_t view_index = self._attribute_view(view)
         cdef const ViewSpec* spec = &self._plan._plan.get().spec().views[view_index]
         cdef vector[Value] row
@@ -98,7 +103,8 @@ cdef class EventWriter:
         for i in range(spec.views.size()):
             if spec.views[i].kind == ViewKind.kAttributes and self._plan.view_names[i] == view:
                 return i
-        raise ValueError(f"no attribute view {view!r} in feature set {self._plan.feature_set!r}; its views are {self._plan.view_names}")
+        views = self._plan.view_names
+        raise ValueError(f"no attribute view {view!r} in feature set {self._plan.feature_set!r}; its views are {views}")
 
 
 @cython.final
@@ -181,8 +187,8 @@ cdef class EventLog:
     def replay(
         self, reader: FeatureReader, writer: EventWriter, start: int, stop: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], IngestReport]:
-        """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,), report.
-        Releases the GIL."""
+        """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,)
+        and a report. Releases the GIL."""
         cdef uint64_t first, last
         cdef CIngestReport report
         import numpy as np

@@ -30,6 +30,8 @@ cdef class FeatureReader:
         dereference(transaction).clear(<size_t>len(self.plan.entity_names), <size_t>len(self.plan.feature_names))
         dereference(transaction).id = view_of_str(transaction_id)
         dereference(transaction).event_time_us = event_time_us
+        if not kTimeUsMin <= dereference(transaction).event_time_us <= kTimeUsMax:
+            violations.add(Code.kBadTimestamp, string(b"event_time"), string(b"expected a time of the years 0001 to 9999"))
         _take_entities(dereference(transaction), self.plan, entities, violations)
         _take_features(dereference(transaction), self.plan, features, violations)
         check_required(dereference(self.plan._plan), TransactionUse.kScore, dereference(transaction), violations)
@@ -80,7 +82,7 @@ cdef int _take_entities(Transaction& transaction, FeaturePlan plan, dict entitie
     for name, entity_id in entities.items():
         index = plan._plan.get().find_entity(view_of_str(name))
         if index < 0:
-            violations.add(Code.kUnknownEntity, entity_path(view_of_str(name)), string(b"not an entity of this feature set; remove it"))
+            violations.add(Code.kUnknownEntity, entity_path(view_of_str(name)), string(b"is not declared in the feature set"))
         else:
             transaction.entities[<size_t>index] = view_of_str(entity_id)
     return 0
@@ -95,9 +97,12 @@ cdef int _take_features(Transaction& transaction, FeaturePlan plan, dict feature
         overflow = False
         value = value_of_scalar(scalar, &overflow)
         if index < 0:
-            violations.add(Code.kUnknownFeature, feature_path(view_of_str(name)), string(b"not a feature of this feature set; remove it"))
+            violations.add(Code.kUnknownFeature, feature_path(view_of_str(name)), string(b"is not declared in the feature set"))
         elif overflow:
-            violations.add(Code.kIntegerOverflow, feature_path(view_of_str(name)), string(b"expected an int64; the integer is past 64 bits"))
-        elif check_value(plan._plan.get().spec().request_features[index], value, violations):
+            violations.add(Code.kIntegerOverflow, feature_path(view_of_str(name)), string(b"is an integer past 64 bits"))
+            transaction.features[<size_t>index] = value
+        else:
+            # Taken even if it is wrong: a wrong feature is not a missing one as well.
+            check_value(plan._plan.get().spec().request_features[index], value, violations)
             transaction.features[<size_t>index] = value
     return 0

@@ -66,11 +66,12 @@ cdef class OrtModel:
         ))
 
     def run_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> NDArray[np.float64]:
-        """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL. Used by
-        golden rows, batch invariance and warm-up; the engine runs batches itself."""
+        """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL.
+        Used by golden rows, batch invariance and warm-up; the engine runs batches itself."""
         import numpy as np
         cdef _Memory memory = _Memory(rows, False)
-        if memory.view.ndim != 2 or memory.view.itemsize != 1 or memory.view.shape[0] == 0 or memory.view.shape[1] != plan.row_bytes:
+        is_matrix = memory.view.ndim == 2 and memory.view.itemsize == 1
+        if not is_matrix or memory.view.shape[0] == 0 or memory.view.shape[1] != plan.row_bytes:
             raise ValueError(f"rows: expected uint8 (n, {plan.row_bytes}) with n >= 1, not {rows.dtype} {rows.shape}")
         cdef size_t count = memory.view.shape[0]
         cdef unique_ptr[Runner] runner

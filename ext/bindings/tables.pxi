@@ -5,6 +5,7 @@ LIMITS = {
     "name_bytes_max": kNameBytesMax,
     "string_value_bytes_max": kStringValueBytesMax,
     "violations_max": kViolationsMax,
+    "violations_bytes_max": kViolationsBytesMax,
     "map_entries_max": kMapEntriesMax,
     "wire_depth_max": kWireDepthMax,
     "batch_rows_wire_max": kBatchRowsWireMax,
@@ -25,7 +26,11 @@ LIMITS = {
     "exact_events_min": kExactEventsMin,
     "exact_events_max": kExactEventsMax,
     "tiles_max": kTilesMax,
+    "tile_events_max": kTileEventsMax,
     "lanes_max": kLanesMax,
+    "window_us_max": kWindowUsMax,
+    "time_us_min": kTimeUsMin,
+    "time_us_max": kTimeUsMax,
 }
 
 cdef extern from *:

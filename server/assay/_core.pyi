@@ -210,7 +210,8 @@ class EventWriter:
         """Applies one JSON event."""
 
     def write_attributes(self, view: str, entity_id: str, time_us: int, values: Sequence[Scalar | None]) -> int:
-        """Sets one entity's attributes, in the view's order and declared types. Returns the code (OK, EVENT_DUPLICATE, EVENT_TOO_LATE, STORE_FULL)."""
+        """Sets one entity's attributes, in the view's order and declared types. Returns the code: OK, EVENT_DUPLICATE,
+        EVENT_TOO_LATE, or why nothing changed."""
 
 class IngestReport(NamedTuple):
     event_count: int

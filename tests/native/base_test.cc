@@ -56,12 +56,15 @@ TEST(xxh64_published_vectors) {
 
 TEST(xxh64_every_tail) {
   // Made with the reference implementation (xxhash 3 for Python): each length ends another way.
-  struct Vector { size_t bytes; uint64_t hash; };
+  struct Vector {
+    size_t bytes;
+    uint64_t hash;
+  };
   static constexpr Vector kVectors[] = {
-      {0, 0xef46db3751d8e999},   {1, 0xf592c0c7639c4cb6},  {3, 0x22c08528601d4f27},  {4, 0xfb1e5cf2f1ae4d95},
-      {5, 0x9d213eca1f68f273},   {7, 0x5613ac510496c04e},  {8, 0x57cb2b7521f3e21a},  {9, 0xc3f1d09775257b66},
-      {12, 0x2f53b00266039e64},  {15, 0x90a9714eb00e8d29}, {16, 0xc6843cef99721174}, {31, 0xe4a0e629e519a4ae},
-      {32, 0xcc6b8aaada790b2d},  {33, 0x35ec49850475a832}, {63, 0xbf9f0ba3cf95b28a}, {64, 0x155ccce4bf32befc},
+      {0, 0xef46db3751d8e999},   {1, 0xf592c0c7639c4cb6},   {3, 0x22c08528601d4f27},  {4, 0xfb1e5cf2f1ae4d95},
+      {5, 0x9d213eca1f68f273},   {7, 0x5613ac510496c04e},   {8, 0x57cb2b7521f3e21a},  {9, 0xc3f1d09775257b66},
+      {12, 0x2f53b00266039e64},  {15, 0x90a9714eb00e8d29},  {16, 0xc6843cef99721174}, {31, 0xe4a0e629e519a4ae},
+      {32, 0xcc6b8aaada790b2d},  {33, 0x35ec49850475a832},  {63, 0xbf9f0ba3cf95b28a}, {64, 0x155ccce4bf32befc},
       {100, 0x4826e367566ea023}, {200, 0x2f074b6dd9094e34},
   };
   for (const Vector& vector : kVectors) CHECK_EQ(xxh64(pattern(vector.bytes)), vector.hash);
@@ -116,7 +119,8 @@ TEST(code_table) {
     CHECK_EQ(static_cast<int>(info.code), i);
     const std::string reason = info.reason, message = info.message;
     CHECK(reasons.insert(reason).second);
-    for (const char c : reason) CHECK(std::isupper(static_cast<unsigned char>(c)) || std::isdigit(static_cast<unsigned char>(c)) || c == '_');
+    for (const char c : reason)
+      CHECK(std::isupper(static_cast<unsigned char>(c)) || std::isdigit(static_cast<unsigned char>(c)) || c == '_');
     CHECK(!message.empty() && message.back() == '.');
     CHECK((info.grpc == GrpcCode::kOk) == (i == 0));
     // RetryInfo invites a retry: only a status that clients retry may carry it.
@@ -151,7 +155,9 @@ TEST(printable_escapes) {
   CHECK_EQ(printable("a\nb"), "a\\x0ab");
   CHECK_EQ(printable("a\"b\\"), "a\\\"b\\\\");
   CHECK_EQ(printable("\xff\xc3"), "\\xff\\xc3");
-  CHECK_EQ(printable("\xe2\x80\xae" "evil"), "\\u202eevil");  // right-to-left override
+  CHECK_EQ(printable("\xe2\x80\xae"
+                     "evil"),
+           "\\u202eevil");  // right-to-left override
   CHECK_EQ(printable("\xc2\x85"), "\\u0085");
   CHECK_EQ(printable(std::string("\0", 1)), "\\x00");
 }
@@ -163,7 +169,9 @@ TEST(printable_any_bytes) {
     const int alphabet = static_cast<int>(random() % 3);
     for (char& byte : text) {
       const uint64_t bits = random();
-      byte = alphabet == 0 ? static_cast<char>(bits) : alphabet == 1 ? static_cast<char>('0' + bits % 11) : "\xe2\x80\xa8\xf0\x9f 1"[bits % 7];
+      byte = alphabet == 0   ? static_cast<char>(bits)
+             : alphabet == 1 ? static_cast<char>('0' + bits % 11)
+                             : "\xe2\x80\xa8\xf0\x9f 1"[bits % 7];
     }
     const std::string shown = printable(text);
     CHECK(shown.size() <= 64);
@@ -192,8 +200,8 @@ TEST(utf8_edges) {
 
 TEST(utf8_equals_reference) {
   auto random = check::random_engine();
-  static constexpr uint8_t kBytes[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0,
-                                       0xe1, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff};
+  static constexpr uint8_t kBytes[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2,
+                                       0xdf, 0xe0, 0xe1, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff};
   int good = 0;
   for (int i = 0; i < check::scaled(20000); ++i) {
     std::string text(random() % 8, 'a');

@@ -21,7 +21,8 @@ constexpr unsigned char kModelBytes[] = {
 #include "core/runtime/self_check_model.inc"
 };
 
-// The self-check's model: see tools/make_self_check_model.py. The row here has other offsets and another order than the self-check's.
+// The self-check's model: see tools/make_self_check_model.py. The row here has other offsets and another order than the
+// self-check's.
 struct Row {
   uint8_t flags;
   uint8_t gap[7];
@@ -105,7 +106,8 @@ bool runs_right(Runner& runner, const std::vector<Row>& rows, size_t count) {
   const OutputView integers = runner.output(1);
   if (floats.row_elements != 2 || integers.row_elements != 1) return false;
   for (size_t i = 0; i < count; ++i) {
-    if (!is_answer(rows[i], static_cast<const float*>(floats.data) + i * 2, static_cast<const int64_t*>(integers.data)[i])) return false;
+    if (!is_answer(rows[i], static_cast<const float*>(floats.data) + i * 2, static_cast<const int64_t*>(integers.data)[i]))
+      return false;
   }
   return true;
 }
@@ -196,7 +198,7 @@ TEST(only_wanted_outputs_are_computed) {
   REQUIRE(runner != nullptr);
   const Row row = random_row(random);
   const auto* pointer = reinterpret_cast<const uint8_t*>(&row);
-  CHECK(runner->output(1).data == nullptr);   // nothing has run
+  CHECK(runner->output(1).data == nullptr);  // nothing has run
   runner->gather(&pointer, 1);
   REQUIRE(runner->run(1).ok());
   CHECK(runner->output(0).data == nullptr);
@@ -237,7 +239,10 @@ TEST(runners_share_a_session_from_many_threads) {
     threads.emplace_back([&, t] {
       std::mt19937_64 random(check::seed() + t);
       std::unique_ptr<Runner> runner;
-      if (!OrtModel::make_runner(model, kTensors, kSegments, 32, &runner).ok()) { ++wrong; return; }
+      if (!OrtModel::make_runner(model, kTensors, kSegments, 32, &runner).ok()) {
+        ++wrong;
+        return;
+      }
       for (int i = 0; i < check::scaled(200); ++i) {
         std::vector<Row> rows(1 + random() % 32);
         for (Row& row : rows) row = random_row(random);

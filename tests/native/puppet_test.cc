@@ -65,7 +65,7 @@ TEST(holds_until_released) {
   model->hold();
   Status status(Code::kInternal);
   std::thread thread([&] { status = run(*runner, {"held"}); });
-  while (model->batches().empty()) std::this_thread::yield();   // the run has started
+  while (model->batches().empty()) std::this_thread::yield();  // the run has started
   model->release();
   thread.join();
   CHECK(status.ok());

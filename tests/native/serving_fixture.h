@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -171,9 +172,9 @@ inline std::vector<Field> fields_of(std::string_view message) {
   }
   return fields;
 }
-inline const Field* find_field(const std::vector<Field>& fields, uint32_t number) {
-  for (const Field& field : fields) if (field.number == number) return &field;
-  return nullptr;
+inline std::optional<Field> find_field(const std::vector<Field>& fields, uint32_t number) {
+  for (const Field& field : fields) if (field.number == number) return field;
+  return std::nullopt;
 }
 
 // A row's answer, from a ScoreResponse, ScoreResult or ScoreStreamResponse.
@@ -200,25 +201,25 @@ inline std::string reason_in(std::string_view rpc_status) {
 inline Row parse_response(std::string_view message) {
   const std::vector<Field> fields = fields_of(message);
   Row row;
-  if (const Field* id = find_field(fields, 1)) row.id = id->bytes;
-  if (const Field* score = find_field(fields, 2)) {
+  if (const auto id = find_field(fields, 1)) row.id = id->bytes;
+  if (const auto score = find_field(fields, 2)) {
     row.has_score = true;
     std::memcpy(&row.score, &score->value, 8);
   }
-  if (const Field* decision = find_field(fields, 3)) row.decision = decision->value;
-  if (const Field* provenance = find_field(fields, 4)) row.provenance = provenance->bytes;
-  if (const Field* timings = find_field(fields, 10)) row.timings = timings->bytes;
+  if (const auto decision = find_field(fields, 3)) row.decision = decision->value;
+  if (const auto provenance = find_field(fields, 4)) row.provenance = provenance->bytes;
+  if (const auto timings = find_field(fields, 10)) row.timings = timings->bytes;
   return row;
 }
 inline Row parse_result(std::string_view message) {
   const std::vector<Field> fields = fields_of(message);
   Row row;
-  if (const Field* response = find_field(fields, 3)) row = parse_response(response->bytes);
-  if (const Field* status = find_field(fields, 2)) {
-    if (const Field* code = find_field(fields_of(status->bytes), 1)) row.grpc = static_cast<int>(code->value);
+  if (const auto response = find_field(fields, 3)) row = parse_response(response->bytes);
+  if (const auto status = find_field(fields, 2)) {
+    if (const auto code = find_field(fields_of(status->bytes), 1)) row.grpc = static_cast<int>(code->value);
     row.reason = reason_in(status->bytes);
   }
-  if (const Field* id = find_field(fields, 1)) row.id = id->bytes;
+  if (const auto id = find_field(fields, 1)) row.id = id->bytes;
   return row;
 }
 inline std::vector<Row> parse_batch(std::string_view message) {

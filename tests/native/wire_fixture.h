@@ -22,8 +22,8 @@ inline RequestFeatureSpec feature(const char* name, Dtype dtype, bool is_require
   return spec;
 }
 
-// Entities customer_id and terminal_id; features amount_minor (int64, required, 0 to 10^9), ratio (float64, -1 to 1), is_online (bool),
-// merchant (string). View "customer" stores amount_minor, view "terminal" nothing.
+// Entities customer_id and terminal_id; features amount_minor (int64, required, 0 to 10^9), ratio (float64, -1 to 1), is_online
+// (bool), merchant (string). View "customer" stores amount_minor, view "terminal" nothing.
 inline PlanSpec plan_spec() {
   PlanSpec spec;
   spec.feature_set = "test";
@@ -103,7 +103,9 @@ inline std::string fixed64(uint32_t field, double value) {
 inline std::string timestamp(int64_t seconds, int32_t nanos) {
   return number(1, static_cast<uint64_t>(seconds)) + number(2, static_cast<uint64_t>(int64_t{nanos}));
 }
-inline std::string entity(std::string_view name, std::string_view id) { return delimited(3, delimited(1, name) + delimited(2, id)); }
+inline std::string entity(std::string_view name, std::string_view id) {
+  return delimited(3, delimited(1, name) + delimited(2, id));
+}
 // `value`: the payload of a FeatureValue.
 inline std::string feature_entry(std::string_view name, std::string_view value) {
   return delimited(4, delimited(1, name) + delimited(2, value));

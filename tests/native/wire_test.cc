@@ -1,5 +1,5 @@
-// wire/: the traps of the format, the meaning of a transaction, and the answers' bytes. tests/property/test_decoder.py holds the decoder
-// against google.protobuf; here stand the cases that need no Python, so that the sanitizers see them.
+// wire/: the traps of the format, the meaning of a transaction, and the answers' bytes. tests/property/test_decoder.py holds the
+// decoder against google.protobuf; here stand the cases that need no Python, so that the sanitizers see them.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -22,7 +22,9 @@ std::shared_ptr<const FeaturePlan> shared_plan() {
 
 // A copy without a byte to spare, so that ASAN sees a read past its end.
 struct Exact {
-  explicit Exact(std::string_view text) : bytes(new char[text.size()]), size(text.size()) { std::copy(text.begin(), text.end(), bytes.get()); }
+  explicit Exact(std::string_view text) : bytes(new char[text.size()]), size(text.size()) {
+    std::copy(text.begin(), text.end(), bytes.get());
+  }
   std::string_view view() const { return {bytes.get(), size}; }
   std::unique_ptr<char[]> bytes;
   size_t size;
@@ -101,8 +103,8 @@ std::string member(std::string_view message, uint32_t field) {
 
 TEST(a_good_request) {
   const Decoded decoded(transaction() + feature_entry("ratio", fixed64(1, 0.5)) + feature_entry("is_online", number(3, 1)) +
-                        feature_entry("merchant", delimited(4, "caf\xc3\xa9")) + delimited(5, "card") + delimited(6, "3") + number(7, 2) +
-                        delimited(8, number(1, 2) + number(2, 5)) + number(9, 1) + number(10, 1) + number(11, 1));
+                        feature_entry("merchant", delimited(4, "caf\xc3\xa9")) + delimited(5, "card") + delimited(6, "3") +
+                        number(7, 2) + delimited(8, number(1, 2) + number(2, 5)) + number(9, 1) + number(10, 1) + number(11, 1));
   REQUIRE(decoded.is_valid);
   const Transaction& transaction = decoded.transaction;
   CHECK_EQ(transaction.id, "tx-1");
@@ -131,15 +133,17 @@ TEST(every_truncation_is_refused_or_shorter) {
 }
 
 TEST(lengths_of_tags_and_varints) {
-  const std::string a = "\x01" "a";
+  const std::string a =
+      "\x01"
+      "a";
   for (size_t bytes = 1; bytes <= 5; ++bytes) {
     CHECK_EQ(Decoded(varint(wire_tag(1, WireType::kDelimited), bytes) + a).transaction.id, "a");
     CHECK_EQ(Decoded("\x0a" + varint(1, bytes) + "a").transaction.id, "a");
   }
   CHECK_EQ(fault(varint(wire_tag(1, WireType::kDelimited), 6) + a), 0);
   CHECK_EQ(fault("\x0a" + varint(1, 6) + "a"), 1);
-  CHECK_EQ(fault(std::string("\x8a\x80\x80\x80\x10", 5) + a), 0);    // a tag past 32 bits
-  CHECK_EQ(fault(std::string("\x0a\x81\x80\x80\x80\x08", 6)), 1);    // a length past 31 bits
+  CHECK_EQ(fault(std::string("\x8a\x80\x80\x80\x10", 5) + a), 0);  // a tag past 32 bits
+  CHECK_EQ(fault(std::string("\x0a\x81\x80\x80\x80\x08", 6)), 1);  // a length past 31 bits
   CHECK_EQ(Decoded(varint(wire_tag(7, WireType::kVarint)) + varint(2, 10)).scan->priority, 2);
   CHECK_EQ(fault(varint(wire_tag(7, WireType::kVarint)) + varint(2, 11)), 1);
   CHECK_EQ(Decoded("\x38" + std::string(9, '\x81') + "\x7f").scan->priority, 270549121);  // high bits fall off
@@ -151,24 +155,28 @@ TEST(fields_that_cannot_be) {
   CHECK_EQ(fault(std::string("\x02\x00", 2)), 0);
   CHECK_EQ(fault(delimited(1, "a") + "\x0e\x01"), 4);  // wire type 6
   CHECK_EQ(fault("\x0f\x01"), 1);
-  CHECK_EQ(fault("\x0c"), 1);                           // a stray end of a group
+  CHECK_EQ(fault("\x0c"), 1);  // a stray end of a group
   CHECK_EQ(fault(delimited(2, "\x0c")), 3);
-  CHECK_EQ(fault("\x12\x01\x0a"), 3);                   // a tag, and then the Timestamp ends
-  CHECK_EQ(fault("\x0a\x05" "abc"), 1);
-  CHECK_EQ(fault("\x12\x01\x08\x05"), 3);               // the varint lies past the Timestamp's end
+  CHECK_EQ(fault("\x12\x01\x0a"), 3);  // a tag, and then the Timestamp ends
+  CHECK_EQ(fault("\x0a\x05"
+                 "abc"),
+           1);
+  CHECK_EQ(fault("\x12\x01\x08\x05"), 3);  // the varint lies past the Timestamp's end
 }
 
 TEST(unknown_fields_are_skipped) {
   const std::string group = tag(90, WireType::kStartGroup) + number(3, 7) + tag(2, WireType::kStartGroup) + delimited(1, "\xff") +
                             tag(2, WireType::kEndGroup) + tag(90, WireType::kEndGroup);
-  const std::string unknown = number(99, 1) + fixed64(98, 1.0) + tag(97, WireType::kFixed32) + "abcd" + delimited(96, "\xff") + group;
+  const std::string unknown =
+      number(99, 1) + fixed64(98, 1.0) + tag(97, WireType::kFixed32) + "abcd" + delimited(96, "\xff") + group;
   CHECK(Decoded(unknown + transaction() + unknown).is_valid);
   // A known field with another wire type is unknown, also inside other messages.
   CHECK(Decoded(number(1, 5) + number(2, 5) + fixed64(7, 1.0) + number(3, 1) + delimited(9, "x") + transaction()).is_valid);
   CHECK(Decoded(transaction() + feature_entry("amount_minor", integer(3) + number(1, 9) + unknown)).is_valid);
   CHECK(Decoded(transaction() + delimited(2, fixed64(1, 1.0) + unknown)).is_valid);
   // upb drops the whole entry; the specification keeps it, and so do we.
-  CHECK(Decoded(transaction() + delimited(4, unknown + delimited(1, "ratio") + number(1, 9) + delimited(2, fixed64(1, 0.0)))).is_valid);
+  CHECK(Decoded(transaction() + delimited(4, unknown + delimited(1, "ratio") + number(1, 9) + delimited(2, fixed64(1, 0.0))))
+            .is_valid);
 }
 
 TEST(groups) {
@@ -177,8 +185,8 @@ TEST(groups) {
   CHECK_EQ(fault(nested(101)), 100);
   CHECK(is_message(delimited(2, nested(99))) && !is_message(delimited(2, nested(100))));
   CHECK(is_message(feature_entry("a", nested(98))) && !is_message(feature_entry("a", nested(99))));
-  CHECK_EQ(fault("\x0b\x14"), 1);                       // another group's end
-  CHECK_EQ(fault("\x0b\x08\x01"), 3);                   // no end
+  CHECK_EQ(fault("\x0b\x14"), 1);                         // another group's end
+  CHECK_EQ(fault("\x0b\x08\x01"), 3);                     // no end
   CHECK(is_message(std::string("\x0b\x00\x01\x0c", 4)));  // within a group upb lets the number 0 pass
   CHECK(!is_message(std::string("\x0b\x0e\x0c", 3)));
 }
@@ -195,27 +203,31 @@ TEST(text_is_utf8) {
 
 TEST(what_occurs_twice) {
   // Strings and numbers: the last. Timestamps and values merge.
-  const Decoded decoded(delimited(1, "old") + delimited(2, number(1, 5)) + transaction() + delimited(2, number(2, 3'000)) + number(7, 1) +
-                        number(7, 2));
+  const Decoded decoded(delimited(1, "old") + delimited(2, number(1, 5)) + transaction() + delimited(2, number(2, 3'000)) +
+                        number(7, 1) + number(7, 2));
   CHECK_EQ(decoded.transaction.id, "tx-1");
   CHECK_EQ(decoded.transaction.event_time_us, 1'522'540'831'000'003);
   CHECK_EQ(decoded.scan->priority, 2);
   const std::string amount = delimited(1, "amount_minor");
-  CHECK_EQ(Decoded(transaction() + delimited(4, amount + delimited(2, integer(5)) + delimited(2, ""))).transaction.features[0].int64, 5);
+  CHECK_EQ(
+      Decoded(transaction() + delimited(4, amount + delimited(2, integer(5)) + delimited(2, ""))).transaction.features[0].int64,
+      5);
   CHECK_EQ(Decoded(transaction() + delimited(4, delimited(2, integer(6)) + amount)).transaction.features[0].int64, 6);
   CHECK_EQ(Decoded(transaction() + feature_entry("amount_minor", fixed64(1, 1.0) + integer(7))).transaction.features[0].int64, 7);
   // A name twice: the last entry, also for what is wrong with it.
   CHECK(Decoded(feature_entry("amount_minor", fixed64(1, 2.0)) + transaction()).is_valid);
   CHECK(Decoded(feature_entry("amount_minor", "") + transaction()).is_valid);
   CHECK_EQ(violations_of(transaction() + feature_entry("amount_minor", "")), "VALUE_UNSET features[\"amount_minor\"]");
-  CHECK_EQ(violations_of(transaction() + feature_entry("amount_minor", fixed64(1, 2.0))), "WRONG_TYPE features[\"amount_minor\"]");
+  CHECK_EQ(violations_of(transaction() + feature_entry("amount_minor", fixed64(1, 2.0))),
+           "WRONG_TYPE features[\"amount_minor\"]");
   CHECK_EQ(Decoded(transaction() + entity("customer_id", "9")).transaction.entities[0], "9");
   CHECK_EQ(violations_of(transaction() + entity("customer_id", "")), "MISSING_ENTITY entities[\"customer_id\"]");
   CHECK(Decoded(entity("customer_id", std::string(200, 'x')) + transaction()).is_valid);
 }
 
 TEST(numbers_are_cut_as_protobuf_cuts) {
-  CHECK_EQ(Decoded(transaction() + delimited(2, number(2, (uint64_t{5} << 32) | 7'000))).transaction.event_time_us, 1'522'540'831'000'007);
+  CHECK_EQ(Decoded(transaction() + delimited(2, number(2, (uint64_t{5} << 32) | 7'000))).transaction.event_time_us,
+           1'522'540'831'000'007);
   CHECK_EQ(Decoded(number(7, (uint64_t{7} << 32) | 2)).scan->priority, 2);
   CHECK_EQ(Decoded(number(7, ~uint64_t{0})).scan->priority, -1);
   CHECK(Decoded(number(9, uint64_t{1} << 63)).scan->explain);
@@ -244,13 +256,16 @@ TEST(map_entries_have_a_limit) {
   CHECK(Decoded(message).is_valid);
   const Decoded features(message + feature_entry("amount_minor", integer(1)));
   CHECK(features.status.code == Code::kInvalidRequest);
-  CHECK_EQ(features.status.detail, "byte " + std::to_string(message.size() + 1) + " (features): more than 512 entries; send each name once");
-  CHECK(Decoded(message + entity("customer_id", "a")).status.detail.find("(entities): more than 512 entries") != std::string::npos);
+  CHECK_EQ(features.status.detail,
+           "byte " + std::to_string(message.size() + 1) + " (features): more than 512 entries; send each name once");
+  CHECK(Decoded(message + entity("customer_id", "a")).status.detail.find("(entities): more than 512 entries") !=
+        std::string::npos);
 }
 
 TEST(stream_requests_merge) {
   const auto scan = std::make_unique<TransactionScan>();
-  const std::string message = delimited(1, transaction()) + number(9, 1) + delimited(1, delimited(1, "tx-2") + entity("customer_id", "1"));
+  const std::string message =
+      delimited(1, transaction()) + number(9, 1) + delimited(1, delimited(1, "tx-2") + entity("customer_id", "1"));
   CHECK(scan_stream_request(message, *scan).ok());
   CHECK_EQ(scan->transaction_id, "tx-2");
   CHECK_EQ(scan->entity_count, 3u);
@@ -287,11 +302,12 @@ TEST(all_violations_at_once) {
   CHECK_EQ(violations_of(""),
            "MISSING_FIELD event_time, MISSING_FIELD transaction_id, MISSING_ENTITY entities[\"customer_id\"], "
            "MISSING_ENTITY entities[\"terminal_id\"], MISSING_FEATURE features[\"amount_minor\"]");
-  CHECK_EQ(violations_of(transaction() + entity("costumer_id", "1") + entity("costumer_id", "2") + feature_entry("amuont", integer(1)) +
-                         feature_entry("ratio", integer(1)) + feature_entry("is_online", fixed64(1, 1.0)) +
-                         feature_entry("merchant", delimited(4, std::string(257, 'x')))),
-           "UNKNOWN_ENTITY entities[\"costumer_id\"], UNKNOWN_FEATURE features[\"amuont\"], WRONG_TYPE features[\"ratio\"], "
-           "WRONG_TYPE features[\"is_online\"], TOO_LONG features[\"merchant\"]");
+  CHECK_EQ(
+      violations_of(transaction() + entity("costumer_id", "1") + entity("costumer_id", "2") +
+                    feature_entry("amuont", integer(1)) + feature_entry("ratio", integer(1)) +
+                    feature_entry("is_online", fixed64(1, 1.0)) + feature_entry("merchant", delimited(4, std::string(257, 'x')))),
+      "UNKNOWN_ENTITY entities[\"costumer_id\"], UNKNOWN_FEATURE features[\"amuont\"], WRONG_TYPE features[\"ratio\"], "
+      "WRONG_TYPE features[\"is_online\"], TOO_LONG features[\"merchant\"]");
 }
 
 TEST(violations_are_listed_up_to_a_limit) {
@@ -304,9 +320,10 @@ TEST(violations_are_listed_up_to_a_limit) {
 
 TEST(violations_never_show_values) {
   const std::string card = "4111111111111111";
-  const Decoded decoded(delimited(1, card + std::string(200, '1')) + entity("customer_id", card + std::string(200, '1')) + entity(card, "x") +
-                        feature_entry(card, integer(4111111111111111)) + feature_entry("amount_minor", integer(4111111111111111)) +
-                        feature_entry("ratio", fixed64(1, 4111111111111111.0)) + feature_entry("merchant", delimited(4, std::string(300, '4'))));
+  const Decoded decoded(
+      delimited(1, card + std::string(200, '1')) + entity("customer_id", card + std::string(200, '1')) + entity(card, "x") +
+      feature_entry(card, integer(4111111111111111)) + feature_entry("amount_minor", integer(4111111111111111)) +
+      feature_entry("ratio", fixed64(1, 4111111111111111.0)) + feature_entry("merchant", delimited(4, std::string(300, '4'))));
   CHECK(decoded.violations.count() >= 7);
   const std::string status = encode_rpc_status(Status(Code::kInvalidRequest), &decoded.violations);
   CHECK_EQ(status.find("4111"), std::string::npos);
@@ -374,7 +391,8 @@ TEST(events_need_less) {
   const std::string head = delimited(1, "tx-1") + delimited(2, timestamp(5, 0));
   CHECK_EQ(violations_of(head, TransactionUse::kEvent), "MISSING_ENTITY entities");
   CHECK_EQ(violations_of(head + entity("terminal_id", "1"), TransactionUse::kEvent), "");
-  CHECK_EQ(violations_of(head + entity("customer_id", "1"), TransactionUse::kEvent), "MISSING_FEATURE features[\"amount_minor\"]");
+  CHECK_EQ(violations_of(head + entity("customer_id", "1"), TransactionUse::kEvent),
+           "MISSING_FEATURE features[\"amount_minor\"]");
   CHECK_EQ(violations_of(head + entity("terminal_id", "1") + entity("customer_id", ""), TransactionUse::kEvent),
            "MISSING_ENTITY entities[\"customer_id\"]");
 }
@@ -424,18 +442,21 @@ TEST(a_score_of_zero_is_there) {
 
 TEST(view_ages) {
   Answered answered;
-  CHECK(members(answered.encoded(), 8) == (std::vector<std::string>{delimited(1, "customer") + delimited(2, number(1, 1) + number(2, 500'000'000)),
-                                                                    delimited(1, "terminal")}));
+  CHECK(members(answered.encoded(), 8) ==
+        (std::vector<std::string>{delimited(1, "customer") + delimited(2, number(1, 1) + number(2, 500'000'000)),
+                                  delimited(1, "terminal")}));
   answered.views[0].age_us = 0;
   CHECK_EQ(members(answered.encoded(), 8)[0], delimited(1, "customer") + delimited(2, ""));
   answered.views[0].age_us = -1'500'000;
   const uint64_t nanos = static_cast<uint64_t>(int64_t{-500'000'000});
-  CHECK_EQ(members(answered.encoded(), 8)[0], delimited(1, "customer") + delimited(2, number(1, ~uint64_t{0}) + number(2, nanos)));
+  CHECK_EQ(members(answered.encoded(), 8)[0],
+           delimited(1, "customer") + delimited(2, number(1, ~uint64_t{0}) + number(2, nanos)));
 }
 
 TEST(degradations_and_names) {
   Answered answered;
-  CHECK(members(answered.encoded(), 5).empty() && members(answered.encoded(), 6).empty() && members(answered.encoded(), 7).empty());
+  CHECK(members(answered.encoded(), 5).empty() && members(answered.encoded(), 6).empty() &&
+        members(answered.encoded(), 7).empty());
   answered.views[0].rejected = Code::kRecordChecksum;
   answered.views[1].rejected = Code::kStoreUnavailable;
   answered.views[1].is_stale = answered.views[1].is_saturated = answered.views[1].is_approximate = true;
@@ -473,8 +494,9 @@ TEST(stage_times) {
   answered.answer.include_timings = true;
   answered.stamps = {1'000, 1'001, 1'003, 1'006, 1'010, 2'000'001'015, 0, 2'000'001'021};
   const auto ns = [](uint64_t seconds, uint64_t nanos) { return (seconds != 0 ? number(1, seconds) : "") + number(2, nanos); };
-  CHECK_EQ(member(answered.encoded(), 10), delimited(1, ns(0, 1)) + delimited(2, ns(0, 2)) + delimited(3, ns(0, 3)) + delimited(4, ns(0, 4)) +
-                                               delimited(5, ns(2, 5)) + delimited(6, ns(0, 6)) + delimited(7, ns(2, 21)) + number(8, 300));
+  CHECK_EQ(member(answered.encoded(), 10), delimited(1, ns(0, 1)) + delimited(2, ns(0, 2)) + delimited(3, ns(0, 3)) +
+                                               delimited(4, ns(0, 4)) + delimited(5, ns(2, 5)) + delimited(6, ns(0, 6)) +
+                                               delimited(7, ns(2, 21)) + number(8, 300));
   answered.stamps[3] = 0;  // a stage that was not reached has no time, and neither has the one before
   CHECK(members(member(answered.encoded(), 10), 3).empty() && members(member(answered.encoded(), 10), 4).empty());
 }
@@ -547,9 +569,11 @@ TEST(a_status_with_violations) {
   Violations violations;
   violations.add(Code::kWrongType, "features[\"a\"]", "is int64; expected float64");
   const std::string bytes = encode_rpc_status(Status(Code::kInvalidRequest), &violations);
-  CHECK_EQ(any_of(bytes, "BadRequest"),
-           delimited(1, delimited(1, "features[\"a\"]") + delimited(2, "is int64; expected float64") + delimited(3, "WRONG_TYPE")));
-  CHECK_EQ(member(bytes, 2), std::string(code_info(Code::kInvalidRequest).message) + " features[\"a\"] is int64; expected float64.");
+  CHECK_EQ(
+      any_of(bytes, "BadRequest"),
+      delimited(1, delimited(1, "features[\"a\"]") + delimited(2, "is int64; expected float64") + delimited(3, "WRONG_TYPE")));
+  CHECK_EQ(member(bytes, 2),
+           std::string(code_info(Code::kInvalidRequest).message) + " features[\"a\"] is int64; expected float64.");
 }
 
 TEST(a_status_fits_into_trailers) {
@@ -570,23 +594,27 @@ TEST(a_status_fits_into_trailers) {
 
 TEST(any_bytes_give_a_status) {
   auto random = check::random_engine();
-  const std::string seed = transaction() + feature_entry("ratio", fixed64(1, 0.5)) + feature_entry("merchant", delimited(4, "\xc3\xa4")) +
-                           delimited(8, number(1, 2)) + number(7, 2) + tag(91, WireType::kStartGroup) + number(1, 1) +
-                           tag(91, WireType::kEndGroup);
+  const std::string seed = transaction() + feature_entry("ratio", fixed64(1, 0.5)) +
+                           feature_entry("merchant", delimited(4, "\xc3\xa4")) + delimited(8, number(1, 2)) + number(7, 2) +
+                           tag(91, WireType::kStartGroup) + number(1, 1) + tag(91, WireType::kEndGroup);
   int good = 0;
   for (int i = 0; i < check::scaled(5000); ++i) {
     std::string bytes = seed;
     for (uint64_t edits = random() % 4; edits-- > 0;) {
       const size_t at = random() % (bytes.size() + 1);
-      if (random() % 3 == 0) bytes.insert(at, 1, static_cast<char>(random()));
-      else if (at < bytes.size() && random() % 2 == 0) bytes.erase(at, 1 + random() % 3);
-      else if (at < bytes.size()) bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+      if (random() % 3 == 0)
+        bytes.insert(at, 1, static_cast<char>(random()));
+      else if (at < bytes.size() && random() % 2 == 0)
+        bytes.erase(at, 1 + random() % 3);
+      else if (at < bytes.size())
+        bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
     }
     for (const TransactionUse use : {TransactionUse::kScore, TransactionUse::kEvent}) {
       const Decoded decoded(bytes, use);
       good += decoded.is_valid ? 1 : 0;
       if (!decoded.is_valid) {
-        const std::string status = encode_rpc_status(decoded.status.ok() ? Status(Code::kInvalidRequest) : decoded.status, &decoded.violations);
+        const std::string status =
+            encode_rpc_status(decoded.status.ok() ? Status(Code::kInvalidRequest) : decoded.status, &decoded.violations);
         CHECK_EQ(utf8_find_bad(member(status, 2)), nullptr);
       }
     }

@@ -113,6 +113,7 @@ SAME_EVERYTHING = {
         "  amount: {op: scale, of: amount_minor, divide_by: 100}\n  night: {op: is_night, first_hour: 0, last_hour: 6}\n",
         "  night: {op: is_night, first_hour: 0, last_hour: 6}\n  amount: {op: scale, of: amount_minor, divide_by: 100}\n",
     ),
+    "order of attributes": ("home_latitude: float64, opened_at: time", "opened_at: time, home_latitude: float64"),
     "order of entities": ("[customer_id, terminal_id]", "[terminal_id, customer_id]"),
     "an input by name": ("  - amount\n", "  - {name: amount, from: amount, dtype: float32, when_null: error}\n"),
 }
@@ -161,7 +162,6 @@ NEW_RECORDS = {
     "lateness": ("    labels: true\n", "    labels: true\n    lateness: 2h\n", "terminal"),
     "attribute": ("home_latitude: float64, ", "home_latitude: float64, home_longitude: float64, ", "profile"),
     "type of an attribute": ("opened_at: time", "opened_at: int64", "profile"),
-    "order of attributes": ("home_latitude: float64, opened_at: time", "opened_at: time, home_latitude: float64", "profile"),
     "name of an attribute view": ("  profile:", "  profiles:", "profile"),
 }
 

@@ -1,4 +1,4 @@
-// UTF-8 as Unicode defines it (table 3-7): no overlong forms, no surrogates, nothing past U+10FFFF. NUL and noncharacters are text.
+// UTF-8 as Unicode defines it (table 3-7): no overlong forms, no surrogates, nothing past U+10FFFF. NUL is text.
 #pragma once
 
 #include <cstddef>

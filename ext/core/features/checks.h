@@ -19,7 +19,8 @@ enum class TransactionUse : uint8_t {
 // false if it must not be used.
 bool check_value(const RequestFeatureSpec& feature, Value& value, Violations& violations);
 
-// Checks the length of transaction_id (required) and of entity ids, then adds what is missing once all fields are in.
+// Checks the length of transaction_id (required) and of entity ids, then adds what is missing once all fields are in. event_time is
+// the decoder's to check. An id that was sent empty (its data() is not null) is a violation even where none is required.
 void check_required(const FeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations);
 
 // Seconds and nanos to floored microseconds. False: outside 0001-01-01..9999-12-31 or nanos outside 0..999,999,999.

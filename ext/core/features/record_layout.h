@@ -103,7 +103,8 @@ constexpr uint32_t tile_part_bytes(const ColumnSpec& column) noexcept {
 }
 
 inline __int128 load_sum(const uint8_t* part_at) noexcept {
-  return (static_cast<__int128>(load_le<int64_t>(part_at + part::kSumHigh)) << 64) | load_le<uint64_t>(part_at + part::kSumLow);
+  const unsigned __int128 high = load_le<uint64_t>(part_at + part::kSumHigh);
+  return static_cast<__int128>((high << 64) | load_le<uint64_t>(part_at + part::kSumLow));
 }
 
 inline void store_sum(uint8_t* part_at, __int128 sum) noexcept {

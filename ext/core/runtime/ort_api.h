@@ -22,11 +22,11 @@ struct OrtValue;
 struct OrtMemoryInfo;
 struct OrtAllocator;
 struct OrtTypeInfo;
-struct OrtTensorInfo;   // OrtTensorTypeAndShapeInfo
+struct OrtTensorInfo;  // OrtTensorTypeAndShapeInfo
 
 // What OrtGetApiBase() returns.
 struct OrtApiBase {
-  const void* const* (*get_api)(uint32_t version);   // null: the library is older than `version`
+  const void* const* (*get_api)(uint32_t version);  // null: the library is older than `version`
   const char* (*version)();
 };
 
@@ -39,48 +39,48 @@ inline constexpr int kMemoryDefault = 0;
 inline constexpr int64_t kFreeAxis = -1;
 
 // ASSAY_ORT_SLOT(number, name, result, arguments). A function that returns OrtStatus* returns null for success.
-#define ASSAY_ORT_SLOTS(ASSAY_ORT_SLOT)                                                                                            \
-  ASSAY_ORT_SLOT(2, GetErrorMessage, const char*, (const OrtStatus*))                                                              \
-  ASSAY_ORT_SLOT(3, CreateEnv, OrtStatus*, (int log_level, const char* id, OrtEnv** out))                                          \
-  ASSAY_ORT_SLOT(8, CreateSessionFromArray, OrtStatus*,                                                                            \
-                 (const OrtEnv*, const void* data, size_t bytes, const OrtSessionOptions*, OrtSession** out))                      \
-  ASSAY_ORT_SLOT(9, Run, OrtStatus*,                                                                                               \
-                 (OrtSession*, const OrtRunOptions*, const char* const* input_names, const OrtValue* const* inputs,                \
-                  size_t input_count, const char* const* output_names, size_t output_count, OrtValue** outputs))                   \
-  ASSAY_ORT_SLOT(10, CreateSessionOptions, OrtStatus*, (OrtSessionOptions** out))                                                  \
-  ASSAY_ORT_SLOT(13, SetSessionExecutionMode, OrtStatus*, (OrtSessionOptions*, int mode))                                          \
-  ASSAY_ORT_SLOT(17, DisableMemPattern, OrtStatus*, (OrtSessionOptions*))                                                          \
-  ASSAY_ORT_SLOT(19, DisableCpuMemArena, OrtStatus*, (OrtSessionOptions*))                                                         \
-  ASSAY_ORT_SLOT(23, SetSessionGraphOptimizationLevel, OrtStatus*, (OrtSessionOptions*, int level))                                \
-  ASSAY_ORT_SLOT(24, SetIntraOpNumThreads, OrtStatus*, (OrtSessionOptions*, int threads))                                          \
-  ASSAY_ORT_SLOT(25, SetInterOpNumThreads, OrtStatus*, (OrtSessionOptions*, int threads))                                          \
-  ASSAY_ORT_SLOT(30, SessionGetInputCount, OrtStatus*, (const OrtSession*, size_t* out))                                           \
-  ASSAY_ORT_SLOT(31, SessionGetOutputCount, OrtStatus*, (const OrtSession*, size_t* out))                                          \
-  ASSAY_ORT_SLOT(33, SessionGetInputTypeInfo, OrtStatus*, (const OrtSession*, size_t index, OrtTypeInfo** out))                    \
-  ASSAY_ORT_SLOT(34, SessionGetOutputTypeInfo, OrtStatus*, (const OrtSession*, size_t index, OrtTypeInfo** out))                   \
-  ASSAY_ORT_SLOT(36, SessionGetInputName, OrtStatus*, (const OrtSession*, size_t index, OrtAllocator*, char** out))                \
-  ASSAY_ORT_SLOT(37, SessionGetOutputName, OrtStatus*, (const OrtSession*, size_t index, OrtAllocator*, char** out))               \
-  ASSAY_ORT_SLOT(49, CreateTensorWithDataAsOrtValue, OrtStatus*,                                                                   \
-                 (const OrtMemoryInfo*, void* data, size_t bytes, const int64_t* shape, size_t rank, int type, OrtValue** out))    \
-  ASSAY_ORT_SLOT(51, GetTensorMutableData, OrtStatus*, (OrtValue*, void** out))                                                    \
-  ASSAY_ORT_SLOT(55, CastTypeInfoToTensorInfo, OrtStatus*, (const OrtTypeInfo*, const OrtTensorInfo** out))                        \
-  ASSAY_ORT_SLOT(60, GetTensorElementType, OrtStatus*, (const OrtTensorInfo*, int* out))                                           \
-  ASSAY_ORT_SLOT(61, GetDimensionsCount, OrtStatus*, (const OrtTensorInfo*, size_t* out))                                          \
-  ASSAY_ORT_SLOT(62, GetDimensions, OrtStatus*, (const OrtTensorInfo*, int64_t* dims, size_t count))                               \
-  ASSAY_ORT_SLOT(65, GetTensorTypeAndShape, OrtStatus*, (const OrtValue*, OrtTensorInfo** out))                                    \
-  ASSAY_ORT_SLOT(69, CreateCpuMemoryInfo, OrtStatus*, (int allocator_type, int memory_type, OrtMemoryInfo** out))                  \
-  ASSAY_ORT_SLOT(76, AllocatorFree, OrtStatus*, (OrtAllocator*, void*))                                                            \
-  ASSAY_ORT_SLOT(78, GetAllocatorWithDefaultOptions, OrtStatus*, (OrtAllocator** out))                                             \
-  ASSAY_ORT_SLOT(92, ReleaseEnv, void, (OrtEnv*))                                                                                  \
-  ASSAY_ORT_SLOT(93, ReleaseStatus, void, (OrtStatus*))                                                                            \
-  ASSAY_ORT_SLOT(94, ReleaseMemoryInfo, void, (OrtMemoryInfo*))                                                                    \
-  ASSAY_ORT_SLOT(95, ReleaseSession, void, (OrtSession*))                                                                          \
-  ASSAY_ORT_SLOT(96, ReleaseValue, void, (OrtValue*))                                                                              \
-  ASSAY_ORT_SLOT(98, ReleaseTypeInfo, void, (OrtTypeInfo*))                                                                        \
-  ASSAY_ORT_SLOT(99, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorInfo*))                                                        \
-  ASSAY_ORT_SLOT(100, ReleaseSessionOptions, void, (OrtSessionOptions*))                                                           \
-  ASSAY_ORT_SLOT(125, GetAvailableProviders, OrtStatus*, (char*** out, int* count))                                                \
-  ASSAY_ORT_SLOT(126, ReleaseAvailableProviders, OrtStatus*, (char**, int count))                                                  \
+#define ASSAY_ORT_SLOTS(ASSAY_ORT_SLOT)                                                                                         \
+  ASSAY_ORT_SLOT(2, GetErrorMessage, const char*, (const OrtStatus*))                                                           \
+  ASSAY_ORT_SLOT(3, CreateEnv, OrtStatus*, (int log_level, const char* id, OrtEnv** out))                                       \
+  ASSAY_ORT_SLOT(8, CreateSessionFromArray, OrtStatus*,                                                                         \
+                 (const OrtEnv*, const void* data, size_t bytes, const OrtSessionOptions*, OrtSession** out))                   \
+  ASSAY_ORT_SLOT(9, Run, OrtStatus*,                                                                                            \
+                 (OrtSession*, const OrtRunOptions*, const char* const* input_names, const OrtValue* const* inputs,             \
+                  size_t input_count, const char* const* output_names, size_t output_count, OrtValue** outputs))                \
+  ASSAY_ORT_SLOT(10, CreateSessionOptions, OrtStatus*, (OrtSessionOptions** out))                                               \
+  ASSAY_ORT_SLOT(13, SetSessionExecutionMode, OrtStatus*, (OrtSessionOptions*, int mode))                                       \
+  ASSAY_ORT_SLOT(17, DisableMemPattern, OrtStatus*, (OrtSessionOptions*))                                                       \
+  ASSAY_ORT_SLOT(19, DisableCpuMemArena, OrtStatus*, (OrtSessionOptions*))                                                      \
+  ASSAY_ORT_SLOT(23, SetSessionGraphOptimizationLevel, OrtStatus*, (OrtSessionOptions*, int level))                             \
+  ASSAY_ORT_SLOT(24, SetIntraOpNumThreads, OrtStatus*, (OrtSessionOptions*, int threads))                                       \
+  ASSAY_ORT_SLOT(25, SetInterOpNumThreads, OrtStatus*, (OrtSessionOptions*, int threads))                                       \
+  ASSAY_ORT_SLOT(30, SessionGetInputCount, OrtStatus*, (const OrtSession*, size_t* out))                                        \
+  ASSAY_ORT_SLOT(31, SessionGetOutputCount, OrtStatus*, (const OrtSession*, size_t* out))                                       \
+  ASSAY_ORT_SLOT(33, SessionGetInputTypeInfo, OrtStatus*, (const OrtSession*, size_t index, OrtTypeInfo** out))                 \
+  ASSAY_ORT_SLOT(34, SessionGetOutputTypeInfo, OrtStatus*, (const OrtSession*, size_t index, OrtTypeInfo** out))                \
+  ASSAY_ORT_SLOT(36, SessionGetInputName, OrtStatus*, (const OrtSession*, size_t index, OrtAllocator*, char** out))             \
+  ASSAY_ORT_SLOT(37, SessionGetOutputName, OrtStatus*, (const OrtSession*, size_t index, OrtAllocator*, char** out))            \
+  ASSAY_ORT_SLOT(49, CreateTensorWithDataAsOrtValue, OrtStatus*,                                                                \
+                 (const OrtMemoryInfo*, void* data, size_t bytes, const int64_t* shape, size_t rank, int type, OrtValue** out)) \
+  ASSAY_ORT_SLOT(51, GetTensorMutableData, OrtStatus*, (OrtValue*, void** out))                                                 \
+  ASSAY_ORT_SLOT(55, CastTypeInfoToTensorInfo, OrtStatus*, (const OrtTypeInfo*, const OrtTensorInfo** out))                     \
+  ASSAY_ORT_SLOT(60, GetTensorElementType, OrtStatus*, (const OrtTensorInfo*, int* out))                                        \
+  ASSAY_ORT_SLOT(61, GetDimensionsCount, OrtStatus*, (const OrtTensorInfo*, size_t* out))                                       \
+  ASSAY_ORT_SLOT(62, GetDimensions, OrtStatus*, (const OrtTensorInfo*, int64_t* dims, size_t count))                            \
+  ASSAY_ORT_SLOT(65, GetTensorTypeAndShape, OrtStatus*, (const OrtValue*, OrtTensorInfo** out))                                 \
+  ASSAY_ORT_SLOT(69, CreateCpuMemoryInfo, OrtStatus*, (int allocator_type, int memory_type, OrtMemoryInfo** out))               \
+  ASSAY_ORT_SLOT(76, AllocatorFree, OrtStatus*, (OrtAllocator*, void*))                                                         \
+  ASSAY_ORT_SLOT(78, GetAllocatorWithDefaultOptions, OrtStatus*, (OrtAllocator** out))                                          \
+  ASSAY_ORT_SLOT(92, ReleaseEnv, void, (OrtEnv*))                                                                               \
+  ASSAY_ORT_SLOT(93, ReleaseStatus, void, (OrtStatus*))                                                                         \
+  ASSAY_ORT_SLOT(94, ReleaseMemoryInfo, void, (OrtMemoryInfo*))                                                                 \
+  ASSAY_ORT_SLOT(95, ReleaseSession, void, (OrtSession*))                                                                       \
+  ASSAY_ORT_SLOT(96, ReleaseValue, void, (OrtValue*))                                                                           \
+  ASSAY_ORT_SLOT(98, ReleaseTypeInfo, void, (OrtTypeInfo*))                                                                     \
+  ASSAY_ORT_SLOT(99, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorInfo*))                                                     \
+  ASSAY_ORT_SLOT(100, ReleaseSessionOptions, void, (OrtSessionOptions*))                                                        \
+  ASSAY_ORT_SLOT(125, GetAvailableProviders, OrtStatus*, (char*** out, int* count))                                             \
+  ASSAY_ORT_SLOT(126, ReleaseAvailableProviders, OrtStatus*, (char**, int count))                                               \
   ASSAY_ORT_SLOT(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char* key, const char* value))
 
 // The slots above as typed function pointers.

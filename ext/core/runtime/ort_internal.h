@@ -17,7 +17,7 @@ struct OrtModel::Impl {
   std::shared_ptr<OrtRuntime> runtime;
   std::vector<TensorInfo> inputs;
   std::vector<TensorInfo> outputs;
-  ort::Owned<ort::OrtSession> session{nullptr, nullptr};   // after `runtime`: freed first
+  ort::Owned<ort::OrtSession> session{nullptr, nullptr};  // after `runtime`: freed first
 };
 
 }  // namespace assay

@@ -6,8 +6,8 @@ namespace assay::ort {
 namespace {
 
 const char* type_name(int onnx_type) {
-  static constexpr const char* kNames[] = {"no tensor", "float32", "uint8",   "int8",    "uint16", "int16", "int32",
-                                           "int64",     "string",  "bool",    "float16", "float64"};
+  static constexpr const char* kNames[] = {"no tensor", "float32", "uint8",  "int8", "uint16",  "int16",
+                                           "int32",     "int64",   "string", "bool", "float16", "float64"};
   const bool is_known = onnx_type >= 0 && onnx_type < static_cast<int>(std::size(kNames));
   return is_known ? kNames[onnx_type] : "another type";
 }
@@ -65,8 +65,9 @@ Status check_layout(const std::vector<TensorInfo>& inputs, const std::vector<Ten
 
 Status check_output(const TensorInfo& output) {
   if (is_supported_type(output.onnx_type)) return Status();
-  return unsupported("model output", output.name, std::string("its type is ") + type_name(output.onnx_type) +
-                     "; expected a tensor of float32, float64, int64, int32 or bool (a ZipMap must be left out at export)");
+  return unsupported("model output", output.name,
+                     std::string("its type is ") + type_name(output.onnx_type) +
+                         "; expected a tensor of float32, float64, int64, int32 or bool (a ZipMap must be left out at export)");
 }
 
 std::vector<uint32_t> readable_outputs(const std::vector<TensorInfo>& outputs) {

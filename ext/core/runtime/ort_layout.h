@@ -9,11 +9,13 @@
 
 namespace assay::ort {
 
-// The row's tensors are the model's inputs: same names, element types and counts, each exactly once, first axis free, others fixed.
+// The row's tensors are the model's inputs: same names, element types and counts, each exactly once, first axis free, others
+// fixed.
 Status check_layout(const std::vector<TensorInfo>& inputs, const std::vector<TensorSpec>& tensors,
                     const std::vector<TensorSegment>& segments);
 
-// A runner can give this output: a tensor of one of the five types. That its first axis is the batch is checked again at every run.
+// A runner can give this output: a tensor of one of the five types. That its first axis is the batch is checked again at every
+// run.
 Status check_output(const TensorInfo& output);
 
 // Outputs that a runner gives where none are named.

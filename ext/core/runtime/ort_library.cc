@@ -52,7 +52,8 @@ Status OrtLibrary::load_table() {
   using GetApiBase = const OrtApiBase* (*)();
   const auto get_api_base = reinterpret_cast<GetApiBase>(dlsym(handle, "OrtGetApiBase"));
   const OrtApiBase* base = get_api_base ? get_api_base() : nullptr;
-  if (base == nullptr) return unavailable(path_ + " is not ONNX Runtime: it has no OrtGetApiBase; give the path of libonnxruntime.so");
+  if (base == nullptr)
+    return unavailable(path_ + " is not ONNX Runtime: it has no OrtGetApiBase; give the path of libonnxruntime.so");
   version_ = ort_message(base->version(), false);
   const void* const* table = base->get_api(kApiVersion);
   if (table == nullptr) {

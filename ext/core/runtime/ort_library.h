@@ -43,7 +43,7 @@ class OrtLibrary {
   std::string version_;
   std::vector<std::string> providers_;
   OrtApi api_;
-  OrtAllocator* allocator_ = nullptr;                       // ONNX Runtime's own, not freed
+  OrtAllocator* allocator_ = nullptr;  // ONNX Runtime's own, not freed
   Owned<OrtEnv> env_{nullptr, nullptr};
   Owned<OrtMemoryInfo> cpu_memory_{nullptr, nullptr};
 };

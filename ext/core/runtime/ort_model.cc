@@ -15,8 +15,9 @@ struct Side {
   ort::OrtStatus* (*name)(const ort::OrtSession*, size_t, ort::OrtAllocator*, char**);
 };
 
-#define RETURN_IF_REFUSED(library, call) \
-  if (Status refused = (library).take((call), Code::kModelUnsupported, "ONNX Runtime refused the model"); !refused.ok()) return refused
+#define RETURN_IF_REFUSED(library, call)                                                                                 \
+  if (Status refused = (library).take((call), Code::kModelUnsupported, "ONNX Runtime refused the model"); !refused.ok()) \
+  return refused
 
 Status set_options(const OrtLibrary& library, const OrtModelOptions& options, ort::OrtSessionOptions* session) {
   const ort::OrtApi& api = library.api();

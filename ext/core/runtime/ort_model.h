@@ -1,7 +1,7 @@
 // ONNX Runtime through its C function table, without its headers (docs: the slot table in ort_api.h).
 //
-// OrtRuntime opens the library once per process and proves itself; OrtModel is one session, shared by its runners; OrtRunner is one
-// thread's buffers. All fail with a Status that carries ONNX Runtime's own message.
+// OrtRuntime opens the library once per process and proves itself; OrtModel is one session, shared by its runners; OrtRunner is
+// one thread's buffers. All fail with a Status that carries ONNX Runtime's own message.
 #pragma once
 
 #include <cstdint>
@@ -20,19 +20,20 @@ namespace assay {
 // One input or output of a session. dims excludes the first (batch) axis; -1 is a free axis.
 struct TensorInfo {
   std::string name;
-  int onnx_type = 0;                  // ONNX element type number; 0: not a tensor
-  bool has_batch_axis = false;        // rank >= 1 and the first axis is free
+  int onnx_type = 0;            // ONNX element type number; 0: not a tensor
+  bool has_batch_axis = false;  // rank >= 1 and the first axis is free
   std::vector<int64_t> dims;
 };
 
 class OrtRuntime {
  public:
-  // Opens `library_path` (libonnxruntime.so.*), takes API version 17's table and runs the self-check: a tiny built-in model with inputs of all five
-  // types through every slot used, compared with known answers. Once per process; later calls with the same path return the same runtime.
+  // Opens `library_path` (libonnxruntime.so.*), takes API version 17's table and runs the self-check: a tiny built-in model with
+  // inputs of all five types through every slot used, compared with known answers. Once per process; later calls with the same
+  // path return the same runtime.
   static Status open(const std::string& library_path, std::shared_ptr<OrtRuntime>* out);
   ~OrtRuntime();
-  std::string version() const;                     // "1.32.0"
-  std::vector<std::string> providers() const;      // "CPUExecutionProvider", ...
+  std::string version() const;                 // "1.32.0"
+  std::vector<std::string> providers() const;  // "CPUExecutionProvider", ...
 
  private:
   friend class OrtModel;
@@ -43,7 +44,7 @@ class OrtRuntime {
 };
 
 struct OrtModelOptions {
-  int intra_op_threads = 1;      // more makes tree scores depend on the batch (threads sum in another order)
+  int intra_op_threads = 1;  // more makes tree scores depend on the batch (threads sum in another order)
   bool has_arena = true;
 };
 
@@ -56,9 +57,9 @@ class OrtModel {
   const std::vector<TensorInfo>& inputs() const noexcept;
   const std::vector<TensorInfo>& outputs() const noexcept;
 
-  // A runner for rows laid out by `tensors` (order and names as the plan's; all inputs of the model exactly once, types and element
-  // counts equal). kModelUnsupported says which differs. `outputs_wanted`: indices of the outputs to compute; empty means all that a
-  // runner can give (tensors of the five types with a batch axis). Others have OutputView::data == nullptr.
+  // A runner for rows laid out by `tensors` (order and names as the plan's; all inputs of the model exactly once, types and
+  // element counts equal). kModelUnsupported says which differs. `outputs_wanted`: indices of the outputs to compute; empty means
+  // all that a runner can give (tensors of the five types with a batch axis). Others have OutputView::data == nullptr.
   static Status make_runner(std::shared_ptr<OrtModel> model, const std::vector<TensorSpec>& tensors,
                             const std::vector<TensorSegment>& segments, size_t rows_max, std::unique_ptr<Runner>* out,
                             const std::vector<uint32_t>& outputs_wanted = {});

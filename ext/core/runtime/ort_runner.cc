@@ -17,7 +17,7 @@ constexpr size_t kRankMax = 16;
 uint8_t* allocate(size_t bytes) {
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   auto* memory = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded));
-  ASSAY_ASSERT(memory != nullptr);   // start-up only
+  ASSAY_ASSERT(memory != nullptr);  // start-up only
   std::memset(memory, 0, rounded);
   return memory;
 }
@@ -96,8 +96,8 @@ Status OrtRunner::run(size_t count) noexcept {
   const Binding* binding = nullptr;
   if (Status status = bind(count, &binding); !status.ok()) return status;
   std::copy(binding->outputs.begin(), binding->outputs.end(), results_.begin());
-  Status status = library_->take(library_->api().Run(session_, nullptr, input_names_.data(), binding->inputs.data(), inputs_.size(),
-                                                     output_names_.data(), outputs_.size(), results_.data()),
+  Status status = library_->take(library_->api().Run(session_, nullptr, input_names_.data(), binding->inputs.data(),
+                                                     inputs_.size(), output_names_.data(), outputs_.size(), results_.data()),
                                  Code::kModelRunFailed, "Run", /*hides_digits=*/true);
   for (size_t i = 0; i < outputs_.size(); ++i) {
     Port& port = outputs_[i];
@@ -171,7 +171,8 @@ Status OrtRunner::take_output(Port& port, size_t count, ort::OrtValue* value) no
   int64_t dims[kRankMax];
   if (Status status = take(api.GetTensorElementType(info, &type)); !status.ok()) return status;
   if (Status status = take(api.GetDimensionsCount(info, &rank)); !status.ok()) return status;
-  if (type != port.type || rank == 0 || rank > kRankMax) return Status(Code::kModelOutputInvalid, "an output has another type or rank");
+  if (type != port.type || rank == 0 || rank > kRankMax)
+    return Status(Code::kModelOutputInvalid, "an output has another type or rank");
   if (Status status = take(api.GetDimensions(info, dims, rank)); !status.ok()) return status;
   if (dims[0] != static_cast<int64_t>(count)) return Status(Code::kModelOutputInvalid, "an output's first axis is not the batch");
 

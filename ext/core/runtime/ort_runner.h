@@ -1,8 +1,8 @@
 // OrtRunner: one thread's buffers over a shared session.
 //
-// Inputs live in buffers of rows_max rows, one per tensor; OrtValues over them are made once per number of rows. An output whose row
-// shape the model declares is written straight into a buffer of ours, the others into memory of ONNX Runtime that is held until the
-// next gather(). The steady state allocates nothing here.
+// Inputs live in buffers of rows_max rows, one per tensor; OrtValues over them are made once per number of rows. An output whose
+// row shape the model declares is written straight into a buffer of ours, the others into memory of ONNX Runtime that is held
+// until the next gather(). The steady state allocates nothing here.
 #pragma once
 
 #include <cstdlib>
@@ -32,16 +32,16 @@ class OrtRunner final : public Runner {
 
   // One side of the session's tensors in a runner.
   struct Port {
-    uint32_t index = 0;                  // outputs: of the model
+    uint32_t index = 0;  // outputs: of the model
     int type = 0;
-    std::vector<int64_t> shape;          // shape[0] is set to the number of rows
+    std::vector<int64_t> shape;  // shape[0] is set to the number of rows
     size_t row_elements = 0;
     size_t row_bytes = 0;
-    size_t row_offset = 0;               // inputs: where the segment lies in a row
-    bool has_buffer = false;             // outputs: false where the shape of a row is not declared
+    size_t row_offset = 0;    // inputs: where the segment lies in a row
+    bool has_buffer = false;  // outputs: false where the shape of a row is not declared
     Buffer buffer{nullptr, &std::free};
-    Value held{nullptr, nullptr};        // outputs without a buffer: the last run's value
-    const void* data = nullptr;          // outputs: of the last run
+    Value held{nullptr, nullptr};  // outputs without a buffer: the last run's value
+    const void* data = nullptr;    // outputs: of the last run
   };
 
   // OrtValues over the buffers for one number of rows.
@@ -49,7 +49,7 @@ class OrtRunner final : public Runner {
     size_t rows = 0;
     std::vector<Value> owned;
     std::vector<const ort::OrtValue*> inputs;
-    std::vector<ort::OrtValue*> outputs;   // null: ONNX Runtime allocates
+    std::vector<ort::OrtValue*> outputs;  // null: ONNX Runtime allocates
   };
 
   static Port make_port(const TensorInfo& info, uint32_t index, size_t rows_max);
@@ -63,11 +63,11 @@ class OrtRunner final : public Runner {
   size_t rows_max_;
   std::vector<Port> inputs_;
   std::vector<Port> outputs_;
-  std::vector<const char*> input_names_;               // owned by the model
+  std::vector<const char*> input_names_;  // owned by the model
   std::vector<const char*> output_names_;
-  std::vector<int> port_of_output_;                    // model's output index -> outputs_, or -1
-  std::vector<std::unique_ptr<Binding>> bindings_;     // by rows; [0] is the last one past kBindingsMax
-  std::vector<ort::OrtValue*> results_;                // of one run
+  std::vector<int> port_of_output_;                 // model's output index -> outputs_, or -1
+  std::vector<std::unique_ptr<Binding>> bindings_;  // by rows; [0] is the last one past kBindingsMax
+  std::vector<ort::OrtValue*> results_;             // of one run
 };
 
 }  // namespace assay

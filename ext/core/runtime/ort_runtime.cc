@@ -6,7 +6,7 @@
 namespace assay {
 namespace {
 
-std::mutex open_mutex;   // guards open_runtime()
+std::mutex open_mutex;  // guards open_runtime()
 
 // The process's one runtime, never freed: sessions on detached threads may outlive every owner at exit.
 std::shared_ptr<OrtRuntime>& open_runtime() {

@@ -48,9 +48,7 @@ class PuppetRunner final : public Runner {
   bool has_scores_ = false;
 };
 
-double PuppetModel::score_of(std::string_view row) noexcept {
-  return static_cast<double>(xxh64(row) >> 11) * 0x1p-53;
-}
+double PuppetModel::score_of(std::string_view row) noexcept { return static_cast<double>(xxh64(row) >> 11) * 0x1p-53; }
 
 std::unique_ptr<Runner> PuppetModel::make_runner(std::shared_ptr<PuppetModel> model, size_t row_bytes) {
   return std::make_unique<PuppetRunner>(std::move(model), row_bytes);
@@ -92,7 +90,9 @@ Status PuppetModel::begin_run(const std::vector<std::string_view>& rows) noexcep
     --runs_to_fail_;
     return Status(Code::kModelRunFailed, "the puppet was told to fail");
   }
-  const auto is_poisoned = [this](std::string_view row) { return std::find(poisoned_.begin(), poisoned_.end(), row) != poisoned_.end(); };
+  const auto is_poisoned = [this](std::string_view row) {
+    return std::find(poisoned_.begin(), poisoned_.end(), row) != poisoned_.end();
+  };
   if (std::any_of(rows.begin(), rows.end(), is_poisoned)) return Status(Code::kModelRunFailed, "the batch holds a poisoned row");
   return Status();
 }

@@ -1,5 +1,5 @@
-// PuppetModel: a model without ONNX Runtime, for tests of everything around it. Its score is a fixed function of the row's bytes, so that
-// a row that got another row's score shows; it fails and waits when told.
+// PuppetModel: a model without ONNX Runtime, for tests of everything around it. Its score is a fixed function of the row's bytes,
+// so that a row that got another row's score shows; it fails and waits when told.
 #pragma once
 
 #include <condition_variable>
@@ -26,11 +26,11 @@ class PuppetModel {
   static std::unique_ptr<Runner> make_runner(std::shared_ptr<PuppetModel> model, size_t row_bytes);
 
   size_t rows_max() const noexcept { return rows_max_; }
-  void fail_next(uint64_t runs) noexcept;      // the next `runs` runs fail
-  void poison(std::string_view row);           // any batch that holds this row fails
-  void hold() noexcept;                        // runs wait until release()
+  void fail_next(uint64_t runs) noexcept;  // the next `runs` runs fail
+  void poison(std::string_view row);       // any batch that holds this row fails
+  void hold() noexcept;                    // runs wait until release()
   void release() noexcept;
-  std::vector<uint64_t> batches() const;       // rows of each run so far, from the moment it started
+  std::vector<uint64_t> batches() const;  // rows of each run so far, from the moment it started
 
  private:
   friend class PuppetRunner;
@@ -39,8 +39,8 @@ class PuppetModel {
 
   const size_t rows_max_;
   mutable std::mutex mutex_;
-  std::condition_variable released_;           // with mutex_
-  bool is_held_ = false;                       // the rest is guarded by mutex_
+  std::condition_variable released_;  // with mutex_
+  bool is_held_ = false;              // the rest is guarded by mutex_
   uint64_t runs_to_fail_ = 0;
   std::vector<std::string> poisoned_;
   std::vector<uint64_t> batches_;

@@ -24,7 +24,10 @@ struct Row {
 };
 static_assert(sizeof(Row) == 40);
 
-struct Answer { float floats[2]; int64_t integers; };
+struct Answer {
+  float floats[2];
+  int64_t integers;
+};
 
 // Every number is exact in float32. Each row differs in every input, so that swapped slots or segments show.
 constexpr Row kRows[3] = {
@@ -46,13 +49,16 @@ Status as_failed(const std::string& step, const Status& status) { return status.
 
 Status check_interface(const OrtModel& model) {
   constexpr int kInputTypes[] = {1, 11, 7, 6, 9};
-  if (model.inputs().size() != 5 || model.outputs().size() != 2) return failed("the interface", "another number of inputs or outputs");
+  if (model.inputs().size() != 5 || model.outputs().size() != 2)
+    return failed("the interface", "another number of inputs or outputs");
   for (size_t i = 0; i < 5; ++i) {
     const TensorInfo& input = model.inputs()[i];
-    const bool is_right = input.onnx_type == kInputTypes[i] && input.has_batch_axis && input.dims == std::vector<int64_t>{i == 0 ? 2 : 1};
+    const bool is_right =
+        input.onnx_type == kInputTypes[i] && input.has_batch_axis && input.dims == std::vector<int64_t>{i == 0 ? 2 : 1};
     if (!is_right) return failed("the interface", "input " + input.name + " has another type or shape");
   }
-  if (model.outputs()[0].name != "floats" || model.outputs()[1].name != "integers") return failed("the interface", "other output names");
+  if (model.outputs()[0].name != "floats" || model.outputs()[1].name != "integers")
+    return failed("the interface", "other output names");
   if (model.outputs()[1].dims != std::vector<int64_t>{-1}) return failed("the interface", "a free axis is not reported as free");
   return Status();
 }
@@ -60,13 +66,15 @@ Status check_interface(const OrtModel& model) {
 Status check_answers(Runner& runner, size_t count, const std::string& step) {
   const OutputView floats = runner.output(0);
   const OutputView integers = runner.output(1);
-  if (floats.type != TensorType::kFloat32 || floats.data == nullptr || floats.row_elements != 2) return failed(step, "output floats has another shape");
+  if (floats.type != TensorType::kFloat32 || floats.data == nullptr || floats.row_elements != 2)
+    return failed(step, "output floats has another shape");
   if (integers.type != TensorType::kInt64 || integers.data == nullptr || integers.row_elements != 1) {
     return failed(step, "output integers has another shape");
   }
   for (size_t i = 0; i < count; ++i) {
-    const bool is_right = std::memcmp(static_cast<const float*>(floats.data) + i * 2, kAnswers[i].floats, sizeof(kAnswers[i].floats)) == 0 &&
-                          static_cast<const int64_t*>(integers.data)[i] == kAnswers[i].integers;
+    const bool is_right =
+        std::memcmp(static_cast<const float*>(floats.data) + i * 2, kAnswers[i].floats, sizeof(kAnswers[i].floats)) == 0 &&
+        static_cast<const int64_t*>(integers.data)[i] == kAnswers[i].integers;
     if (!is_right) return failed(step, "a wrong number");
   }
   return Status();
@@ -80,7 +88,8 @@ Status check_runs(const std::shared_ptr<OrtModel>& model) {
                                            {"flags", TensorType::kBool, 1}};
   const std::vector<TensorSegment> segments = {{0, 8}, {8, 8}, {16, 8}, {24, 4}, {32, 1}};
   std::unique_ptr<Runner> runner;
-  if (Status status = OrtModel::make_runner(model, tensors, segments, 3, &runner); !status.ok()) return as_failed("a runner", status);
+  if (Status status = OrtModel::make_runner(model, tensors, segments, 3, &runner); !status.ok())
+    return as_failed("a runner", status);
   const uint8_t* rows[3];
   for (size_t i = 0; i < 3; ++i) rows[i] = reinterpret_cast<const uint8_t*>(&kRows[i]);
   for (const size_t count : {size_t{1}, size_t{3}, size_t{1}}) {
@@ -97,7 +106,8 @@ Status check_refusal(const std::shared_ptr<OrtRuntime>& runtime) {
   std::shared_ptr<OrtModel> model;
   const Status status = OrtModel::load(runtime, "not a model", OrtModelOptions(), &model);
   if (status.ok()) return failed("a refusal", "bytes that are no model were taken for one");
-  return status.detail.size() > std::strlen("ONNX Runtime refused the model: ") ? Status() : failed("a refusal", "an error without a text");
+  return status.detail.size() > std::strlen("ONNX Runtime refused the model: ") ? Status()
+                                                                                : failed("a refusal", "an error without a text");
 }
 
 }  // namespace

@@ -301,8 +301,9 @@ Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch&
 Status Admission::queue_rows(Call& call, uint32_t head, Scratch& mine) noexcept {
   const auto count = static_cast<uint32_t>(mine.rows.size());
   for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);
-  calls_.open(head, count, mine.completions);
   Code code = Code::kOk;
+  if (count > call.lane->queue_rows_max()) return Status(Code::kTooManyRows, "the model's queue is shorter than this batch");
+  calls_.open(head, count, mine.completions);
   if (count > 0) code = call.lane->enqueue(std::move(call.ticket), mine.rows.data(), count, call.priority, mine.completions);
   mine.completions.flush();
   return Status(code);

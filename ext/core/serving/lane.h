@@ -56,7 +56,7 @@ class Lane {
   const LaneOptions& options() const noexcept { return options_; }
   const FeatureReader& reader() const noexcept { return *reader_; }
   const LaneMemory& memory() const noexcept { return memory_; }
-  bool has_threads() const noexcept { return has_threads_; }
+  uint32_t queue_rows_max() const noexcept { return queue_.rows_max(); }
 
   // Starts the runner threads. kIo.
   Status start();

@@ -1,9 +1,10 @@
 // Decoding of assay.v1 requests straight from the wire: no protobuf objects, no allocation unless something is wrong.
 //
 // Two steps, because fields come in any order and the model decides the plan: scan_*() walks the top level, checks the wire
-// format (maps' entries included) and keeps spans; decode_transaction() reads the spans with one plan's names and types. Accepts and
-// refuses exactly what google.protobuf (upb) does, see tests/property/test_decoder.py. A malformed message is one Status with
-// the byte offset; everything else is a violation with the field's name.
+// format (maps' entries included) and keeps spans; decode_transaction() reads the spans with one plan's names and types.
+// Accepts and refuses exactly what google.protobuf (upb) does, see tests/property/test_decoder.py; one limit is ours: more than
+// kMapEntriesMax entries of one map are kInvalidRequest. A malformed message is one Status with the byte offset; everything
+// else is a violation with the field's name.
 #pragma once
 
 #include <array>
@@ -64,9 +65,11 @@ Status scan_batch_request(std::string_view bytes, size_t rows_max, BatchScan& sc
 Status scan_record_events_request(std::string_view bytes, std::vector<std::string_view>& events);
 Status scan_event(std::string_view bytes, TransactionScan& scan);
 
-// Converts the Duration to nanoseconds. False: out of range, of mixed sign, or not positive.
+// Converts the Duration to nanoseconds, at most half of int64's so that a monotonic time can be added. False: out of range, of
+// mixed sign, or not positive.
 bool positive_duration_ns(const DurationField& duration, int64_t* ns) noexcept;
 
+// REQUIRES: the scan was filled by a scan_*() that returned kOk.
 // Reads the spans with the plan's names and types. False: `violations` has every one. Thread-safe; allocates only then.
 // Checks ids and text for length, values for type, finiteness (-0.0 becomes +0.0) and range, event_time for range.
 bool decode_transaction(const TransactionScan& scan, const FeaturePlan& plan, TransactionUse use, Transaction& out,

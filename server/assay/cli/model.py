@@ -112,7 +112,7 @@ def pack(
             place = pack_bundle(request, out, OrtRuntime(str(find_library())), model_file=str(model), is_replacing=force)
     except (AssayError, OSError) as error:
         fail(str(error), EXIT_REFUSED)
-    console.print(f"packed [bold]{place}[/]; look at it with: assay model check {place}")
+    console.print(f"packed [bold]{place}[/]; look at it with: assay model check {place}", soft_wrap=True)
 
 
 # --- implementation ---

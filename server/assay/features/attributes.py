@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from assay import _core
 from assay.errors import InputError, StoreError
+from assay.features.columns import stored_attributes
 from assay.features.definitions import UPDATED_AT, AttributeView
 from assay.features.feature_set import FeatureSet
 from assay.features.flush_record import flush_record
@@ -66,7 +67,7 @@ def ingest_attributes(
 class _Row:
     entity_id: str
     time_us: int
-    values: tuple[_core.Scalar | None, ...]
+    values: tuple[_core.Scalar | None, ...]  # in the record's order
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class _Ingestion:
         on_flush: OnFlush | None,
     ) -> None:
         self._view_name = view_name
-        self._view = view
+        self._types = {name: str(dtype) for name, dtype in stored_attributes(view).items()}
         self._writer = writer
         self._set = feature_set
         self._source = source
@@ -107,7 +108,7 @@ class _Ingestion:
         self._start_flush()
 
     def _start_flush(self) -> None:
-        self._nulls = [0] * len(self._view.attributes)
+        self._nulls = [0] * len(self._types)
         self._rows = self._rejected = 0
 
     def take(self, rows: _Rows) -> None:
@@ -129,10 +130,9 @@ class _Ingestion:
     def flush(self) -> None:
         if self._rows + self._rejected == 0:
             return
-        types = {name: str(dtype) for name, dtype in self._view.attributes.items()}
-        nulls = dict(zip(types, self._nulls, strict=True))
+        nulls = dict(zip(self._types, self._nulls, strict=True))
         record = flush_record(
-            self._set.version, self._set.schema_hash, self._source, types, nulls, has_rejects=self._rejected > 0
+            self._set.version, self._set.schema_hash, self._source, self._types, nulls, has_rejects=self._rejected > 0
         )
         self._flushes.append(record)
         if self._on_flush is not None:
@@ -160,7 +160,9 @@ def _check(view: AttributeView, row: dict[str, Any], time_us: Callable[[Any], in
 
     entity_id = convert(view.entity, _entity_id)
     updated_at = convert(UPDATED_AT, lambda value: _required_time(value, time_us))
-    values = tuple(convert(name, partial(_value, dtype=dtype, time_us=time_us)) for name, dtype in view.attributes.items())
+    values = tuple(
+        convert(name, partial(_value, dtype=dtype, time_us=time_us)) for name, dtype in stored_attributes(view).items()
+    )
     for name in row.keys() - {view.entity, UPDATED_AT, *view.attributes}:
         violations.append(Violation("UNKNOWN_FEATURE", _printable(name), "the view has no such attribute; remove it"))
     if violations:

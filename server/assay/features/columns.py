@@ -1,4 +1,4 @@
-"""What an event leaves in a window view: its columns, in the one order that hashes and records agree on."""
+"""What a row record holds: columns of events, or attributes, in the one order that hashes and records agree on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from assay.features.definitions import EVENT_TIME, LABEL, RequestFeature, WindowView
+from assay.features.definitions import EVENT_TIME, LABEL, AttributeDtype, AttributeView, RequestFeature, WindowView
 
 
 @dataclass(frozen=True, order=True)
@@ -22,6 +22,11 @@ def columns_of(view: WindowView, request_features: Mapping[str, RequestFeature])
     """The columns that the view's aggregates read, sorted: the order of aggregates in the file changes no stored byte."""
     names = {aggregate.of for aggregate in view.aggregates.values() if aggregate.of is not None and aggregate.of != LABEL}
     return tuple(sorted(_column(name, request_features) for name in names))
+
+
+def stored_attributes(view: AttributeView) -> dict[str, AttributeDtype]:
+    """Attributes in the order of the record: by name, whatever the order in the file."""
+    return dict(sorted(view.attributes.items()))
 
 
 def _column(name: str, request_features: Mapping[str, RequestFeature]) -> Column:

@@ -9,7 +9,7 @@ from assay import _core
 from assay.errors import CoreError, FeatureSetError
 from assay.features import definitions as d
 from assay.features.checks import derived_order, source_of_missing, value_names
-from assay.features.columns import Column, columns_of
+from assay.features.columns import Column, columns_of, stored_attributes
 from assay.features.feature_set import FeatureSet
 from assay.features.hashes import typed
 from assay.features.problems import did_you_mean
@@ -120,7 +120,7 @@ class ViewCompiler:
         )
         outputs = {
             attribute: self._builder.attribute(index, attribute, stored_dtype(dtype))
-            for attribute, dtype in view.attributes.items()
+            for attribute, dtype in stored_attributes(view).items()
         }
         return index, outputs
 

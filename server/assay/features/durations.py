@@ -15,7 +15,7 @@ PATTERN = r"^(0|[1-9][0-9]{0,8})(us|ms|s|m|h|d|w)$"
 
 def parse_duration_us(text: str) -> int:
     """'7d' -> 604800000000. Raises ValueError."""
-    match = re.match(PATTERN, text)
+    match = re.fullmatch(PATTERN, text)
     if match is None:
         raise ValueError("expected a duration such as 30s, 15m, 1h or 7d (units us, ms, s, m, h, d, w)")
     duration_us = int(match[1]) * UNITS_US[match[2]]

@@ -97,5 +97,15 @@ class FeatureSet(Definition):
 
 def feature_set_json_schema() -> dict[str, Any]:
     """JSON Schema of the YAML file, for editors."""
-    schema = FeatureSet.model_json_schema(by_alias=True)
+    schema = _closed(FeatureSet.model_json_schema(by_alias=True))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "assay feature set"}
+
+
+def _closed(schema: Any) -> Any:
+    """The schema, with mappings by name closed to keys that are no names (Pydantic leaves them open)."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    return {**closed, "additionalProperties": False} if "patternProperties" in closed else closed

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from assay.features import definitions as d
-from assay.features.columns import columns_of
+from assay.features.columns import columns_of, stored_attributes
 
 if TYPE_CHECKING:
     from assay.features.feature_set import FeatureSet
@@ -64,7 +64,7 @@ def view_form(
             "kind": "attributes",
             "name": name,
             "entity": view.entity,
-            "attributes": list(view.attributes.items()),
+            "attributes": list(stored_attributes(view).items()),
         }
     return {
         "format": VIEW_FORMAT,

@@ -152,7 +152,7 @@ def _written_atomically(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWri
     try:
         try:
             with temporary.open("wb") as file:
-                with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
                     yield writer
                 file.flush()
                 os.fsync(file.fileno())

@@ -27,10 +27,15 @@ def choose_golden(rows: PackedRows, scores: NDArray[np.float64]) -> NDArray[np.i
     ranked = np.argsort(scores, kind="stable")
     half = GOLDEN_ROWS_MAX // 2
     top = ranked[-max(len(ranked) // 100, min(half, len(ranked))) :]
-    chosen = [part[np.linspace(0, len(part) - 1, min(half, len(part))).astype(np.int64)] for part in (ranked, top)]
+    chosen = [part[spread(len(part), half)] for part in (ranked, top)]
     positions: NDArray[np.int64] = np.unique(np.concatenate(chosen))
     _, first = np.unique(rows[positions], axis=0, return_index=True)
     return np.sort(positions[first])
+
+
+def spread(count: int, count_max: int) -> NDArray[np.int64]:
+    """At most `count_max` of the positions [0, count), evenly spread."""
+    return np.linspace(0, count - 1, min(count, count_max)).astype(np.int64)
 
 
 def save_golden(plan: FeaturePlan, rows: PackedRows, scores: NDArray[np.float64]) -> bytes:

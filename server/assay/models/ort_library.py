@@ -1,7 +1,7 @@
 """Where ONNX Runtime's shared library lies. Found in the installed wheel without importing `onnxruntime`.
 
-The server opens the library itself (assay._core.OrtRuntime); importing the Python package would load a second copy of the runtime into
-the process. `python -m assay.models.ort_library` prints the path.
+The server opens the library itself (assay._core.OrtRuntime); importing the Python package would load a second copy of the runtime
+into the process. `python -m assay.models.ort_library` prints the path.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def find_library(override: str | Path | None = None) -> Path:
         raise OrtLibraryError(f"the installed onnxruntime has no {PATTERN} (looked in {looked}); reinstall it: {INSTALL}")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise OrtLibraryError(f"two ONNX Runtimes lie over each other ({names}); uninstall onnxruntime and onnxruntime-gpu, then install one of them")
+        raise OrtLibraryError(f"two ONNX Runtimes lie over each other ({names}); uninstall both wheels, then install one of them")
     return found[0].resolve()
 
 
@@ -52,7 +52,7 @@ def _installed_package() -> ModuleSpec | None:
     """The package's spec; finding a top-level package imports nothing."""
     try:
         return find_spec("onnxruntime")
-    except ValueError:   # a half-installed module without a spec
+    except ValueError:  # a half-installed module without a spec
         return None
 
 

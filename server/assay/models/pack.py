@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+import assay
 from assay._core import FeaturePlan, OrtModel, OrtRuntime
 from assay.errors import BundleError, InputError
 from assay.features.compile import TensorMapping, compile_plan
@@ -30,7 +31,7 @@ from assay.models.arrays import load_arrays
 from assay.models.baseline import make_baseline
 from assay.models.bundle import file_record
 from assay.models.foreign import refuse_foreign_model
-from assay.models.golden import choose_golden, save_golden
+from assay.models.golden import GOLDEN_ROWS_MAX, choose_golden, save_golden, spread
 from assay.models.inspect_onnx import INPUT_TYPES
 from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.manifest import (
@@ -52,11 +53,18 @@ from assay.models.manifest import (
 )
 from assay.models.refusal import BundleRefusedError
 from assay.models.rows import PackedRows, input_columns, pack_rows
-from assay.models.verify import check_inspection, find_score_output, make_scorer, make_step, verify_bundle
+from assay.models.verify import (
+    BATCH_ROWS_MAX_DEFAULT,
+    check_inspection,
+    check_invariance,
+    find_score_output,
+    make_scorer,
+    make_step,
+    verify_bundle,
+)
 
 # Whose versions the lineage records, where they are installed.
 LIBRARIES: Final = (
-    "assay",
     "numpy",
     "onnx",
     "onnxruntime",
@@ -67,7 +75,6 @@ LIBRARIES: Final = (
     "xgboost",
 )
 DECISIONS: Final[tuple[DecisionName, ...]] = get_args(DecisionName)
-_ROWS_PER_RUN: Final = 256
 
 
 @dataclass(frozen=True)
@@ -122,14 +129,15 @@ def pack_bundle(
     place = out / manifest.name / manifest.version
     if place.exists() and not is_replacing:
         raise BundleError(f"{place}: this version exists; a version never changes: choose another, or replace it with --force")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pack-", dir=place.parent) as scratch:
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".pack-", dir=out) as scratch:
         # Under its own name and version, because verification compares them with the directory.
         built = Path(scratch) / manifest.name / manifest.version
         built.mkdir(parents=True)
         for name, data in {**files, MANIFEST_FILE: manifest.to_yaml()}.items():
             _write(built / name, data)
         verify_bundle(built, runtime)
+        place.parent.mkdir(exist_ok=True)
         if place.exists():
             place.rename(Path(scratch) / "replaced")
         built.rename(place)
@@ -192,7 +200,8 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def _column(table: pa.Table, name: str) -> NDArray[np.float64]:
-    return table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)  # nulls become NaN
+    values: NDArray[np.float64] = table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)  # nulls become NaN
+    return values
 
 
 def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRuntime) -> tuple[dict[str, bytes], Manifest]:
@@ -208,7 +217,14 @@ def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRu
     outputs = [output.name for output in model.outputs]
     output = _score_output_index(request, outputs)
     score = make_scorer(model, plan, output, request.score_column)
-    scores = np.concatenate([score(rows[first : first + _ROWS_PER_RUN]) for first in range(0, len(rows), _ROWS_PER_RUN)])
+    tolerance = request.batch_tolerance
+    if tolerance is None:
+        tolerance = 0.0 if inspection.is_tree_ensemble else 1e-6
+    # Before any score is written down: where the batch changes scores, none means anything.
+    check_invariance(score, plan, rows[spread(len(rows), GOLDEN_ROWS_MAX)], tolerance, BATCH_ROWS_MAX_DEFAULT)
+    scores = np.concatenate(
+        [score(rows[first : first + BATCH_ROWS_MAX_DEFAULT]) for first in range(0, len(rows), BATCH_ROWS_MAX_DEFAULT)]
+    )
     if not np.isfinite(scores).all():
         raise BundleRefusedError(
             MODEL_FILE, f"{int((~np.isfinite(scores)).sum())} rows score NaN or infinite", "pack a model whose scores are finite"
@@ -222,9 +238,6 @@ def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRu
         GOLDEN_FILE: save_golden(plan, rows[golden], scores[golden]),
         BASELINE_FILE: make_baseline(input_columns(plan, rows), scores, thresholds).to_json(),
     }
-    tolerance = request.batch_tolerance
-    if tolerance is None:
-        tolerance = 0.0 if inspection.is_tree_ensemble else 1e-6
     try:
         manifest = Manifest(
             format=1,
@@ -304,7 +317,7 @@ def _tensors_of_columns(rows: Rows, plan: FeaturePlan) -> dict[str, NDArray[np.g
 
 
 def _lineage(request: PackRequest) -> Lineage:
-    libraries = {}
+    libraries = {"assay": assay.__version__}
     for name in LIBRARIES:
         try:
             libraries[name] = metadata.version(name)
