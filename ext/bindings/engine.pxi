@@ -21,6 +21,10 @@ cdef class ManualClock:
     def __cinit__(self):
         self._clock = make_shared[CManualClock]()
 
+    # A __cinit__ without parameters would take any.
+    def __init__(self):
+        pass
+
     def now_ns(self) -> int:
         return self._clock.get().now_ns()
 
@@ -78,7 +82,7 @@ cdef class Engine:
         options.batch_call_rows_max = batch_call_rows_max
         if options.slots == 0:
             raise ValueError("slots: expected at least 1")
-        rows_max = min(kBatchRowsWireMax, options.slots // 4)
+        rows_max = min(LIMITS["batch_rows_wire_max"], int(options.slots) // 4)
         if not 1 <= options.batch_call_rows_max <= rows_max:
             raise ValueError(f"batch_call_rows_max: expected 1..{rows_max} (at most slots / 4), not {batch_call_rows_max}")
         self._slots = options.slots

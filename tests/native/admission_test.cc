@@ -100,6 +100,9 @@ TEST(full_queue_refuses_equals_and_sheds_the_lower) {
   CHECK(house.batch(good_rows(3), number(4, 1)).code == Code::kOk);
   CHECK_EQ(house.drain(), 3u);
   CHECK_EQ(reason(house.score(6)), "QUEUE_FULL");
+  CHECK(house.stream(score_request(7)).code == Code::kOk);   // a stream carries its refusals
+  CHECK_EQ(parse_result(house.answer(house.token).payload).reason, "QUEUE_FULL");
+  CHECK_EQ(house.engine.stats().failed_rows, 1u);
   CHECK_EQ(house.step(), 4u);
   CHECK_EQ(house.engine.stats().shed_rows, 4u);
   CHECK_EQ(house.engine.stats().queued_rows, 0u);
@@ -180,7 +183,7 @@ TEST(deadline_is_checked_at_admission) {
   CHECK_EQ(reason(house.engine.submit_score(score_request(1, with_timeout_ms(5)), {now - 5 * kMs, 0}, &house.queue, 1)), "DEADLINE_EXCEEDED");
   CHECK(house.engine.submit_score(score_request(1), {now, now + 1}, &house.queue, 1).code == Code::kOk);
   CHECK_EQ(reason(house.engine.submit_batch(batch_request(good_rows(3)), {now, now - 1}, &house.queue, 1)), "DEADLINE_EXCEEDED");
-  CHECK_EQ(house.engine.stats().expired_rows[0], 3u);   // a refused batch has not been counted into rows
+  CHECK_EQ(house.engine.stats().expired_rows[0], 5u);
   house.step();
 }
 

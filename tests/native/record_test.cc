@@ -504,7 +504,7 @@ TEST(a_record_never_outgrows_its_stated_bound) {
     tiles_most = std::max(tiles_most, record.tile_count());
     CHECK(record.bytes.size() <= schema.record_bytes_max());
   }
-  CHECK(tiles_most > 48 && tiles_most <= schema.tiles_max());
+  CHECK(tiles_most > 30 && tiles_most <= schema.tiles_max());
 }
 
 // --- views

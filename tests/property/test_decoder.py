@@ -1,8 +1,8 @@
 """The core's decoder against google.protobuf (upb): the same messages accepted, the same values found, the same things wrong.
 
 What a request means once it is parsed is written a second time here, slowly and from generated messages (`expected`), so a
-difference in any trap of the format shows as another verdict. Left out: values where a map entry holds an unknown field. There upb
-drops the entry, while the specification keeps it, and so does the core.
+difference in any trap of the format shows as another verdict. Left out: values where a map entry holds an unknown field; upb
+drops the entry there, while the specification keeps it, and so does the core.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from assay.errors import FeatureSetError
 from assay.features.checks import derived_order
 from assay.features.compile import TensorMapping, compile_plan, default_tensors
@@ -18,10 +17,22 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples" / "card_fraud" / "feature_set.yaml"
 
 PUBLISHED_ORDER = [
-    "amount", "is_weekend", "is_night", "customer_tx_count_1d", "customer_amount_avg_1d", "customer_tx_count_7d",
-    "customer_amount_avg_7d", "customer_tx_count_30d", "customer_amount_avg_30d", "terminal_tx_count_1d", "terminal_fraud_rate_1d",
-    "terminal_tx_count_7d", "terminal_fraud_rate_7d", "terminal_tx_count_30d", "terminal_fraud_rate_30d",
-]  # fmt: skip
+    "amount",
+    "is_weekend",
+    "is_night",
+    "customer_tx_count_1d",
+    "customer_amount_avg_1d",
+    "customer_tx_count_7d",
+    "customer_amount_avg_7d",
+    "customer_tx_count_30d",
+    "customer_amount_avg_30d",
+    "terminal_tx_count_1d",
+    "terminal_fraud_rate_1d",
+    "terminal_tx_count_7d",
+    "terminal_fraud_rate_7d",
+    "terminal_tx_count_30d",
+    "terminal_fraud_rate_30d",
+]
 
 BASE = """\
 name: cards
@@ -81,9 +92,19 @@ def test_the_demo_has_the_published_inputs_in_order() -> None:
 
 
 REFUSED = {
-    "unknown key": (("{op: count, window: 1h}", "{op: count, widnow: 1h}"), 13, "views.customer.aggregates.count_1h.widnow", "did you mean window?"),
+    "unknown key": (
+        ("{op: count, window: 1h}", "{op: count, widnow: 1h}"),
+        13,
+        "views.customer.aggregates.count_1h.widnow",
+        "did you mean window?",
+    ),
     "unknown top key": (("derived:", "dervied:"), 26, "dervied", "did you mean derived?"),
-    "unknown key of an operation": (("divide_by: 100", "divided_by: 100"), 26, "derived.amount.divided_by", "did you mean divide_by?"),
+    "unknown key of an operation": (
+        ("divide_by: 100", "divided_by: 100"),
+        26,
+        "derived.amount.divided_by",
+        "did you mean divide_by?",
+    ),
     "unknown key of an input": (("from: risk_1d", "form: risk_1d"), 29, "inputs[1].form", "did you mean from?"),
     "python's name of a key": (("from: risk_1d", "source: risk_1d"), 29, "inputs[1].source", "unknown key"),
     "unknown operation": (("op: scale", "op: scael"), 26, "derived.amount.op", "did you mean scale?"),
@@ -94,7 +115,12 @@ REFUSED = {
     "type of version": (('version: "1"', "version: 1"), 2, "version", "expected a string, found an integer; quote it"),
     "YAML's no": (('version: "1"', "version: no"), 2, "version", "expected a string, found a boolean; quote it"),
     "YAML's date": (('version: "1"', "version: 2018-04-01"), 2, "version", "reads this as a date; quote it"),
-    "duration without unit": (("window: 1h", "window: 3600"), 13, "count_1h.window", "such as 30s, 15m, 1h or 7d, found an integer"),
+    "duration without unit": (
+        ("window: 1h", "window: 3600"),
+        13,
+        "count_1h.window",
+        "such as 30s, 15m, 1h or 7d, found an integer",
+    ),
     "duration of no unit": (("window: 1h", "window: 1y"), 13, "count_1h.window", "expected a duration"),
     "duration too long": (("window: 1h", "window: 3661d"), 13, "count_1h.window", "ten years"),
     "window of nothing": (("window: 1h", "window: 0s"), 13, "count_1h.window", "above 0"),
@@ -107,27 +133,67 @@ REFUSED = {
     "label declared for nothing": (("op: rate_true, of: is_fraud", "op: count"), 17, "views.terminal.labels", "remove labels"),
     "label as an input": (("  - amount\n", "  - is_fraud\n"), 28, "inputs[0]", "leakage"),
     "label as a request feature": (("  channel:", "  is_fraud:"), 7, "request_features.is_fraud", "is the label"),
-    "label in a derived feature": (("of: amount_minor, divide_by", "of: is_fraud, divide_by"), 26, "derived.amount", "is_fraud is the label"),
+    "label in a derived feature": (
+        ("of: amount_minor, divide_by", "of: is_fraud, divide_by"),
+        26,
+        "derived.amount",
+        "is_fraud is the label",
+    ),
     "sum of labels": (("op: rate_true", "op: sum"), 20, "risk_1d.of", "rate_true only"),
-    "current with a delay": (("    labels: true\n", "    labels: true\n    current: include\n"), 18, "views.terminal.current", "outside every window"),
-    "unknown entity": (("    entity: terminal_id", "    entity: terminl_id"), 16, "views.terminal.entity", "did you mean terminal_id?"),
+    "current with a delay": (
+        ("    labels: true\n", "    labels: true\n    current: include\n"),
+        18,
+        "views.terminal.current",
+        "outside every window",
+    ),
+    "unknown entity": (
+        ("    entity: terminal_id", "    entity: terminl_id"),
+        16,
+        "views.terminal.entity",
+        "did you mean terminal_id?",
+    ),
     "unknown column": (("op: avg, of: amount_minor", "op: avg, of: amount_mnor"), 14, "avg_1d.of", "did you mean amount_minor?"),
     "no column": (("op: avg, of: amount_minor", "op: avg"), 14, "avg_1d.of", "missing"),
     "column of a count": (("op: count", "op: count, of: amount_minor"), 13, "count_1h.of", "reads no value"),
     "sum of an entity": (("op: avg, of: amount_minor", "op: avg, of: terminal_id"), 14, "avg_1d.of", "distinct only"),
-    "unknown value": (("of: amount_minor, divide_by", "of: amount_mnor, divide_by"), 26, "derived.amount", "did you mean amount_minor?"),
+    "unknown value": (
+        ("of: amount_minor, divide_by", "of: amount_mnor, divide_by"),
+        26,
+        "derived.amount",
+        "did you mean amount_minor?",
+    ),
     "unknown input": (("  - amount\n", "  - amonut\n"), 28, "inputs[0]", "did you mean amount?"),
     "input twice": (("  - amount\n", "  - amount\n  - amount\n"), 29, "inputs[1]", "two inputs"),
-    "added input twice": (("  - amount\n", "  - {name: amount, add_is_missing: true}\n  - {name: amount_is_missing, from: amount}\n"), 29, "inputs[1]", "two inputs"),
-    "cycle": (("  amount: {op: scale, of: amount_minor", "  other: {op: log1p, of: amount}\n  amount: {op: scale, of: other"), 27, "derived.amount", "other -> amount -> other"),
+    "added input twice": (
+        ("  - amount\n", "  - {name: amount, add_is_missing: true}\n  - {name: amount_is_missing, from: amount}\n"),
+        29,
+        "inputs[1]",
+        "two inputs",
+    ),
+    "cycle": (
+        ("  amount: {op: scale, of: amount_minor", "  other: {op: log1p, of: amount}\n  amount: {op: scale, of: other"),
+        27,
+        "derived.amount",
+        "other -> amount -> other",
+    ),
     "name twice": (("      count_1h:", "      amount_minor:"), 13, "amount_minor", "taken by request_features.amount_minor"),
     "name of an entity": (("  channel:", "  customer_id:"), 7, "customer_id", "name of an entity"),
     "reserved name": (("  channel:", "  event_time:"), 7, "event_time", "the event's own time"),
     "not a name": (("  channel:", "  Channel:"), 7, "request_features.Channel", "a letter a-z"),
-    "reserved attribute": (("opened_at: time", "updated_at: time"), 24, "views.profile.attributes.updated_at", "choose another name"),
+    "reserved attribute": (
+        ("opened_at: time", "updated_at: time"),
+        24,
+        "views.profile.attributes.updated_at",
+        "choose another name",
+    ),
     "unknown type": (("tier: string", "tier: text"), 24, "views.profile.attributes.tier", "'string'"),
     "bound of another type": (("minimum: 0", "minimum: 0.5"), 5, "amount_minor.minimum", "declared type int64, found a float"),
-    "bound that is a boolean": (("minimum: 0", "minimum: false"), 5, "amount_minor.minimum", "expected a number, found a boolean"),
+    "bound that is a boolean": (
+        ("minimum: 0", "minimum: false"),
+        5,
+        "amount_minor.minimum",
+        "expected a number, found a boolean",
+    ),
     "bound of a text": (("channel: {dtype: string", "channel: {dtype: string, minimum: 1"), 7, "channel.minimum", "no bounds"),
     "bounds crossed": (("minimum: 0", "minimum: 1000001"), 5, "amount_minor.minimum", "above maximum"),
     "bound past int64": (("maximum: 1000000", "maximum: 9223372036854775808"), 5, "amount_minor.maximum", "64 bits"),
@@ -136,15 +202,55 @@ REFUSED = {
     "required with a default": (("default: false", "default: false, required: true"), 8, "chip.default", "remove one of the two"),
     "divide by nothing": (("divide_by: 100", "divide_by: 0"), 26, "derived.amount.divide_by", "other than 0"),
     "null that means nothing": (("when_null: {default: 0.0}", "when_null: zero"), 29, "inputs[1].when_null", "{default: NUMBER}"),
-    "default that is a text": (("default: 0.0}", "default: zero}"), 29, "inputs[1].when_null.default", "expected a number, found a string"),
-    "NaN in an integer": (("when_null: {default: 0.0}", "when_null: nan, dtype: int64"), 29, "inputs[1].when_null", "int64 has no NaN"),
-    "a number for a view": (("  customer:\n    entity: customer_id\n", "  customer: 5\n  kunde:\n    entity: customer_id\n"), 10, "views.customer", "expected a mapping, found an integer"),
-    "place of one coordinate": (("{op: scale, of: amount_minor, divide_by: 100}", "{op: haversine_km, from: [rate, rate], to: [rate]}"), 26, "derived.amount.to", "missing"),
-    "equals nothing": (("{op: scale, of: amount_minor, divide_by: 100}", "{op: equals, of: channel}"), 26, "derived.amount", "exactly one of to"),
-    "word twice": (("{op: scale, of: amount_minor, divide_by: 100}", "{op: vocabulary, of: channel, words: [a, a], unknown: -1}"), 26, "words", "twice"),
-    "boolean word": (("{op: scale, of: amount_minor, divide_by: 100}", "{op: vocabulary, of: channel, words: [no], unknown: -1}"), 26, "words[0]", "found a boolean; quote it"),
-    "no inputs": (("inputs:\n  - amount\n  - {name: risk, from: risk_1d, when_null: {default: 0.0}}\n", "inputs: []\n"), 27, "inputs", "at least 1"),
-}  # fmt: skip
+    "default that is a text": (
+        ("default: 0.0}", "default: zero}"),
+        29,
+        "inputs[1].when_null.default",
+        "expected a number, found a string",
+    ),
+    "NaN in an integer": (
+        ("when_null: {default: 0.0}", "when_null: nan, dtype: int64"),
+        29,
+        "inputs[1].when_null",
+        "int64 has no NaN",
+    ),
+    "a number for a view": (
+        ("  customer:\n    entity: customer_id\n", "  customer: 5\n  kunde:\n    entity: customer_id\n"),
+        10,
+        "views.customer",
+        "expected a mapping, found an integer",
+    ),
+    "place of one coordinate": (
+        ("{op: scale, of: amount_minor, divide_by: 100}", "{op: haversine_km, from: [rate, rate], to: [rate]}"),
+        26,
+        "derived.amount.to",
+        "missing",
+    ),
+    "equals nothing": (
+        ("{op: scale, of: amount_minor, divide_by: 100}", "{op: equals, of: channel}"),
+        26,
+        "derived.amount",
+        "exactly one of to",
+    ),
+    "word twice": (
+        ("{op: scale, of: amount_minor, divide_by: 100}", "{op: vocabulary, of: channel, words: [a, a], unknown: -1}"),
+        26,
+        "words",
+        "twice",
+    ),
+    "boolean word": (
+        ("{op: scale, of: amount_minor, divide_by: 100}", "{op: vocabulary, of: channel, words: [no], unknown: -1}"),
+        26,
+        "words[0]",
+        "found a boolean; quote it",
+    ),
+    "no inputs": (
+        ("inputs:\n  - amount\n  - {name: risk, from: risk_1d, when_null: {default: 0.0}}\n", "inputs: []\n"),
+        27,
+        "inputs",
+        "at least 1",
+    ),
+}
 
 
 @pytest.mark.parametrize(("change", "line", "path", "message"), REFUSED.values(), ids=REFUSED.keys())
@@ -298,7 +404,7 @@ def test_inputs_of_several_types_get_a_tensor_each() -> None:
 def test_an_attribute_view_is_found_by_name() -> None:
     feature_set = parse()
     assert list(feature_set.attribute_view("profile").attributes) == ["opened_at", "tier", "score"]
-    with pytest.raises(FeatureSetError, match="customer is a window view.*attribute views are: profile"):
+    with pytest.raises(FeatureSetError, match=r"customer is a window view.*attribute views are: profile"):
         feature_set.attribute_view("customer")
     with pytest.raises(FeatureSetError, match="absent is not a view"):
         feature_set.attribute_view("absent")

@@ -1,7 +1,7 @@
 """The two hashes of a feature set: golden, and moved by exactly what they cover.
 
-A golden hash that changes means that every bundle and every stored record of earlier versions is refused. Only a change of meaning
-may do that, with a new SCHEMA_FORMAT or VIEW_FORMAT.
+A golden hash that changes means that every bundle and every stored record of earlier versions is refused. Only a change of
+meaning may do that, with a new SCHEMA_FORMAT or VIEW_FORMAT.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-
 from assay.features import hashes
 from assay.features.feature_set import FeatureSet
 

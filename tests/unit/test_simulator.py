@@ -95,7 +95,7 @@ def test_scenario_3_multiplies_a_third(small: Transactions) -> None:
 def test_more_days_change_no_population() -> None:
     """Every subject has its own random stream: who pays where does not depend on the number of days."""
     short = simulate(SimulatorParameters(seed=3, customers=400, terminals=1_000, days=20))
-    reached = {pair for pair in zip(short.customer_ids.tolist(), short.terminal_ids.tolist(), strict=True)}
+    reached = set(zip(short.customer_ids.tolist(), short.terminal_ids.tolist(), strict=True))
     long = simulate(SMALL)
     terminals_of = {customer: set() for customer in range(SMALL.customers)}  # type: dict[int, set[int]]
     for customer, terminal in zip(long.customer_ids.tolist(), long.terminal_ids.tolist(), strict=True):
@@ -144,7 +144,7 @@ def test_smallest_simulation() -> None:
 
 @pytest.mark.parametrize("seed", [0])
 def test_full_size_has_the_published_numbers(seed: int) -> None:
-    """The Handbook's simulation: 1,754,155 transactions, 0.837 % fraud, 973 / 9,077 / 4,631 of the three kinds. Ours is another draw."""
+    """The Handbook: 1,754,155 transactions, 0.837 % fraud, 973 / 9,077 / 4,631 of the three kinds. Ours is another draw."""
     transactions = simulate(SimulatorParameters(seed=seed))
     assert abs(len(transactions) / 1_754_155 - 1) < 0.03
     assert 0.007 < transactions.is_fraud.mean() < 0.0095

@@ -51,6 +51,7 @@ struct Admission::Call {
   CallKind kind = CallKind::kUnary;
   CompletionQueue* queue = nullptr;
   uint64_t token = 0;
+  uint32_t row_count = 1;
   int64_t now_ns = 0;               // at the start of submit
   int64_t received_ns = 0;
   int64_t rpc_deadline_ns = 0;      // 0: none
@@ -138,7 +139,7 @@ Submission Admission::admit_one(Call& call, Scratch& mine) noexcept {
   }
   slot.failure = std::make_unique<Failure>(Failure{rpc_message(status, &mine.violations), encode_rpc_status(status, &mine.violations)});
   slot.failed_check = call.failed_check;
-  calls_.open(index, 1, mine.completions);
+  if (!calls_.is_open(index)) calls_.open(index, 1, mine.completions);
   calls_.finish_row(index, status.code, mine.completions);
   mine.completions.flush();
   return accepted(call, id);
@@ -160,7 +161,7 @@ Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& min
   Status status = look_up(call, slot, index, mine);
   if (!status.ok()) return status;
   const int64_t now_ns = clock_.now_ns();
-  status = check_deadline(call, now_ns, DeadlineCheck::kAfterLookup, 1);
+  status = check_deadline(call, now_ns, DeadlineCheck::kAfterLookup);
   if (!status.ok()) return status;
   slot.stamp(Stamp::kQueued) = now_ns;
   mine.rows.clear();
@@ -181,8 +182,12 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   const auto row_count = static_cast<uint32_t>(mine.batch.rows.size());
   if (row_count == 0) return refused(Status(Code::kEmptyBatch));
   call.priority = Priority::kBulk;
+  call.row_count = row_count;
   status = begin_call(call, {mine.batch.model, mine.batch.version, mine.batch.priority, mine.batch.timeout}, mine.violations);
   if (status.ok() && !mine.violations.empty()) status = Status(Code::kInvalidRequest);
+  if (status.ok() && row_count > call.lane->queue_rows_max()) {
+    status = Status(Code::kTooManyRows, "the model's queue is shorter than this batch");   // to come again would not help
+  }
   if (!status.ok()) return refused(status, &mine.violations);
 
   mine.slots.assign(row_count, kNoSlot);
@@ -192,7 +197,7 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   const CallId id = calls_.id(head);
   if (status.ok()) {
     fill_batch(call, bytes, mine);
-    status = check_deadline(call, mine.rows.empty() ? call.now_ns : mine.rows[0].queued_ns, DeadlineCheck::kAfterLookup, row_count);
+    status = check_deadline(call, mine.rows.empty() ? call.now_ns : mine.rows[0].queued_ns, DeadlineCheck::kAfterLookup);
   }
   if (status.ok()) status = queue_rows(call, head, mine);
   if (status.ok()) return accepted(call, id);
@@ -262,7 +267,7 @@ Status Admission::begin_call(Call& call, const CallFields& fields, Violations& v
   }
   if (call.rpc_deadline_ns == 0 && !fields.timeout.is_set) calls_.counters().defaulted_deadlines.add(1);
   set_deadline(call, timeout_ns);
-  return check_deadline(call, call.now_ns, DeadlineCheck::kAdmission, 1);
+  return check_deadline(call, call.now_ns, DeadlineCheck::kAdmission);
 }
 
 void Admission::set_deadline(Call& call, int64_t timeout_ns) noexcept {
@@ -271,10 +276,10 @@ void Admission::set_deadline(Call& call, int64_t timeout_ns) noexcept {
   if (call.rpc_deadline_ns != 0) call.deadline_ns = std::min(call.deadline_ns, call.rpc_deadline_ns);
 }
 
-Status Admission::check_deadline(Call& call, int64_t now_ns, DeadlineCheck check, uint32_t rows) noexcept {
+Status Admission::check_deadline(Call& call, int64_t now_ns, DeadlineCheck check) noexcept {
   if (now_ns < call.deadline_ns) return Status();
   call.failed_check = check;
-  if (call.kind != CallKind::kStream) calls_.counters().expired_refused_rows[static_cast<size_t>(check)].add(rows);
+  if (call.kind != CallKind::kStream) calls_.counters().expired_refused_rows[static_cast<size_t>(check)].add(call.row_count);
   return Status(Code::kDeadlineExceeded);
 }
 
@@ -302,7 +307,6 @@ Status Admission::queue_rows(Call& call, uint32_t head, Scratch& mine) noexcept 
   const auto count = static_cast<uint32_t>(mine.rows.size());
   for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);
   Code code = Code::kOk;
-  if (count > call.lane->queue_rows_max()) return Status(Code::kTooManyRows, "the model's queue is shorter than this batch");
   calls_.open(head, count, mine.completions);
   if (count > 0) code = call.lane->enqueue(std::move(call.ticket), mine.rows.data(), count, call.priority, mine.completions);
   mine.completions.flush();

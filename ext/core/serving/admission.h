@@ -38,7 +38,7 @@ class Admission {
   Status queue_one(Call& call, Slot& slot, uint32_t index, Scratch& scratch);
   Status begin_call(Call& call, const CallFields& fields, Violations& violations);
   void set_deadline(Call& call, int64_t timeout_ns) noexcept;
-  Status check_deadline(Call& call, int64_t now_ns, DeadlineCheck check, uint32_t rows) noexcept;
+  Status check_deadline(Call& call, int64_t now_ns, DeadlineCheck check) noexcept;
   Status claim_slots(Call& call, uint32_t count, uint32_t* slots) noexcept;
 
   uint32_t fill_batch(Call& call, std::string_view bytes, Scratch& scratch);

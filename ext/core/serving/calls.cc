@@ -93,9 +93,7 @@ void Calls::release(uint32_t head) noexcept {
 }
 
 void Calls::discard(uint32_t head) noexcept {
-  if (phase_of(slab_[head].call_word.load(std::memory_order_relaxed)) != CallPhase::kClosed) {
-    counters_.accepted_rows.subtract(slab_[head].row_count);   // refused by the queue, after open()
-  }
+  if (is_open(head)) counters_.accepted_rows.subtract(slab_[head].row_count);   // refused by the queue
   for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
     if (slab_[index].state == SlotState::kFree) move_slot(slab_[index], SlotState::kDecoded);
     if (slab_[index].state != SlotState::kDone) move_slot(slab_[index], SlotState::kDone);

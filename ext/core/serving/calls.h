@@ -33,6 +33,9 @@ class Calls {
   // Makes the call known: from here on cancel() finds it. `rows_left`: rows that finish_row() will end. 0: all have failed already and the
   // call goes to `completions` at once.
   void open(uint32_t head, uint32_t rows_left, CompletionList& completions) noexcept;
+  bool is_open(uint32_t head) const noexcept {
+    return phase_of(slab_[head].call_word.load(std::memory_order_relaxed)) != CallPhase::kClosed;
+  }
   // The call's name outside. REQUIRES: allocated by the caller and not yet open.
   CallId id(uint32_t head) const noexcept;
 

@@ -30,12 +30,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def error_of(document: YamlDocument, problems: Iterable[Problem]) -> FeatureSetError:
     """One error that lists all problems in the order of the file."""
-    lines = sorted({(document.line_of(problem.path), dotted(problem.path), problem.message) for problem in problems})
+    ordered = sorted(
+        set(problems), key=lambda problem: (document.line_of(problem.path), _sortable(problem.path), problem.message)
+    )
+    places = [f"{document.source}:{document.line_of(problem.path)}: " for problem in ordered[:PROBLEMS_SHOWN_MAX]]
     texts = [
-        f"{document.source}:{line}: {path + ': ' if path else ''}{message}" for line, path, message in lines[:PROBLEMS_SHOWN_MAX]
+        f"{place}{dotted(problem.path)}: {problem.message}" if problem.path else f"{place}{problem.message}"
+        for place, problem in zip(places, ordered, strict=False)
     ]
-    if len(lines) > PROBLEMS_SHOWN_MAX:
-        texts.append(f"... and {len(lines) - PROBLEMS_SHOWN_MAX} more")
+    if len(ordered) > PROBLEMS_SHOWN_MAX:
+        texts.append(f"... and {len(ordered) - PROBLEMS_SHOWN_MAX} more")
     return FeatureSetError("\n".join(texts))
 
 
@@ -62,6 +66,11 @@ def _most_specific(problems: list[Problem]) -> list[Problem]:
     return [
         problem for path, problem in first.items() if not any(other != path and other[: len(path)] == path for other in first)
     ]
+
+
+def _sortable(path: Path) -> tuple[tuple[int, str], ...]:
+    """inputs[2] before inputs[10]."""
+    return tuple((part, "") if isinstance(part, int) else (-1, part) for part in path)
 
 
 def _discriminator(text: str) -> str:

@@ -153,7 +153,7 @@ def _read_file(directory_handle: int, name: str, bytes_max: int, links_max: int 
         link = stat.S_ISLNK(os.stat(name, dir_fd=directory_handle, follow_symlinks=False).st_mode)
         reason = "is a symbolic link" if link else f"cannot be opened ({error.strerror})"
         raise BundleRefusedError(name, reason, "a bundle holds plain files that its owner may read") from error
-    with os.fdopen(handle, "rb") as file:
+    try:
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             raise BundleRefusedError(name, "is not a plain file", "a bundle holds plain files only")
@@ -161,7 +161,10 @@ def _read_file(directory_handle: int, name: str, bytes_max: int, links_max: int 
             raise BundleRefusedError(
                 name, f"has {state.st_nlink} names (hard links)", "copy the bundle: cp -r --no-preserve=links"
             )
-        data = file.read(bytes_max + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(bytes_max + 1)
+    finally:
+        os.close(handle)
     if len(data) > bytes_max:
         raise BundleRefusedError(name, f"is larger than {bytes_max} bytes", "see docs/bundles.md, Limits")
     return data

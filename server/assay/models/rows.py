@@ -31,7 +31,7 @@ def pack_rows(plan: FeaturePlan, tensors: TensorArrays) -> PackedRows:
         if values.dtype != _DTYPES[tensor_type] or values.shape != (row_count, elements):
             wanted = f"{_DTYPES[tensor_type]} ({row_count}, {elements})"
             raise ValueError(f"tensor {name}: expected {wanted}, got {values.dtype} {values.shape}")
-        packed = np.ascontiguousarray(values).view(np.uint8).reshape(row_count, -1)
+        packed = np.ascontiguousarray(values).view(np.uint8).reshape(row_count, elements * values.itemsize)
         rows[:, offset : offset + packed.shape[1]] = packed
     return rows
 

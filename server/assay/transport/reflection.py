@@ -41,7 +41,11 @@ class Descriptors:
 
     def file_of(self, symbol: str) -> list[bytes]:
         """The file that defines `symbol`, and everything it imports. Raises KeyError."""
-        return self.file(self._pool.FindFileContainingSymbol(symbol).name)
+        try:
+            return self.file(self._pool.FindFileContainingSymbol(symbol).name)
+        except KeyError:  # the pool does not look for methods
+            service, _, method = symbol.rpartition(".")
+            return self.file(self._pool.FindServiceByName(service).methods_by_name[method].containing_service.file.name)
 
     def _with_imports(self, descriptor: FileDescriptor, seen: dict[str, None]) -> dict[str, None]:
         if descriptor.name not in seen:

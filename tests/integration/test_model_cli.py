@@ -1,0 +1,172 @@
+"""`assay model check` and `assay model pack`, as people run them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from assay.cli.model import app
+from assay.demo.paths import bundle_path
+from assay.models.bundle import read_bundle
+from assay.models.verify import CHECKS
+from typer.testing import CliRunner, Result
+
+from tests.support.bundles import FEATURE_SET, pack, rewrite, sample_rows
+from tests.support.onnx_models import linear_model, tree_model
+
+OPTIONS = ["--name", "tiny", "--version", "1", "--score-output", "score", "--thresholds", "challenge=0.4,decline=0.7"]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "120", "NO_COLOR": "1"})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A directory in a clean git repository with model.onnx, set.yaml, rows.parquet and rows.npz."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(tree_model().SerializeToString())
+    (folder / "set.yaml").write_bytes(FEATURE_SET)
+    columns = sample_rows().columns
+    pq.write_table(pa.table({"transaction_id": [str(i) for i in range(400)], **columns}), folder / "rows.parquet")
+    np.savez(folder / "rows.npz", input=np.stack(list(columns.values()), axis=1).astype(np.float32))
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false", "commit", "-q", "-m", "all"],
+    ):
+        subprocess.run(["git", "-C", folder, *command], check=True, capture_output=True)
+    return folder
+
+
+def pack_files(folder: Path, out: Path, *more: str | Path, rows: str = "rows.parquet", model: str = "model.onnx") -> Result:
+    given = ["--model", folder / model, "--feature-set", folder / "set.yaml", "--rows", folder / rows, "--out", out]
+    return run("pack", *given, *OPTIONS, *more)
+
+
+def test_check_of_the_demo_fits_one_screen() -> None:
+    result = run("check", bundle_path())
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert len(lines) <= 24
+    assert all(any(line.startswith(check) and " ok " in line for line in lines) for check in CHECKS), result.output
+
+
+def test_check_json() -> None:
+    result = run("check", bundle_path(), "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["passed"] is True
+    assert document["refusal"] is None
+    assert [item["check"] for item in document["checks"]] == list(CHECKS)
+
+
+def test_refused_bundle_exits_4_and_says_what_to_do(tmp_path: Path) -> None:
+    bundle = pack(tree_model(), tmp_path)
+    with (bundle / "golden.npz").open("ab") as file:
+        file.write(b"!")
+    result = run("check", bundle)
+    assert result.exit_code == 4
+    assert "refused: golden.npz:" in result.output
+    assert "what to do: " in result.output
+    assert "not run" in result.output
+
+    document = json.loads(run("check", bundle, "--json").stdout)
+    assert document["passed"] is False
+    assert document["refusal"]["file"] == "golden.npz"
+    assert document["checks"][-1]["passed"] is False
+
+
+def test_other_model_of_the_same_shape_is_refused(tmp_path: Path) -> None:
+    """Right hashes, right shapes, wrong scores: only the golden rows tell."""
+    bundle = pack(tree_model(), tmp_path, batch_tolerance=1e-6)
+    rewrite(bundle, "model.onnx", lambda _: linear_model().SerializeToString())
+    result = run("check", bundle)
+    assert result.exit_code == 4
+    assert "golden rows score differently" in " ".join(result.output.split())
+
+
+def test_check_of_nothing(tmp_path: Path) -> None:
+    result = run("check", tmp_path / "nowhere")
+    assert result.exit_code == 4
+    assert "no such directory" in result.output
+
+
+def test_markup_in_a_name_is_text(tmp_path: Path) -> None:
+    """A path or a name in a bundle must not be able to draw on the terminal."""
+    result = run("check", tmp_path / "[red]x[/red]")
+    assert "[red]x[/red]" in result.output.replace("\n", "")
+
+
+@pytest.mark.parametrize("rows", ["rows.parquet", "rows.npz"])
+def test_pack_then_check(files: Path, tmp_path: Path, rows: str) -> None:
+    packed = pack_files(files, tmp_path / "models", rows=rows)
+    assert packed.exit_code == 0, packed.output
+    bundle = tmp_path / "models" / "tiny" / "1"
+    assert run("check", bundle).exit_code == 0
+    manifest = read_bundle(bundle).manifest
+    head = subprocess.run(["git", "-C", files, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert (manifest.lineage.git_commit, manifest.lineage.git_is_dirty) == (head, False)
+    assert manifest.batch_tolerance == 0.0, "trees are bit-exact by default"
+
+
+def test_existing_version_needs_force(files: Path, tmp_path: Path) -> None:
+    assert pack_files(files, tmp_path / "models").exit_code == 0
+    again = pack_files(files, tmp_path / "models")
+    assert again.exit_code == 4
+    assert "this version exists" in again.output
+    assert pack_files(files, tmp_path / "models", "--force").exit_code == 0
+
+
+def test_dirty_tree_is_refused_unless_allowed(files: Path, tmp_path: Path) -> None:
+    (files / "set.yaml").write_bytes(FEATURE_SET + b"\n# changed\n")
+    refused = pack_files(files, tmp_path / "models")
+    assert refused.exit_code == 1
+    assert "--allow-dirty" in refused.output
+    assert not (tmp_path / "models").exists()
+    assert pack_files(files, tmp_path / "models", "--allow-dirty").exit_code == 0
+    assert read_bundle(tmp_path / "models" / "tiny" / "1").manifest.lineage.git_is_dirty
+
+
+def test_no_git_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "model.onnx").write_bytes(tree_model().SerializeToString())
+    (tmp_path / "set.yaml").write_bytes(FEATURE_SET)
+    pq.write_table(pa.table(sample_rows().columns), tmp_path / "rows.parquet")
+    assert pack_files(tmp_path, tmp_path / "models").exit_code == 1
+    assert pack_files(tmp_path, tmp_path / "models", "--allow-dirty").exit_code == 0
+    assert read_bundle(tmp_path / "models" / "tiny" / "1").manifest.lineage.git_commit == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--thresholds", "accept=0.5"], "challenge, review, decline"),
+        (["--thresholds", "decline=high"], "a finite number"),
+        (["--thresholds", "decline=nan"], "a finite number"),
+        (["--name", "../evil"], "name"),
+        (["--version", ".."], "version"),
+        (["--input", "input"], "NAME=FEATURE"),
+        (["--input", "input=amount"], "is_night"),
+        (["--batch-tolerance", "0.5"], "batch_tolerance"),
+        (["--score-output", "nothing"], "the model has score"),
+    ],
+)
+def test_wrong_options_are_named(files: Path, tmp_path: Path, more: list[str], message: str) -> None:
+    result = pack_files(files, tmp_path / "models", *more)
+    assert result.exit_code == 4, result.output
+    assert message in " ".join(result.output.split())
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_rows_that_are_no_rows(files: Path, tmp_path: Path) -> None:
+    (files / "broken.parquet").write_bytes(b"PAR1 no")
+    result = pack_files(files, tmp_path / "models", "--allow-dirty", rows="broken.parquet")
+    assert result.exit_code == 4
+    assert "cannot be read as rows" in result.output
