@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import numpy as np
 
 from assay.v1 import scoring_pb2
@@ -37,7 +38,8 @@ def unary(run: Run) -> list[Ratio]:
     empty = Ratio("unary Score over an empty grpc.aio handler", ">= 0.85", "requests/s")
     hand = Ratio("unary Score over the hand-written server", "> 1", "requests/s")
     cpu = Ratio("CPU per 1,000 unary Scores over the empty handler's", "reported", "CPU s per 1,000")
-    with assay_server(run.material) as assay, _empty(run, message) as bare, _hand_written(run) as written:
+    response = _response(run, message)
+    with assay_server(run.material) as assay, empty_server(response) as bare, _hand_written(run) as written:
         for server in (assay, bare, written):
             server.load(SCORE, message, **UNARY_LOAD)
         costs: dict[int, list[float]] = {assay.pid: [], bare.pid: []}
@@ -90,7 +92,8 @@ def lone(run: Run) -> list[Ratio]:
     """One request at a time: median latency against the empty handler's."""
     message = run.material.requests(1)[0].SerializeToString()
     ratio = Ratio("one request at a time, p50, over an empty grpc.aio handler", "<= 1.3", "us")
-    with assay_server(run.material) as assay, _empty(run, message) as bare:
+    response = _response(run, message)
+    with assay_server(run.material) as assay, empty_server(response) as bare:
 
         def median(server: object) -> Callable[[], float]:
             return lambda: statistics.median(server.latencies(SCORE, message, 1500).latencies_us)  # type: ignore[attr-defined]
@@ -119,15 +122,12 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {"unary": unary, "batch": bat
 # --- implementation ---
 
 
-def _empty(run: Run, message: bytes):  # type: ignore[no-untyped-def]
-    """An empty handler that answers as many bytes as assay would."""
-    response = run.material.folder / "response.bin"
-    with assay_server(run.material) as server:
-        import grpc
-
-        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            response.write_bytes(channel.unary_unary(f"/{SCORE}")(message))
-    return empty_server(response)
+def _response(run: Run, message: bytes) -> Path:
+    """A file with assay's answer to `message`: the empty handler sends as many bytes."""
+    path = run.material.folder / "response.bin"
+    with assay_server(run.material) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        path.write_bytes(channel.unary_unary(f"/{SCORE}")(message))
+    return path
 
 
 def _hand_written(run: Run):  # type: ignore[no-untyped-def]

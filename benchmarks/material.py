@@ -19,6 +19,7 @@ from assay.demo.paths import feature_set_path
 from assay.demo.simulator import SimulatorParameters, simulate
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.models.manifest import UNKNOWN_COMMIT
 from assay.models.ort_library import find_library
 from assay.models.pack import Commit, PackRequest, Rows, pack_bundle
 from assay.models.rows import input_columns
@@ -149,7 +150,7 @@ def _train(material: Material) -> None:
         model_bytes=onnx_model.SerializeToString(),
         feature_set_bytes=feature_set_path().read_bytes(),
         rows=Rows(columns=columns),
-        commit=Commit("benchmark", True),
+        commit=Commit(UNKNOWN_COMMIT, True),
         data_sha256="0" * 64,
         score_output="probabilities",
         score_column=1,

@@ -366,6 +366,12 @@ cdef extern from "core/features/feature_reader.h" namespace "assay" nogil:
         cbool read(const Transaction& transaction, ReadScratch& scratch, const RowOut& out, Violations& violations) noexcept
 
 
+cdef extern from "core/wire/row_cost.h" namespace "assay" nogil:
+    Status measure_rows(
+        const CFeatureReader& reader, const vector[string_view]& messages, uint32_t rounds, int64_t* total_ns
+    ) noexcept
+
+
 cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
     cdef cppclass CEventWriter "assay::EventWriter":
         @staticmethod

@@ -90,8 +90,10 @@ def test_the_clients_deadline_frees_the_slot(server: LocalServer) -> None:
         wait_until(lambda: slots_used(server) == 1, "the first is running")
         error = error_of(stub.Score.future(make_request("waits"), timeout=0.1))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        wait_until(lambda: slots_used(server) == 1, "the second's slot is free while the first still runs")
-    del first
+        wait_until(lambda: server.waiting_count() == 1, "nobody waits for the second any more")
+    assert first.result().HasField("score")
+    wait_until(lambda: slots_used(server) == 0, "both slots are free")
+    assert server.puppet.batches == [1], "the second was run for nobody"
 
 
 def test_a_message_of_a_stream_expires_alone() -> None:
@@ -135,7 +137,7 @@ def test_a_cancelled_call_gives_its_slots_back(server: LocalServer) -> None:
         wait_until(lambda: slots_used(server) == 151, "all are in the core")
         for call in calls:
             call.cancel()
-        wait_until(lambda: slots_used(server) == 1, "cancelled rows leave while the first still runs")
+        wait_until(lambda: server.waiting_count() == 1, "nobody waits for the others any more")
     assert first.result().HasField("score")
     wait_until(lambda: slots_used(server) == 0, "all slots are free")
     assert server.engine.stats().cancelled_rows >= 150
@@ -154,9 +156,11 @@ def test_a_cancelled_stream_cancels_all_it_has_in_flight(server: LocalServer) ->
         answers = stub.ScoreStream(iter(outgoing.get, None), timeout=60)
         wait_until(lambda: slots_used(server) == 41, "the stream's messages are in the core")
         answers.cancel()
-        wait_until(lambda: slots_used(server) == 1, "the stream's rows leave")
+        wait_until(lambda: server.waiting_count() == 1, "nobody waits for the stream's messages any more")
     assert first.result().HasField("score")
     outgoing.put(None)
+    wait_until(lambda: slots_used(server) == 0, "all slots are free")
+    assert server.puppet.batches == [1]
 
 
 def test_a_client_that_dies_gives_its_slots_back(server: LocalServer) -> None:
@@ -166,8 +170,7 @@ def test_a_client_that_dies_gives_its_slots_back(server: LocalServer) -> None:
         calls = [stub.Score.future(make_request(f"c{i}"), timeout=60) for i in range(20)]
         wait_until(lambda: slots_used(server) == 20, "all are in the core")
         channel.close()
-        running = server.puppet.batches
-        wait_until(lambda: slots_used(server) <= 1 + sum(running), "queued rows leave")
+        wait_until(lambda: server.waiting_count() == 0, "nobody waits any more")
     wait_until(lambda: slots_used(server) == 0, "all slots are free")
     del calls
 
@@ -342,10 +345,10 @@ def test_a_rolling_restart_under_load_fails_no_call() -> None:
 def test_events_being_recorded_finish(server: LocalServer) -> None:
     outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
     call = feature_pb2_grpc.FeatureServiceStub(server.admin_channel()).RecordEvents.future(iter(outgoing.get, None), timeout=30)
-    outgoing.put(feature_pb2.RecordEventsRequest(events=[make_event(f"e{i}") for i in range(1000)]))
+    outgoing.put(feature_pb2.RecordEventsRequest(events=[make_event(f"e{i}", f"c{i}") for i in range(1000)]))
     wait_until(lambda: server.store.stats().event_count == 1000, "the first message is in the store")
     finish = server.start_drain(grace_s=30)
-    outgoing.put(feature_pb2.RecordEventsRequest(events=[make_event(f"f{i}") for i in range(10)]))
+    outgoing.put(feature_pb2.RecordEventsRequest(events=[make_event(f"f{i}", f"c{i}") for i in range(10)]))
     outgoing.put(None)
     assert call.result(timeout=WAIT_S).recorded_count == 1010
     finish()

@@ -109,6 +109,63 @@ def test_dynamic_int8_is_refused_for_what_it_is(tmp_path: Path) -> None:
     assert "quantise statically" in str(caught.value)
 
 
+def batch_relative_model() -> onnx.ModelProto:
+    """A model that normalises over the batch: what BatchNormalization left in training mode would do."""
+    nodes = [
+        onnx.helper.make_node("ReduceMean", ["input"], ["mean"], axes=[0], keepdims=1),
+        onnx.helper.make_node("Sub", ["input", "mean"], ["relative"]),
+        onnx.helper.make_node("ReduceMean", ["relative"], ["margin"], axes=[1], keepdims=1),
+        onnx.helper.make_node("Sigmoid", ["margin"], ["score"]),
+    ]
+    return make_model(nodes)
+
+
+def clipping_model() -> onnx.ModelProto:
+    """Changes a score only when a neighbour is wild: ordinary rows never reach the clip, so only the wild ones tell."""
+    limit = onnx.numpy_helper.from_array(np.array(1e4, np.float32), "limit")
+    small = onnx.numpy_helper.from_array(np.array(1e-3, np.float32), "small")
+    nodes = [
+        onnx.helper.make_node("ReduceMax", ["input"], ["top"], keepdims=0),
+        onnx.helper.make_node("Max", ["top", "limit"], ["range"]),
+        onnx.helper.make_node("Div", ["limit", "range"], ["factor"]),
+        onnx.helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1], keepdims=1),
+        onnx.helper.make_node("Mul", ["mean", "factor"], ["scaled"]),
+        onnx.helper.make_node("Mul", ["scaled", "small"], ["margin"]),
+        onnx.helper.make_node("Sigmoid", ["margin"], ["score"]),
+    ]
+    return make_model(nodes, initializers=[limit, small])
+
+
+def test_batch_dependence_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"a score moves by .* with (ordinary|wild) neighbours"):
+        pack(batch_relative_model(), tmp_path)
+    with pytest.raises(BundleError, match=r"a score moves by .* with wild neighbours"):
+        pack(clipping_model(), tmp_path)
+
+
+def test_declared_tolerance_is_what_is_allowed(tmp_path: Path) -> None:
+    """The linear model is within 1e-6 of itself in any batch; a tolerance is a bound, not a wish."""
+    pack(linear_model(), tmp_path, batch_tolerance=1e-6)
+    with pytest.raises(BundleError, match=r"the manifest allows 0\.001"):
+        pack(dynamic_int8_model(), tmp_path, name="int8", batch_tolerance=1e-3)
+
+
+def nan_model() -> onnx.ModelProto:
+    """log(amount - 100): NaN below 100."""
+    shift = onnx.numpy_helper.from_array(np.array([100, 0, 0], np.float32), "shift")
+    nodes = [
+        onnx.helper.make_node("Sub", ["input", "shift"], ["moved"]),
+        onnx.helper.make_node("Log", ["moved"], ["logs"]),
+        onnx.helper.make_node("ReduceMean", ["logs"], ["score"], axes=[1], keepdims=1),
+    ]
+    return make_model(nodes, initializers=[shift])
+
+
+def test_scores_must_be_finite(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="NaN or infinite"):
+        pack(nan_model(), tmp_path)
+
+
 def test_unknown_score_output_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the model has score"):
         pack(tree_model(), tmp_path, score_output="probabilities")

@@ -1,4 +1,5 @@
 // base/: hashes against published vectors, the table of codes, what may be shown, UTF-8.
+#include <algorithm>
 #include <cctype>
 #include <cstring>
 #include <set>

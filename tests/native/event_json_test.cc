@@ -189,6 +189,9 @@ TEST(names_are_known_and_said_once) {
   const Decoded decoded = decode(typo);
   CHECK_EQ(decoded.said(), "INVALID_REQUEST is_frad");
   CHECK(decoded.violations.list()[0].description.find("is_fraud") != std::string::npos);
+  std::string empty_key = kLine;
+  empty_key.insert(1, R"("":1,)");
+  CHECK_EQ(said(empty_key), "INVALID_REQUEST \"\"");
 }
 
 TEST(all_violations_come_at_once) {

@@ -64,7 +64,7 @@ def pack_request(model: onnx.ModelProto | bytes, **changes: object) -> PackReque
     return PackRequest(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def pack(model: onnx.ModelProto, out: Path, **changes: object) -> Path:
+def pack(model: onnx.ModelProto | bytes, out: Path, **changes: object) -> Path:
     return pack_bundle(pack_request(model, **changes), out, runtime())
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 Value = int | float | bool | str | None
 
@@ -121,5 +120,5 @@ def _value(event: Event, name: str) -> Value:
 
 
 def _mean(values: list[bool] | list[Value]) -> float | None:
-    """Exact, then rounded once."""
-    return float(Fraction(sum(int(value) for value in values), len(values))) if values else None  # type: ignore[arg-type]
+    """float64 sum / count, the sum exact before it is rounded."""
+    return float(sum(int(value) for value in values)) / len(values) if values else None  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """Servers for tests: LocalServer in this process (a PuppetModel or any runner, its own event loop in a thread), ServeProcess as users run it.
 
-Both listen on free ports of loopback and sockets in a temporary directory. Nothing here sleeps: what must be waited for is waited for, with
-a limit.
+Both listen on free ports of loopback and sockets in a temporary directory. What must be waited for is polled, with a limit.
 """
 
 from __future__ import annotations
@@ -72,7 +71,9 @@ class LocalServer:
 
     engine, store, plan and puppet are there to look at and to turn; channel() and admin_channel() to call."""
 
-    def __init__(self, *, runner: Any = None, plan: _core.FeaturePlan | None = None, lane: dict[str, Any] | None = None, **config: Any) -> None:
+    def __init__(
+        self, *, runner: Any = None, plan: _core.FeaturePlan | None = None, lane: dict[str, Any] | None = None, **config: Any
+    ) -> None:
         self.config = Config(**{"listen": "127.0.0.1:0", **config})
         self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
         self.store = _core.EmbeddedStore()
@@ -99,6 +100,10 @@ class LocalServer:
 
     def admin_channel(self) -> grpc.Channel:
         return self._keep(grpc.insecure_channel(f"unix:{self.addresses.admin}"))
+
+    def waiting_count(self) -> int:
+        """Calls (and messages of streams) that wait for the core."""
+        return self._transport.waiting_count
 
     def method_tables(self) -> dict[Listener, MethodTable]:
         return self._transport.method_tables()

@@ -92,7 +92,7 @@ void EventDecoder::read_member(std::string_view key) {
       default: return read_is_fraud();
     }
   }
-  refuse(Code::kInvalidRequest, printable(key),
+  refuse(Code::kInvalidRequest, key.empty() ? "\"\"" : printable(key),
          "is not a key of an event; expected transaction_id, event_time, entities, features or is_fraud");
   reader_.skip_value();
 }

@@ -73,7 +73,6 @@ class Decoder {
     ASSAY_ASSERT(decode_event_json(line, plan_, *event_, scratch_, violations_));  // append() took it
     return *event_;
   }
-  const Transaction& event() const noexcept { return *event_; }
 
  private:
   const FeaturePlan& plan_;
@@ -200,16 +199,10 @@ void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, ui
   std::vector<uint64_t> missing((plan.spec().inputs.size() + 63) / 64), imputed(missing.size());
   std::vector<FoldResult> views(plan.views().size());
   const std::unique_ptr<ReadScratch> scratch(new ReadScratch);
-  Decoder decoders[2] = {Decoder(plan), Decoder(plan)};
+  Decoder decoder(plan);
   Violations violations;
-  const auto fetch = [&](uint64_t i) {  // decodes an event while its records travel for the time it takes to handle the one before
-    if (i == to) return;
-    reader.prefetch(decoders[i % 2].decode(impl_->index[i].text()));
-  };
-  fetch(from);
   for (uint64_t i = from; i < to; ++i) {
-    fetch(i + 1);
-    const Transaction& event = decoders[i % 2].event();
+    const Transaction& event = decoder.decode(impl_->index[i].text());
     uint8_t* const row = rows + (i - from) * row_bytes;
     violations.clear();
     check_required(plan, TransactionUse::kScore, event, violations);  // an event may say less than a request must

@@ -131,10 +131,12 @@ def check_runtime() -> Finding:
 
 
 def check_demo_bundle() -> Finding:
+    from assay import _core
     from assay.demo.paths import bundle_path
+    from assay.models.ort_library import find_library
     from assay.models.verify import verify_bundle
 
-    verified = verify_bundle(bundle_path())
+    verified = verify_bundle(bundle_path(), _core.OrtRuntime(str(find_library())))
     manifest = verified.bundle.manifest
     return Finding("demo bundle", "ok", f"{manifest.name} {manifest.version}: hashes, golden rows and batch invariance hold")
 

@@ -66,12 +66,18 @@ def ingest(
                 opened.save(advance)
     except AssayError as error:
         fail(str(error))
-    _print(summary, kept, store, rejects, time.monotonic() - started, as_json)
+    _print(summary, kept, store, rejects, time.monotonic() - started, as_json, is_attributes=view is not None)
     if summary.rejected_count:
         raise typer.Exit(EXIT_REFUSED)
 
 
 # --- implementation ---
+
+_LATE_ROWS = "were older than the attributes that are there"
+_LATE_EVENTS = (
+    "came too late: older than the events that the store keeps one by one. If the file is not in order of "
+    "time, sort it or raise --flush-rows"
+)
 
 
 def _load(
@@ -114,7 +120,14 @@ def _print_record(record: FlushRecord) -> None:
 
 
 def _print(
-    summary: IngestSummary, rejects: Rejects, store: str, rejects_path: Path | None, seconds: float, as_json: bool
+    summary: IngestSummary,
+    rejects: Rejects,
+    store: str,
+    rejects_path: Path | None,
+    seconds: float,
+    as_json: bool,
+    *,
+    is_attributes: bool,
 ) -> None:
     if as_json:
         counts = {name: getattr(summary, f"{name}_count") for name in ("event", "recorded", "duplicate", "late", "rejected")}
@@ -125,7 +138,7 @@ def _print(
     console.print(Text(f"{summary.recorded_count:,} recorded in {store} ({seconds:.1f} s)"))
     for count, meaning in (
         (summary.duplicate_count, "were there already"),
-        (summary.late_count, "came too late: newer state is there, or they are older than what the store keeps one by one"),
+        (summary.late_count, _LATE_ROWS if is_attributes else _LATE_EVENTS),
         (
             summary.rejected_count,
             f"were rejected{f', see {rejects_path}' if rejects_path else ' (keep them with --rejects FILE)'}",

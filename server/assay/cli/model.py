@@ -12,7 +12,7 @@ from rich.text import Text
 from assay.cli.output import EXIT_REFUSED, console, fail, print_json
 from assay.errors import AssayError, InputError
 
-app = typer.Typer(help="Check and pack models.", no_args_is_help=True)
+app = typer.Typer(help="Pack and check model bundles.", no_args_is_help=True)
 
 
 @app.command()

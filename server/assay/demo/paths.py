@@ -15,3 +15,7 @@ def bundle_path() -> Path:
 def feature_set_path() -> Path:
     """The demo's feature set: the bundle's own copy, byte for byte examples/card_fraud/feature_set.yaml."""
     return bundle_path() / "feature_set.yaml"
+
+
+if __name__ == "__main__":  # python -m assay.demo.paths
+    print(bundle_path())

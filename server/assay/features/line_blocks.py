@@ -39,7 +39,7 @@ def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[Line
             skipped, carry = _skip_line(read, len(carry), block_bytes)
             line, offset = line + 1, offset + skipped
     if carry:
-        yield LineBlock(carry, line, offset, 1)
+        yield LineBlock(carry, line, offset, carry.count(b"\n") + (not carry.endswith(b"\n")))
 
 
 # --- implementation ---

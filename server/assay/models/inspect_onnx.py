@@ -139,6 +139,8 @@ class _Census:
                 self._take_tensor(message)
             elif isinstance(message, onnx.NodeProto):
                 self._take_node(message)
+            elif isinstance(message, onnx.AttributeProto):  # trees keep their numbers here
+                self.constant_bytes += 4 * len(message.floats) + 8 * len(message.ints)
             for field, value in message.ListFields():
                 if field.type == field.TYPE_MESSAGE:
                     stack.extend((child, depth) for child in (value if field.is_repeated else (value,)))

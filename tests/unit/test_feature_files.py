@@ -1,0 +1,246 @@
+"""What stands between files and the store: blocks of lines, times, null counts, rejects, store URLs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+from assay import _core
+from assay.errors import InputError, StoreError
+from assay.features.line_blocks import LINE_BYTES_MAX, read_blocks
+from assay.features.null_counts import count_nulls
+from assay.features.rejects import EXAMPLES_MAX, Reject, Rejects, Violation, encode
+from assay.features.store import open_store, parse_store_url
+from assay.features.times import format_time_us, parse_time_us
+from hypothesis import given
+from hypothesis import strategies as st
+
+# --- blocks of lines
+
+
+class Pipe(io.RawIOBase):
+    """Gives its bytes in the given pieces, as a pipe may."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, size: int = -1) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40).map(lambda data: data.replace(b"a", b"\n")), max_size=30))
+def test_blocks_are_the_input_cut_at_newlines(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    blocks = list(read_blocks(Pipe(list(pieces)), 16))
+    assert b"".join(block.data for block in blocks) == data
+    for block in blocks:
+        assert data[block.offset_bytes :].startswith(block.data)
+        assert block.first_line == data.count(b"\n", 0, block.offset_bytes) + 1
+        assert block.line_count == block.data.count(b"\n") + (not block.data.endswith(b"\n"))
+    assert all(block.data.endswith(b"\n") for block in blocks[:-1])
+
+
+def test_a_line_without_end_is_cut_and_its_neighbours_are_kept() -> None:
+    long = b"x" * (10 * LINE_BYTES_MAX)
+    blocks = list(read_blocks(io.BytesIO(b"one\n" + long + b"\ntwo\nthree"), 4_096))
+    assert [(block.first_line, block.is_too_long) for block in blocks] == [(1, False), (2, True), (3, False)]
+    assert blocks[0].data == b"one\n"
+    assert len(blocks[1].data) <= LINE_BYTES_MAX
+    assert blocks[2].offset_bytes == len(b"one\n" + long + b"\n")
+    assert (blocks[2].data, blocks[2].line_count) == (b"two\nthree", 2)
+    assert [block.is_too_long for block in read_blocks(io.BytesIO(long), 4_096)] == [True]
+
+
+# --- times
+
+
+@pytest.mark.parametrize(
+    ("text", "time_us"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2018-04-01T00:00:31Z", 1_522_540_831_000_000),
+        ("2018-04-01T02:00:31+02:00", 1_522_540_831_000_000),
+        ("2018-03-31T20:30:31.5-03:30", 1_522_540_831_500_000),
+        ("1969-12-31T23:59:59.999999Z", -1),
+        ("1969-12-31T23:59:59.999999999Z", -1),
+        ("0001-01-01T00:00:00Z", -62_135_596_800_000_000),
+        ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
+        ("2020-02-29t12:00:00z", 1_582_977_600_000_000),
+    ],
+)
+def test_times(text: str, time_us: int) -> None:
+    assert parse_time_us(text) == time_us
+    assert parse_time_us(format_time_us(time_us)) == time_us
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2018-04-01T00:00:31",
+        "2018-04-01",
+        "2018-04-01 00:00:31Z",
+        "20180401T000031Z",
+        "2018-02-29T00:00:00Z",
+        "2018-04-01T24:00:00Z",
+        "2018-04-01T00:00:60Z",
+        "2018-04-01T00:00:00+24:00",
+        "2018-04-01T00:00:00+01:60",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+01:00",
+        "9999-12-31T23:59:59-01:00",
+        "2018-04-01T00:00:00.Z",
+        "2018-04-01T00:00:00.1234567890Z",
+        "2018-04-01T00:00:31Z\n",
+        "٢٠١٨-04-01T00:00:31Z",
+        "",
+    ],
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a"):
+        parse_time_us(text)
+
+
+@given(st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999))
+def test_times_of_python_are_times_of_the_core(time_us: int) -> None:
+    """Attributes are parsed here, events in C++: one meaning."""
+    builder = _core.PlanBuilder("times", "1", "0" * 64)
+    builder.entity("customer_id")
+    builder.tensor("input", _core.TENSOR_TYPES["float32"], 1)
+    hour = builder.derived_node("hour", _core.OPERATIONS["hour"], [builder.event_time_node()])
+    builder.model_input("hour", hour, 0, 0, _core.WHEN_NULL["error"])
+    event = {"transaction_id": "1", "event_time": format_time_us(time_us), "entities": {"customer_id": "a"}, "features": {}}
+    decoded = builder.build().decode_event_json(json.dumps(event).encode())
+    assert isinstance(decoded, _core.DecodedTransaction), decoded
+    assert decoded.event_time_us == time_us
+
+
+# --- null counts
+
+SPELLINGS = [
+    b'{"features":{"amount":1,"rate":2.0}}',
+    b'{"features":{"amount":1}}',
+    b'{"features":{"amount":1,"rate":null}}',
+    b'{"features":{"amount" : 1,\t"rate"\t:2.0}}',
+    b'{"features":{"\\u0061mount":1,"rate":2.0}}',
+    b'{"transaction_id":"amount","features":{"amount":1}}',
+    b'{"transaction_id":"rate","features":{"amount":1}}',
+    b'{"transaction_id":"\\"rate\\":","features":{"amount":1}}',
+    b'{"entities":{},"features":null}',
+    b"{}",
+    b"",
+    b"   ",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(SPELLINGS), st.booleans()), max_size=12), st.booleans())
+def test_null_counts_are_exact(lines: list[tuple[bytes, bool]], ends: bool) -> None:
+    block = b"\n".join(line for line, _ in lines) + (b"\n" if ends else b"")
+    rejected, offset = [], 0
+    accepted = []
+    for line, is_rejected in lines:
+        if line.strip():
+            (rejected if is_rejected else accepted).append(offset if is_rejected else line)
+        offset += len(line) + 1
+    features = [orjson.loads(line).get("features") or {} for line in accepted]
+    expected = {name: sum(document.get(name) is None for document in features) for name in ("amount", "rate")}
+    assert count_nulls(block, len(accepted), rejected, ["amount", "rate"]) == expected
+
+
+# --- rejects
+
+
+def test_rejects_keep_the_original_bytes(tmp_path: Path) -> None:
+    violation = Violation("WRONG_TYPE", 'features["amount"]', "expected int64, found a float")
+    text, binary = Reject(3, 100, (violation,), b'{"a":1}'), Reject(4, 108, (violation,), b"\xff\x00")
+    path = tmp_path / "rejects.jsonl"
+    with Rejects(path) as rejects:
+        rejects.add_all([text] * (EXAMPLES_MAX + 5))
+        rejects.add_all([binary])
+    assert (rejects.count, len(rejects.examples)) == (EXAMPLES_MAX + 6, EXAMPLES_MAX)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert len(lines) == rejects.count
+    assert lines[0] == {
+        "reason": "WRONG_TYPE",
+        "violations": [{"reason": "WRONG_TYPE", "field": 'features["amount"]', "description": "expected int64, found a float"}],
+        "line": 3,
+        "source_offset_bytes": 100,
+        "original": '{"a":1}',
+    }
+    assert lines[-1]["original_base64"] == "/wA="
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "original" not in repr(text)
+    assert "{" not in text.describe()
+    assert encode(text).count(b"\n") == 1
+
+
+def test_rejects_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="rejects cannot be written there: No such file or directory"):
+        Rejects(tmp_path / "absent" / "rejects.jsonl")
+
+
+# --- stores
+
+
+def test_store_urls() -> None:
+    assert parse_store_url("embedded:") is None
+    assert parse_store_url("embedded:/a/b.snapshot") == Path("/a/b.snapshot")
+    for url in ("redis://user:secret@host/0", "embedded", "/a/b.snapshot", ""):
+        with pytest.raises(StoreError, match=r"this version has embedded: \(in memory\) and embedded:PATH") as caught:
+            parse_store_url(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_store_in_memory_has_no_snapshot() -> None:
+    with open_store("embedded:") as store:
+        assert store.path is None
+        assert not store.save()
+        assert store.core.stats().record_count == 0
+
+
+def test_a_snapshot_comes_back(tmp_path: Path) -> None:
+    url = f"embedded:{tmp_path / 'store.snapshot'}"
+    with open_store(url) as store:
+        assert store.save()
+    with open_store(url, mode="read") as store:
+        assert store.core.stats().record_count == 0
+        with pytest.raises(StoreError, match="opened for reading"):
+            store.save()
+
+
+def test_a_store_has_one_writer(tmp_path: Path) -> None:
+    url = f"embedded:{tmp_path / 'store.snapshot'}"
+    with open_store(url) as first:
+        first.save()
+        with pytest.raises(StoreError, match="in use by another process"):
+            open_store(url)
+        open_store(url, mode="read").close()
+    open_store(url).close()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage", "empty"])
+def test_a_damaged_snapshot_is_refused_and_kept(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "store.snapshot"
+    with open_store(f"embedded:{path}") as store:
+        store.save()
+    good = path.read_bytes()
+    data = {"truncated": good[:-1], "flipped": bytes([good[0] ^ 1]) + good[1:], "garbage": b"\x80pickle" * 50, "empty": b""}[
+        damage
+    ]
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"damaged or not a snapshot .*Nothing was changed.*move .* away"):
+        open_store(f"embedded:{path}")
+    assert path.read_bytes() == data
+    path.write_bytes(good)
+    open_store(f"embedded:{path}").close()
+
+
+def test_a_place_that_cannot_be_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="does not exist; make it first"):
+        open_store(f"embedded:{tmp_path / 'absent' / 'store.snapshot'}")
+    with pytest.raises(StoreError, match="this is a directory"):
+        open_store(f"embedded:{tmp_path}")
+    with pytest.raises(StoreError, match="there is no such snapshot"):
+        open_store(f"embedded:{tmp_path / 'store.snapshot'}", mode="read")
