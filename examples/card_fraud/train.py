@@ -17,6 +17,14 @@ import matplotlib as mpl
 import numpy as np
 import typer
 import xgboost
+from numpy.typing import NDArray
+from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
+from rich.table import Table
+from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx.common.data_types import FloatTensorType
+from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from sklearn.metrics import precision_recall_curve
+
 from assay import _core
 from assay.cli.output import console, fail, progress
 from assay.demo.simulator import SimulatorParameters, Transactions, simulate
@@ -27,13 +35,6 @@ from assay.models.manifest import Threshold
 from assay.models.ort_library import find_library
 from assay.models.pack import PackRequest, Rows, find_commit, pack_bundle
 from assay.models.rows import input_columns
-from numpy.typing import NDArray
-from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
-from rich.table import Table
-from skl2onnx import convert_sklearn, update_registered_converter
-from skl2onnx.common.data_types import FloatTensorType
-from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
-from sklearn.metrics import precision_recall_curve
 
 FEATURE_SET_FILE = Path(__file__).resolve().with_name("feature_set.yaml")
 # exact and base_score are set on purpose: today's defaults (hist, an estimated base score) lose a tenth of the average precision,

@@ -135,7 +135,8 @@ def test_no_value_ever_comes_back(stub: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "offset"), [(b"\xff", 0), (b"\x0a\x05abc", 0), (b"\x0a\x01a\x12", 3), (b"\x0a\x01a\x07", 3), (b"\x0a\x02\xc3\x28", 0)]
+    ("data", "offset"),
+    [(b"\xff", 0), (b"\x0a\x05abc", 0), (b"\x0a\x01a\x12", 3), (b"\x0a\x01a\x07", 3), (b"\x0a\x02\xc3\x28", 0)],
 )
 def test_garbage_names_the_byte(server: LocalServer, stub: Any, data: bytes, offset: int) -> None:
     raw = server.channel().unary_unary("/assay.v1.ScoringService/Score")

@@ -278,10 +278,14 @@ def test_an_open_stream_is_answered_then_ended_with_draining(server: LocalServer
         wait_until(lambda: slots_used(server) == 10, "all are in the core")
         finish = server.start_drain(grace_s=600)
     seen = []
-    with pytest.raises(grpc.RpcError) as caught:
+
+    def read_all() -> None:
         for answer in answers:
             assert answer.HasField("response")
             seen.append(answer.transaction_id)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        read_all()
     assert sorted(seen) == sorted(f"s{i}" for i in range(10))
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert reason_of(status_of(caught.value)) == "DRAINING"
@@ -333,7 +337,9 @@ def test_a_rolling_restart_under_load_fails_no_call() -> None:
             with ThreadPoolExecutor(6) as pool:
                 for worker in range(6):
                     pool.submit(load, worker)
-                wait_until(lambda: min(one.engine.stats().answered_rows, other.engine.stats().answered_rows) > 50, "both are used")
+                wait_until(
+                    lambda: min(one.engine.stats().answered_rows, other.engine.stats().answered_rows) > 50, "both are used"
+                )
                 one.start_drain(delay_s=0.3)()
                 count = other.engine.stats().answered_rows
                 wait_until(lambda: other.engine.stats().answered_rows > count + 200, "the other takes the load")

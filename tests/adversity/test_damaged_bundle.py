@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import assay
 import numpy as np
 import orjson
 import pytest
+
+import assay
 from assay.demo.paths import bundle_path
 from assay.models import bundle as bundle_module
 from assay.models.arrays import ARRAYS_MAX, load_arrays, save_arrays
@@ -24,7 +25,6 @@ from assay.models.foreign import PICKLE_SUFFIXES, refuse_foreign_model
 from assay.models.manifest import FILE_BYTES_MAX
 from assay.models.refusal import BundleRefusedError
 from assay.models.verify import verify_bundle
-
 from tests.support.bundles import edit_manifest, pack, rewrite, runtime
 from tests.support.onnx_models import linear_model, tree_model
 
@@ -126,6 +126,11 @@ def test_directory_in_place_of_a_file(bundle: Path) -> None:
 def test_unreadable_file(bundle: Path) -> None:
     (bundle / "model.onnx").chmod(0)
     assert "cannot be opened" in refusal(bundle).reason
+
+
+def test_path_that_cannot_be_opened(tmp_path: Path) -> None:
+    """A name too long for the file system is an answer, not a traceback."""
+    assert "cannot be read" in refusal(tmp_path / ("x" * 300)).reason
 
 
 def test_oversized_file_is_not_read_whole(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

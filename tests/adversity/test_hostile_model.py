@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from assay.models import inspect_onnx, inspection
 from assay.models.inspection import inspect_model
 from assay.models.refusal import BundleRefusedError
-from onnx import TensorProto, helper, numpy_helper
-
 from tests.support.onnx_models import input_value, linear_model, make_model, output_value, tree_model, weights
 
 

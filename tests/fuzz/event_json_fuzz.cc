@@ -121,7 +121,7 @@ void check_refused(const Violations& violations) {
       int digits = 0;
       for (const char c : text) {
         digits = c >= '0' && c <= '9' ? digits + 1 : 0;
-    ASSAY_ASSERT(digits < 16);  // 11 that are shown, behind the 4 of an escape
+        ASSAY_ASSERT(digits < 16);  // 11 that are shown, behind the 4 of an escape
       }
     }
   }

@@ -1,7 +1,7 @@
 // Row records from anywhere: whatever passes the checks can be folded and written to.
 //
-// Input: one byte that picks a view, eight that place the folds and inserts, then the record. Its length, entity digest, view hash and
-// checksum are put right first, so that the fuzzer spends its time behind them; the untouched bytes are checked too.
+// Input: one byte that picks a view, eight that place the folds and inserts, then the record. Its length, entity digest, view
+// hash and checksum are put right first, so that the fuzzer spends its time behind them; the untouched bytes are checked too.
 #include <algorithm>
 #include <cstdlib>
 #include <vector>
@@ -63,8 +63,11 @@ ViewSchema profile_view() {
   ViewSpec spec;
   spec.name = "profile";
   spec.kind = ViewKind::kAttributes;
-  spec.attributes = {{"home_latitude", Dtype::kFloat64}, {"age_days", Dtype::kInt64}, {"is_vip", Dtype::kBool},
-                     {"tier", Dtype::kString}, {"country", Dtype::kString}};
+  spec.attributes = {{"home_latitude", Dtype::kFloat64},
+                     {"age_days", Dtype::kInt64},
+                     {"is_vip", Dtype::kBool},
+                     {"tier", Dtype::kString},
+                     {"country", Dtype::kString}};
   return compiled(spec);
 }
 
@@ -74,7 +77,8 @@ void use_window_record(const ViewSchema& schema, std::vector<uint8_t> record, ui
   FoldResult result;
   EventEntry event;
   for (int i = 0; i < 4; ++i) {
-    event.event_time_us = std::min(newest_us + static_cast<int64_t>((choice >> (8 * i)) % 256) * kHour - kDay, limits::kTimeUsMax);
+    event.event_time_us =
+        std::min(newest_us + static_cast<int64_t>((choice >> (8 * i)) % 256) * kHour - kDay, limits::kTimeUsMax);
     event.fingerprint = choice >> i;
     event.is_fraud = 1;
     event.label_time_us = event.event_time_us + 7 * kDay;
@@ -111,7 +115,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Value values[limits::kAttributesMax];
     FoldResult result;
     static char arena[limits::kAttributesMax * limits::kStringValueBytesMax];
-    read_attributes(schema, record.data(), static_cast<int64_t>(choice % static_cast<uint64_t>(limits::kTimeUsMax)), values, &result, arena);
+    read_attributes(schema, record.data(), static_cast<int64_t>(choice % static_cast<uint64_t>(limits::kTimeUsMax)), values,
+                    &result, arena);
   }
   return 0;
 }

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+
 from assay import _core
 from assay.demo import history
 from assay.demo.paths import bundle_path, feature_set_path
@@ -24,7 +25,6 @@ from assay.models.invariance import buckets_up_to
 from assay.models.pack import Commit, Rows
 from assay.models.rows import input_columns, pack_rows, unpack_rows
 from assay.models.verify import CHECKS, CheckResult, verify_bundle
-
 from tests.support.bundles import FEATURE_SET, pack, pack_request, runtime, sample_rows
 from tests.support.onnx_models import dynamic_int8_model, linear_model, make_model, tree_model
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay import __version__
 from assay.cli.main import SUBCOMMANDS, load_subcommand
 from assay.cli.score import parse_value
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
-from tests.support.server import WAIT_S, ServeProcess
+from tests.support.server import WAIT_S, ServeProcess, wait_until
 
 DEMO_ARGUMENTS = [
     *("--id", "cli-1", "--time", DEMO_TIME.strftime("%Y-%m-%dT%H:%M:%SZ"), "--feature", "amount_minor=5716"),
@@ -33,7 +34,9 @@ DEMO_ARGUMENTS = [
 def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ASSAY_") or name == "ASSAY_CACHE_DIR"}
     command = [sys.executable, "-m", "assay", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, env={**clean, **environment}, check=False)
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=60, env={**clean, **environment}, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,9 @@ def test_the_shell_completes_commands_and_options() -> None:
 
     def complete(words: str, position: int) -> list[str]:
         environment = {**os.environ, "_ASSAY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=False)
+        found = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=False
+        )
         return found.stdout.split()
 
     assert complete("assay s", 1) == ["serve", "score"]
@@ -172,7 +177,7 @@ def test_config_schema_is_json_schema() -> None:
         ("web", "string_value", "web"),
         ('"5716"', "string_value", "5716"),
         ('"', "string_value", '"'),
-        ("٣", "string_value", "٣"),
+        ("\N{ARABIC-INDIC DIGIT THREE}", "string_value", "\N{ARABIC-INDIC DIGIT THREE}"),
     ],
 )
 def test_values_are_typed_by_their_looks(text: str, kind: str, value: Any) -> None:
@@ -180,10 +185,12 @@ def test_values_are_typed_by_their_looks(text: str, kind: str, value: Any) -> No
     assert (parsed.WhichOneof("value"), getattr(parsed, kind)) == (kind, value)
 
 
-def test_an_integer_past_int64_is_no_integer() -> None:
-    for text in ("9223372036854775808", "-9223372036854775809", "1" * 40):
+def test_a_number_that_does_not_fit_is_refused() -> None:
+    for text in ("9223372036854775808", "-9223372036854775809", "1" * 40, "1" * 5000):
         with pytest.raises(ValueError, match="int64"):
             parse_value(text)
+    with pytest.raises(ValueError, match="float64"):
+        parse_value("1e400")
 
 
 def test_score_as_json_and_for_people(server: ServeProcess) -> None:
@@ -198,7 +205,14 @@ def test_score_as_json_and_for_people(server: ServeProcess) -> None:
     human = score(server, *DEMO_ARGUMENTS, COLUMNS="200")
     assert human.returncode == 0
     assert human.stdout == ""
-    for word in (repr(answer["score"]), "APPROVE", "card_fraud 1", "customer_tx_count_30d", "infer", answer["provenance"]["schema_hash"][:16]):
+    for word in (
+        repr(answer["score"]),
+        "APPROVE",
+        "card_fraud 1",
+        "customer_tx_count_30d",
+        "infer",
+        answer["provenance"]["schema_hash"][:16],
+    ):
         assert word in human.stderr
     assert "\x1b" not in human.stderr
 
@@ -212,7 +226,10 @@ def test_score_from_a_file_and_from_stdin(server: ServeProcess, tmp_path: Path) 
     }
     file = tmp_path / "request.json"
     file.write_text(json.dumps(request))
-    for found in (score(server, "--request", str(file), "--json"), score(server, "--request", "-", "--json", stdin=json.dumps(request))):
+    for found in (
+        score(server, "--request", str(file), "--json"),
+        score(server, "--request", "-", "--json", stdin=json.dumps(request)),
+    ):
         assert found.returncode == 0, found.stderr
         assert json.loads(found.stdout)["transaction_id"] == "file-1"
 
@@ -226,14 +243,14 @@ def test_score_from_a_file_and_from_stdin(server: ServeProcess, tmp_path: Path) 
         (["--time", "yesterday"], "2018-04-01T00:00:31Z"),
         (["--time", "2018-04-01T00:00:31"], "time zone"),
         (["--request", "no-such-file.json"], "No such file"),
-        (["--request", "-", "--id", "1"], "does not go with"),
+        (["--request", "-", "--id", "1"], "do not go with"),
         (["--request", "-"], "not a ScoreRequest"),
     ],
 )
 def test_wrong_usage_of_score(arguments: list[str], says: str) -> None:
     found = run("score", "--target", "127.0.0.1:1", *arguments, stdin="{]")
     assert found.returncode == 2, found.stderr
-    assert says.replace("does", "do") in " ".join(found.stderr.split()) or says in " ".join(found.stderr.split())
+    assert says in " ".join(found.stderr.split())
     assert "Traceback" not in found.stderr
 
 
@@ -313,8 +330,6 @@ def load_until(target: str, stop: threading.Event, failures: list[Any], answered
 
 def test_sigterm_drains_a_loaded_server_and_exits_0() -> None:
     """The load goes on through the lame duck and stops, as a balancer's would, when health says NOT_SERVING for a while."""
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     with ServeProcess("--drain-delay", "1.0") as server, grpc.insecure_channel(server.target) as channel:
         stop, failures, answered = threading.Event(), [], [0]
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
@@ -325,8 +340,7 @@ def test_sigterm_drains_a_loaded_server_and_exits_0() -> None:
         server.signal(signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         in_lame_duck = answered[0]
-        while answered[0] < in_lame_duck + 20 and not failures:
-            pass
+        wait_until(lambda: answered[0] > in_lame_duck + 20 or bool(failures), "calls are answered in the lame duck")
         stop.set()
         for thread in threads:
             thread.join(WAIT_S)
@@ -339,15 +353,9 @@ def test_sigterm_drains_a_loaded_server_and_exits_0() -> None:
 def test_a_second_signal_stops_at_once() -> None:
     with ServeProcess("--drain-delay", "60") as server:
         server.signal(signal.SIGTERM)
-        wait_for_line(server, "draining")
+        wait_until(lambda: "draining" in server.stderr(), "the drain begins")
         server.signal(signal.SIGTERM)
         assert server.wait() == 128 + signal.SIGTERM
-
-
-def wait_for_line(server: ServeProcess, word: str) -> None:
-    from tests.support.server import wait_until
-
-    wait_until(lambda: word in server.stderr(), f"the server logs {word}")
 
 
 def test_events_outlive_a_restart(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import grpc
 import pytest
 
 from assay import _core
-from assay.v1 import scoring_pb2, scoring_pb2_grpc
+from assay.v1 import feature_pb2, scoring_pb2, scoring_pb2_grpc
 from tests.support.server import (
     EVENT_TIME,
     LocalServer,
     held,
+    make_event,
     make_request,
     reason_of,
     status_of,
@@ -160,7 +161,9 @@ def test_a_stream_reads_no_further_than_its_limit() -> None:
     with LocalServer(limits={"stream_messages_max": 8}, lane={"timeout_ns_default": 60_000_000_000}) as server:
         stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
         with held(server):
-            answers = stub.ScoreStream((scoring_pb2.ScoreStreamRequest(request=make_request(f"s{i}")) for i in range(300)), timeout=60)
+            answers = stub.ScoreStream(
+                (scoring_pb2.ScoreStreamRequest(request=make_request(f"s{i}")) for i in range(300)), timeout=60
+            )
             wait_until(lambda: server.engine.stats().slots_used == 8, "eight messages in the core")
             # Another call goes all the way to the core and back (a refusal): had the stream read on meanwhile, it would show.
             with pytest.raises(grpc.RpcError):
@@ -228,8 +231,8 @@ def test_scoring_changes_no_state(server: LocalServer, stub: Any) -> None:
 def test_windows_are_folded_at_the_event_time(server: LocalServer, stub: Any) -> None:
     """An answer's age counts from the request's event time, not from the server's clock (years away)."""
     writer = _core.EventWriter(server.plan, server.store)
-    line = b'{"transaction_id":"past","event_time":"2026-03-01T11:00:00Z","entities":{"customer_id":"aged"},"features":{"amount_minor":100}}'
-    assert writer.write_json(line)[0] == 0
+    event = make_event("past", "aged", seconds_before=3600)
+    assert writer.record_events(feature_pb2.RecordEventsRequest(events=[event]).SerializeToString()) == [(0, "past", None)]
     request = make_request("now", "aged", include_features=True)
     values = {item.name: item.value.double_value for item in stub.Score(request, timeout=10).inputs}
     assert values["tx_count_1d"] == 2

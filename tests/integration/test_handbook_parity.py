@@ -1,7 +1,7 @@
-"""Replay of the published transactions gives the published features: every row but the twelve that the publisher counted in another order.
+"""Replay of the published transactions gives the published features, but for twelve rows counted in another order there.
 
-Le Borgne, Siblini, Lebichot, Bontempi, Reproducible Machine Learning for Credit Card Fraud Detection - Practical Handbook, ULB, 2022.
-Needs the published files (docs/features.md says where from); skips without them.
+Le Borgne, Siblini, Lebichot, Bontempi: Reproducible Machine Learning for Credit Card Fraud Detection - Practical Handbook (ULB,
+2022). Needs the published files (docs/features.md says where from); skips without them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from assay.features.feature_set import FeatureSet
 from assay.features.replay import replay
 
@@ -32,7 +33,7 @@ PUBLISHED = {
     **{f"terminal_fraud_rate_{days}d": f"TERMINAL_ID_RISK_{days}DAY_WINDOW" for days in (1, 7, 30)},
 }
 
-# The published averages come from running float sums: two that are 0 are published as about 1e-14. A millionth of a cent is nothing.
+# The published averages come from running float sums: two that are 0 are published as about 1e-14.
 ROUNDING_NOISE = 1e-8
 
 

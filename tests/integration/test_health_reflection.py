@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from assay.transport.health import HealthService
 from assay.transport.policy import POLICY, Listener, handlers_for
 from tests.support.server import LocalServer
 
@@ -96,13 +97,26 @@ def test_watch_of_an_unknown_service_says_so_and_stays_open(server: LocalServer)
 def test_watchers_see_not_serving_and_their_calls_end_with_the_drain() -> None:
     with LocalServer() as server:
         stub = health_pb2_grpc.HealthStub(server.channel())
-        watches = [stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20) for name in ("", "assay.v1.ScoringService")]
+        watches = [
+            stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20) for name in ("", "assay.v1.ScoringService")
+        ]
         for watch in watches:
             assert next(watch).status == SERVING
         finish = server.start_drain(grace_s=600)  # an open watch must not hold up the drain for its grace
         for watch in watches:
             assert [answer.status for answer in watch] == [NOT_SERVING]
         finish()
+
+
+async def test_a_watcher_that_is_slow_to_read_still_sees_the_last_status() -> None:
+    """A watch whose client had not yet taken SERVING when the drain began once ended without saying NOT_SERVING."""
+    health = HealthService(())
+    health.set_serving(True)
+    watch = health._watch(health_pb2.HealthCheckRequest(), None)  # type: ignore[arg-type]
+    assert (await anext(watch)).status == SERVING
+    health.set_serving(False)
+    health.close()
+    assert [answer.status async for answer in watch] == [NOT_SERVING]
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

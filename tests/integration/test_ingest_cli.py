@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+from typer.testing import CliRunner, Result
+
 from assay import _core
 from assay.cli.ingest import ingest
 from assay.features.compile import compile_plan
@@ -19,7 +21,6 @@ from assay.features.feature_set import FeatureSet
 from assay.features.show import show_entity
 from assay.features.store import open_store
 from assay.features.times import parse_time_us
-from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples" / "card_fraud" / "feature_set.yaml"

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner, Result
+
 from assay.cli.model import app
 from assay.demo.paths import bundle_path
 from assay.models.bundle import read_bundle
 from assay.models.verify import CHECKS
-from typer.testing import CliRunner, Result
-
 from tests.support.bundles import FEATURE_SET, pack, rewrite, sample_rows
 from tests.support.onnx_models import linear_model, tree_model
 

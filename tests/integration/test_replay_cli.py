@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner, Result
+
 from assay import _core
 from assay.cli.features import app
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.replay import input_columns
 from assay.features.store import open_store
-from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples" / "card_fraud" / "feature_set.yaml"
@@ -301,6 +302,16 @@ def test_show_refuses_with_a_hint(profile: tuple[Path, str]) -> None:
     ):
         result = run("show", *arguments, "--feature-set", path)
         assert (result.exit_code, message in " ".join(result.output.split())) == (exit_code, True), result.output
+
+
+def test_show_looks_at_the_demo_without_being_told_where(tmp_path: Path, profile: tuple[Path, str]) -> None:
+    result = CliRunner().invoke(app, ["show", "customer_id", "596", "--json"], env={"ASSAY_CACHE_DIR": str(tmp_path)})
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["feature_set"], document["at"]) == ("card_fraud", "2018-05-09T10:30:00Z")
+    assert document["views"][0]["values"]["customer_tx_count_30d"] > 0
+    result = run("show", "customer_id", "596", "--feature-set", profile[0])
+    assert (result.exit_code, "--store embedded:PATH" in result.output) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["replay", "show"])

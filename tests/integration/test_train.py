@@ -12,11 +12,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from assay.demo.paths import bundle_path
 from assay.models.bundle import read_bundle
 from assay.models.inspection import inspect_model
 from assay.models.pack import Rows
-
 from tests.support.bundles import pack
 
 for extra in ("xgboost", "sklearn", "skl2onnx", "onnxmltools", "matplotlib"):
@@ -47,7 +47,7 @@ def example() -> Iterator[tuple[ModuleType, ModuleType]]:
 
 def run_training(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, EXAMPLE / "train.py", "--allow-dirty", *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=1_700, check=False)
 
 
 def test_folds_are_the_published_weeks(example: tuple[ModuleType, ModuleType]) -> None:
@@ -204,6 +204,7 @@ def test_small_simulation_does_not_pass_the_gate(tmp_path: Path) -> None:
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(1_800)
 def test_one_command_makes_the_packaged_bundle(tmp_path: Path) -> None:
     """The demo's bundle is what the command makes: same events, same model to the bit, where the same libraries are installed."""
     done = run_training("--out", tmp_path / "models")
@@ -217,6 +218,7 @@ def test_one_command_makes_the_packaged_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(1_800)
 def test_leaking_features_do_not_pass_the_gate(tmp_path: Path) -> None:
     """The post-mortem's mistake, made on purpose: terminal risk that knows labels a second later, not a week later."""
     honest = (EXAMPLE / "feature_set.yaml").read_text()

@@ -48,7 +48,7 @@ inline ViewSpec customer_spec(const std::string& name = "customer") {
                   {ColumnSource::kRequestFeature, 1, Dtype::kFloat64},
                   {ColumnSource::kRequestFeature, 2, Dtype::kBool},
                   {ColumnSource::kRequestFeature, 3, Dtype::kString}};
-  for (int64_t window_us : {kDay, kHour, 7 * kDay}) {   // not in order, on purpose
+  for (int64_t window_us : {kDay, kHour, 7 * kDay}) {  // not in order, on purpose
     spec.aggregates.push_back({AggregateOp::kCount, kNoColumn, window_us});
     spec.aggregates.push_back({AggregateOp::kSum, 0, window_us});
     spec.aggregates.push_back({AggregateOp::kAvg, 0, window_us});
@@ -98,8 +98,11 @@ inline ViewSpec attribute_spec(const std::string& name = "profile") {
   spec.name = name;
   spec.view_hash = hash_of(name);
   spec.kind = ViewKind::kAttributes;
-  spec.attributes = {{"home_latitude", Dtype::kFloat64}, {"age_days", Dtype::kInt64}, {"is_vip", Dtype::kBool},
-                     {"tier", Dtype::kString}, {"country", Dtype::kString}};
+  spec.attributes = {{"home_latitude", Dtype::kFloat64},
+                     {"age_days", Dtype::kInt64},
+                     {"is_vip", Dtype::kBool},
+                     {"tier", Dtype::kString},
+                     {"country", Dtype::kString}};
   spec.max_age_us = 30 * kDay;
   return spec;
 }
@@ -118,7 +121,9 @@ inline EventEntry random_event(const ViewSchema& schema, int64_t time_us, std::m
   for (size_t c = 0; c < spec.columns.size(); ++c) {
     if (random() % 5 == 0) continue;
     switch (spec.columns[c].dtype) {
-      case Dtype::kFloat64: event.columns[c] = Value::of(static_cast<double>(static_cast<int64_t>(random() % 2001) - 1000) / 8); break;
+      case Dtype::kFloat64:
+        event.columns[c] = Value::of(static_cast<double>(static_cast<int64_t>(random() % 2001) - 1000) / 8);
+        break;
       case Dtype::kBool: event.columns[c] = Value::of(random() % 2 == 0); break;
       default: event.columns[c] = Value::of(static_cast<int64_t>(random() % 41) - 20);
     }
@@ -141,7 +146,7 @@ struct Record {
     const InsertPlan plan = plan_insert(schema, data(), event);
     if (plan.code != Code::kOk) return plan.code;
     const bool is_new = bytes.empty();
-    bytes.resize(std::max<size_t>(bytes.size(), plan.bytes_needed));   // exactly as much as promised to be enough: ASAN watches
+    bytes.resize(std::max<size_t>(bytes.size(), plan.bytes_needed));  // exactly as much as promised to be enough: ASAN watches
     bytes.shrink_to_fit();
     if (is_new) init_window_record(schema, digest, bytes.data());
     commit_insert(schema, bytes.data(), plan, event);
@@ -182,7 +187,9 @@ inline Folded fold(const ViewSchema& schema, const uint8_t* record, int64_t time
 inline bool is_same(const Value& a, const Value& b) {
   if (a.dtype != b.dtype) return false;
   if (a.is_null()) return true;
-  return a.dtype == Dtype::kFloat64 ? a.float64 == b.float64 : a.dtype == Dtype::kBool ? a.boolean == b.boolean : a.int64 == b.int64;
+  return a.dtype == Dtype::kFloat64 ? a.float64 == b.float64
+         : a.dtype == Dtype::kBool  ? a.boolean == b.boolean
+                                    : a.int64 == b.int64;
 }
 
 inline std::string text_of(const Value& value) {
@@ -193,7 +200,8 @@ inline std::string text_of(const Value& value) {
 
 // --- the reference: straight from the definitions, over a plain list of distinct events
 
-// Events of (from, to], the current one left out by its fingerprint and added at its time where the view includes it, oldest first.
+// Events of (from, to], the current one left out by its fingerprint and added at its time where the view includes it, oldest
+// first.
 inline std::vector<EventEntry> events_between(const ViewSchema& schema, const std::vector<EventEntry>& events, int64_t from_us,
                                               int64_t to_us, const EventEntry* current) {
   std::vector<EventEntry> inside;
@@ -209,7 +217,8 @@ inline std::vector<EventEntry> events_between(const ViewSchema& schema, const st
 }
 
 inline double real(const Value& value) {
-  return value.dtype == Dtype::kFloat64 ? value.float64 : static_cast<double>(value.dtype == Dtype::kBool ? value.boolean : value.int64);
+  return value.dtype == Dtype::kFloat64 ? value.float64
+                                        : static_cast<double>(value.dtype == Dtype::kBool ? value.boolean : value.int64);
 }
 
 inline Value aggregate_of(const AggregateSpec& aggregate, const std::vector<EventEntry>& inside, int64_t t_us) {
@@ -249,7 +258,8 @@ inline std::vector<Value> reference_fold(const ViewSchema& schema, const std::ve
   std::vector<Value> values;
   const int64_t head_us = t_us - schema.spec().delay_us;
   for (const AggregateSpec& aggregate : schema.spec().aggregates) {
-    values.push_back(aggregate_of(aggregate, events_between(schema, events, head_us - aggregate.window_us, head_us, current), t_us));
+    values.push_back(
+        aggregate_of(aggregate, events_between(schema, events, head_us - aggregate.window_us, head_us, current), t_us));
   }
   return values;
 }
@@ -257,7 +267,8 @@ inline std::vector<Value> reference_fold(const ViewSchema& schema, const std::ve
 inline void check_same(const std::vector<Value>& found, const std::vector<Value>& expected, const std::string& where) {
   for (size_t i = 0; i < expected.size(); ++i) {
     if (is_same(found[i], expected[i])) continue;
-    check::fail(__FILE__, __LINE__, where + ", aggregate " + std::to_string(i) + ": " + text_of(found[i]) + " instead of " + text_of(expected[i]));
+    check::fail(__FILE__, __LINE__,
+                where + ", aggregate " + std::to_string(i) + ": " + text_of(found[i]) + " instead of " + text_of(expected[i]));
     return;
   }
 }

@@ -21,7 +21,8 @@ void shuffle_nearby(std::vector<EventEntry>& events, size_t distance, std::mt199
 }
 
 // A busy entity: events in ascending time, mostly minutes apart, sometimes at one moment, sometimes after hours of nothing.
-std::vector<EventEntry> busy_stream(const ViewSchema& schema, size_t count, int64_t start_us, int64_t step_us, std::mt19937_64& random) {
+std::vector<EventEntry> busy_stream(const ViewSchema& schema, size_t count, int64_t start_us, int64_t step_us,
+                                    std::mt19937_64& random) {
   std::vector<EventEntry> events;
   int64_t time_us = start_us;
   for (size_t i = 0; i < count; ++i) {
@@ -41,9 +42,9 @@ Record record_of(const ViewSchema& schema, const std::vector<EventEntry>& events
 
 // A stream of at most a ring's worth of events, in any order with repeats, folded at moments chosen to hit boundaries.
 void compare_ring_with_reference(const ViewSchema& schema, std::mt19937_64& random) {
-  const int64_t grain_us = random() % 2 ? kHour / 4 : 1;   // coarse: windows' ends hit events to the microsecond
+  const int64_t grain_us = random() % 2 ? kHour / 4 : 1;  // coarse: windows' ends hit events to the microsecond
   const int64_t span_us = schema.horizon_us();
-  const int64_t start_us = random() % 2 ? 0 : -3 * kDay;   // before 1970 too
+  const int64_t start_us = random() % 2 ? 0 : -3 * kDay;  // before 1970 too
   std::vector<EventEntry> events;
   Record record;
   const size_t count = random() % (kRing + 1);
@@ -61,7 +62,7 @@ void compare_ring_with_reference(const ViewSchema& schema, std::mt19937_64& rand
   for (int i = 0; i < 20; ++i) {
     const int64_t t_us = start_us + static_cast<int64_t>(random() % static_cast<uint64_t>(2 * span_us)) / grain_us * grain_us;
     EventEntry current = random_event(schema, t_us, random);
-    if (!events.empty() && random() % 3 == 0) {   // scored again after it was recorded
+    if (!events.empty() && random() % 3 == 0) {  // scored again after it was recorded
       current = events[random() % events.size()];
     }
     const int64_t at_us = current.event_time_us;
@@ -93,10 +94,10 @@ TEST(windows_are_half_open_to_the_microsecond) {
     CHECK(record.apply(amount, event_at(time_us, static_cast<uint64_t>(time_us))) == Code::kOk);
   }
   const Folded folded = fold(amount, record.data(), t_us);
-  CHECK_EQ(folded.values[0].int64, 2);   // one microsecond less than a day ago, and now
-  CHECK_EQ(folded.values[2].int64, 3);   // and exactly a day ago
-  CHECK_EQ(folded.values[4].int64, 4);   // not 30 days ago exactly, not in a microsecond
-  CHECK(folded.values[1].is_null());     // no amounts
+  CHECK_EQ(folded.values[0].int64, 2);  // one microsecond less than a day ago, and now
+  CHECK_EQ(folded.values[2].int64, 3);  // and exactly a day ago
+  CHECK_EQ(folded.values[4].int64, 4);  // not 30 days ago exactly, not in a microsecond
+  CHECK(folded.values[1].is_null());    // no amounts
 
   const ViewSchema terminal = compiled(terminal_spec());
   Record delayed;
@@ -133,7 +134,7 @@ TEST(a_state_does_not_depend_on_the_order_of_its_events) {
     CHECK_EQ(static_cast<int>(in_order.validate(schema)), 0);
     for (int repeat = 0; repeat < 3; ++repeat) {
       shuffle_nearby(events, kRing - 1, random);
-      const Record shuffled = record_of(schema, events);   // never too late: none is more than a ring late
+      const Record shuffled = record_of(schema, events);  // never too late: none is more than a ring late
       CHECK(shuffled.bytes == in_order.bytes);
       std::sort(events.begin(), events.end(), [](const EventEntry& a, const EventEntry& b) {
         return std::make_pair(a.event_time_us, a.fingerprint) < std::make_pair(b.event_time_us, b.fingerprint);
@@ -152,7 +153,8 @@ TEST(expired_events_do_not_make_the_order_matter) {
   for (int i = 0; i < check::scaled(30); ++i) {
     std::vector<EventEntry> events;
     const int64_t base_us = static_cast<int64_t>(random() % kDay);
-    for (uint32_t n = 0; n < kRing + 40; ++n) events.push_back(random_event(schema, base_us + static_cast<int64_t>(random() % (3 * kHour)), random));
+    for (uint32_t n = 0; n < kRing + 40; ++n)
+      events.push_back(random_event(schema, base_us + static_cast<int64_t>(random() % (3 * kHour)), random));
     std::sort(events.begin(), events.end(), [](const EventEntry& a, const EventEntry& b) {
       return std::make_pair(a.event_time_us, a.fingerprint) < std::make_pair(b.event_time_us, b.fingerprint);
     });
@@ -231,7 +233,9 @@ TEST(every_aggregate_of_a_tiled_window_is_that_of_a_window_with_moved_ends) {
           if (last_us > t_us - aggregate.window_us && last_us <= t_us) from_us = std::min(from_us, first_us - 1);
         }
         const Value expected = aggregate_of(aggregate, events_between(schema, events, from_us, to_us, nullptr), t_us);
-        if (!is_same(folded.values[a], expected)) check::fail(__FILE__, __LINE__, "aggregate " + std::to_string(a) + ": " + text_of(folded.values[a]) + " instead of " + text_of(expected));
+        if (!is_same(folded.values[a], expected))
+          check::fail(__FILE__, __LINE__,
+                      "aggregate " + std::to_string(a) + ": " + text_of(folded.values[a]) + " instead of " + text_of(expected));
       }
     }
   }
@@ -246,19 +250,19 @@ TEST(the_ring_holds_exactly_its_size) {
     for (uint32_t i = 0; i + 1 < ring; ++i) REQUIRE(record.apply(schema, event_at(1000 + 10 * i, i + 1)) == Code::kOk);
     Record other = record;
     CHECK_EQ(record.entry_count(), ring - 1);
-    CHECK(other.apply(schema, event_at(5, 9'000'000)) == Code::kOk);           // K - 1 entries: room for an older one
-    CHECK(other.apply(schema, event_at(4, 9'000'001)) == Code::kEventTooLate); // K: a repeat could not be told
+    CHECK(other.apply(schema, event_at(5, 9'000'000)) == Code::kOk);            // K - 1 entries: room for an older one
+    CHECK(other.apply(schema, event_at(4, 9'000'001)) == Code::kEventTooLate);  // K: a repeat could not be told
     CHECK(other.apply(schema, event_at(5, 9'000'000)) == Code::kEventDuplicate);
     CHECK(record.apply(schema, event_at(1000 + 10 * ring, 9'000'002)) == Code::kOk);
     CHECK_EQ(record.entry_count(), ring);
     CHECK_EQ(record.tile_count(), 0u);
-    CHECK(record.apply(schema, event_at(1000 + 10 * ring, 9'000'001)) == Code::kOk);   // same microsecond, smaller fingerprint
+    CHECK(record.apply(schema, event_at(1000 + 10 * ring, 9'000'001)) == Code::kOk);  // same microsecond, smaller fingerprint
     CHECK_EQ(record.entry_count(), ring);
     CHECK_EQ(record.tile_count(), 1u);
     const std::vector<uint8_t> before = record.bytes;
-    CHECK(record.apply(schema, event_at(1000, 1)) == Code::kEventTooLate);   // the one that went into the tile
-    CHECK(record.apply(schema, event_at(1010, 2)) == Code::kEventDuplicate); // the oldest that stayed
-    CHECK(record.apply(schema, event_at(2'000'000, 2)) == Code::kEventDuplicate);   // the same id with another time
+    CHECK(record.apply(schema, event_at(1000, 1)) == Code::kEventTooLate);         // the one that went into the tile
+    CHECK(record.apply(schema, event_at(1010, 2)) == Code::kEventDuplicate);       // the oldest that stayed
+    CHECK(record.apply(schema, event_at(2'000'000, 2)) == Code::kEventDuplicate);  // the same id with another time
     CHECK(record.bytes == before);
     CHECK_EQ(fold(schema, record.data(), 1000 + 10 * ring).values[0].int64, int64_t{ring} + 1);
   }
@@ -310,7 +314,7 @@ TEST(sums_past_int64_become_null_and_say_why) {
   const Folded folded = fold(schema, record.data(), kDay - 1);
   CHECK(folded.values[0].is_null());
   CHECK(folded.result.rejected == Code::kIntegerOverflow);
-  CHECK_EQ(folded.values[1].float64, std::ldexp(1.0, 62));   // the average is no problem
+  CHECK_EQ(folded.values[1].float64, std::ldexp(1.0, 62));  // the average is no problem
   CHECK_EQ(fold(schema, record.data(), kDay).values[0].int64, 1);
   // In tiles the sum has 128 bits: no number of events can spoil it, and it comes back into range with its window.
   for (uint32_t i = 0; i < 3 * kRing; ++i) {
@@ -333,23 +337,23 @@ TEST(labels_count_when_they_are_known_and_old_enough) {
   Record record;
   CHECK(record.apply(schema, event) == Code::kOk);
   const auto rate_at = [&](int64_t t_us) { return fold(schema, record.data(), t_us).values[1]; };
-  CHECK(rate_at(7 * kDay - 1).is_null());               // not in the window yet
-  CHECK_EQ(rate_at(7 * kDay).float64, 0.0);             // unlabelled past the delay: genuine
+  CHECK(rate_at(7 * kDay - 1).is_null());    // not in the window yet
+  CHECK_EQ(rate_at(7 * kDay).float64, 0.0);  // unlabelled past the delay: genuine
   event.is_fraud = 1;
   event.label_time_us = 7 * kDay + kHour;
-  CHECK(record.apply(schema, event) == Code::kOk);      // a late label finds its event
+  CHECK(record.apply(schema, event) == Code::kOk);  // a late label finds its event
   CHECK(record.apply(schema, event) == Code::kEventDuplicate);
-  CHECK_EQ(rate_at(7 * kDay + kHour - 1).float64, 0.0); // not known yet
+  CHECK_EQ(rate_at(7 * kDay + kHour - 1).float64, 0.0);  // not known yet
   CHECK_EQ(rate_at(7 * kDay + kHour).float64, 1.0);
   const std::vector<uint8_t> before = record.bytes;
   EventEntry older = event;
   older.is_fraud = 0;
   older.label_time_us = 7 * kDay;
-  CHECK(record.apply(schema, older) == Code::kEventDuplicate);   // the newest label stands
+  CHECK(record.apply(schema, older) == Code::kEventDuplicate);  // the newest label stands
   EventEntry unlabelled = event_at(0, 1);
   CHECK(record.apply(schema, unlabelled) == Code::kEventDuplicate);
   CHECK(record.bytes == before);
-  older.label_time_us = 8 * kDay;                        // reversed
+  older.label_time_us = 8 * kDay;  // reversed
   CHECK(record.apply(schema, older) == Code::kOk);
   CHECK_EQ(rate_at(8 * kDay - 1).float64, 0.0);
   CHECK_EQ(static_cast<int>(record.validate(schema)), 0);
@@ -388,14 +392,14 @@ TEST(distinct_is_exact_in_the_ring_and_a_flagged_bound_past_it) {
   Record record;
   for (uint32_t i = 0; i < kRing + 50; ++i) {
     EventEntry event = event_at(static_cast<int64_t>(i) * kMinute, i + 1);
-    event.columns[3] = Value::of(static_cast<int64_t>(i));   // 0 is a value like any other
+    event.columns[3] = Value::of(static_cast<int64_t>(i));  // 0 is a value like any other
     CHECK(record.apply(schema, event) == Code::kOk);
     const Folded folded = fold(schema, record.data(), event.event_time_us);
     CHECK_EQ(folded.values[0].int64, static_cast<int64_t>(std::min(i + 1, kRing)));
     CHECK_EQ(folded.result.is_saturated, i >= kRing);
   }
   const Folded late = fold(schema, record.data(), static_cast<int64_t>(kRing + 49) * kMinute + 23 * kHour + kHour / 2);
-  CHECK(!late.result.is_saturated);   // the tiles have left the window
+  CHECK(!late.result.is_saturated);  // the tiles have left the window
 }
 
 TEST(the_current_transaction_counts_once) {
@@ -405,7 +409,7 @@ TEST(the_current_transaction_counts_once) {
   current.columns[0] = Value::of(int64_t{100});
   CHECK_EQ(fold(schema, record.data(), kDay, &current).values[0].int64, 1);
   CHECK(record.apply(schema, current) == Code::kOk);
-  CHECK_EQ(fold(schema, record.data(), kDay, &current).values[0].int64, 1);   // a retry after ingestion
+  CHECK_EQ(fold(schema, record.data(), kDay, &current).values[0].int64, 1);  // a retry after ingestion
   CHECK_EQ(fold(schema, record.data(), kDay, nullptr).values[0].int64, 1);
   EventEntry other = event_at(kDay, 43);
   other.columns[0] = Value::of(int64_t{300});
@@ -415,7 +419,7 @@ TEST(the_current_transaction_counts_once) {
   ViewSpec without = amount_spec();
   without.includes_current = false;
   CHECK_EQ(fold(compiled(without), record.data(), kDay, &other).values[0].int64, 1);
-  CHECK_EQ(fold(compiled(without), record.data(), kDay, &current).values[0].int64, 0);   // left out all the same
+  CHECK_EQ(fold(compiled(without), record.data(), kDay, &current).values[0].int64, 0);  // left out all the same
 }
 
 TEST(zeros_have_one_sign_and_bad_values_are_refused) {
@@ -437,10 +441,11 @@ TEST(zeros_have_one_sign_and_bad_values_are_refused) {
   event.event_time_us = limits::kTimeUsMax + 1;
   CHECK(record.apply(schema, event) == Code::kBadTimestamp);
   CHECK(record.bytes == before);
-  event.event_time_us = limits::kTimeUsMax;   // the whole range works: no arithmetic overflows
+  event.event_time_us = limits::kTimeUsMax;  // the whole range works: no arithmetic overflows
   CHECK(record.apply(schema, event) == Code::kOk);
   CHECK_EQ(static_cast<int>(record.validate(schema)), 0);
-  for (int64_t t_us : {std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()}) fold(schema, record.data(), t_us);
+  for (int64_t t_us : {std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()})
+    fold(schema, record.data(), t_us);
   Record oldest;
   CHECK(oldest.apply(schema, event_at(limits::kTimeUsMin, 1)) == Code::kOk);
   CHECK_EQ(static_cast<int>(oldest.validate(schema)), 0);
@@ -457,12 +462,13 @@ TEST(tiers_nest_and_stay_within_a_24th_of_the_windows_they_serve) {
     spec.aggregates.clear();
     const size_t windows = 1 + random() % limits::kWindowsMax;
     for (size_t w = 0; w < windows; ++w) {
-      spec.aggregates.push_back({AggregateOp::kCount, kNoColumn, 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(kMinute << (random() % 16)))});
+      spec.aggregates.push_back({AggregateOp::kCount, kNoColumn,
+                                 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(kMinute << (random() % 16)))});
     }
     spec.delay_us = random() % 2 ? 0 : static_cast<int64_t>(random() % (10 * kDay));
     spec.lateness_us = random() % 2 ? 0 : static_cast<int64_t>(random() % kDay);
     ViewSchema schema;
-    if (!ViewSchema::compile(spec, &schema).ok()) continue;   // too many tiles; has its own test
+    if (!ViewSchema::compile(spec, &schema).ok()) continue;  // too many tiles; has its own test
     ++compiled_count;
     CHECK(schema.tiles_max() <= limits::kTilesMax);
     const std::vector<TileTier>& tiers = schema.tiers();
@@ -498,7 +504,7 @@ TEST(a_record_never_outgrows_its_stated_bound) {
   Record record;
   int64_t time_us = 0;
   uint32_t tiles_most = 0;
-  for (int i = 0; i < 20000; ++i) {   // at least one event in every finest tile
+  for (int i = 0; i < 20000; ++i) {  // at least one event in every finest tile
     time_us += static_cast<int64_t>(random() % static_cast<uint64_t>(schema.tiers()[0].width_us));
     REQUIRE(record.apply(schema, random_event(schema, time_us, random)) == Code::kOk);
     tiles_most = std::max(tiles_most, record.tile_count());
@@ -531,13 +537,17 @@ TEST(views_that_cannot_be_are_refused_by_name) {
   CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kMax, 2, kDay}); }), "needs a column"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kCount, 0, kDay}); }), "no column"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kCount, kNoColumn, 0}); }), "window"));
-  CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kCount, kNoColumn, limits::kWindowUsMax + 1}); }), "window"));
+  CHECK(has(refusal_of([](ViewSpec& s) {
+              s.aggregates.push_back({AggregateOp::kCount, kNoColumn, limits::kWindowUsMax + 1});
+            }),
+            "window"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.columns.resize(9, s.columns[0]); }), "8 columns"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.lateness_us = -1; }), "lateness"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.attributes = {{"x", Dtype::kInt64}}; }), "attributes"));
   CHECK(has(refusal_of([](ViewSpec& s) {
               for (int64_t w = 1; w <= 6; ++w) s.aggregates.push_back({AggregateOp::kCount, kNoColumn, w * kDay + kHour});
-            }), "different windows"));
+            }),
+            "different windows"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kCount, kNoColumn, kMinute}); }), "tiles"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.kind = ViewKind::kAttributes; }), "attribute"));
   ViewSpec twice = attribute_spec("terminal_risk");
@@ -557,7 +567,11 @@ TEST(each_kind_of_damage_has_its_own_code) {
     if (is_sealed_again) seal_record(bytes.data());
     return validate_record(bytes.data(), bytes.size(), schema, 7);
   };
-  const auto changed = [&](uint32_t offset, uint8_t by = 1) { auto bytes = good; bytes[offset] ^= by; return bytes; };
+  const auto changed = [&](uint32_t offset, uint8_t by = 1) {
+    auto bytes = good;
+    bytes[offset] ^= by;
+    return bytes;
+  };
   CHECK(code_of(changed(header::kMagic), false) == Code::kRecordMagic);
   CHECK(code_of(changed(header::kFormat), true) == Code::kRecordVersion);
   CHECK(code_of(changed(header::kRecordBytes, 8), false) == Code::kRecordLength);
@@ -565,14 +579,14 @@ TEST(each_kind_of_damage_has_its_own_code) {
   CHECK(code_of(changed(200), false) == Code::kRecordChecksum);
   CHECK(code_of(changed(header::kViewHash), true) == Code::kRecordView);
   CHECK(code_of(changed(header::kEntityDigest), true) == Code::kRecordEntity);
-  for (uint32_t offset : {header::kValidation, header::kKind, header::kFlags, header::kEntryCount, header::kTileCount, header::kHeapBytes,
-                          header::kNewestTime, kRecordHeaderBytes + entry::kNulls, kRecordHeaderBytes + entry::kReserved,
-                          kRecordHeaderBytes + entry::kLabelTime}) {
+  for (uint32_t offset : {header::kValidation, header::kKind, header::kFlags, header::kEntryCount, header::kTileCount,
+                          header::kHeapBytes, header::kNewestTime, kRecordHeaderBytes + entry::kNulls,
+                          kRecordHeaderBytes + entry::kReserved, kRecordHeaderBytes + entry::kLabelTime}) {
     CHECK_EQ(reason_of(code_of(changed(offset), true)), std::string("RECORD_LAYOUT"));
   }
-  CHECK(code_of(changed(kRecordHeaderBytes + entry::kFingerprint, 2), true) == Code::kRecordLayout);   // no longer in order
+  CHECK(code_of(changed(kRecordHeaderBytes + entry::kFingerprint, 2), true) == Code::kRecordLayout);  // no longer in order
   CHECK(code_of(changed(kRecordHeaderBytes + entry::kLabel, 3), true) == Code::kRecordLayout);
-  CHECK(code_of(changed(header::kFences), true) == Code::kOk);      // free to use
+  CHECK(code_of(changed(header::kFences), true) == Code::kOk);  // free to use
   CHECK(code_of(changed(header::kComputedTime), true) == Code::kOk);
   for (size_t size = 0; size < good.size(); ++size) {
     const std::vector<uint8_t> cut(good.begin(), good.begin() + static_cast<ptrdiff_t>(size));
@@ -633,7 +647,8 @@ TEST(attributes_keep_types_nulls_and_text) {
   const ViewSchema schema = compiled(attribute_spec());
   std::vector<uint8_t> bytes(kAttributeRecordBytesMax);
   const std::string longest(limits::kStringValueBytesMax, 'x');
-  Value values[5] = {Value::of(-0.0), Value(), Value::of(true), Value::of(std::string_view("gold")), Value::of(std::string_view(longest))};
+  Value values[5] = {Value::of(-0.0), Value(), Value::of(true), Value::of(std::string_view("gold")),
+                     Value::of(std::string_view(longest))};
   CHECK(build_attribute_record(schema, 7, 10 * kDay, values, bytes.data()) == Code::kOk);
   bytes.resize(record_bytes(bytes.data()));
   seal_record(bytes.data());
@@ -648,7 +663,7 @@ TEST(attributes_keep_types_nulls_and_text) {
   read_attributes(schema, bytes.data(), 40 * kDay + 1, found, &result, arena.data());
   CHECK(result.is_stale);
 
-  for (size_t i = header::kValidation; i < bytes.size(); ++i) {   // whatever the damage, reading what passes is safe
+  for (size_t i = header::kValidation; i < bytes.size(); ++i) {  // whatever the damage, reading what passes is safe
     for (int bit = 0; bit < 8; ++bit) {
       std::vector<uint8_t> damaged = bytes;
       damaged[i] = static_cast<uint8_t>(damaged[i] ^ (1u << bit));

@@ -90,7 +90,8 @@ struct Stores {
         FoldRequest request;
         request.event_time_us = t_us;
         store.fold(view, "c" + std::to_string(i), request, values.data(), &result, arena.data());
-        for (const Value& value : values) text += (value.dtype == Dtype::kString ? std::string(value.string()) : text_of(value)) + " ";
+        for (const Value& value : values)
+          text += (value.dtype == Dtype::kString ? std::string(value.string()) : text_of(value)) + " ";
         text += std::to_string(result.is_found) + std::to_string(result.age_us) + "\n";
       }
     }
@@ -106,17 +107,26 @@ TEST(what_was_saved_is_loaded) {
   Stores stores;
   EmbeddedStore store(kRoom);
   stores.add_views(store);
-  stores.fill(store, 20, 12000, random);   // some in tiles
+  stores.fill(store, 20, 12000, random);  // some in tiles
   CHECK(store.stats().tiled_event_count > 0);
   uint64_t reported = 0, total = 0;
-  CHECK(store.save(scratch.path("a"), [&](uint64_t done, uint64_t all) { reported = done; total = all; }).ok());
+  CHECK(store
+            .save(scratch.path("a"),
+                  [&](uint64_t done, uint64_t all) {
+                    reported = done;
+                    total = all;
+                  })
+            .ok());
   CHECK_EQ(reported, 40u);
   CHECK_EQ(total, 40u);
   const std::string expected = stores.content(store, 21, 12010 * kMinute);
   for (bool views_first : {true, false}) {
     EmbeddedStore loaded(kRoom);
     if (views_first) stores.add_views(loaded);
-    const Status status = loaded.load(scratch.path("a"), [&](uint64_t done, uint64_t all) { reported = done; total = all; });
+    const Status status = loaded.load(scratch.path("a"), [&](uint64_t done, uint64_t all) {
+      reported = done;
+      total = all;
+    });
     CHECK_EQ(status.detail, std::string());
     CHECK(reported == total && total == bytes_of(scratch.path("a")).size());
     if (!views_first) stores.add_views(loaded);
@@ -126,11 +136,11 @@ TEST(what_was_saved_is_loaded) {
     const EventEntry event = random_event(stores.customer, 30000 * kMinute, random);
     CHECK(loaded.apply(stores.by_customer, "c1", event) == Code::kOk);
     CHECK(loaded.apply(stores.by_customer, "c1", event) == Code::kEventDuplicate);
-    CHECK(loaded.load(scratch.path("a"), {}).code == Code::kInvalidRequest);   // only into an empty store
-    CHECK(loaded.apply(stores.by_customer, "c2", event) == Code::kOk);         // and it still takes events
+    CHECK(loaded.load(scratch.path("a"), {}).code == Code::kInvalidRequest);  // only into an empty store
+    CHECK(loaded.apply(stores.by_customer, "c2", event) == Code::kOk);        // and it still takes events
   }
   struct stat facts {};
-  CHECK(::stat(scratch.path("a").c_str(), &facts) == 0 && (facts.st_mode & 077) == 0);   // entity ids are nobody else's business
+  CHECK(::stat(scratch.path("a").c_str(), &facts) == 0 && (facts.st_mode & 077) == 0);  // entity ids are nobody else's business
   CHECK_EQ(scratch.files().size(), 1u);
 }
 
@@ -152,7 +162,7 @@ TEST(records_of_views_that_nobody_added_are_kept) {
   stores.fill(first, 10, 500, random);
   const std::string expected = stores.content(first, 10, 510 * kMinute);
   CHECK(first.save(scratch.path("a"), {}).ok());
-  EmbeddedStore second(kRoom);   // knows another view only
+  EmbeddedStore second(kRoom);  // knows another view only
   uint32_t other = 0;
   CHECK(second.add_view(compiled(amount_spec()), "card", &other).ok());
   CHECK(second.load(scratch.path("a"), {}).ok());
@@ -180,7 +190,7 @@ TEST(a_file_cut_anywhere_is_refused) {
     CHECK_EQ(reason_of(status.code), std::string("SNAPSHOT_TRUNCATED"));
     CHECK(status.detail.find("byte ") != std::string::npos);
   }
-  CHECK_EQ(loaded.stats().record_count, 0u);   // nothing of it stayed
+  CHECK_EQ(loaded.stats().record_count, 0u);  // nothing of it stayed
   CHECK_EQ(loaded.stats().bytes, 0u);
   std::vector<uint8_t> longer = good;
   longer.push_back(0);
@@ -216,7 +226,7 @@ TEST(a_missing_or_extra_frame_is_noticed) {
   stores.fill(store, 4, 20, random);
   CHECK(store.save(scratch.path("a"), {}).ok());
   const std::vector<uint8_t> good = bytes_of(scratch.path("a"));
-  std::vector<std::pair<size_t, size_t>> frames;   // offset, bytes
+  std::vector<std::pair<size_t, size_t>> frames;  // offset, bytes
   for (size_t at = 16; at < good.size();) {
     const size_t bytes = 16 + load_le<uint32_t>(good.data() + at + 4);
     frames.push_back({at, bytes});
@@ -260,7 +270,7 @@ TEST(a_record_behind_good_checksums_is_still_checked) {
     Status status = loaded.load(scratch.path("c"), {});
     if (status.ok() && !views_first) {
       status = loaded.add_view(stores.customer, "customer_id", &view);
-      if (!status.ok()) {   // and the store is still of use for others
+      if (!status.ok()) {  // and the store is still of use for others
         CHECK(loaded.add_view(compiled(amount_spec()), "k", &view).ok());
       }
     }
@@ -305,7 +315,7 @@ TEST(a_failed_save_leaves_the_old_snapshot_and_no_other_file) {
   const std::vector<uint8_t> before = bytes_of(scratch.path("a"));
   CHECK(store.apply(stores.by_customer, "c1", random_event(stores.customer, 500 * kMinute, random)) == Code::kOk);
 
-  const auto old_action = ::signal(SIGXFSZ, SIG_IGN);   // a full disk, as far as write() can tell
+  const auto old_action = ::signal(SIGXFSZ, SIG_IGN);  // a full disk, as far as write() can tell
   rlimit limit{};
   CHECK(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
   const rlimit tight{1000, limit.rlim_max};
@@ -319,7 +329,7 @@ TEST(a_failed_save_leaves_the_old_snapshot_and_no_other_file) {
 
   CHECK(store.save(scratch.path("no such directory/a"), {}).code == Code::kIo);
   CHECK(::mkdir(scratch.path("d").c_str(), 0700) == 0);
-  CHECK(store.save(scratch.path("d"), {}).code == Code::kIo);   // a directory is in the way
+  CHECK(store.save(scratch.path("d"), {}).code == Code::kIo);  // a directory is in the way
   CHECK(::rmdir(scratch.path("d").c_str()) == 0);
   CHECK_EQ(scratch.files().size(), 1u);
   CHECK(store.save(scratch.path("a"), {}).ok());

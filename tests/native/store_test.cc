@@ -157,7 +157,8 @@ TEST(memory_comes_back_when_an_entity_goes_quiet) {
   const ViewSchema schema = compiled(amount_spec());
   EmbeddedStore store(kMegabyte);
   const uint32_t view = added(store, schema, "k");
-  for (int64_t i = 0; i < 5000; ++i) REQUIRE(store.apply(view, "1", event_at(i * kHour / 4, static_cast<uint64_t>(i))) == Code::kOk);
+  for (int64_t i = 0; i < 5000; ++i)
+    REQUIRE(store.apply(view, "1", event_at(i * kHour / 4, static_cast<uint64_t>(i))) == Code::kOk);
   const uint64_t busy = store.stats().bytes;
   CHECK(store.stats().tiled_event_count > 4000);
   CHECK(busy < 64 + 16 * 24 + 5 * schema.record_bytes_max() / 4);
@@ -175,7 +176,7 @@ TEST(attributes_are_replaced_by_newer_ones) {
   CHECK(!fold_of(store, view, schema, "1", 0).result.is_found);
   CHECK(store.put_attributes(view, "1", kDay, values) == Code::kOk);
   CHECK(store.put_attributes(view, "1", kDay, values) == Code::kEventDuplicate);
-  values[4] = Value::of(std::string_view(longest));   // grows
+  values[4] = Value::of(std::string_view(longest));  // grows
   CHECK(store.put_attributes(view, "1", kDay - 1, values) == Code::kEventTooLate);
   CHECK(store.put_attributes(view, "1", kDay + 1, values) == Code::kOk);
   FoldRequest request;
@@ -185,7 +186,8 @@ TEST(attributes_are_replaced_by_newer_ones) {
   std::vector<char> arena(limits::kAttributesMax * limits::kStringValueBytesMax);
   store.fold(view, "1", request, found, &result, arena.data());
   CHECK(result.is_found && result.age_us == kDay - 1 && !result.is_stale);
-  CHECK(found[0].float64 == 51.5 && found[1].int64 == 9 && found[2].is_null() && found[3].string() == "gold" && found[4].string() == longest);
+  CHECK(found[0].float64 == 51.5 && found[1].int64 == 9 && found[2].is_null() && found[3].string() == "gold" &&
+        found[4].string() == longest);
   CHECK(found[4].text >= arena.data() && found[4].text < arena.data() + arena.size());
   request.event_time_us = 31 * kDay + 2;
   store.fold(view, "1", request, found, &result, arena.data());
@@ -202,7 +204,7 @@ TEST(threads_apply_fold_and_save_at_once) {
   const int events = check::scaled(3000);
   std::atomic<int> refused{0}, wrong{0};
   std::vector<std::thread> threads;
-  for (uint64_t writer = 0; writer < 2; ++writer) {   // both write the same events: each is taken once
+  for (uint64_t writer = 0; writer < 2; ++writer) {  // both write the same events: each is taken once
     threads.emplace_back([&, writer] {
       std::mt19937_64 random(check::seed());
       for (int i = 0; i < events; ++i) {
@@ -218,7 +220,7 @@ TEST(threads_apply_fold_and_save_at_once) {
     int64_t last = 0;
     for (int i = 0; i < events; ++i) {
       const int64_t count = fold_of(store, view, schema, "7", int64_t{events} * kSecond).values[0].int64;
-      wrong += count < last;   // a count over a window that reaches all events never falls
+      wrong += count < last;  // a count over a window that reaches all events never falls
       last = count;
       store.prefetch(view, std::to_string(i % 40));
       if (i % 500 == 0) (void)store.stats();
@@ -237,7 +239,7 @@ TEST(threads_apply_fold_and_save_at_once) {
   EmbeddedStore loaded(64 * kMegabyte);
   const Status status = loaded.load(path, {});
   CHECK_EQ(status.detail, std::string());
-  CHECK_EQ(added(loaded, schema, "customer_id"), 0u);   // every record was whole when it was copied
+  CHECK_EQ(added(loaded, schema, "customer_id"), 0u);  // every record was whole when it was copied
   ::unlink(path.c_str());
 }
 

@@ -14,14 +14,14 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
 from assay import _core
 from assay.features import definitions as d
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.replay import input_columns
-from hypothesis import given, note, settings
-from hypothesis import strategies as st
-
 from tests.conftest import SCALE
 from tests.support.reference_fold import Event, ReferenceAggregate, ReferenceStore, ReferenceView, Value
 
@@ -288,6 +288,48 @@ def test_replay_is_score_then_apply_in_order(stream: list[Event]) -> None:
     for index, (_, event) in enumerate(ordered):
         assert harness.values_of(rows[index : index + 1]) == harness.read(event)
         harness.write(event)
+
+
+HOT = """
+name: hot
+version: "1"
+entities: [customer_id]
+request_features: {amount_minor: {dtype: int64}}
+views:
+  hot:
+    entity: customer_id
+    aggregates:
+      count_1d: {op: count, window: 1d}
+      sum_1d: {op: sum, of: amount_minor, window: 1d}
+      count_7d: {op: count, window: 7d}
+inputs: [{name: count_1d, dtype: float64}, {name: sum_1d, dtype: float64}, {name: count_7d, dtype: float64}]
+"""
+
+
+@settings(max_examples=20 * SCALE)
+@given(st.integers(0, 2**32 - 1), st.integers(600, 3_000))
+def test_a_hot_entity_is_off_by_less_than_a_24th_of_its_window(seed: int, event_count: int) -> None:
+    """Past exact_events_max events fold from tiles (docs/row-record.md): a window may reach back by less than w/24 more."""
+    plan = compile_plan(FeatureSet.parse(HOT))
+    store = _core.EmbeddedStore()
+    reader, writer = _core.FeatureReader(plan, store), _core.EventWriter(plan, store)
+    random = np.random.default_rng(seed)
+    minutes = np.sort(random.integers(0, 10 * 1_440, event_count))
+    for number, minute in enumerate(minutes.tolist()):
+        event = Event(str(number), START_US + minute * MINUTE_US, {"customer_id": "a"}, {"amount_minor": number})
+        assert writer.write_json(line_of(event)) == (0, None)
+    assert store.stats().tiled_event_count > 0
+    for minute in (int(minutes[-1]), int(minutes[-1]) + 300, int(minutes[-1]) + 2_000):
+        row = reader.read("question", START_US + minute * MINUTE_US, {"customer_id": "a"}, {"amount_minor": 0})
+        assert isinstance(row, _core.ReadRow)
+        count_1d, sum_1d, count_7d = np.frombuffer(row.row, np.float64)[:3]
+        for found, days in ((count_1d, 1), (count_7d, 7)):
+            tail = minute - days * 1_440
+            exact = np.count_nonzero(minutes > tail)
+            assert exact <= found <= np.count_nonzero(minutes > tail - days * 1_440 / 24)
+            assert found == exact or row.views[0].approximate
+        # The newest events: a sum over the same tail as the count.
+        assert sum_1d == np.arange(event_count)[event_count - int(count_1d) :].sum()
 
 
 def test_boundaries_are_half_open() -> None:

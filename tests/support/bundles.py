@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import yaml
+
 from assay import _core
 from assay.models.bundle import file_record
 from assay.models.manifest import MANIFEST_FILE, Threshold

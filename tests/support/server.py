@@ -1,4 +1,4 @@
-"""Servers for tests: LocalServer in this process (a PuppetModel or any runner, its own event loop in a thread), ServeProcess as users run it.
+"""Servers for tests: LocalServer in this process (a PuppetModel or any runner), ServeProcess as users run it.
 
 Both listen on free ports of loopback and sockets in a temporary directory. What must be waited for is polled, with a limit.
 """
@@ -230,7 +230,9 @@ def held(server: LocalServer) -> Iterator[None]:
         server.puppet.release()
 
 
-def make_request(transaction_id: str = "t1", customer_id: str = "c1", amount_minor: int = 5716, **fields: Any) -> scoring_pb2.ScoreRequest:
+def make_request(
+    transaction_id: str = "t1", customer_id: str = "c1", amount_minor: int = 5716, **fields: Any
+) -> scoring_pb2.ScoreRequest:
     """A request that LocalServer's feature set takes. `fields`: further fields of ScoreRequest."""
     request = scoring_pb2.ScoreRequest(transaction_id=transaction_id, entities={"customer_id": customer_id}, **fields)
     request.event_time.FromDatetime(EVENT_TIME)
@@ -238,7 +240,9 @@ def make_request(transaction_id: str = "t1", customer_id: str = "c1", amount_min
     return request
 
 
-def make_event(transaction_id: str, customer_id: str = "c1", amount_minor: int = 1000, seconds_before: int = 60) -> feature_pb2.Event:
+def make_event(
+    transaction_id: str, customer_id: str = "c1", amount_minor: int = 1000, seconds_before: int = 60
+) -> feature_pb2.Event:
     """An event a little before the time of make_request()."""
     event = feature_pb2.Event(transaction_id=transaction_id, entities={"customer_id": customer_id})
     event.event_time.FromSeconds(int(EVENT_TIME.timestamp()) - seconds_before)

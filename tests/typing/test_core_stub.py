@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from assay import _core
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -50,7 +50,8 @@ def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "models"), [("/a/1:/b/2", ("/a/1", "/b/2")), ('["/a/1"]', ("/a/1",)), ("", ()), ("/with space/1", ("/with space/1",))]
+    ("value", "models"),
+    [("/a/1:/b/2", ("/a/1", "/b/2")), ('["/a/1"]', ("/a/1",)), ("", ()), ("/with space/1", ("/with space/1",))],
 )
 def test_models_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str, models: tuple[str, ...]) -> None:
     monkeypatch.setenv("ASSAY_MODELS", value)
@@ -112,7 +113,7 @@ def test_limits_at_and_past_their_ends() -> None:
     assert load_config({"engine": {"slots": 4096, "batch_call_rows_max": 1024}}).config.engine.slots == 4096
     with pytest.raises(ConfigError, match="quarter of slots"):
         load_config({"engine": {"slots": 4095, "batch_call_rows_max": 1024}})
-    with pytest.raises(ConfigError, match="lane.batch_rows_max"):
+    with pytest.raises(ConfigError, match=r"lane\.batch_rows_max"):
         load_config({"lane": {"batch_rows_max": 0}})
     with pytest.raises(ConfigError, match="Unix socket"):
         load_config({"admin_socket": "/" + "x" * 107})

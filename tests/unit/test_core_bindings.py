@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
+
 from assay import _core
 from assay.errors import CoreError
 from assay.v1 import feature_pb2, scoring_pb2
-from google.rpc import error_details_pb2, status_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "ext" / "core"

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from assay import _core
 from assay.errors import InputError, StoreError
 from assay.features.line_blocks import LINE_BYTES_MAX, read_blocks
@@ -15,8 +18,6 @@ from assay.features.null_counts import count_nulls
 from assay.features.rejects import EXAMPLES_MAX, Reject, Rejects, Violation, encode
 from assay.features.store import open_store, parse_store_url
 from assay.features.times import format_time_us, parse_time_us
-from hypothesis import given
-from hypothesis import strategies as st
 
 # --- blocks of lines
 

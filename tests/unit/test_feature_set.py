@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from assay.errors import FeatureSetError
 from assay.features.checks import derived_order
 from assay.features.compile import TensorMapping, compile_plan, default_tensors
@@ -448,3 +449,18 @@ def test_the_json_schema_is_closed_and_speaks_the_file_s_words() -> None:
     assert derived["additionalProperties"] is False
     (by_name,) = derived["patternProperties"].values()
     assert {"$ref": "#/$defs/Scale"} in by_name["oneOf"]
+
+
+def test_the_example_of_the_documentation_compiles() -> None:
+    text = (ROOT / "docs" / "features.md").read_text()
+    example = FeatureSet.parse(text.split("```yaml\n")[1].split("```")[0], "docs/features.md")
+    assert compile_plan(example).input_names == example.input_names
+    assert "km_from_home_is_missing" in example.input_names
+
+
+def test_the_documentation_names_every_operation() -> None:
+    from assay import _core
+
+    text = (ROOT / "docs" / "features.md").read_text()
+    missing = [name for name in [*_operations(), *_core.AGGREGATES] if f"`{name}`" not in text]
+    assert not missing

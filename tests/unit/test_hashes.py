@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from assay.features import hashes
 from assay.features.feature_set import FeatureSet
 

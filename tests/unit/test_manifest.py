@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from assay.models.manifest import FILE_BYTES_MAX, MANIFEST_BYTES_MAX, Manifest, parse_manifest
 from assay.models.refusal import BundleRefusedError
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
+
 from assay import _core
 from assay.errors import CoreError
 from assay.models import ort_library
-from onnx import TensorProto, helper
 
 ONNX_TYPES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float64": 11}
 

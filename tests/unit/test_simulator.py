@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+
 from assay.demo.simulator import AMOUNT_FACTOR, SECONDS_PER_DAY, SimulatorParameters, Transactions, simulate
 
 SMALL = SimulatorParameters(seed=3, customers=400, terminals=1_000, days=60)

@@ -9,8 +9,8 @@
 namespace assay {
 namespace {
 
-constexpr uint32_t kNullsOffset = kRecordHeaderBytes;       // u64, bit per attribute
-constexpr uint32_t kCellsOffset = kRecordHeaderBytes + 8;   // text: u32 offset into the heap, u32 bytes
+constexpr uint32_t kNullsOffset = kRecordHeaderBytes;      // u64, bit per attribute
+constexpr uint32_t kCellsOffset = kRecordHeaderBytes + 8;  // text: u32 offset into the heap, u32 bytes
 static_assert(limits::kAttributesMax <= 64, "nulls are one word");
 
 uint64_t text_cell(uint32_t offset, uint32_t bytes) noexcept { return uint64_t{offset} | uint64_t{bytes} << 32; }
@@ -20,7 +20,8 @@ uint32_t padded(uint32_t bytes) noexcept { return (bytes + 7) & ~7u; }
 
 }  // namespace
 
-Code build_attribute_record(const ViewSchema& schema, uint64_t digest, int64_t time_us, const Value* values, uint8_t* out) noexcept {
+Code build_attribute_record(const ViewSchema& schema, uint64_t digest, int64_t time_us, const Value* values,
+                            uint8_t* out) noexcept {
   if (time_us < limits::kTimeUsMin || time_us > limits::kTimeUsMax) return Code::kBadTimestamp;
   const std::vector<AttributeSpec>& attributes = schema.spec().attributes;
   const uint32_t count = static_cast<uint32_t>(attributes.size());

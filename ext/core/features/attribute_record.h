@@ -15,14 +15,15 @@ inline constexpr size_t kAttributeRecordBytesMax = 128 + 8 + limits::kAttributes
 
 // Writes a record of `values` (one per attribute, typed as declared or null) into `out`, which has kAttributeRecordBytesMax
 // bytes. kWrongType, kNotFinite, kTooLong, kBadTimestamp: nothing useful was written.
-Code build_attribute_record(const ViewSchema& schema, uint64_t digest, int64_t time_us, const Value* values, uint8_t* out) noexcept;
+Code build_attribute_record(const ViewSchema& schema, uint64_t digest, int64_t time_us, const Value* values,
+                            uint8_t* out) noexcept;
 
-// What happens to `known` when `offered` comes: kOk replaces it, kEventTooLate (older), kEventDuplicate (the same time and values).
-// At the same time with other values, what came last stands: a corrected file may be loaded again.
+// What happens to `known` when `offered` comes: kOk replaces it, kEventTooLate (older), kEventDuplicate (the same time and
+// values). At the same time with other values, what came last stands: a corrected file may be loaded again.
 Code compare_attribute_records(const uint8_t* known, const uint8_t* offered) noexcept;
 
-// Reads a validated record. Text is copied to `arena` (kAttributesMax * kStringValueBytesMax bytes). Values newer than the request
-// are given too, with a negative age.
+// Reads a validated record. Text is copied to `arena` (kAttributesMax * kStringValueBytesMax bytes). Values newer than the
+// request are given too, with a negative age.
 void read_attributes(const ViewSchema& schema, const uint8_t* record, int64_t event_time_us, Value* values, FoldResult* result,
                      char* arena) noexcept;
 

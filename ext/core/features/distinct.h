@@ -21,11 +21,11 @@ class DistinctSet {
   }
 
   void add(uint64_t cell) noexcept {
-    if (cell == 0) {   // 0 marks a free place
+    if (cell == 0) {  // 0 marks a free place
       has_zero_ = true;
       return;
     }
-    uint64_t place = cell;   // spreads small integers; hashes are spread already
+    uint64_t place = cell;  // spreads small integers; hashes are spread already
     place = (place ^ (place >> 32)) * 0x9E37'79B9'7F4A'7C15;
     for (uint32_t i = static_cast<uint32_t>(place >> 40) & mask_;; i = (i + 1) & mask_) {
       if (table_[i] == cell) return;
@@ -39,7 +39,7 @@ class DistinctSet {
   uint32_t count() const noexcept { return count_ + has_zero_; }
 
  private:
-  static constexpr uint32_t kSizeMax = 2 * limits::kExactEventsMax;   // half full at most, but for one
+  static constexpr uint32_t kSizeMax = 2 * limits::kExactEventsMax;  // half full at most, but for one
   static_assert((kSizeMax & (kSizeMax - 1)) == 0);
 
   uint32_t mask_ = 0;

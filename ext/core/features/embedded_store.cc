@@ -36,7 +36,8 @@ Status EmbeddedStore::Impl::adopt_state(uint32_t state, const ViewSchema& schema
       const RecordBlock* block = shard->table.at(i);
       if (block->state != state) continue;
       if (const Code code = check_layout(block->record(), record_bytes(block->record()), schema); code != Code::kOk) {
-        return Status(code, "view \"" + printable(schema.spec().name) + "\": the snapshot holds a record of this view that cannot be trusted");
+        return Status(code, "view \"" + printable(schema.spec().name) +
+                                "\": the snapshot holds a record of this view that cannot be trusted");
       }
     }
   }
@@ -53,8 +54,9 @@ Status EmbeddedStore::add_view(const ViewSchema& schema, std::string_view entity
     const StoreView& known = *impl_->views[i];
     if (known.state != static_cast<uint32_t>(state)) continue;
     if (!known.schema.has_layout_of(schema)) {
-      return Status(Code::kPlanInvalid, "view \"" + printable(schema.spec().name) +
-                                            "\": its hash is that of a view with other columns, windows or limits; the hash must cover them");
+      return Status(Code::kPlanInvalid,
+                    "view \"" + printable(schema.spec().name) +
+                        "\": its hash is that of a view with other columns, windows or limits; the hash must cover them");
     }
     if (is_same_fold(known.schema.spec(), schema.spec())) {
       *view_id = static_cast<uint32_t>(i);
@@ -143,8 +145,8 @@ Code EmbeddedStore::put_attributes(uint32_t view_id, std::string_view entity_id,
 
 // --- features out
 
-void EmbeddedStore::fold(uint32_t view_id, std::string_view entity_id, const FoldRequest& request, Value* values, FoldResult* result,
-                         char* arena) const noexcept {
+void EmbeddedStore::fold(uint32_t view_id, std::string_view entity_id, const FoldRequest& request, Value* values,
+                         FoldResult* result, char* arena) const noexcept {
   ASSAY_ASSERT(view_id < kStoreViewsMax && impl_->views[view_id] != nullptr);
   const StoreView& view = *impl_->views[view_id];
   const bool is_window = view.schema.spec().kind == ViewKind::kWindow;
@@ -160,7 +162,7 @@ void EmbeddedStore::fold(uint32_t view_id, std::string_view entity_id, const Fol
   const RecordBlock* block = shard.table.find(key.hash, view.state, entity_id);
   if (block != nullptr) {
     if (const Code code = check_header(block->record(), view.schema.hash64(), key.digest); code != Code::kOk) {
-      ++shard.counters.rejected;   // nulls, not zeros: nothing is known of this entity
+      ++shard.counters.rejected;  // nulls, not zeros: nothing is known of this entity
       result->rejected = code;
       std::fill_n(values, view.schema.output_count(), Value());
       return;
@@ -183,7 +185,8 @@ void EmbeddedStore::prefetch(uint32_t view_id, std::string_view entity_id) const
   if (!lock.owns_lock()) return;
   if (const RecordBlock* block = shard.table.find(key.hash, view.state, entity_id)) {
     const uint8_t* record = block->record();
-    for (uint32_t offset = 64; offset < std::min<uint32_t>(block->capacity(), 1024); offset += 64) __builtin_prefetch(record + offset);
+    for (uint32_t offset = 64; offset < std::min<uint32_t>(block->capacity(), 1024); offset += 64)
+      __builtin_prefetch(record + offset);
   }
 }
 

@@ -38,8 +38,8 @@ struct FoldResult {
   bool is_found = false;                 // a record exists and was used
   bool is_stale = false;                 // attribute view past max_age; values are given all the same
   bool is_saturated = false;             // a distinct count is a lower bound
-  bool is_approximate = false;           // a window was folded from tiles
-  Code rejected = Code::kOk;             // why a record was left out (kRecord...)
+  bool is_approximate = false;           // a window's end lies within a tile, or further back than the record reaches
+  Code rejected = Code::kOk;             // why a record (kRecord...) or a sum (kIntegerOverflow) was left out: its values are null
   int64_t age_us = 0;                    // event_time of the request minus the newest event's (or attributes' time)
 };
 
@@ -62,10 +62,14 @@ class EmbeddedStore {
   EmbeddedStore(const EmbeddedStore&) = delete;
   EmbeddedStore& operator=(const EmbeddedStore&) = delete;
 
-  // Makes the view known and returns its id, the same id for the same view_hash and entity kind. At most kViewsMax * kLanesMax views.
+  // Makes the view known and returns its id: the same id for the same schema and entity kind. Views of one view_hash and kind
+  // share their records; if their bytes would differ the hash lies, and the view is refused (kPlanInvalid). At most
+  // kViewsMax * kLanesMax views.
   Status add_view(const ViewSchema& schema, std::string_view entity_kind, uint32_t* view_id);
 
-  // Adds one event to one record. kOk, kEventDuplicate, kEventTooLate, kStoreFull or kIntegerOverflow; only kOk changes anything.
+  // Adds one event to one record, or a newer label to an event that is there. kOk, kEventDuplicate, kEventTooLate, kStoreFull,
+  // kStoreUnavailable (a snapshot is being loaded), or what no decoder lets through: kTooLong, kWrongType, kNotFinite,
+  // kBadTimestamp. Only kOk changes anything.
   Code apply(uint32_t view_id, std::string_view entity_id, const EventEntry& event) noexcept;
 
   // Replaces the attributes of one entity unless the stored ones are newer (kEventTooLate) or the same (kEventDuplicate).
@@ -85,9 +89,9 @@ class EmbeddedStore {
   // each record is consistent in itself. `progress(done, total)` is called now and then; may be empty.
   Status save(const std::string& path, const std::function<void(uint64_t, uint64_t)>& progress) const;
 
-  // Reads a snapshot into this store, which must be empty, and checks magic, version, lengths, checksums and counts before
-  // anything of it is served: all or nothing. Views are matched by hash when add_view() makes them known, before or after; records of views never
-  // added are kept and saved again.
+  // Reads a snapshot into this store, which must be empty (else kInvalidRequest), and checks magic, version, lengths, checksums
+  // and counts before anything of it is served: all or nothing. Views are matched by hash when add_view() makes them known,
+  // before or after; records of views never added are kept and saved again.
   Status load(const std::string& path, const std::function<void(uint64_t, uint64_t)>& progress);
 
   StoreStats stats() const noexcept;

@@ -9,22 +9,21 @@
 namespace assay {
 namespace {
 
-constexpr size_t kSaveChunkBytes = 1 << 18;   // copied under a shard's lock at a time; about 50 µs
+constexpr size_t kSaveChunkBytes = 1 << 18;  // copied under a shard's lock at a time; about 50 µs
 
 // One record copied out of its shard.
 struct Copied {
   uint32_t state, id_bytes, record_bytes;
-  size_t offset;   // of the id; the record follows at a multiple of 8
+  size_t offset;  // of the id; the record follows at a multiple of 8
 };
 
 }  // namespace
 
 // --- snapshot out
 
-// Writes a shard's records, a chunk at a time: copied under the lock, written outside it. Records that come meanwhile are at the end.
-Status EmbeddedStore::Impl::save_shard(const StoreShard& shard, SnapshotWriter& writer, std::vector<int64_t>& numbers, uint32_t& view_count,
-                                       uint64_t& done, uint64_t total,
-                                       const std::function<void(uint64_t, uint64_t)>& progress) const {
+// Writes a shard's records, a chunk at a time: copied under the lock, written outside it. Records that come meanwhile are at the
+// end.
+Status EmbeddedStore::Impl::save_shard(const StoreShard& shard, SaveRun& run) const {
   std::vector<uint8_t> bytes;
   std::vector<Copied> copies;
   for (uint32_t next = 0;;) {
@@ -42,38 +41,32 @@ Status EmbeddedStore::Impl::save_shard(const StoreShard& shard, SnapshotWriter& 
     }
     if (copies.empty()) return Status();
     for (const Copied& copied : copies) {
-      if (numbers[copied.state] < 0) {
-        numbers[copied.state] = view_count++;
+      int64_t& number = run.numbers[copied.state];
+      if (number < 0) {
+        number = run.written_views++;
         const StoreState& state = states[copied.state];
-        if (Status status = writer.add_view(state.view_hash, state.entity_kind); !status.ok()) return status;
+        if (Status status = run.writer.add_view(state.view_hash, state.entity_kind); !status.ok()) return status;
       }
       uint8_t* record = bytes.data() + copied.offset + ((copied.id_bytes + 7) & ~7u);
       seal_record(record);
       const std::string_view id(reinterpret_cast<const char*>(bytes.data() + copied.offset), copied.id_bytes);
-      Status status = writer.add_record(static_cast<uint32_t>(numbers[copied.state]), id, record, copied.record_bytes);
+      Status status = run.writer.add_record(static_cast<uint32_t>(number), id, record, copied.record_bytes);
       if (!status.ok()) return status;
     }
-    done += copies.size();
-    if (progress) progress(done, std::max(done, total));
+    run.done += copies.size();
+    if (run.progress) run.progress(run.done, std::max(run.done, run.total));
   }
 }
 
 Status EmbeddedStore::save(const std::string& path, const std::function<void(uint64_t, uint64_t)>& progress) const {
   try {
-    const uint64_t total = stats().record_count;
-    SnapshotWriter writer;
-    if (Status status = writer.open(path); !status.ok()) return status;
-    std::vector<int64_t> numbers(kStoreViewsMax, -1);   // of states in the file
-    uint32_t view_count = 0;
-    uint64_t done = 0;
+    SaveRun run{{}, std::vector<int64_t>(kStoreViewsMax, -1), 0, 0, stats().record_count, progress};
+    if (Status status = run.writer.open(path); !status.ok()) return status;
     for (const std::unique_ptr<StoreShard>& shard : impl_->shards) {
-      Status status = impl_->save_shard(*shard, writer, numbers, view_count, done, total, progress);
-      if (!status.ok()) return status;
+      if (Status status = impl_->save_shard(*shard, run); !status.ok()) return status;
     }
-    return writer.finish();
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kIo, "snapshot " + path + ": out of memory");
-  }
+    return run.writer.finish();
+  } catch (const std::bad_alloc&) { return Status(Code::kIo, "snapshot " + path + ": out of memory"); }
 }
 
 // --- snapshot in
@@ -109,8 +102,8 @@ void EmbeddedStore::Impl::open_after_load() noexcept {
   }
 }
 
-Status EmbeddedStore::Impl::take_record(const SnapshotReader& reader, const SnapshotItem& item, uint32_t state, const StoreState& facts,
-                                        std::vector<std::unique_ptr<StoreShard>>& loaded) {
+Status EmbeddedStore::Impl::take_record(const SnapshotReader& reader, const SnapshotItem& item, uint32_t state,
+                                        const StoreState& facts, std::vector<std::unique_ptr<StoreShard>>& loaded) {
   const RecordKey key = record_key_of(facts.entity_kind, state, item.id);
   uint64_t hash64;
   std::memcpy(&hash64, facts.view_hash.data(), sizeof hash64);
@@ -128,8 +121,9 @@ Status EmbeddedStore::Impl::take_record(const SnapshotReader& reader, const Snap
 }
 
 Status EmbeddedStore::Impl::read_snapshot(SnapshotReader& reader, std::vector<std::unique_ptr<StoreShard>>& loaded,
-                                          std::vector<StoreState>& added, const std::function<void(uint64_t, uint64_t)>& progress) {
-  std::vector<uint32_t> state_of_view;   // of the file's views
+                                          std::vector<StoreState>& added,
+                                          const std::function<void(uint64_t, uint64_t)>& progress) {
+  std::vector<uint32_t> state_of_view;  // of the file's views
   uint64_t reported = 0;
   for (SnapshotItem item;;) {
     if (Status status = reader.next(&item); !status.ok()) return status;
@@ -176,9 +170,7 @@ Status EmbeddedStore::load(const std::string& path, const std::function<void(uin
         impl_->shards[i]->table.swap(loaded[i]->table);
       }
     }
-  } catch (const std::bad_alloc&) {
-    status = Status(Code::kIo, "snapshot " + path + ": out of memory");
-  }
+  } catch (const std::bad_alloc&) { status = Status(Code::kIo, "snapshot " + path + ": out of memory"); }
   impl_->open_after_load();
   return status;
 }

@@ -29,7 +29,7 @@ uint32_t first_after(const uint8_t* at, uint32_t count, uint32_t stride, int64_t
 // What has been gathered of one column. The windows all end at the same moment, so each is the one before it plus what lies
 // further back, and one set of these serves them all.
 struct ColumnGathered {
-  __int128 sum;                 // int64: sum; bool: number of trues
+  __int128 sum;  // int64: sum; bool: number of trues
   uint64_t present;
   int64_t minimum, maximum;
   double real_minimum, real_maximum;
@@ -41,7 +41,10 @@ struct ColumnGathered {
 class WindowFold {
  public:
   WindowFold(const ViewSchema& schema, const uint8_t* record, const FoldRequest& request) noexcept
-      : schema_(schema), spec_(schema.spec()), stride_(schema.entry_bytes()), t_us_(request.event_time_us),
+      : schema_(schema),
+        spec_(schema.spec()),
+        stride_(schema.entry_bytes()),
+        t_us_(request.event_time_us),
         head_us_(request.event_time_us - schema.spec().delay_us) {
     std::fill_n(columns_, spec_.columns.size(), ColumnGathered{});
     if (record != nullptr) parts_ = WindowParts(schema, record);
@@ -82,16 +85,16 @@ class WindowFold {
   void locate(const EventEntry* current) noexcept {
     const std::vector<int64_t>& windows_us = schema_.windows_us();
     end_ = parts_.entry_count;
-    if (end_ > 0 && load_le<int64_t>(entry_at(end_ - 1) + entry::kTime) > head_us_) end_ = first_after(parts_.entries, end_, stride_, head_us_);
-    tile_end_ = parts_.tile_count == 0
-                    ? 0
-                    : first_after(parts_.tiles + tile::kLast, parts_.tile_count, schema_.tile_bytes(), head_us_);
+    if (end_ > 0 && load_le<int64_t>(entry_at(end_ - 1) + entry::kTime) > head_us_)
+      end_ = first_after(parts_.entries, end_, stride_, head_us_);
+    tile_end_ =
+        parts_.tile_count == 0 ? 0 : first_after(parts_.tiles + tile::kLast, parts_.tile_count, schema_.tile_bytes(), head_us_);
     for (size_t w = windows_us.size(); w-- > 0;) {
       const int64_t tail_us = head_us_ - windows_us[w];
-      const uint32_t from = w + 1 < windows_us.size() ? starts_[w + 1] : 0;   // a shorter window starts later
+      const uint32_t from = w + 1 < windows_us.size() ? starts_[w + 1] : 0;  // a shorter window starts later
       starts_[w] = from + first_after(parts_.entries + size_t{from} * stride_, end_ - from, stride_, tail_us);
-      tile_starts_[w] = parts_.tile_count == 0 ? 0
-                                               : first_after(parts_.tiles + tile::kLast, tile_end_, schema_.tile_bytes(), tail_us);
+      tile_starts_[w] =
+          parts_.tile_count == 0 ? 0 : first_after(parts_.tiles + tile::kLast, tile_end_, schema_.tile_bytes(), tail_us);
     }
     if (current != nullptr) find_fingerprint(current->fingerprint, starts_[windows_us.size() - 1]);
   }
@@ -103,7 +106,10 @@ class WindowFold {
     const auto is_at = [&](size_t n) { return load_le<uint64_t>(at + n * stride) == fingerprint; };
     for (; from + 4 <= end_ && !(is_at(0) | is_at(1) | is_at(2) | is_at(3)); from += 4) at += 4 * stride;
     for (; from < end_; ++from, at += stride) {
-      if (is_at(0)) { skip_ = from; return; }
+      if (is_at(0)) {
+        skip_ = from;
+        return;
+      }
     }
   }
 
@@ -113,7 +119,8 @@ class WindowFold {
   uint32_t place_of_current(uint32_t from, uint32_t to) const noexcept {
     while (to > from) {
       const uint8_t* at = entry_at(to - 1);
-      if (load_le<int64_t>(at + entry::kTime) != t_us_ || load_le<uint64_t>(at + entry::kFingerprint) < current_->fingerprint) break;
+      if (load_le<int64_t>(at + entry::kTime) != t_us_ || load_le<uint64_t>(at + entry::kFingerprint) < current_->fingerprint)
+        break;
       --to;
     }
     return to;
@@ -307,7 +314,7 @@ class WindowFold {
 
   static Value ratio_of(__int128 a, uint64_t b) noexcept {
     if (b == 0) return Value();
-    const int64_t small = static_cast<int64_t>(a);   // the same double either way; the short way is faster
+    const int64_t small = static_cast<int64_t>(a);  // the same double either way; the short way is faster
     return Value::of((small == a ? static_cast<double>(small) : static_cast<double>(a)) / static_cast<double>(b));
   }
 
@@ -340,17 +347,17 @@ class WindowFold {
   const ViewSpec& spec_;
   const uint32_t stride_;
   const int64_t t_us_;
-  const int64_t head_us_;                    // every window ends here, inclusive
+  const int64_t head_us_;  // every window ends here, inclusive
   WindowParts parts_;
-  const EventEntry* current_ = nullptr;      // to be added once; null: not
-  uint32_t skip_ = kNone;                    // its entry, if it is stored already
-  uint32_t end_ = 0, tile_end_ = 0;          // first entry and tile after the head
-  uint32_t starts_[limits::kWindowsMax];            // first entry of each window; set by locate()
+  const EventEntry* current_ = nullptr;   // to be added once; null: not
+  uint32_t skip_ = kNone;                 // its entry, if it is stored already
+  uint32_t end_ = 0, tile_end_ = 0;       // first entry and tile after the head
+  uint32_t starts_[limits::kWindowsMax];  // first entry of each window; set by locate()
   uint32_t tile_starts_[limits::kWindowsMax];
   uint64_t event_count_ = 0;
   uint64_t fraud_count_ = 0;
   bool has_withheld_labels_ = false;
-  ColumnGathered columns_[limits::kColumnsMax];   // those of the view are set; the rest costs nothing
+  ColumnGathered columns_[limits::kColumnsMax];  // those of the view are set; the rest costs nothing
 };
 
 }  // namespace
@@ -366,8 +373,9 @@ void fold_record(const ViewSchema& schema, const uint8_t* record, const FoldRequ
   result->is_found = true;
   result->age_us = bounded.event_time_us - newest_us;
   // Asked further back than the record reaches: what has expired cannot be counted.
-  result->is_approximate |= bounded.event_time_us < newest_us - schema.spec().lateness_us &&
-                            bounded.event_time_us - schema.horizon_us() + schema.spec().lateness_us < expiry_cut_us(schema, newest_us);
+  result->is_approximate |=
+      bounded.event_time_us < newest_us - schema.spec().lateness_us &&
+      bounded.event_time_us - schema.horizon_us() + schema.spec().lateness_us < expiry_cut_us(schema, newest_us);
 }
 
 }  // namespace assay

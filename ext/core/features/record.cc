@@ -28,7 +28,11 @@ uint32_t place_of(const WindowParts& parts, uint32_t stride, const EventEntry& e
   while (low < high) {
     const uint32_t middle = low + (high - low) / 2;
     const uint8_t* at = parts.entries + size_t{middle} * stride;
-    if (is_before(time_at(at), fingerprint_at(at), event.event_time_us, event.fingerprint)) { low = middle + 1; } else { high = middle; }
+    if (is_before(time_at(at), fingerprint_at(at), event.event_time_us, event.fingerprint)) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
   }
   return low;
 }
@@ -78,7 +82,7 @@ void write_entry(const ViewSchema& schema, uint8_t* entry_at, const EventEntry& 
   uint8_t nulls = 0;
   for (size_t c = 0; c < columns.size(); ++c) {
     uint64_t cell = 0;
-    (void)cell_of(columns[c].dtype, event.columns[c], &cell);   // checked by plan_insert
+    (void)cell_of(columns[c].dtype, event.columns[c], &cell);  // checked by plan_insert
     if (event.columns[c].is_null()) nulls = static_cast<uint8_t>(nulls | (1u << c));
     store_le(entry_at + schema.entry_cells_offset() + 8 * c, cell);
   }
@@ -102,7 +106,7 @@ uint32_t advance_record(const ViewSchema& schema, uint8_t* record, int64_t newes
   uint32_t gone = 0;
   while (gone < parts.entry_count && time_at(parts.entries + size_t{gone} * stride) < cut_us) ++gone;
   if (gone > 0) {
-    ASSAY_ASSERT(parts.tile_count == 0);   // tiles are older than entries and the cut is at a tile's edge
+    ASSAY_ASSERT(parts.tile_count == 0);  // tiles are older than entries and the cut is at a tile's edge
     std::memmove(parts.entries, parts.entries + size_t{gone} * stride, size_t{parts.entry_count - gone} * stride);
   }
   write_counts(schema, record, parts.entry_count - gone, parts.tile_count);
@@ -137,16 +141,25 @@ InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const Ev
   const uint32_t index = place_of(parts, stride, event);
   const uint8_t* at = parts.entries + size_t{index} * stride;
   if (index < parts.entry_count && time_at(at) == event.event_time_us && fingerprint_at(at) == event.fingerprint) {
-    if (!brings_label(schema, at, event)) { plan.code = Code::kEventDuplicate; return plan; }
+    if (!brings_label(schema, at, event)) {
+      plan.code = Code::kEventDuplicate;
+      return plan;
+    }
     plan.action = InsertPlan::Action::kLabel;
     plan.index = index;
     plan.bytes_needed = record_bytes(record);
     return plan;
   }
-  if (has_fingerprint(parts, stride, event.fingerprint)) { plan.code = Code::kEventDuplicate; return plan; }
+  if (has_fingerprint(parts, stride, event.fingerprint)) {
+    plan.code = Code::kEventDuplicate;
+    return plan;
+  }
   const bool is_full = parts.entry_count >= schema.spec().exact_events_max;
   const bool is_expired = event.event_time_us < expiry_cut_us(schema, load_le<int64_t>(record + header::kNewestTime));
-  if (is_expired || (index == 0 && (is_full || parts.tile_count > 0))) { plan.code = Code::kEventTooLate; return plan; }
+  if (is_expired || (index == 0 && (is_full || parts.tile_count > 0))) {
+    plan.code = Code::kEventTooLate;
+    return plan;
+  }
   plan.action = InsertPlan::Action::kInsert;
   plan.index = index;
   plan.bytes_needed = record_bytes(record) + (is_full ? schema.tile_bytes() : stride);

@@ -1,8 +1,8 @@
 // Row records: one packed blob per entity and view. docs/row-record.md is the table of bytes.
 //
-// A window record's bytes are a function of the *set* of its events: the newest exact_events_max of them by (event_time, fingerprint)
-// stand in it one by one, the rest in tiles (tiles.h), and what no window can reach any more is gone. Functions here work on
-// caller-owned memory, allocate nothing and take no locks.
+// A window record's bytes are a function of the *set* of its events: the newest exact_events_max of them by (event_time,
+// fingerprint) stand in it one by one, the rest in tiles (tiles.h), and what no window can reach any more is gone. Functions here
+// work on caller-owned memory, allocate nothing and take no locks.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@
 
 namespace assay {
 
-// What a record says of whose it is: xxh64 of the entity kind, a zero byte and the id. Both within limits::kNameBytesMax and kIdBytesMax.
+// What a record says of whose it is: xxh64 of the entity kind, a zero byte and the id. Both within limits::kNameBytesMax and
+// kIdBytesMax.
 uint64_t entity_digest(std::string_view kind, std::string_view id) noexcept;
 
 // Record length in bytes, as its own header says. REQUIRES a validated record, or one of ours.
@@ -26,24 +27,26 @@ uint32_t record_bytes(const uint8_t* record) noexcept;
 // What one event would do to a record.
 struct InsertPlan {
   enum class Action : uint8_t { kNone, kInsert, kLabel };
-  Code code = Code::kOk;             // kOk, kEventDuplicate, kEventTooLate, kWrongType, kNotFinite, kBadTimestamp
-  Action action = Action::kNone;     // kNone unless code is kOk
-  uint32_t index = 0;                // of the entry
-  uint32_t bytes_needed = 0;         // capacity that commit_insert needs
+  Code code = Code::kOk;          // kOk, kEventDuplicate, kEventTooLate, kWrongType, kNotFinite, kBadTimestamp
+  Action action = Action::kNone;  // kNone unless code is kOk
+  uint32_t index = 0;             // of the entry
+  uint32_t bytes_needed = 0;      // capacity that commit_insert needs
 };
 
 // `record` null: there is none yet. Changes nothing.
 //   kEventDuplicate  the fingerprint is in the ring already, at this or another time, and the event brings no newer label
-//   kEventTooLate    older than the ring of a record that has lost events to tiles or is about to: a repeat could not be told from
+//   kEventTooLate    older than the ring of a record that has lost events to tiles or is about to: a repeat could not be told
+//   from
 //                    a new event; or expired
-// A repeat with the same event time that brings a label newer (by label time; at the same time, fraud) than the stored one, in a view that uses
-// labels, changes the label and nothing else.
+// A repeat with the same event time that brings a label newer (by label time; at the same time, fraud) than the stored one, in a
+// view that uses labels, changes the label and nothing else.
 InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const EventEntry& event) noexcept;
 
 // An empty window record with kRecordHeaderBytes bytes. Not valid until an event is in it.
 void init_window_record(const ViewSchema& schema, uint64_t digest, uint8_t* record) noexcept;
 
-// Does what the plan says. REQUIRES plan.bytes_needed bytes at `record`. Returns how many events moved from the ring to a tile (0 or 1).
+// Does what the plan says. REQUIRES plan.bytes_needed bytes at `record`. Returns how many events moved from the ring to a tile (0
+// or 1).
 uint32_t commit_insert(const ViewSchema& schema, uint8_t* record, const InsertPlan& plan, const EventEntry& event) noexcept;
 
 // --- crossing a border (snapshot, remote store)

@@ -35,11 +35,13 @@ bool is_entry(const ViewSchema& schema, const uint8_t* at) noexcept {
 
 bool is_in_order(const uint8_t* older, const uint8_t* newer) noexcept {
   const int64_t a_us = load_le<int64_t>(older + entry::kTime), b_us = load_le<int64_t>(newer + entry::kTime);
-  return a_us < b_us || (a_us == b_us && load_le<uint64_t>(older + entry::kFingerprint) < load_le<uint64_t>(newer + entry::kFingerprint));
+  return a_us < b_us ||
+         (a_us == b_us && load_le<uint64_t>(older + entry::kFingerprint) < load_le<uint64_t>(newer + entry::kFingerprint));
 }
 
 // A column's part of a tile of `count` events between first and last.
-bool is_part(const ColumnSpec& column, const uint8_t* at, uint32_t bytes, uint64_t count, int64_t first_us, int64_t last_us) noexcept {
+bool is_part(const ColumnSpec& column, const uint8_t* at, uint32_t bytes, uint64_t count, int64_t first_us,
+             int64_t last_us) noexcept {
   const uint64_t present = load_le<uint64_t>(at + part::kPresent);
   if (present > count) return false;
   if (present == 0) {
@@ -102,7 +104,7 @@ bool is_window_layout(const ViewSchema& schema, const uint8_t* bytes, size_t siz
     if (!is_tile(schema, at, newest_us)) return false;
     const int64_t first_us = load_le<int64_t>(at + tile::kFirst);
     if (i == 0 ? first_us < cut_us : first_us <= load_le<int64_t>(at - tile_bytes + tile::kLast)) return false;
-    if (i > 0) {   // two tiles of one tier never share a place, and a finer one never lies inside an older coarser one
+    if (i > 0) {  // two tiles of one tier never share a place, and a finer one never lies inside an older coarser one
       const uint8_t* older = at - tile_bytes;
       const int64_t width_us = schema.tiers()[load_le<uint32_t>(older + tile::kTier)].width_us;
       if (floor_to(first_us, width_us) == floor_to(load_le<int64_t>(older + tile::kLast), width_us)) return false;

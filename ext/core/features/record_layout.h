@@ -25,40 +25,40 @@ inline void store_le(uint8_t* at, T value) noexcept {
   std::memcpy(at, &value, sizeof(T));
 }
 
-inline constexpr uint32_t kRecordMagicWord = 0x31'57'52'41;   // "ARW1"
+inline constexpr uint32_t kRecordMagicWord = 0x31'57'52'41;  // "ARW1"
 inline constexpr uint16_t kRecordFormat = 1;
 inline constexpr uint32_t kRecordHeaderBytes = 128;
 inline constexpr uint32_t kRecordFenceCount = 4;
-inline constexpr uint8_t kRecordValid = 1;                    // validation status: 1 valid, everything else is not
+inline constexpr uint8_t kRecordValid = 1;  // validation status: 1 valid, everything else is not
 
 // --- the header
 namespace header {
-inline constexpr uint32_t kMagic = 0;            // u32
-inline constexpr uint32_t kFormat = 4;           // u16
-inline constexpr uint32_t kHeaderBytes = 6;      // u16
-inline constexpr uint32_t kRecordBytes = 8;      // u32
-inline constexpr uint32_t kCrc = 12;             // u32, over the record with this field 0
-inline constexpr uint32_t kViewHash = 16;        // u64
-inline constexpr uint32_t kEntityDigest = 24;    // u64
-inline constexpr uint32_t kNewestTime = 32;      // i64
-inline constexpr uint32_t kComputedTime = 40;    // i64, 0 in the embedded store: state is a function of the events alone
-inline constexpr uint32_t kValidation = 48;      // u8
-inline constexpr uint32_t kKind = 49;            // u8, ViewKind
-inline constexpr uint32_t kFlags = 50;           // u16, 0
-inline constexpr uint32_t kEntryCount = 52;      // u32; attribute views: number of attributes
-inline constexpr uint32_t kTileCount = 56;       // u32
-inline constexpr uint32_t kHeapBytes = 60;       // u32, attribute views: bytes of text, padded to 8
-inline constexpr uint32_t kFences = 64;          // 4 x {source u32, epoch u32, offset i64}
+inline constexpr uint32_t kMagic = 0;          // u32
+inline constexpr uint32_t kFormat = 4;         // u16
+inline constexpr uint32_t kHeaderBytes = 6;    // u16
+inline constexpr uint32_t kRecordBytes = 8;    // u32
+inline constexpr uint32_t kCrc = 12;           // u32, over the record with this field 0
+inline constexpr uint32_t kViewHash = 16;      // u64
+inline constexpr uint32_t kEntityDigest = 24;  // u64
+inline constexpr uint32_t kNewestTime = 32;    // i64
+inline constexpr uint32_t kComputedTime = 40;  // i64, 0 in the embedded store: state is a function of the events alone
+inline constexpr uint32_t kValidation = 48;    // u8
+inline constexpr uint32_t kKind = 49;          // u8, ViewKind
+inline constexpr uint32_t kFlags = 50;         // u16, 0
+inline constexpr uint32_t kEntryCount = 52;    // u32; attribute views: number of attributes
+inline constexpr uint32_t kTileCount = 56;     // u32
+inline constexpr uint32_t kHeapBytes = 60;     // u32, attribute views: bytes of text, padded to 8
+inline constexpr uint32_t kFences = 64;        // 4 x {source u32, epoch u32, offset i64}
 }  // namespace header
 
 // --- an exact entry: then [label_time i64 where the view uses labels], then one 8-byte cell per column
 namespace entry {
-inline constexpr uint32_t kTime = 0;             // i64
-inline constexpr uint32_t kFingerprint = 8;      // u64
-inline constexpr uint32_t kNulls = 16;           // u8, bit per column; a null column's cell is 0
-inline constexpr uint32_t kLabel = 17;           // u8, LabelState
-inline constexpr uint32_t kReserved = 18;        // 6 bytes, 0
-inline constexpr uint32_t kLabelTime = 24;       // i64, where the view uses labels; 0 while unlabelled
+inline constexpr uint32_t kTime = 0;         // i64
+inline constexpr uint32_t kFingerprint = 8;  // u64
+inline constexpr uint32_t kNulls = 16;       // u8, bit per column; a null column's cell is 0
+inline constexpr uint32_t kLabel = 17;       // u8, LabelState
+inline constexpr uint32_t kReserved = 18;    // 6 bytes, 0
+inline constexpr uint32_t kLabelTime = 24;   // i64, where the view uses labels; 0 while unlabelled
 }  // namespace entry
 static_assert(limits::kColumnsMax <= 8, "nulls are one byte");
 
@@ -66,29 +66,29 @@ enum LabelState : uint8_t { kUnlabelled = 0, kGenuine = 1, kFraud = 2 };
 
 // --- a tile: then [fraud u64, label_time_max i64 where the view uses labels], then one part per column
 namespace tile {
-inline constexpr uint32_t kFirst = 0;            // i64, time of its oldest event
-inline constexpr uint32_t kLast = 8;             // i64, time of its newest event
-inline constexpr uint32_t kTier = 16;            // u32, index into ViewSchema::tiers()
-inline constexpr uint32_t kReserved = 20;        // u32, 0
-inline constexpr uint32_t kCount = 24;           // u64, events
-inline constexpr uint32_t kFraudCount = 32;      // u64
-inline constexpr uint32_t kLabelTimeMax = 40;    // i64, newest label time of its frauds; 0 without
+inline constexpr uint32_t kFirst = 0;          // i64, time of its oldest event
+inline constexpr uint32_t kLast = 8;           // i64, time of its newest event
+inline constexpr uint32_t kTier = 16;          // u32, index into ViewSchema::tiers()
+inline constexpr uint32_t kReserved = 20;      // u32, 0
+inline constexpr uint32_t kCount = 24;         // u64, events
+inline constexpr uint32_t kFraudCount = 32;    // u64
+inline constexpr uint32_t kLabelTimeMax = 40;  // i64, newest label time of its frauds; 0 without
 inline constexpr uint32_t kBytes = 32;
 inline constexpr uint32_t kBytesWithLabels = 48;
 }  // namespace tile
 
 // --- a column's part of a tile; columns that only serve distinct counts have none
 namespace part {
-inline constexpr uint32_t kPresent = 0;          // u64, events whose value is not null
-inline constexpr uint32_t kLastTime = 8;         // i64 } the newest non-null value by (time, fingerprint);
-inline constexpr uint32_t kLastFingerprint = 16; // u64 } all 0 while none is present
-inline constexpr uint32_t kLastValue = 24;       // cell
+inline constexpr uint32_t kPresent = 0;           // u64, events whose value is not null
+inline constexpr uint32_t kLastTime = 8;          // i64 } the newest non-null value by (time, fingerprint);
+inline constexpr uint32_t kLastFingerprint = 16;  // u64 } all 0 while none is present
+inline constexpr uint32_t kLastValue = 24;        // cell
 inline constexpr uint32_t kBytes = 32;
-inline constexpr uint32_t kMin = 32;             // int64 and float64: cell
-inline constexpr uint32_t kMax = 40;             // cell
-inline constexpr uint32_t kSumLow = 48;          // int64: the sum as 128 bits, so that neither insertion nor merging can overflow
+inline constexpr uint32_t kMin = 32;     // int64 and float64: cell
+inline constexpr uint32_t kMax = 40;     // cell
+inline constexpr uint32_t kSumLow = 48;  // int64: the sum as 128 bits, so that neither insertion nor merging can overflow
 inline constexpr uint32_t kSumHigh = 56;
-inline constexpr uint32_t kTrueCount = 32;       // bool: u64
+inline constexpr uint32_t kTrueCount = 32;  // bool: u64
 }  // namespace part
 
 // Bytes of a column's part in a tile.

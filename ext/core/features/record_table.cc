@@ -43,11 +43,12 @@ RecordBlock* RecordTable::find(uint64_t hash, uint32_t state, std::string_view i
 bool RecordTable::grow() noexcept {
   const uint32_t cell_count = cell_count_ == 0 ? kCellCountMin : cell_count_ * 2;
   const uint32_t order_capacity = cell_count / 4 * 3;
-  const uint64_t bytes = uint64_t{cell_count - cell_count_} * sizeof(Cell) +
-                         uint64_t{order_capacity - order_capacity_} * sizeof(RecordBlock*);
+  const uint64_t bytes =
+      uint64_t{cell_count - cell_count_} * sizeof(Cell) + uint64_t{order_capacity - order_capacity_} * sizeof(RecordBlock*);
   if (!budget_->take(bytes)) return false;
   Cell* cells = static_cast<Cell*>(std::calloc(cell_count, sizeof(Cell)));
-  RecordBlock** order = cells == nullptr ? nullptr : static_cast<RecordBlock**>(std::realloc(order_, order_capacity * sizeof *order));
+  RecordBlock** order =
+      cells == nullptr ? nullptr : static_cast<RecordBlock**>(std::realloc(order_, order_capacity * sizeof *order));
   if (order == nullptr) {
     std::free(cells);
     budget_->give_back(bytes);

@@ -1,7 +1,8 @@
 // RecordTable: one shard's records, by (state, entity id). Open addressing, linear probing, records never leave.
 //
 // Not thread-safe: its shard's lock guards it. All memory is charged to a ByteBudget before it is taken: table cells, the order
-// list, and each record's block at its full capacity, key included. (The allocator's own overhead, about 8 bytes a block, is not.)
+// list, and each record's block at its full capacity, key included. (The allocator's own overhead, about 8 bytes a block, is
+// not.)
 #pragma once
 
 #include <atomic>
@@ -35,16 +36,16 @@ class ByteBudget {
 // One record with its key, one allocation: this header, the id, then the record at a multiple of 8.
 struct RecordBlock {
   uint64_t hash;
-  uint32_t state;             // which view's state, an index of the store
-  uint32_t order;             // its place in the table's order list
-  uint32_t bytes;             // of the whole block
+  uint32_t state;  // which view's state, an index of the store
+  uint32_t order;  // its place in the table's order list
+  uint32_t bytes;  // of the whole block
   uint32_t id_bytes;
 
   std::string_view id() const noexcept { return {reinterpret_cast<const char*>(this + 1), id_bytes}; }
   uint32_t record_offset() const noexcept { return static_cast<uint32_t>(sizeof(RecordBlock)) + ((id_bytes + 7) & ~7u); }
   uint8_t* record() noexcept { return reinterpret_cast<uint8_t*>(this) + record_offset(); }
   const uint8_t* record() const noexcept { return reinterpret_cast<const uint8_t*>(this) + record_offset(); }
-  uint32_t capacity() const noexcept { return bytes - record_offset(); }   // of the record
+  uint32_t capacity() const noexcept { return bytes - record_offset(); }  // of the record
 };
 
 class RecordTable {
@@ -71,10 +72,13 @@ class RecordTable {
   const RecordBlock* at(uint32_t order) const noexcept { return order_[order]; }
   RecordBlock* at(uint32_t order) noexcept { return order_[order]; }
 
-  void swap(RecordTable& other) noexcept;   // both of one budget
+  void swap(RecordTable& other) noexcept;  // both of one budget
 
  private:
-  struct Cell { uint64_t hash; RecordBlock* block; };
+  struct Cell {
+    uint64_t hash;
+    RecordBlock* block;
+  };
 
   Cell* cell_of(uint64_t hash, const RecordBlock* block) noexcept;
   RecordBlock* move_block(RecordBlock* block, uint32_t bytes) noexcept;
@@ -83,7 +87,7 @@ class RecordTable {
   ByteBudget* budget_;
   Cell* cells_ = nullptr;
   RecordBlock** order_ = nullptr;
-  uint32_t cell_count_ = 0;    // a power of two
+  uint32_t cell_count_ = 0;  // a power of two
   uint32_t order_capacity_ = 0;
   uint32_t size_ = 0;
 };

@@ -4,11 +4,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <limits>
 #include <system_error>
+#include <utility>
 
 #include "core/base/hash.h"
 #include "core/features/record_layout.h"
@@ -16,15 +18,15 @@
 namespace assay {
 namespace {
 
-constexpr uint64_t kMagic = 0x31'50'4e'53'59'53'53'41;   // "ASSYSNP1"
-constexpr size_t kFileHeaderBytes = 16;                  // magic u64, version u32, crc u32 of those 12 bytes
-constexpr size_t kFrameHeaderBytes = 16;                 // type u32, payload bytes u32, payload crc u32, crc u32 of those 12 bytes
+constexpr uint64_t kMagic = 0x31'50'4e'53'59'53'53'41;  // "ASSYSNP1"
+constexpr size_t kFileHeaderBytes = 16;                 // magic u64, version u32, crc u32 of those 12 bytes
+constexpr size_t kFrameHeaderBytes = 16;                // type u32, payload bytes u32, payload crc u32, crc u32 of those 12 bytes
 constexpr size_t kBufferBytes = 1 << 20;
 constexpr uint32_t kViewFrame = 1, kRecordFrame = 2, kEndFrame = 3;
-constexpr uint32_t kViewPayloadBytes = 40;               // hash 32, kind bytes u32, 0 u32; then the kind, padded to 8
-constexpr uint32_t kRecordPayloadBytes = 16;             // view u32, id bytes u32, record bytes u32, 0 u32; then id, padded, record
-constexpr uint32_t kEndPayloadBytes = 24;                // records u64, views u64, file bytes up to this frame u64
-constexpr uint32_t kPayloadBytesMax = 8 << 20;           // over the longest record of any view
+constexpr uint32_t kViewPayloadBytes = 40;      // hash 32, kind bytes u32, 0 u32; then the kind, padded to 8
+constexpr uint32_t kRecordPayloadBytes = 16;    // view u32, id bytes u32, record bytes u32, 0 u32; then id, padded, record
+constexpr uint32_t kEndPayloadBytes = 24;       // records u64, views u64, file bytes up to this frame u64
+constexpr uint32_t kPayloadBytesMax = 8 << 20;  // over the longest record of any view
 constexpr int kTemporaryNamesMax = 100;
 
 size_t padded(size_t bytes) { return (bytes + 7) & ~size_t{7}; }
@@ -144,7 +146,7 @@ Status SnapshotWriter::finish() {
   if (Status status = flush(); !status.ok()) return status;
   if (::fsync(file_) != 0) return failed("cannot sync", errno);
   if (::rename(temporary_path_.c_str(), path_.c_str()) != 0) return failed("cannot rename", errno);
-  const int file = std::exchange(file_, -1);   // the temporary file is no more: nothing to remove
+  const int file = std::exchange(file_, -1);  // the temporary file is no more: nothing to remove
   if (::close(file) != 0) return failed("cannot close", errno);
   const int error = sync_directory_of(path_);
   return error == 0 ? Status() : failed("cannot sync its directory", error);
@@ -158,7 +160,8 @@ SnapshotReader::~SnapshotReader() {
 
 Status SnapshotReader::failure(Code code, const std::string& what) const {
   const uint64_t offset = std::min<uint64_t>(item_offset_, std::numeric_limits<uint32_t>::max());
-  return Status(code, "snapshot " + path_ + ", byte " + std::to_string(item_offset_) + ": " + what, static_cast<uint32_t>(offset));
+  return Status(code, "snapshot " + path_ + ", byte " + std::to_string(item_offset_) + ": " + what,
+                static_cast<uint32_t>(offset));
 }
 
 Status SnapshotReader::open(const std::string& path) {
@@ -170,19 +173,20 @@ Status SnapshotReader::open(const std::string& path) {
   if (::fstat(file_, &facts) != 0) return failure(Code::kIo, "cannot stat: " + errno_text(errno));
   if (!S_ISREG(facts.st_mode)) return failure(Code::kIo, "is not a regular file");
   bytes_ = static_cast<uint64_t>(facts.st_size);
-  buffer_.resize(kBufferBytes);
+  buffer_.resize(std::clamp<uint64_t>(bytes_, 1, kBufferBytes));
 
   uint8_t start[kFileHeaderBytes];
   const size_t there = std::min<uint64_t>(bytes_, sizeof start);
   if (Status status = read(start, there); !status.ok()) return status;
   uint8_t magic[8];
   store_le(magic, kMagic);
-  if (std::memcmp(start, magic, std::min<size_t>(there, 8)) != 0) return failure(Code::kSnapshotMagic, "is not an assay snapshot");
+  if (std::memcmp(start, magic, std::min<size_t>(there, 8)) != 0)
+    return failure(Code::kSnapshotMagic, "is not an assay snapshot");
   if (there < sizeof start) return failure(Code::kSnapshotTruncated, "ends within its header");
   const uint32_t version = load_le<uint32_t>(start + 8);
   if (version != kSnapshotVersion) {
-    return failure(Code::kSnapshotVersion, "has version " + std::to_string(version) + "; this build reads version " +
-                                               std::to_string(kSnapshotVersion));
+    return failure(Code::kSnapshotVersion,
+                   "has version " + std::to_string(version) + "; this build reads version " + std::to_string(kSnapshotVersion));
   }
   if (load_le<uint32_t>(start + 12) != crc32c(start, 12)) return failure(Code::kSnapshotChecksum, "its header is damaged");
   return Status();
@@ -194,7 +198,8 @@ Status SnapshotReader::read(uint8_t* out, size_t bytes) {
       const ssize_t got = ::read(file_, buffer_.data(), buffer_.size());
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return failure(Code::kIo, "cannot read: " + errno_text(errno));
-      if (got == 0) return failure(Code::kSnapshotTruncated, "the file ends before its end mark; it was cut or is still being copied");
+      if (got == 0)
+        return failure(Code::kSnapshotTruncated, "the file ends before its end mark; it was cut or is still being copied");
       buffer_at_ = 0;
       buffer_end_ = static_cast<size_t>(got);
     }
@@ -262,7 +267,8 @@ Status SnapshotReader::parse_record(SnapshotItem* item) {
 Status SnapshotReader::parse_end() {
   const uint8_t* at = payload_.data();
   if (payload_.size() != kEndPayloadBytes) return failure(Code::kSnapshotView, "the end mark has the wrong length");
-  if (load_le<uint64_t>(at) != record_count_ || load_le<uint64_t>(at + 8) != view_count_ || load_le<uint64_t>(at + 16) != item_offset_) {
+  if (load_le<uint64_t>(at) != record_count_ || load_le<uint64_t>(at + 8) != view_count_ ||
+      load_le<uint64_t>(at + 16) != item_offset_) {
     return failure(Code::kSnapshotTruncated, "records are missing from its middle");
   }
   if (offset_ != bytes_) return failure(Code::kSnapshotChecksum, "something stands behind its end mark");

@@ -1,8 +1,8 @@
 // Snapshot files: the embedded store's records on disk. docs/row-record.md, "Snapshots", has the bytes.
 //
-// A file is a header, then frames (a view, a record, ..., the end), each with a checksum of its own header and one of its payload. A
-// file that was cut anywhere has no end frame; a flipped bit fails a checksum. Errors say the path is fine to show and the byte
-// offset.
+// A file is a header, then frames (a view, a record, ..., the end), each with a checksum of its own header and one of its
+// payload. A file that was cut anywhere has no end frame; a flipped bit fails a checksum. Errors say the path is fine to show and
+// the byte offset.
 #pragma once
 
 #include <array>
@@ -18,8 +18,8 @@ namespace assay {
 
 inline constexpr uint32_t kSnapshotVersion = 1;
 
-// Writes `path` atomically: a new file beside it, fsync, rename, fsync of the directory. Until finish() returns ok, `path` is what it was;
-// an unfinished writer removes its file. Not thread-safe.
+// Writes `path` atomically: a new file beside it, fsync, rename, fsync of the directory. Until finish() returns ok, `path` is
+// what it was; an unfinished writer removes its file. Not thread-safe.
 class SnapshotWriter {
  public:
   SnapshotWriter() = default;
@@ -49,11 +49,11 @@ class SnapshotWriter {
 struct SnapshotItem {
   enum class Type : uint8_t { kView, kRecord, kEnd };
   Type type = Type::kEnd;
-  std::array<uint8_t, 32> view_hash{};    // kView
-  std::string_view entity_kind;           // kView
-  uint32_t view = 0;                      // kRecord: number of its view
-  std::string_view id;                    // kRecord
-  uint8_t* record = nullptr;              // kRecord; checked no further than its frame's checksum
+  std::array<uint8_t, 32> view_hash{};  // kView
+  std::string_view entity_kind;         // kView
+  uint32_t view = 0;                    // kRecord: number of its view
+  std::string_view id;                  // kRecord
+  uint8_t* record = nullptr;            // kRecord; checked no further than its frame's checksum
   uint32_t record_bytes = 0;
 };
 

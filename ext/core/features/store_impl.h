@@ -27,15 +27,15 @@ struct alignas(128) StoreShard {
   explicit StoreShard(ByteBudget* budget) noexcept : table(budget) {}
   mutable std::mutex mutex;
   RecordTable table;
-  mutable StoreCounters counters;      // reading counts too
-  bool is_loading = false;        // writes wait outside until a snapshot is in
+  mutable StoreCounters counters;  // reading counts too
+  bool is_loading = false;         // writes wait outside until a snapshot is in
 };
 
 // What records belong to: one view hash and entity kind. Views that fold the same records in different ways share one.
 struct StoreState {
   std::array<uint8_t, 32> view_hash{};
   std::string entity_kind;
-  bool has_view = false;          // false: known from a snapshot only; its records have not been checked to the last entry
+  bool has_view = false;  // false: known from a snapshot only; its records have not been checked to the last entry
 };
 
 struct StoreView {
@@ -54,6 +54,15 @@ inline RecordKey record_key_of(std::string_view entity_kind, uint32_t state, std
   uint64_t hash = (digest ^ (uint64_t{state} * 0x9E37'79B9'7F4A'7C15)) * 0xD6E8'FEB8'6659'FD93;
   return {digest, hash ^ (hash >> 32)};
 }
+
+// One save() on its way.
+struct SaveRun {
+  SnapshotWriter writer;
+  std::vector<int64_t> numbers;  // of states in the file; -1: not in it yet
+  uint32_t written_views = 0;
+  uint64_t done = 0, total = 0;
+  const std::function<void(uint64_t, uint64_t)>& progress;
+};
 
 struct EmbeddedStore::Impl {
   explicit Impl(uint64_t bytes_max) : budget(bytes_max) {
@@ -84,10 +93,9 @@ struct EmbeddedStore::Impl {
   const ViewSchema* schema_of(uint32_t state) const noexcept;
   bool close_for_load() noexcept;
   void open_after_load() noexcept;
-  Status save_shard(const StoreShard& shard, SnapshotWriter& writer, std::vector<int64_t>& numbers, uint32_t& view_count, uint64_t& done,
-                    uint64_t total, const std::function<void(uint64_t, uint64_t)>& progress) const;
+  Status save_shard(const StoreShard& shard, SaveRun& run) const;
 
-  ByteBudget budget;                                // outlives the shards
+  ByteBudget budget;  // outlives the shards
   std::vector<std::unique_ptr<StoreShard>> shards;
   // States and views are only ever added, under the lock; an id is handed out after what it names is in place.
   mutable std::mutex registry_mutex;

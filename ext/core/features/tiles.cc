@@ -123,10 +123,14 @@ bool needs_advance(const ViewSchema& schema, const uint8_t* tiles, uint32_t tile
     const uint8_t* oldest = tiles + size_t{index} * stride;
     const uint32_t tier = tier_at(oldest);
     if (tier_of(schema, load_le<int64_t>(oldest + tile::kLast), newest_us) != tier) return true;
-    uint32_t low = index + 1, high = tile_count;   // first tile of a finer tier
+    uint32_t low = index + 1, high = tile_count;  // first tile of a finer tier
     while (low < high) {
       const uint32_t middle = low + (high - low) / 2;
-      if (tier_at(tiles + size_t{middle} * stride) == tier) { low = middle + 1; } else { high = middle; }
+      if (tier_at(tiles + size_t{middle} * stride) == tier) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
     }
     index = low;
   }
@@ -159,7 +163,8 @@ uint32_t advance_tiles(const ViewSchema& schema, uint8_t* tiles, uint32_t tile_c
     if (last_us < cut_us) continue;
     const uint32_t tier = tier_of(schema, last_us, newest_us);
     uint8_t* previous = out - stride;
-    if (out != tiles && tier_at(previous) == tier && is_same_tile(schema, tier, load_le<int64_t>(previous + tile::kLast), last_us)) {
+    if (out != tiles && tier_at(previous) == tier &&
+        is_same_tile(schema, tier, load_le<int64_t>(previous + tile::kLast), last_us)) {
       merge_tile(schema, previous, from);
       continue;
     }

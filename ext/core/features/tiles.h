@@ -24,8 +24,8 @@ int64_t expiry_cut_us(const ViewSchema& schema, int64_t newest_us) noexcept;
 // `newest_us`; tier 0 takes the rest.
 uint32_t tier_of(const ViewSchema& schema, int64_t time_us, int64_t newest_us) noexcept;
 
-// Brings `tile_count` tiles from an older newest time to `newest_us`: drops what has expired, merges what has become coarser. Returns the new
-// count. Costs a few comparisons when nothing changes.
+// Brings `tile_count` tiles from an older newest time to `newest_us`: drops what has expired, merges what has become coarser.
+// Returns the new count. Costs a few comparisons when nothing changes.
 uint32_t advance_tiles(const ViewSchema& schema, uint8_t* tiles, uint32_t tile_count, int64_t newest_us) noexcept;
 
 // Moves one exact entry into the tiles. The entry is not older than any event in them; there is room for one more tile. Returns

@@ -67,7 +67,8 @@ bool is_allowed(AggregateOp op, const ColumnSpec& column) {
 
 Status check_aggregate(const ViewSpec& spec, const AggregateSpec& aggregate, size_t index) {
   const std::string name = "aggregate " + std::to_string(index) + " (" + op_name(aggregate.op) + ")";
-  if (aggregate.op < AggregateOp::kCount || aggregate.op > AggregateOp::kDistinct) return invalid(spec, name + ": unknown operation");
+  if (aggregate.op < AggregateOp::kCount || aggregate.op > AggregateOp::kDistinct)
+    return invalid(spec, name + ": unknown operation");
   if (aggregate.window_us <= 0 || !is_span(aggregate.window_us)) {
     return invalid(spec, name + ": its window must be over 0 and at most ten years");
   }
@@ -124,7 +125,8 @@ Status check_attribute_view(const ViewSpec& spec) {
   for (size_t i = 0; i < spec.attributes.size(); ++i) {
     const AttributeSpec& attribute = spec.attributes[i];
     const std::string name = "attribute \"" + printable(attribute.name) + "\"";
-    if (attribute.name.empty() || attribute.name.size() > limits::kNameBytesMax) return invalid(spec, name + " needs a name of 1 to 64 bytes");
+    if (attribute.name.empty() || attribute.name.size() > limits::kNameBytesMax)
+      return invalid(spec, name + " needs a name of 1 to 64 bytes");
     if (attribute.dtype < Dtype::kFloat64 || attribute.dtype > Dtype::kString) return invalid(spec, name + " has no dtype");
     for (size_t j = 0; j < i; ++j) {
       if (spec.attributes[j].name == attribute.name) return invalid(spec, name + " stands there twice");
@@ -148,7 +150,7 @@ std::vector<TileTier> make_tiers(const ViewSpec& spec, const std::vector<int64_t
   int64_t age_us = 0;
   for (int64_t window_us : windows_us) {
     int64_t width_us = std::max<int64_t>(window_us / kTilesPerWindow, 1);
-    if (!tiers.empty()) width_us -= width_us % tiers.back().width_us;   // nests; never 0, as windows ascend
+    if (!tiers.empty()) width_us -= width_us % tiers.back().width_us;  // nests; never 0, as windows ascend
     if (tiers.empty() || width_us > tiers.back().width_us) tiers.push_back({width_us, age_us});
     age_us = spec.delay_us + window_us + spec.lateness_us;
   }
@@ -200,7 +202,7 @@ Status ViewSchema::compile(ViewSpec spec, ViewSchema* out) {
   std::memcpy(&schema.hash64_, spec.view_hash.data(), sizeof schema.hash64_);
   if (spec.kind == ViewKind::kAttributes) {
     if (Status status = check_attribute_view(spec); !status.ok()) return status;
-    schema.entry_bytes_ = 8;   // one cell; the null bitmap stands before them
+    schema.entry_bytes_ = 8;  // one cell; the null bitmap stands before them
     schema.record_bytes_max_ = kRecordHeaderBytes + 8 + spec.attributes.size() * (8 + limits::kStringValueBytesMax);
   } else if (spec.kind == ViewKind::kWindow) {
     if (Status status = check_window_view(spec); !status.ok()) return status;
@@ -212,16 +214,18 @@ Status ViewSchema::compile(ViewSpec spec, ViewSchema* out) {
     schema.tiers_ = make_tiers(spec, schema.windows_us_);
     const uint64_t tiles_max = count_tiles_max(schema.tiers_, schema.horizon_us_);
     if (tiles_max > limits::kTilesMax) {
-      return invalid(spec, "would need up to " + std::to_string(tiles_max) + " tiles a record, over the limit of " +
-                               std::to_string(limits::kTilesMax) +
-                               ": its shortest window is too short for its delay and lateness. Put short windows in a view of their own");
+      return invalid(
+          spec, "would need up to " + std::to_string(tiles_max) + " tiles a record, over the limit of " +
+                    std::to_string(limits::kTilesMax) +
+                    ": its shortest window is too short for its delay and lateness. Put short windows in a view of their own");
     }
     schema.tiles_max_ = static_cast<uint32_t>(tiles_max);
 
     schema.window_begins_.assign(schema.windows_us_.size() + 1, 0);
     for (size_t w = 0; w < schema.windows_us_.size(); ++w) {
       for (size_t i = 0; i < spec.aggregates.size(); ++i) {
-        if (spec.aggregates[i].window_us == schema.windows_us_[w]) schema.aggregates_by_window_.push_back(static_cast<uint8_t>(i));
+        if (spec.aggregates[i].window_us == schema.windows_us_[w])
+          schema.aggregates_by_window_.push_back(static_cast<uint8_t>(i));
       }
       schema.window_begins_[w + 1] = static_cast<uint8_t>(schema.aggregates_by_window_.size());
     }

@@ -16,6 +16,7 @@ from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
+    from assay._core import EmbeddedStore
     from assay.features.feature_set import FeatureSet
     from assay.features.replay import ReplaySummary
     from assay.features.show import ShownValue, ShownView
@@ -70,31 +71,33 @@ def replay(
 def show(
     entity: Annotated[str, typer.Argument(help="Kind of entity, as the feature set names it: customer_id.")],
     entity_id: Annotated[str, typer.Argument(metavar="ID", help="Which one.")],
-    store: Annotated[str, typer.Option(help="Store: embedded:PATH, a snapshot file.")],
+    store: Annotated[str | None, typer.Option(help="Store: embedded:PATH, a snapshot file. Default: the demo's history.")] = None,
     feature_set: FeatureSetOption = None,
-    at: Annotated[str | None, typer.Option(help="Moment, RFC 3339. Default: now.")] = None,
+    at: Annotated[str | None, typer.Option(help="Moment, RFC 3339. Default: now; in the demo's history its end.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what the model would see of one entity: every view of it, folded at a moment.
 
     Examples:
 
-        assay features show customer_id 596 --store embedded:store.snapshot --at 2018-05-09T10:30:00Z
+        assay features show customer_id 596
 
-        assay features show terminal_id 3156 --store embedded:store.snapshot --feature-set feature_set.yaml --json
+        assay features show terminal_id 3156 --at 2018-05-09T10:30:00Z --store embedded:store.snapshot --json
     """
     from assay.features.show import show_entity
-    from assay.features.store import open_store
     from assay.features.times import format_time_us, parse_time_us
 
+    if store is None and feature_set is not None:
+        fail("the demo's history belongs to the demo's feature set", EXIT_USAGE, hint="say where yours is: --store embedded:PATH")
     try:
-        time_us = time.time_ns() // 1000 if at is None else parse_time_us(at)
+        time_us = None if at is None else parse_time_us(at)
     except ValueError as error:
         fail(f"--at: {error}", EXIT_USAGE)
     try:
         loaded = load_feature_set(feature_set)
-        with open_store(store, bytes_max=1 << 40, mode="read") as opened:
-            views = show_entity(loaded, opened.core, entity, entity_id, time_us)
+        opened, newest_us = _open(store)
+        time_us = newest_us if time_us is None else time_us
+        views = show_entity(loaded, opened, entity, entity_id, time_us)
     except AssayError as error:
         fail(str(error))
     if as_json:
@@ -129,6 +132,19 @@ def bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 # --- implementation ---
+
+
+def _open(store: str | None) -> tuple[EmbeddedStore, int]:
+    """The store, and the moment to look at it unless told: now, or the end of the demo's history."""
+    if store is None:
+        from assay.demo.history import DEMO_TIME, demo_store
+
+        with bar("making the demo's history") as advance:
+            return demo_store(advance), int(DEMO_TIME.timestamp()) * 1_000_000
+    from assay.features.store import open_store
+
+    with open_store(store, bytes_max=1 << 40, mode="read") as opened:
+        return opened.core, time.time_ns() // 1000
 
 
 def _print_replay(summary: ReplaySummary, feature_set: FeatureSet, out: Path, seconds: float, as_json: bool) -> None:

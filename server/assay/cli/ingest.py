@@ -90,7 +90,6 @@ def _load(
     as_json: bool,
 ) -> IngestSummary:
     from assay import _core
-    from assay.features.attributes import ingest_attributes
     from assay.features.compile import compile_plan
     from assay.features.ingest import ingest_events
 
@@ -110,6 +109,8 @@ def _load(
                 on_flush=on_flush,
                 progress=advance,
             )
+        from assay.features.attributes import ingest_attributes  # needs pyarrow, which takes a while to load
+
         return ingest_attributes(
             source, view, writer, feature_set, rejects=rejects, flush_rows=flush_rows, on_flush=on_flush, progress=advance
         )

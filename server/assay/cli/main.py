@@ -20,8 +20,12 @@ SUBCOMMANDS = {
     "serve": ("assay.cli.serve", "serve", "Serve models over gRPC. Without arguments: the demo, on 127.0.0.1:50051."),
     "score": ("assay.cli.score", "score", "Score one transaction on a running server."),
     "doctor": ("assay.cli.doctor", "doctor", "Check this machine and this installation, and say what to do."),
-    "ingest": ("assay.cli.ingest", "ingest", "Load events or attributes from a file into a store."),
-    "features": ("assay.cli.features", "app", "Replay features, or show what the model would see."),
+    "ingest": (
+        "assay.cli.ingest",
+        "ingest",
+        "Load events, or attributes of entities, into a store. What is there already changes nothing.",
+    ),
+    "features": ("assay.cli.features", "app", "Replay events into features, and look at stored features."),
     "model": ("assay.cli.model", "app", "Pack and check model bundles."),
     "config": ("assay.cli.config", "app", "Print the configuration or its schema."),
 }
@@ -112,6 +116,16 @@ def version_text() -> str:
 
 def main() -> None:
     """Entry point of the `assay` command."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # before or after typer's own handling of it
+        sys.exit(130)
+
+
+# --- implementation ---
+
+
+def _run() -> None:
     from assay.cli.output import EXIT_FAILED, EXIT_USAGE, console
     from assay.errors import AssayError, ConfigError
 

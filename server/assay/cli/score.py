@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 import uuid
 from datetime import UTC, datetime
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES_MAX = 4 << 20
 INT64_MAX = (1 << 63) - 1
+INT64_DIGITS_MAX = 64  # leading zeros are fine; a thousand digits are not worth parsing
 
 
 def score(
@@ -94,19 +97,15 @@ def parse_value(text: str) -> FeatureValue:
         return FeatureValue(bool_value=text == "true")
     if len(text) >= 2 and text[0] == text[-1] == '"':
         return FeatureValue(string_value=text[1:-1])
-    digits = text[1:] if text[:1] in ("-", "+") else text
-    if digits.isascii() and digits.isdigit():
-        number = int(text)
-        if not -INT64_MAX - 1 <= number <= INT64_MAX:
+    if re.fullmatch(r"[+-]?[0-9]+", text):
+        if len(text) > INT64_DIGITS_MAX or not -INT64_MAX - 1 <= int(text) <= INT64_MAX:
             raise ValueError("an integer past int64")
-        return FeatureValue(int64_value=number)
-    # Only what looks like a number: float() would also take nan, inf and 1_0.
-    if digits[:1].isdigit() or (digits[:1] == "." and digits[1:2].isdigit()):
-        try:
-            if "_" not in digits:
-                return FeatureValue(double_value=float(text))
-        except ValueError:
-            pass  # 12-34, 1st: a string
+        return FeatureValue(int64_value=int(text))
+    # Not whatever float() takes: nan, inf and 1_0 are strings.
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+        if math.isinf(float(text)):
+            raise ValueError("a number past float64")
+        return FeatureValue(double_value=float(text))
     return FeatureValue(string_value=text)
 
 

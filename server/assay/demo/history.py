@@ -20,7 +20,7 @@ from typing import Final
 from assay import _core
 from assay.demo.paths import feature_set_path
 from assay.demo.simulator import SIMULATOR_VERSION, SimulatorParameters, simulate
-from assay.errors import CoreError
+from assay.errors import CoreError, StoreError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 
@@ -39,7 +39,8 @@ Progress = Callable[[int, int], None]  # (done, total) events
 def demo_store(progress: Progress | None = None, *, cache: Path | None = None) -> _core.EmbeddedStore:
     """The store with the demo's history, from the cache or made now. Safe to call from several processes at once: one makes it.
 
-    `cache` is the directory to keep it in (default: cache_directory()). Blocks; about five seconds the first time.
+    `cache` is the directory to keep it in (default: cache_directory()). Blocks; about five seconds the first time. Raises
+    StoreError where the demo's feature set does not take the demo's events.
     """
     plan = compile_plan(FeatureSet.load(feature_set_path()))
     path = (cache or cache_directory()) / snapshot_name(DEMO_PARAMETERS)
@@ -91,12 +92,18 @@ def _make(plan: _core.FeaturePlan, path: Path | None, progress: Progress | None)
     for block in transactions.select(transactions.seconds < before).json_lines():
         log.append(block)
     log.sort()
+    if log.rejected_count:
+        raise StoreError(
+            f"demo history: {log.rejected_count} events do not fit the demo's feature set; they must change together"
+        )
 
     store = _core.EmbeddedStore()
     writer = _core.EventWriter(plan, store)
     for first in range(0, log.event_count, _EVENTS_PER_STEP):
         stop = min(first + _EVENTS_PER_STEP, log.event_count)
-        log.ingest(writer, first, stop)
+        report = log.ingest(writer, first, stop)
+        if report.recorded_count != stop - first:
+            raise StoreError("demo history: the demo's feature set refuses the demo's events; they must change together")
         if progress:
             progress(stop, log.event_count)
     if path is not None:

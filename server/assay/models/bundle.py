@@ -68,9 +68,12 @@ class RawFiles:
 
 def read_files(path: Path) -> RawFiles:
     """Reads exactly the files that a bundle has. The first step of read_bundle()."""
-    refuse_what_is_no_directory(path)
-    directory = path.resolve(strict=True)
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        refuse_what_is_no_directory(path)
+        directory = path.resolve(strict=True)
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleRefusedError(str(path), f"cannot be read ({error.strerror})", "check the path and its permissions") from error
     try:
         names = sorted(os.listdir(handle))
         _check_names(names)

@@ -81,6 +81,7 @@ class HealthService:
             if status != sent:
                 sent = status
                 yield health_pb2.HealthCheckResponse(status=status)
+                continue  # much may have changed while the client took it
             if self._is_closed:
                 return
             await changed.wait()
