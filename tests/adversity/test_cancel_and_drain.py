@@ -307,7 +307,7 @@ def test_during_the_lame_duck_calls_are_answered_and_health_says_no(server: Loca
     stub, health = stub_of(server), health_pb2_grpc.HealthStub(server.channel())
     watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=30)
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-    finish = server.start_drain(delay_s=0.5)
+    finish = server.start_drain(delay_s=1.5)
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert stub.Score(make_request(), timeout=10).HasField("score")
@@ -340,7 +340,7 @@ def test_a_rolling_restart_under_load_fails_no_call() -> None:
                 wait_until(
                     lambda: min(one.engine.stats().answered_rows, other.engine.stats().answered_rows) > 50, "both are used"
                 )
-                one.start_drain(delay_s=0.3)()
+                one.start_drain(delay_s=1.0)()
                 count = other.engine.stats().answered_rows
                 wait_until(lambda: other.engine.stats().answered_rows > count + 200, "the other takes the load")
                 stop.set()

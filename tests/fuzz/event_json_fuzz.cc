@@ -72,8 +72,8 @@ std::string json_time(int64_t time_us) {
   std::tm fields{};
   gmtime_r(&whole, &fields);
   char text[64];
-  std::snprintf(text, sizeof text, "\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\"", fields.tm_year + 1900, fields.tm_mon + 1, fields.tm_mday,
-                fields.tm_hour, fields.tm_min, fields.tm_sec, static_cast<int>(time_us - seconds * 1'000'000));
+  std::snprintf(text, sizeof text, "\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\"", fields.tm_year + 1900, fields.tm_mon + 1,
+                fields.tm_mday, fields.tm_hour, fields.tm_min, fields.tm_sec, static_cast<int>(time_us - seconds * 1'000'000));
   return text;
 }
 
@@ -102,7 +102,8 @@ void check_accepted(const Transaction& event, std::string_view line, std::string
     const Value& value = event.features[i];
     ASSAY_ASSERT(value.is_null() || value.dtype == spec.request_features[i].dtype);
     if (value.dtype == Dtype::kString) check_text(value.string(), line, scratch);
-    if (value.dtype == Dtype::kFloat64) ASSAY_ASSERT(std::isfinite(value.float64) && !(value.float64 == 0.0 && std::signbit(value.float64)));
+    if (value.dtype == Dtype::kFloat64)
+      ASSAY_ASSERT(std::isfinite(value.float64) && !(value.float64 == 0.0 && std::signbit(value.float64)));
   }
   static Transaction again;
   static std::string again_scratch;

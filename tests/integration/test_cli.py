@@ -330,7 +330,7 @@ def load_until(target: str, stop: threading.Event, failures: list[Any], answered
 
 def test_sigterm_drains_a_loaded_server_and_exits_0() -> None:
     """The load goes on through the lame duck and stops, as a balancer's would, when health says NOT_SERVING for a while."""
-    with ServeProcess("--drain-delay", "1.0") as server, grpc.insecure_channel(server.target) as channel:
+    with ServeProcess("--drain-delay", "3") as server, grpc.insecure_channel(server.target) as channel:
         stop, failures, answered = threading.Event(), [], [0]
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import DemoServer, running_demo_server
+from tests.support.server import ServeProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
@@ -35,14 +35,20 @@ def commands(document: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[DemoServer]:
-    with running_demo_server() as server:
+def demo() -> Iterator[ServeProcess]:
+    """The demo, as `make serve` starts it."""
+    with ServeProcess() as server:
         yield server
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_console_blocks(document: Path, demo: DemoServer, tmp_path: Path) -> None:
-    environment = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", NO_COLOR="1", COLUMNS="120")
+def test_console_blocks(document: Path, demo: ServeProcess, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"  # python -m assay, whether or not the package's scripts are installed
+    programs.mkdir()
+    (programs / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay "$@"\n')
+    (programs / "assay").chmod(0o755)
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = dict(os.environ, PATH=path, NO_COLOR="1", COLUMNS="120")
     for command, expected in commands(document):
         here = command.replace("127.0.0.1:50051", demo.target).replace("examples/", f"{ROOT}/examples/")
         done = subprocess.run(

@@ -69,11 +69,14 @@ std::string said(const std::string& line) { return decode(line).said(); }
 
 // An event with these features beside a good amount, or with `amount` in its place.
 std::string with_features(const std::string& members) {
-  return R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"customer_id":"596"},"features":{)" + members + "}}";
+  return R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"customer_id":"596"},"features":{)" + members +
+         "}}";
 }
 std::string with(const std::string& member) { return with_features(R"("amount_minor":5716,)" + member); }
 
-std::string nested(int depth) { return std::string(static_cast<size_t>(depth), '[') + std::string(static_cast<size_t>(depth), ']'); }
+std::string nested(int depth) {
+  return std::string(static_cast<size_t>(depth), '[') + std::string(static_cast<size_t>(depth), ']');
+}
 
 }  // namespace
 
@@ -101,7 +104,8 @@ TEST(order_white_space_and_nulls_are_free) {
   CHECK_EQ(decoded.event->features[kAmount].int64, 0);
   CHECK(decoded.event->entities[1].empty());
   CHECK_EQ(int{decoded.event->is_fraud}, -1);
-  CHECK_EQ(said(R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"terminal_id":"3"},"features":null})"), "");
+  CHECK_EQ(said(R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"terminal_id":"3"},"features":null})"),
+           "");
 }
 
 TEST(values_keep_their_types) {
@@ -130,10 +134,16 @@ TEST(a_wrong_type_is_named) {
   CHECK_EQ(said(with(R"("rate":99999999999999999999)")), "WRONG_TYPE features[\"rate\"]");
   CHECK_EQ(said(with(R"("is_online":1)")), "WRONG_TYPE features[\"is_online\"]");
   CHECK_EQ(said(with(R"("channel":1e999)")), "WRONG_TYPE features[\"channel\"]");
-  CHECK_EQ(said(R"({"transaction_id":1,"event_time":1522540831,"entities":{"customer_id":596},"features":{"amount_minor":1},"is_fraud":1})"),
-           "WRONG_TYPE transaction_id; WRONG_TYPE event_time; WRONG_TYPE entities[\"customer_id\"]; WRONG_TYPE is_fraud");
-  CHECK_EQ(said(R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":["customer_id"],"features":{"amount_minor":1}})"),
-           "WRONG_TYPE entities; MISSING_ENTITY entities");
+  CHECK_EQ(
+      said(
+          R"({"transaction_id":1,"event_time":1522540831,)"
+          R"("entities":{"customer_id":596},"features":{"amount_minor":1},"is_fraud":1})"),
+      "WRONG_TYPE transaction_id; WRONG_TYPE event_time; WRONG_TYPE entities[\"customer_id\"]; WRONG_TYPE is_fraud");
+  CHECK_EQ(
+      said(
+          R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z",)"
+          R"("entities":["customer_id"],"features":{"amount_minor":1}})"),
+      "WRONG_TYPE entities; MISSING_ENTITY entities");
 }
 
 TEST(integers_end_at_int64) {
@@ -163,7 +173,8 @@ TEST(floats_are_rounded_correctly_or_refused) {
     CHECK_EQ(said(with("\"rate\":" + std::string(huge))), "NOT_FINITE features[\"rate\"]");
   }
   CHECK_EQ(said(with("\"rate\":" + std::string(310, '9') + ".5")), "NOT_FINITE features[\"rate\"]");
-  for (const char* tiny : {"1e-400", "-1e-400", "0.0e99999", "1e-99999999999999999999", "0.00001e-330", "12345.678e-340", "2e-324"}) {
+  for (const char* tiny :
+       {"1e-400", "-1e-400", "0.0e99999", "1e-99999999999999999999", "0.00001e-330", "12345.678e-340", "2e-324"}) {
     const Decoded decoded = decode(with("\"rate\":" + std::string(tiny)));
     CHECK_EQ(decoded.said(), "");
     CHECK_EQ(decoded.event->features[kRate].float64, 0.0);
@@ -179,8 +190,11 @@ TEST(names_are_known_and_said_once) {
   CHECK_EQ(said(with(R"("mcc":1,"mcc":2)")), "DUPLICATE_KEY features[\"mcc\"]");
   CHECK_EQ(said(with(R"("mcc":null,"mcc":2)")), "DUPLICATE_KEY features[\"mcc\"]");
   CHECK_EQ(said(with(R"("mcc":1,"\u006dcc":2)")), "DUPLICATE_KEY features[\"mcc\"]");  // the same name, written otherwise
-  CHECK_EQ(said(R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"customer_id":"1","customer_id":"2","card":"3"},"features":{"amount_minor":1}})"),
-           "DUPLICATE_KEY entities[\"customer_id\"]; UNKNOWN_ENTITY entities[\"card\"]");
+  CHECK_EQ(
+      said(
+          R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z",)"
+          R"("entities":{"customer_id":"1","customer_id":"2","card":"3"},"features":{"amount_minor":1}})"),
+      "DUPLICATE_KEY entities[\"customer_id\"]; UNKNOWN_ENTITY entities[\"card\"]");
   std::string twice = kLine;
   twice.insert(1, R"("is_fraud":true,)");
   CHECK_EQ(said(twice), "DUPLICATE_KEY is_fraud");
@@ -196,9 +210,10 @@ TEST(names_are_known_and_said_once) {
 
 TEST(all_violations_come_at_once) {
   CHECK_EQ(said("{}"), "MISSING_FIELD event_time; MISSING_FIELD transaction_id; MISSING_ENTITY entities");
-  CHECK_EQ(said(R"({"event_time":"2018-04-01","entities":{"customer_id":"596","x":"1"},"features":{"rate":1,"mcc":10000}})"),
-           "BAD_TIMESTAMP event_time; UNKNOWN_ENTITY entities[\"x\"]; WRONG_TYPE features[\"rate\"]; OUT_OF_RANGE features[\"mcc\"]; "
-           "MISSING_FIELD transaction_id; MISSING_FEATURE features[\"amount_minor\"]");
+  CHECK_EQ(
+      said(R"({"event_time":"2018-04-01","entities":{"customer_id":"596","x":"1"},"features":{"rate":1,"mcc":10000}})"),
+      "BAD_TIMESTAMP event_time; UNKNOWN_ENTITY entities[\"x\"]; WRONG_TYPE features[\"rate\"]; OUT_OF_RANGE features[\"mcc\"]; "
+      "MISSING_FIELD transaction_id; MISSING_FEATURE features[\"amount_minor\"]");
   // A terminal's view stores no amount, so its events need none.
   CHECK_EQ(said(R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"terminal_id":"596"}})"), "");
   std::string members;
@@ -217,7 +232,8 @@ TEST(lengths_have_limits) {
   CHECK_EQ(said(with_id(limits::kIdBytesMax)), "");
   CHECK_EQ(said(with_id(limits::kIdBytesMax + 1)), "TOO_LONG transaction_id");
   CHECK_EQ(said(with("\"channel\":\"" + std::string(limits::kStringValueBytesMax, 'x') + "\"")), "");
-  CHECK_EQ(said(with("\"channel\":\"" + std::string(limits::kStringValueBytesMax + 1, 'x') + "\"")), "TOO_LONG features[\"channel\"]");
+  CHECK_EQ(said(with("\"channel\":\"" + std::string(limits::kStringValueBytesMax + 1, 'x') + "\"")),
+           "TOO_LONG features[\"channel\"]");
   std::string line = kLine;
   line += std::string(limits::kEventLineBytesMax - line.size(), ' ');
   CHECK_EQ(said(line), "");
@@ -233,22 +249,55 @@ TEST(escapes_are_decoded_beside_the_line) {
   REQUIRE(decoded.is_good);
   CHECK(decoded.event->features[kChannel].string() == "\"\\/\b\f\n\r\tA\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80");
   const Decoded ids = decode(
-      R"({"transaction_id":"\u0031\u0032","event_time":"2018-04-01T00:00:31\u005a","entities":{"c\u0075stomer_id":"\u0035"},"features":{"amount_minor":1}})");
+      R"({"transaction_id":"\u0031\u0032","event_time":"2018-04-01T00:00:31\u005a",)"
+      R"("entities":{"c\u0075stomer_id":"\u0035"},"features":{"amount_minor":1}})");
   REQUIRE(ids.is_good);
   CHECK(ids.event->id == "12");
   CHECK(ids.event->entities[0] == "5");
   CHECK_EQ(said(with("\"channel\":\"\xc3\xa9\"")), "");
-  for (const char* bad : {R"("\x")", R"("\u12")", R"("\u12g4")", R"("\ud800")", R"("\ud800x")", R"("\ud800\n")", R"("\ud800\u0041")",
-                          R"("\udc00")", R"("\)", "\"\\", "\"\n\"", "\"\x01\"", "\"abcdefgh\x1f\"", "\"\xc3\"", "\"\xed\xa0\x80\""}) {
+  for (const char* bad :
+       {R"("\x")", R"("\u12")", R"("\u12g4")", R"("\ud800")", R"("\ud800x")", R"("\ud800\n")", R"("\ud800\u0041")", R"("\udc00")",
+        R"("\)", "\"\\", "\"\n\"", "\"\x01\"", "\"abcdefgh\x1f\"", "\"\xc3\"", "\"\xed\xa0\x80\""}) {
     CHECK_EQ(said(with("\"channel\":" + std::string(bad))), "MALFORMED_JSON line");
   }
 }
 
 TEST(malformed_lines_are_refused_with_the_offset) {
-  for (const char* bad : {"", "null", "[]", "\"x\"", "{", "}", "{]", "{,}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{\"a\":1 \"b\":2}", "{'a':1}",
-                          "{a:1}", "{\"a\":1}x", "{\"a\":1}{}", "{\"a\":NaN}", "{\"a\":Infinity}", "{\"a\":-Infinity}", "{\"a\":01}",
-                          "{\"a\":-}", "{\"a\":1.}", "{\"a\":.5}", "{\"a\":+1}", "{\"a\":1e}", "{\"a\":1e+}", "{\"a\":0x1}", "{\"a\":tru}",
-                          "{\"a\":nul", "{\"a\":[1,]}", "{\"a\":[1 2]}", "{\"a\":[}", "{\"a\":\"", "// c\n{}", "\xef\xbb\xbf{}"}) {
+  for (const char* bad : {"",
+                          "null",
+                          "[]",
+                          "\"x\"",
+                          "{",
+                          "}",
+                          "{]",
+                          "{,}",
+                          "{\"a\"}",
+                          "{\"a\":}",
+                          "{\"a\":1,}",
+                          "{\"a\":1 \"b\":2}",
+                          "{'a':1}",
+                          "{a:1}",
+                          "{\"a\":1}x",
+                          "{\"a\":1}{}",
+                          "{\"a\":NaN}",
+                          "{\"a\":Infinity}",
+                          "{\"a\":-Infinity}",
+                          "{\"a\":01}",
+                          "{\"a\":-}",
+                          "{\"a\":1.}",
+                          "{\"a\":.5}",
+                          "{\"a\":+1}",
+                          "{\"a\":1e}",
+                          "{\"a\":1e+}",
+                          "{\"a\":0x1}",
+                          "{\"a\":tru}",
+                          "{\"a\":nul",
+                          "{\"a\":[1,]}",
+                          "{\"a\":[1 2]}",
+                          "{\"a\":[}",
+                          "{\"a\":\"",
+                          "// c\n{}",
+                          "\xef\xbb\xbf{}"}) {
     CHECK_EQ(said(bad), "MALFORMED_JSON line");
   }
   CHECK_EQ(decode("{\"a\":1 \"b\":2}").violations.list()[0].description, "byte 7: expected ',' or '}'");
@@ -323,18 +372,42 @@ TEST(times_agree_with_timegm) {
 
 TEST(times_that_are_not_are_refused) {
   int64_t time_us;
-  for (const char* good : {"2018-04-01T00:00:31Z", "2018-04-01t00:00:31z", "2018-04-01T00:00:31.123456789Z", "2018-04-01T00:00:31-00:00",
-                           "2000-02-29T23:59:59+23:59", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"}) {
+  for (const char* good :
+       {"2018-04-01T00:00:31Z", "2018-04-01t00:00:31z", "2018-04-01T00:00:31.123456789Z", "2018-04-01T00:00:31-00:00",
+        "2000-02-29T23:59:59+23:59", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"}) {
     CHECK(parse_rfc3339_us(good, &time_us));
   }
-  for (const char* bad :
-       {"", "2018-04-01", "2018-04-01T00:00:31", "2018-04-01 00:00:31Z", "2018-04-01T00:00Z", "2018-4-1T00:00:31Z",
-        "2018-04-01T00:00:31.Z", "2018-04-01T00:00:31.1234567890Z", "2018-04-01T00:00:31+0200", "2018-04-01T00:00:31+02",
-        "2018-04-01T00:00:31+24:00", "2018-04-01T00:00:31+02:60", "2018-04-01T00:00:31Zx", "2018-04-01T00:00:31 Z",
-        "2018-13-01T00:00:31Z", "2018-00-01T00:00:31Z", "2018-04-31T00:00:31Z", "2018-04-00T00:00:31Z", "2100-02-29T00:00:31Z",
-        "2018-04-01T24:00:00Z", "2018-04-01T00:60:00Z", "2018-04-01T23:59:60Z", "0000-01-01T00:00:00Z", "-001-01-01T00:00:00Z",
-        "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "2018-04-01T00:00:31\xe2\x88\x92" "02:00", "20180401T00:00:31.5Z",
-        "2018-04-01T0a:00:31Z", "2018-04-01T00:00:31,5Z"}) {
+  for (const char* bad : {"",
+                          "2018-04-01",
+                          "2018-04-01T00:00:31",
+                          "2018-04-01 00:00:31Z",
+                          "2018-04-01T00:00Z",
+                          "2018-4-1T00:00:31Z",
+                          "2018-04-01T00:00:31.Z",
+                          "2018-04-01T00:00:31.1234567890Z",
+                          "2018-04-01T00:00:31+0200",
+                          "2018-04-01T00:00:31+02",
+                          "2018-04-01T00:00:31+24:00",
+                          "2018-04-01T00:00:31+02:60",
+                          "2018-04-01T00:00:31Zx",
+                          "2018-04-01T00:00:31 Z",
+                          "2018-13-01T00:00:31Z",
+                          "2018-00-01T00:00:31Z",
+                          "2018-04-31T00:00:31Z",
+                          "2018-04-00T00:00:31Z",
+                          "2100-02-29T00:00:31Z",
+                          "2018-04-01T24:00:00Z",
+                          "2018-04-01T00:60:00Z",
+                          "2018-04-01T23:59:60Z",
+                          "0000-01-01T00:00:00Z",
+                          "-001-01-01T00:00:00Z",
+                          "0001-01-01T00:00:00+00:01",
+                          "9999-12-31T23:59:59-00:01",
+                          "2018-04-01T00:00:31\xe2\x88\x92"
+                          "02:00",
+                          "20180401T00:00:31.5Z",
+                          "2018-04-01T0a:00:31Z",
+                          "2018-04-01T00:00:31,5Z"}) {
     if (parse_rfc3339_us(bad, &time_us)) check::fail(__FILE__, __LINE__, bad);
   }
 }

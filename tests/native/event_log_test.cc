@@ -90,7 +90,8 @@ TEST(ids_have_one_order) {
 
 TEST(events_sort_by_time_then_id) {
   EventLog log(sample::demo_plan());
-  log.append(line("10", 5) + line("b", 5) + line("9", 5) + line("x", 4) + line("a", 5) + line("\\u0031\\u0031", 5) + line("1", 6), 10);
+  log.append(line("10", 5) + line("b", 5) + line("9", 5) + line("x", 4) + line("a", 5) + line("\\u0031\\u0031", 5) + line("1", 6),
+             10);
   CHECK_EQ(log.rejected_count(), 0u);
   log.sort();
   CHECK(ids(log) == (std::vector<std::string>{"x", "9", "10", "11", "a", "b", "1"}));
@@ -107,7 +108,8 @@ TEST(bad_lines_are_reported_and_the_rest_kept) {
   const std::string overlong = "{\"x\":\"" + std::string(limits::kEventLineBytesMax, 'x') + "\"}\n";
   const std::string first = good + "\n \r\n" + typed;
   log.append(first, 3);
-  log.append(overlong + "garbage 4111111111111111\n" + line("3", 3).insert(line("3", 3).size() - 1, "\r") + "{}\n" + "{\"last\":", 3);
+  log.append(overlong + "garbage 4111111111111111\n" + line("3", 3).insert(line("3", 3).size() - 1, "\r") + "{}\n" + "{\"last\":",
+             3);
   CHECK_EQ(log.event_count(), 2u);
   CHECK_EQ(log.rejected_count(), 5u);
   REQUIRE(log.rejections().size() == 3);
@@ -182,7 +184,9 @@ TEST(replay_is_score_then_apply) {
 
 TEST(an_event_that_cannot_be_scored_is_still_applied) {
   EventLog log(sample::demo_plan());
-  std::string no_terminal = R"({"transaction_id":"1","event_time":"2018-04-01T00:00:00Z","entities":{"customer_id":"1"},"features":{"amount_minor":300}})";
+  std::string no_terminal =
+      R"({"transaction_id":"1","event_time":"2018-04-01T00:00:00Z",)"
+          R"("entities":{"customer_id":"1"},"features":{"amount_minor":300}})";
   log.append(no_terminal + "\n" + line("2", 60, 1, 1, 100), 10);
   log.sort();
   REQUIRE(log.event_count() == 2);

@@ -39,7 +39,8 @@ struct Bench {
     for (uint64_t& word : missing) word = ~uint64_t{0};
     for (uint64_t& word : imputed) word = ~uint64_t{0};
     const bool is_good =
-        reader->read(transaction, *scratch, {reinterpret_cast<uint8_t*>(row.data()), missing.data(), imputed.data(), views.data()}, violations);
+        reader->read(transaction, *scratch,
+                     {reinterpret_cast<uint8_t*>(row.data()), missing.data(), imputed.data(), views.data()}, violations);
     CHECK_EQ(is_good, violations.empty());
     return is_good;
   }
@@ -48,15 +49,18 @@ struct Bench {
   T element(size_t input) const {
     const InputSpec& spec = plan->spec().inputs[input];
     T value;
-    std::memcpy(&value, reinterpret_cast<const uint8_t*>(row.data()) + plan->segments()[spec.tensor].offset_bytes + spec.element * sizeof(T),
-                sizeof(T));
+    std::memcpy(
+        &value,
+        reinterpret_cast<const uint8_t*>(row.data()) + plan->segments()[spec.tensor].offset_bytes + spec.element * sizeof(T),
+        sizeof(T));
     return value;
   }
   bool is_missing(size_t input) const { return (missing[input / 64] >> (input % 64) & 1) != 0; }
   bool is_imputed(size_t input) const { return (imputed[input / 64] >> (input % 64) & 1) != 0; }
   std::string said() const {
     std::string text;
-    for (const Violation& violation : violations.list()) text += std::string(reason_of(violation.code)) + " " + violation.field + ";";
+    for (const Violation& violation : violations.list())
+      text += std::string(reason_of(violation.code)) + " " + violation.field + ";";
     return text;
   }
 
@@ -114,8 +118,8 @@ struct SlowEvent { std::string id; int64_t time_us; int64_t amount; std::string 
 
 // The demo's 15 inputs, computed the obvious way from all events so far.
 std::vector<float> slow_row(const std::vector<SlowEvent>& history, const SlowEvent& now) {
-  std::vector<float> row = {static_cast<float>(static_cast<double>(now.amount) / 100.0), weekday_of(now.time_us) >= 5 ? 1.0f : 0.0f,
-                            hour_of(now.time_us) <= 6 ? 1.0f : 0.0f};
+  std::vector<float> row = {static_cast<float>(static_cast<double>(now.amount) / 100.0),
+                            weekday_of(now.time_us) >= 5 ? 1.0f : 0.0f, hour_of(now.time_us) <= 6 ? 1.0f : 0.0f};
   for (const int64_t days : {1, 7, 30}) {
     int64_t count = 1, sum = now.amount;
     for (const SlowEvent& event : history) {
@@ -159,7 +163,8 @@ TEST(the_demo_agrees_with_a_slow_reference) {
   std::vector<SlowEvent> history;
   int64_t time_us = 1522540800000000;
   for (int i = 0; i < check::scaled(1'500); ++i) {
-    if (random() % 4 != 0) time_us += static_cast<int64_t>(random() % 4) * kDayUs / 8;  // often the same microsecond, often a boundary
+    if (random() % 4 != 0)
+      time_us += static_cast<int64_t>(random() % 4) * kDayUs / 8;  // often the same microsecond, often a boundary
     SlowEvent event{std::to_string(i), time_us, static_cast<int64_t>(random() % 20'000), std::to_string(random() % 3),
                     std::to_string(random() % 3), random() % 5 == 0};
     const std::vector<float> expected = slow_row(history, event);
@@ -301,7 +306,8 @@ TEST(a_default_of_the_feature_is_missing_and_imputed) {
 
 TEST(every_bad_input_is_reported) {
   PlanSpec spec = sample::empty_spec();
-  for (int i = 0; i < 100; ++i) spec.request_features.push_back(feature(("f" + std::to_string(i)).c_str(), Dtype::kFloat64, false));
+  for (int i = 0; i < 100; ++i)
+    spec.request_features.push_back(feature(("f" + std::to_string(i)).c_str(), Dtype::kFloat64, false));
   spec.tensors.push_back({"input", TensorType::kFloat32, 0});
   for (uint16_t i = 0; i < 100; ++i) add_input(spec, feature_node(spec, i));
   Bench bench(std::move(spec));

@@ -15,8 +15,8 @@ namespace {
 NodeType type(Dtype dtype) { return {dtype, {}}; }
 
 // Compiles `spec` over `types`; the arguments are all of them in order.
-Status try_compile(DerivedOp op, const std::vector<NodeType>& types, std::vector<double> constants, std::vector<std::string> words,
-                   Operation* out) {
+Status try_compile(DerivedOp op, const std::vector<NodeType>& types, std::vector<double> constants,
+                   std::vector<std::string> words, Operation* out) {
   DerivedSpec spec{op, {}, std::move(constants), std::move(words)};
   for (size_t i = 0; i < types.size(); ++i) spec.arguments.push_back(static_cast<uint16_t>(i));
   return Operation::compile(spec, types, out);
@@ -197,7 +197,8 @@ TEST(haversine_agrees_with_vectors) {
 TEST(speed_has_a_shortest_time) {
   const Operation speed = compiled(DerivedOp::kSpeedKmh, {F, F, I, F, F, I}, {60.0});
   const auto of = [&](int64_t from_us, int64_t to_us) {
-    return number(apply(speed, {Value::of(0.0), Value::of(0.0), Value::of(from_us), Value::of(0.0), Value::of(1.0), Value::of(to_us)}));
+    return number(
+        apply(speed, {Value::of(0.0), Value::of(0.0), Value::of(from_us), Value::of(0.0), Value::of(1.0), Value::of(to_us)}));
   };
   const double km = haversine_km(0, 0, 0, 1);
   CHECK_EQ(*of(0, kMicrosPerHour), km * 3600.0 / 3600.0);
@@ -211,8 +212,12 @@ TEST(speed_has_a_shortest_time) {
 }
 
 TEST(equals_wants_one_dtype) {
-  CHECK_EQ(*truth(apply(compiled(DerivedOp::kEquals, {S, S}), {Value::of(std::string_view("eu")), Value::of(std::string_view("eu"))})), true);
-  CHECK_EQ(*truth(apply(compiled(DerivedOp::kEquals, {S, S}), {Value::of(std::string_view("eu")), Value::of(std::string_view("eur"))})), false);
+  CHECK_EQ(
+      *truth(apply(compiled(DerivedOp::kEquals, {S, S}), {Value::of(std::string_view("eu")), Value::of(std::string_view("eu"))})),
+      true);
+  CHECK_EQ(*truth(apply(compiled(DerivedOp::kEquals, {S, S}),
+                        {Value::of(std::string_view("eu")), Value::of(std::string_view("eur"))})),
+           false);
   CHECK_EQ(*truth(apply(compiled(DerivedOp::kEquals, {I, I}), {Value::of(int64_t{7}), Value::of(int64_t{7})})), true);
   CHECK_EQ(*truth(apply(compiled(DerivedOp::kEquals, {F, F}), {Value::of(-0.0), Value::of(0.0)})), true);
   CHECK_EQ(*truth(apply(compiled(DerivedOp::kEquals, {B, B}), {Value::of(true), Value::of(false)})), false);
@@ -322,7 +327,8 @@ TEST(ranges_of_differences) {
 }
 
 TEST(floor_division) {
-  for (const int64_t value : {INT64_MIN + 6, int64_t{-8}, int64_t{-7}, int64_t{-1}, int64_t{0}, int64_t{6}, int64_t{7}, INT64_MAX}) {
+  for (const int64_t value :
+       {INT64_MIN + 6, int64_t{-8}, int64_t{-7}, int64_t{-1}, int64_t{0}, int64_t{6}, int64_t{7}, INT64_MAX}) {
     const auto expected = static_cast<int64_t>(std::floor(static_cast<long double>(value) / 7));
     CHECK_EQ(floor_divide(value, 7), expected);
     CHECK_EQ(floor_modulo(value, 7), value - expected * 7);

@@ -204,7 +204,8 @@ TEST(views_are_checked_against_the_plan) {
   CHECK_REFUSED((Words{"view \"customer\"", "entity"}), { spec.views[0].entity_index = 2; });
   CHECK_REFUSED((Words{"view \"terminal\"", "label", "delay"}), { spec.views[1].delay_us = 0; });
   CHECK_REFUSED((Words{"view \"customer\"", "column 0", "request feature"}), { spec.views[0].columns[0].source_index = 1; });
-  CHECK_REFUSED((Words{"view \"customer\"", "column 0", "int64", "float64"}), { spec.views[0].columns[0].dtype = Dtype::kFloat64; });
+  CHECK_REFUSED((Words{"view \"customer\"", "column 0", "int64", "float64"}),
+                { spec.views[0].columns[0].dtype = Dtype::kFloat64; });
   CHECK_REFUSED((Words{"view \"customer\"", "column 1", "entity"}),
                 { spec.views[0].columns.push_back({ColumnSource::kEntity, 5, Dtype::kString}); });
   CHECK_REFUSED((Words{"view \"customer\"", "column 1"}),
@@ -215,7 +216,8 @@ TEST(views_are_checked_against_the_plan) {
 TEST(nodes_come_after_their_arguments) {
   CHECK_REFUSED((Words{"value \"amount\"", "earlier"}), { spec.nodes[14].derived.arguments[0] = 14; });
   CHECK_REFUSED((Words{"value \"amount\"", "earlier"}), { spec.nodes[14].derived.arguments[0] = 60000; });
-  CHECK_REFUSED((Words{"value \"amount\"", "scale takes 1 arguments, found 2"}), { spec.nodes[14].derived.arguments.push_back(0); });
+  CHECK_REFUSED((Words{"value \"amount\"", "scale takes 1 arguments, found 2"}),
+                { spec.nodes[14].derived.arguments.push_back(0); });
   CHECK_REFUSED((Words{"value \"is_night\"", "a time", "float64"}), { spec.nodes[16].derived.arguments[0] = 14; });
   CHECK_REFUSED((Words{"request feature is not defined"}), { spec.nodes[1].source_index = 7; });
   CHECK_REFUSED((Words{"view is not defined"}), { spec.nodes[3].source_index = 7; });
@@ -240,7 +242,8 @@ TEST(every_element_has_one_input) {
 }
 
 TEST(dtypes_and_tensor_types) {
-  const TensorType types[] = {TensorType::kFloat32, TensorType::kFloat64, TensorType::kInt32, TensorType::kInt64, TensorType::kBool};
+  const TensorType types[] = {TensorType::kFloat32, TensorType::kFloat64, TensorType::kInt32, TensorType::kInt64,
+                              TensorType::kBool};
   const bool expected[4][5] = {
       {true, true, false, false, false},    // float64
       {false, true, true, true, false},     // int64: float32 only with a range
@@ -308,7 +311,8 @@ TEST(when_null_fits_the_tensor) {
     return is_taken(type == TensorType::kFloat32 || type == TensorType::kFloat64 ? Dtype::kFloat64 : Dtype::kBool, type,
                     WhenNull::kDefault, value);
   };
-  for (const TensorType type : {TensorType::kFloat32, TensorType::kFloat64, TensorType::kInt32, TensorType::kInt64, TensorType::kBool}) {
+  for (const TensorType type :
+       {TensorType::kFloat32, TensorType::kFloat64, TensorType::kInt32, TensorType::kInt64, TensorType::kBool}) {
     CHECK(fits(type, 1.0));
     CHECK(!fits(type, kNan));
     CHECK(!fits(type, std::numeric_limits<double>::infinity()));
@@ -328,7 +332,8 @@ TEST(segments_are_aligned) {
   PlanSpec spec = sample::empty_spec();
   spec.request_features.push_back(feature("x", Dtype::kBool));
   const uint16_t x = feature_node(spec, 0);
-  const std::pair<TensorType, int> shapes[] = {{TensorType::kBool, 3}, {TensorType::kFloat32, 3}, {TensorType::kInt64, 1}, {TensorType::kInt32, 1}};
+  const std::pair<TensorType, int> shapes[] = {
+      {TensorType::kBool, 3}, {TensorType::kFloat32, 3}, {TensorType::kInt64, 1}, {TensorType::kInt32, 1}};
   for (const auto& [type, count] : shapes) {
     spec.tensors.push_back({"t" + std::to_string(spec.tensors.size()), type, 0});
     for (int i = 0; i < count; ++i) add_input(spec, x);

@@ -44,7 +44,8 @@ inline uint16_t view_node(PlanSpec& spec, uint16_t view, uint16_t output, std::s
 }
 inline uint16_t derived_node(PlanSpec& spec, std::string name, DerivedOp op, std::vector<uint16_t> arguments,
                              std::vector<double> constants = {}, std::vector<std::string> words = {}) {
-  return add_node(spec, {NodeKind::kDerived, std::move(name), 0, 0, {op, std::move(arguments), std::move(constants), std::move(words)}});
+  return add_node(
+      spec, {NodeKind::kDerived, std::move(name), 0, 0, {op, std::move(arguments), std::move(constants), std::move(words)}});
 }
 
 // Adds an input as the next element of the last tensor, which grows.

@@ -21,6 +21,7 @@ from assay.cli.output import EXIT_UNHEALTHY, console, print_json
 
 DISK_FREE_BYTES_MIN = 1 << 30
 OPEN_FILES_MIN = 4096
+STORE_BYTES_MAX = 1 << 34
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,10 @@ def check_demo_bundle() -> Finding:
 def check_store(url: str) -> Finding:
     from assay.features.store import open_store
 
-    opened = open_store(url, bytes_max=1 << 34)
+    path = Path(url.removeprefix("embedded:"))
+    if url.startswith("embedded:") and not path.is_file():
+        return Finding("store", "ok", "embedded, empty" if url == "embedded:" else f"{url}: no snapshot yet; it starts empty")
+    opened = open_store(url, bytes_max=STORE_BYTES_MAX, mode="read")
     stats = opened.core.stats()
     return Finding("store", "ok", f"{url}: {stats.record_count:,} records, {stats.bytes / 1e6:,.1f} MB")
 
