@@ -1,5 +1,5 @@
-// What gets in and what does not: the call's own fields, limits at the limit and one past it, deadlines at each of the five checks,
-// shedding, the choice of the lane, draining and stopping. One thread, no waiting.
+// What gets in and what does not: the call's own fields, limits at the limit and one past it, deadlines at each of the five
+// checks, shedding, the choice of the lane, draining and stopping. One thread, no waiting.
 #include "serving_fixture.h"
 
 #include <set>
@@ -26,9 +26,11 @@ std::vector<std::string> good_rows(size_t count) {
 TEST(all_violations_come_at_once) {
   House house;
   REQUIRE(house.add(house.lane_spec()).ok());
-  const Submission refused = house.score(1, with_priority(3) + delimited(8, number(1, 0)) + number(9, 1) + feature_entry("nope", integer(1)));
+  const Submission refused =
+      house.score(1, with_priority(3) + delimited(8, number(1, 0)) + number(9, 1) + feature_entry("nope", integer(1)));
   CHECK(refused.code == Code::kInvalidRequest);
-  for (const char* reason : {"BAD_PRIORITY", "BAD_DURATION", "EXPLAIN_UNSUPPORTED", "UNKNOWN_FEATURE"}) CHECK(mentions(refused.rpc_status, reason));
+  for (const char* reason : {"BAD_PRIORITY", "BAD_DURATION", "EXPLAIN_UNSUPPORTED", "UNKNOWN_FEATURE"})
+    CHECK(mentions(refused.rpc_status, reason));
   CHECK(!refused.message.empty());
   CHECK_EQ(house.engine.stats().refused_calls, 1u);
   CHECK_EQ(house.engine.stats().accepted_rows, 0u);
@@ -180,7 +182,8 @@ TEST(deadline_is_checked_at_admission) {
   REQUIRE(house.add(house.lane_spec()).ok());
   const int64_t now = house.clock.now_ns();
   CHECK_EQ(reason(house.engine.submit_score(score_request(1), {now, now}, &house.queue, 1)), "DEADLINE_EXCEEDED");
-  CHECK_EQ(reason(house.engine.submit_score(score_request(1, with_timeout_ms(5)), {now - 5 * kMs, 0}, &house.queue, 1)), "DEADLINE_EXCEEDED");
+  CHECK_EQ(reason(house.engine.submit_score(score_request(1, with_timeout_ms(5)), {now - 5 * kMs, 0}, &house.queue, 1)),
+           "DEADLINE_EXCEEDED");
   CHECK(house.engine.submit_score(score_request(1), {now, now + 1}, &house.queue, 1).code == Code::kOk);
   CHECK_EQ(reason(house.engine.submit_batch(batch_request(good_rows(3)), {now, now - 1}, &house.queue, 1)), "DEADLINE_EXCEEDED");
   CHECK_EQ(house.engine.stats().expired_rows[0], 5u);
@@ -301,7 +304,8 @@ TEST(lanes_are_chosen_by_model_and_version) {
     if (submission.code != Code::kOk) return reason(submission);
     for (const char* model : {"fraud", "other"}) for (const char* version : {"1", "2"}) house.step(model, version);
     const std::string provenance = parse_response(house.answer(house.token).payload).provenance;
-    return std::string(find_field(fields_of(provenance), 1)->bytes) + "/" + std::string(find_field(fields_of(provenance), 2)->bytes);
+    return std::string(find_field(fields_of(provenance), 1)->bytes) + "/" +
+           std::string(find_field(fields_of(provenance), 2)->bytes);
   };
   REQUIRE(house.add(house.lane_spec("fraud", "1")).ok());
   REQUIRE(house.add(house.lane_spec("other", "1")).ok());
@@ -340,7 +344,8 @@ TEST(lane_specs_are_checked) {
     const Status status = house.add(std::move(spec));
     return !status.ok() && !status.detail.empty();
   };
-  for (const char* name : {"", "Fraud", "-fraud", "fra ud", "fraud/1"}) CHECK(refused([&](LaneSpec& spec) { spec.model = name; }));
+  for (const char* name : {"", "Fraud", "-fraud", "fra ud", "fraud/1"})
+    CHECK(refused([&](LaneSpec& spec) { spec.model = name; }));
   CHECK(refused([](LaneSpec& spec) { spec.model = std::string(limits::kNameBytesMax + 1, 'a'); }));
   CHECK(refused([](LaneSpec& spec) { spec.version.clear(); }));
   CHECK(refused([](LaneSpec& spec) { spec.reader = nullptr; }));

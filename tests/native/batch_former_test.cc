@@ -17,7 +17,9 @@ namespace {
 constexpr size_t kInteractive = 0, kBulk = 1, kShadow = 2;
 constexpr int64_t kFar = 1'000'000'000'000;
 
-QueuedRow row(uint32_t slot, int64_t queued_ns = 0, int64_t deadline_ns = kFar) { return {slot, slot, queued_ns, deadline_ns, queued_ns}; }
+QueuedRow row(uint32_t slot, int64_t queued_ns = 0, int64_t deadline_ns = kFar) {
+  return {slot, slot, queued_ns, deadline_ns, queued_ns};
+}
 
 struct Bench {
   explicit Bench(uint32_t queue_rows_max, int64_t delay_ns = 0, int64_t ageing_ns = kFar)
@@ -68,8 +70,8 @@ using Counts = std::vector<size_t>;
 // --- slot states
 
 TEST(slot_moves_only_as_the_table_says) {
-  const std::set<std::pair<int, int>> legal = {{0, 1}, {1, 2}, {1, 9}, {2, 3}, {2, 9}, {3, 4}, {3, 9}, {4, 5}, {4, 9}, {5, 6}, {5, 4},
-                                               {5, 9}, {6, 7}, {6, 8}, {6, 9}, {7, 8}, {7, 9}, {8, 9}, {9, 0}};
+  const std::set<std::pair<int, int>> legal = {{0, 1}, {1, 2}, {1, 9}, {2, 3}, {2, 9}, {3, 4}, {3, 9}, {4, 5}, {4, 9}, {5, 6},
+                                               {5, 4}, {5, 9}, {6, 7}, {6, 8}, {6, 9}, {7, 8}, {7, 9}, {8, 9}, {9, 0}};
   for (int from = 0; from < 10; ++from) {
     for (int to = 0; to < 10; ++to) {
       CHECK_EQ(may_move(static_cast<SlotState>(from), static_cast<SlotState>(to)), legal.count({from, to}) == 1);

@@ -80,7 +80,8 @@ class Client {
     if (submission.code != Code::kOk) {
       ++refused;
       is_refused_for_good |= submission.code == Code::kDraining;
-      CHECK(submission.code == Code::kSlotsExhausted || submission.code == Code::kQueueFull || submission.code == Code::kDraining);
+      CHECK(submission.code == Code::kSlotsExhausted || submission.code == Code::kQueueFull ||
+            submission.code == Code::kDraining);
       return;
     }
     ++accepted;
@@ -133,8 +134,8 @@ class Client {
       CHECK_EQ(row.score, expected_score(amount));
     } else {
       CHECK(is_bad ? row.reason == "INVALID_REQUEST"
-                   : row.reason == "SHED" || row.reason == "MODEL_RUN_FAILED" || row.reason == "CANCELLED" || row.reason == "QUEUE_FULL" ||
-                         row.reason == "DRAINING");
+                   : row.reason == "SHED" || row.reason == "MODEL_RUN_FAILED" || row.reason == "CANCELLED" ||
+                         row.reason == "QUEUE_FULL" || row.reason == "DRAINING");
     }
   }
   static void check_answer(const Promise& promise, const Answer& answer) {
@@ -248,7 +249,9 @@ TEST(a_hung_run_stops_neither_submit_nor_other_lanes) {
   const CallId waiting = house.engine.submit_score(score_request(2), house.context(), &queue, 2).call;
   std::vector<Completion> completions;
   for (uint64_t token = 10; token < 20; ++token) {
-    CHECK(house.engine.submit_score(score_request(static_cast<int64_t>(token), with_model("quick")), house.context(), &queue, token).code == Code::kOk);
+    CHECK(
+        house.engine.submit_score(score_request(static_cast<int64_t>(token), with_model("quick")), house.context(), &queue, token)
+            .code == Code::kOk);
     REQUIRE(wait_readable(queue));
     queue.drain(completions);
     REQUIRE(completions.size() == 1);
@@ -273,7 +276,8 @@ TEST(while_one_runner_hangs_the_other_works_and_batches_grow) {
   CompletionQueue queue(256);
   house.fake->hold();
   const auto submit = [&](int64_t amount) {
-    CHECK(house.engine.submit_score(score_request(amount), house.context(), &queue, static_cast<uint64_t>(amount)).code == Code::kOk);
+    CHECK(house.engine.submit_score(score_request(amount), house.context(), &queue, static_cast<uint64_t>(amount)).code ==
+          Code::kOk);
   };
   submit(1);
   house.fake->wait_running(1);   // a lone request does not wait for company

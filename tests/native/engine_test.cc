@@ -130,7 +130,9 @@ TEST(malformed_row_is_located_in_the_whole_message) {
   house.step();
   const auto offset_of = [](std::string_view bytes) {   // ErrorInfo.metadata["byte_offset"]
     const size_t at = bytes.find("byte_offset");
-    const std::vector<Field> value = at == std::string_view::npos ? std::vector<Field>() : fields_of(bytes.substr(at + 11, 2 + static_cast<size_t>(bytes[at + 12])));
+    const std::vector<Field> value = at == std::string_view::npos
+                                         ? std::vector<Field>()
+                                         : fields_of(bytes.substr(at + 11, 2 + static_cast<size_t>(bytes[at + 12])));
     return value.empty() ? -1 : std::atoi(std::string(value[0].bytes).c_str());
   };
   const int alone_at = offset_of(alone.rpc_status);
@@ -144,7 +146,8 @@ TEST(one_wake_a_batch_and_queue) {
   REQUIRE(house.add(house.lane_spec()).ok());
   for (int64_t amount = 0; amount < 10; ++amount) {
     CompletionQueue* queue = amount % 2 == 0 ? &house.queue : &other;
-    CHECK(house.engine.submit_score(score_request(amount), house.context(), queue, static_cast<uint64_t>(amount)).code == Code::kOk);
+    CHECK(house.engine.submit_score(score_request(amount), house.context(), queue, static_cast<uint64_t>(amount)).code ==
+          Code::kOk);
   }
   CHECK_EQ(house.step(), 10u);
   for (CompletionQueue* queue : {&house.queue, &other}) {
@@ -216,8 +219,10 @@ TEST(cancelled_rows_never_run_and_neighbours_keep_their_bits) {
   CHECK(!house.engine.cancel(batch.call));
   while (house.step() > 0) {}
   CHECK_EQ(house.drain(), 5u);
-  for (const auto& answer : house.answers) CHECK_EQ(only_row(answer.second).score, static_cast<double>(answer.first - 1) / 1024.0);
-  for (const auto& run : house.fake->batches()) for (const int64_t amount : run) CHECK(amount != 0 && amount != 3 && amount != 7 && amount < 100);
+  for (const auto& answer : house.answers)
+    CHECK_EQ(only_row(answer.second).score, static_cast<double>(answer.first - 1) / 1024.0);
+  for (const auto& run : house.fake->batches())
+    for (const int64_t amount : run) CHECK(amount != 0 && amount != 3 && amount != 7 && amount < 100);
   const EngineStats stats = house.engine.stats();
   CHECK_EQ(stats.cancelled_rows, 5u);
   CHECK_EQ(stats.slots_used, 0u);
@@ -329,7 +334,8 @@ TEST(a_score_that_is_not_finite_fails_its_row_alone) {
 }
 
 TEST(every_output_type_and_the_named_column_are_read) {
-  for (const TensorType type : {TensorType::kFloat32, TensorType::kFloat64, TensorType::kInt32, TensorType::kInt64, TensorType::kBool}) {
+  for (const TensorType type :
+       {TensorType::kFloat32, TensorType::kFloat64, TensorType::kInt32, TensorType::kInt64, TensorType::kBool}) {
     House house;
     house.fake->output_type = type;
     house.fake->score = [](int64_t amount) { return static_cast<double>(amount); };

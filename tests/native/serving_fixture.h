@@ -104,7 +104,9 @@ class FakeRunner final : public Runner {
 
  private:
   template <typename T>
-  void put(T value) { bytes_.insert(bytes_.end(), reinterpret_cast<char*>(&value), reinterpret_cast<char*>(&value) + sizeof value); }
+  void put(T value) {
+    bytes_.insert(bytes_.end(), reinterpret_cast<char*>(&value), reinterpret_cast<char*>(&value) + sizeof value);
+  }
   void append(double value) {
     switch (fake_->output_type) {
       case TensorType::kFloat32: return put(static_cast<float>(value));
@@ -125,7 +127,8 @@ class FakeRunner final : public Runner {
 
 inline std::string score_request(int64_t amount, const std::string& more = {}) {
   return delimited(1, "tx-" + std::to_string(amount)) + delimited(2, timestamp(1'522'540'831, 0)) + entity("customer_id", "596") +
-         entity("terminal_id", "3156") + feature_entry("amount_minor", integer(amount)) + feature_entry("ratio", fixed64(1, 0.5)) + more;
+         entity("terminal_id", "3156") + feature_entry("amount_minor", integer(amount)) +
+         feature_entry("ratio", fixed64(1, 0.5)) + more;
 }
 inline std::string without_ratio(int64_t amount) {   // decodes; its model input is null, which is an error in this house
   return delimited(1, "tx-" + std::to_string(amount)) + delimited(2, timestamp(1'522'540'831, 0)) + entity("customer_id", "596") +
@@ -269,11 +272,15 @@ struct House {
   Status add(LaneSpec spec, bool is_default = false) { return engine.add_lane(std::move(spec), is_default); }
 
   CallContext context() const { return {clock.now_ns(), 0}; }
-  Submission score(int64_t amount, const std::string& more = {}) { return engine.submit_score(score_request(amount, more), context(), &queue, ++token); }
+  Submission score(int64_t amount, const std::string& more = {}) {
+    return engine.submit_score(score_request(amount, more), context(), &queue, ++token);
+  }
   Submission batch(const std::vector<std::string>& rows, const std::string& more = {}) {
     return engine.submit_batch(batch_request(rows, more), context(), &queue, ++token);
   }
-  Submission stream(const std::string& request) { return engine.submit_stream(delimited(1, request), context(), &queue, ++token); }
+  Submission stream(const std::string& request) {
+    return engine.submit_stream(delimited(1, request), context(), &queue, ++token);
+  }
 
   size_t step(const char* model = "fraud", const char* version = "1") { return engine.step(model, version); }
   // Finishes everything that has completed. Adds to `answers`.

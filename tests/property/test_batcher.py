@@ -1,5 +1,5 @@
-"""The engine against a slow, readable model of it: every accepted call is answered exactly once, from its own rows, with the outcome
-that the rules in ext/core/serving/batch_former.h give it; limits, order, priorities and deadlines hold; nothing leaks.
+"""The engine against a slow, readable model of it: every accepted call is answered exactly once, from its own rows, with the
+outcome that the rules in ext/core/serving/batch_former.h give it; limits, order, priorities and deadlines hold; nothing leaks.
 
 One thread, a clock that stands still, step() in place of runner threads: every run of this test is reproducible from its blob.
 """
@@ -10,20 +10,22 @@ import os
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from assay import _core
-from assay.v1 import scoring_pb2
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from assay import _core
+from assay.v1 import scoring_pb2
+
 SCALE = int(os.environ.get("ASSAY_TEST_SCALE", "1"))
 MS = 1_000_000
 EVENT_TIME_S = 1_522_540_831
-SLOTS, CALL_ROWS_MAX, QUEUE_ROWS_MAX = 32, 8, 12
+SLOTS, CALL_ROWS_MAX, QUEUE_ROWS_MAX = 64, 8, 24
 DEFAULT_TIMEOUT_NS, AGEING_NS = 1_000 * MS, 50 * MS
 INTERACTIVE, BULK = 0, 1
-SHARES = (0, 4)  # 1/32 of every place
+BULK_SHARE = 4  # 1/32 of every place
+PRIORITIES = (scoring_pb2.PRIORITY_UNSPECIFIED, scoring_pb2.PRIORITY_INTERACTIVE, scoring_pb2.PRIORITY_BULK)
 REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
 
 
@@ -59,7 +61,7 @@ def reason_of(status: bytes) -> str:
     info = next(detail for detail in details if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR))
     unpacked = error_details_pb2.ErrorInfo()
     info.Unpack(unpacked)
-    return unpacked.reason
+    return str(unpacked.reason)
 
 
 @dataclass
@@ -150,7 +152,7 @@ class Model:
             self.owed = 0
         else:
             is_aged = now_ns - bulk[0].queued_ns > AGEING_NS
-            due = max(places * SHARES[BULK], min(32, places * 8) if is_aged else 0)
+            due = max(places * BULK_SHARE, min(32, places * 8) if is_aged else 0)
             self.owed = min(self.owed + due, places * 32)
             reserved = self.owed // 32
         batch: list[Row] = []
@@ -230,11 +232,15 @@ class Batcher(RuleBasedStateMachine):
         self.accepted_rows += len(amounts)
         self.model.accept(call, priority)
 
-    @rule(priority=st.sampled_from([0, 1, 2]), timeout_ms=st.sampled_from([0, 0, 5, 40, 2_000]), kind=st.sampled_from(["score", "stream"]))
-    def submit_one(self, priority: int, timeout_ms: int, kind: str) -> None:
+    @rule(
+        priority=st.sampled_from(PRIORITIES),
+        timeout_ms=st.sampled_from([0, 0, 5, 40, 2_000]),
+        kind=st.sampled_from(["score", "stream"]),
+    )
+    def submit_one(self, priority: scoring_pb2.Priority, timeout_ms: int, kind: str) -> None:
         (amount,) = self.next_amounts(1)
         request = make_request(amount)
-        request.priority = scoring_pb2.Priority.ValueType(priority)
+        request.priority = priority
         if timeout_ms:
             request.timeout.FromMilliseconds(timeout_ms)
         self.token += 1
@@ -243,22 +249,33 @@ class Batcher(RuleBasedStateMachine):
         else:
             message = scoring_pb2.ScoreStreamRequest(request=request).SerializeToString()
             submission = self.engine.submit_stream(message, 0, self.queue, self.token)
-        self.check_submission(submission, kind, [amount], [True], BULK if priority == 2 else INTERACTIVE, timeout_ms)
+        self.check_submission(submission, kind, [amount], [True], BULK if priority == PRIORITIES[2] else INTERACTIVE, timeout_ms)
 
     @rule(
         good=st.lists(st.sampled_from([True, True, True, False]), min_size=1, max_size=CALL_ROWS_MAX),
-        priority=st.sampled_from([0, 0, 1]),
+        priority=st.sampled_from(PRIORITIES),
         timeout_ms=st.sampled_from([0, 20]),
     )
-    def submit_batch(self, good: list[bool], priority: int, timeout_ms: int) -> None:
+    def submit_batch(self, good: list[bool], priority: scoring_pb2.Priority, timeout_ms: int) -> None:
         amounts = self.next_amounts(len(good))
         requests = [make_request(amount, is_good=is_good) for amount, is_good in zip(amounts, good, strict=True)]
-        batch = scoring_pb2.ScoreBatchRequest(requests=requests, priority=scoring_pb2.Priority.ValueType(priority))
+        batch = scoring_pb2.ScoreBatchRequest(requests=requests, priority=priority)
         if timeout_ms:
             batch.timeout.FromMilliseconds(timeout_ms)
         self.token += 1
         submission = self.engine.submit_batch(batch.SerializeToString(), 0, self.queue, self.token)
-        self.check_submission(submission, "batch", amounts, good, INTERACTIVE if priority == 1 else BULK, timeout_ms)
+        self.check_submission(submission, "batch", amounts, good, INTERACTIVE if priority == PRIORITIES[1] else BULK, timeout_ms)
+
+    @rule(bulk=st.integers(1, CALL_ROWS_MAX), rounds=st.integers(1, 12), ms=st.sampled_from([0, 0, 9]))
+    def contend(self, bulk: int, rounds: int, ms: int) -> None:
+        """Interactive rows keep coming while bulk rows wait: what shares and ageing are for."""
+        self.submit_batch([True] * bulk, PRIORITIES[2], 0)
+        for _ in range(rounds):
+            for _ in range(min(self.model.batch_rows_max, 3)):
+                self.submit_one(PRIORITIES[0], 0, "score")
+            self.advance(ms)
+            self.step()
+            self.drain()
 
     @precondition(lambda self: self.handles)
     @rule(pick=st.integers(0, 1 << 30), is_recent=st.booleans())

@@ -39,6 +39,14 @@ RecordBlock* RecordTable::find(uint64_t hash, uint32_t state, std::string_view i
   return nullptr;
 }
 
+const void* RecordTable::likely_block(uint64_t hash) const noexcept {
+  if (cell_count_ == 0) return nullptr;
+  const uint32_t mask = cell_count_ - 1;
+  uint32_t i = static_cast<uint32_t>(hash) & mask;
+  while (cells_[i].block != nullptr && cells_[i].hash != hash) i = (i + 1) & mask;
+  return cells_[i].block;
+}
+
 // Doubles the cells (three quarters full at most) and the order list. False: nothing changed.
 bool RecordTable::grow() noexcept {
   const uint32_t cell_count = cell_count_ == 0 ? kCellCountMin : cell_count_ * 2;

@@ -57,6 +57,9 @@ class RecordTable {
 
   RecordBlock* find(uint64_t hash, uint32_t state, std::string_view id) const noexcept;
 
+  // Where find() would most likely end, without reading the block: an address to prefetch. Null: there is none.
+  const void* likely_block(uint64_t hash) const noexcept;
+
   // Adds a block with room for `record_bytes`; the record itself is left unset. REQUIRES that find() finds nothing. Null: over
   // the budget or out of memory, and nothing changed.
   RecordBlock* add(uint64_t hash, uint32_t state, std::string_view id, uint32_t record_bytes) noexcept;

@@ -18,7 +18,8 @@ void check_unset_in_row(const TransactionScan& scan, Violations& violations) {
 }
 
 void check_explain(const TransactionScan& scan, Violations& violations) {
-  if (scan.explain) violations.add(Code::kExplainUnsupported, "explain", "this server does not explain scores: leave explain unset");
+  if (scan.explain)
+    violations.add(Code::kExplainUnsupported, "explain", "this server does not explain scores: leave explain unset");
 }
 
 // The wire's number to a priority. Anything but 0, 1, 2 is a violation: shadow is not for clients.
@@ -83,7 +84,8 @@ Admission::Scratch& Admission::scratch() noexcept {
   return *mine;
 }
 
-Admission::Call Admission::make_call(CallKind kind, const CallContext& context, CompletionQueue* queue, uint64_t token) const noexcept {
+Admission::Call Admission::make_call(CallKind kind, const CallContext& context, CompletionQueue* queue,
+                                     uint64_t token) const noexcept {
   Call call;
   call.kind = kind;
   call.queue = queue;
@@ -137,7 +139,8 @@ Submission Admission::admit_one(Call& call, Scratch& mine) noexcept {
     calls_.discard(index);
     return refused(status, &mine.violations);
   }
-  slot.failure = std::make_unique<Failure>(Failure{rpc_message(status, &mine.violations), encode_rpc_status(status, &mine.violations)});
+  slot.failure =
+      std::make_unique<Failure>(Failure{rpc_message(status, &mine.violations), encode_rpc_status(status, &mine.violations)});
   slot.failed_check = call.failed_check;
   if (!calls_.is_open(index)) calls_.open(index, 1, mine.completions);
   calls_.finish_row(index, status.code, mine.completions);
@@ -255,7 +258,8 @@ Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_v
 Status Admission::begin_call(Call& call, const CallFields& fields, Violations& violations) {
   const Code code = lanes_.find(fields.model, fields.version, &call.ticket);
   if (code == Code::kUnknownModel) {
-    return Status(code, fields.model.empty() ? "no default model is loaded: name one" : "model \"" + printable(fields.model) + "\"");
+    return Status(code,
+                  fields.model.empty() ? "no default model is loaded: name one" : "model \"" + printable(fields.model) + "\"");
   }
   if (code == Code::kUnknownVersion) return Status(code, "version \"" + printable(fields.version) + "\"");
   call.lane = call.ticket.lane();

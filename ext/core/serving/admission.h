@@ -1,8 +1,8 @@
 // Admission: from a request's bytes to rows in a lane's queue, on the caller's thread; or the refusal.
 //
 // In this order: draining, wire format, model, the call's own fields, deadline, slots, the row (types, look-up), deadline again,
-// queue. A unary or batch call that fails is refused as a value. A row of a batch that fails is an answered row. A stream message that
-// fails is a completed call, so that its refusal travels in the stream.
+// queue. A unary or batch call that fails is refused as a value. A row of a batch that fails is an answered row. A stream message
+// that fails is a completed call, so that its refusal travels in the stream.
 #pragma once
 
 #include <atomic>

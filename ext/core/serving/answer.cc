@@ -106,7 +106,8 @@ Answer encode_answer(Calls& calls, uint32_t head, int64_t now_ns) {
     }
   }
   if (slot.kind == CallKind::kUnary && slot.outcome != Code::kOk) return refusal(slot);
-  for (uint32_t index = head; index != kNoSlot; index = calls.slab()[index].next) calls.slab()[index].stamp(Stamp::kDone) = now_ns;
+  for (uint32_t index = head; index != kNoSlot; index = calls.slab()[index].next)
+    calls.slab()[index].stamp(Stamp::kDone) = now_ns;
   Answer answer;
   answer.payload = slot.kind == CallKind::kBatch ? encode_batch(calls, head, *lane) : encode_one(calls, head, lane);
   return answer;

@@ -1,11 +1,13 @@
-// BatchFormer: which waiting rows make the next batch. A pure function of the queue, the time and what earlier batches left owing.
+// BatchFormer: which waiting rows make the next batch. A pure function of the queue, the time and what earlier batches left
+// owing.
 //
 // WHEN. With a delay of 0 at once. Else as soon as the batch is full or some row must start: a row waits at most the delay, and
 // at most half of the time it had left when it was queued (the other half is for the run).
 //
-// WHO. Interactive rows first. While more rows wait than a batch holds, bulk rows are guaranteed 1/8 and shadow rows 1/32 of all batch places;
-// where that is less than a row a batch (small batches), it is saved up. A priority whose oldest row has waited longer than `ageing_ns` is guaranteed a
-// row a batch (a quarter of the places of a batch of less than four), so interactive rows always keep half.
+// WHO. Interactive rows first. While more rows wait than a batch holds, bulk rows are guaranteed 1/8 and shadow rows 1/32 of all
+// batch places; where that is less than a row a batch (small batches), it is saved up. A priority whose oldest row has waited
+// longer than `ageing_ns` is guaranteed a row a batch (a quarter of the places of a batch of less than four), so interactive rows
+// always keep half.
 //
 // NOT WHO. Rows of cancelled calls and rows past their deadline are handed back, to be answered without the lock.
 #pragma once

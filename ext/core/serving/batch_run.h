@@ -1,7 +1,7 @@
 // BatchRun: one runner and the work of one batch on it: gather, check deadlines, run, scatter.
 //
-// A batch that fails is halved and each half is run again, down to single rows, so that one bad row fails alone. At most 2n - 1 runs
-// for n rows; before each of them rows that nobody waits for are dropped. Used by one thread at a time; takes no lock.
+// A batch that fails is halved and each half is run again, down to single rows, so that one bad row fails alone. At most 2n - 1
+// runs for n rows; before each of them rows that nobody waits for are dropped. Used by one thread at a time; takes no lock.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ class BatchRun {
 
   uint32_t rows_max() const noexcept { return rows_max_; }
 
-  // Answers what form() handed back and runs the rest. Every row of the batch ends here; finished calls are pushed, one wake a queue.
+  // Answers what form() handed back and runs the rest. Every row of the batch ends here; finished calls are pushed, one wake a
+  // queue.
   void run(FormedBatch& batch, int64_t formed_ns) noexcept;
 
  private:

@@ -5,7 +5,8 @@
 //       `------ cancel(): kOpen -> kCancelled
 //
 // One compare-and-swap on the head's call_word (generation and phase) settles every race between the last row, cancel() and
-// finish(), and turns away handles of earlier calls. Thread-safe; takes no lock but the slab's and the reply queue's, one at a time.
+// finish(), and turns away handles of earlier calls. Thread-safe; takes no lock but the slab's and the reply queue's, one at a
+// time.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,8 @@ class Calls {
   // Gives back a call that was refused: none of its rows was queued. Counts no row.
   void discard(uint32_t head) noexcept;
 
-  // Makes the call known: from here on cancel() finds it. `rows_left`: rows that finish_row() will end. 0: all have failed already and the
-  // call goes to `completions` at once.
+  // Makes the call known: from here on cancel() finds it. `rows_left`: rows that finish_row() will end. 0: all have failed
+  // already and the call goes to `completions` at once.
   void open(uint32_t head, uint32_t rows_left, CompletionList& completions) noexcept;
   bool is_open(uint32_t head) const noexcept {
     return phase_of(slab_[head].call_word.load(std::memory_order_relaxed)) != CallPhase::kClosed;

@@ -1,7 +1,7 @@
 // CompletionQueue: finished calls on their way to one transport thread.
 //
-// Runners push, the transport thread that owns the queue drains. The file descriptor (an eventfd) becomes readable when the queue goes
-// from empty to not empty: one wake per batch, whatever its size. Bounded by the slab: a call is in at most once.
+// Runners push, the transport thread that owns the queue drains. The file descriptor (an eventfd) becomes readable when the queue
+// goes from empty to not empty: one wake per batch, whatever its size. Bounded by the slab: a call is in at most once.
 #pragma once
 
 #include <cstddef>

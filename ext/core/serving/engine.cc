@@ -45,15 +45,18 @@ Status Engine::remove_lane(std::string_view model, std::string_view version) {
   return Status();
 }
 
-Submission Engine::submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept {
+Submission Engine::submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
+                                uint64_t token) noexcept {
   return impl_->admission.submit_score(bytes, context, queue, token);
 }
 
-Submission Engine::submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept {
+Submission Engine::submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
+                                uint64_t token) noexcept {
   return impl_->admission.submit_batch(bytes, context, queue, token);
 }
 
-Submission Engine::submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept {
+Submission Engine::submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
+                                 uint64_t token) noexcept {
   return impl_->admission.submit_stream(bytes, context, queue, token);
 }
 
@@ -100,7 +103,8 @@ EngineStats Engine::stats() const noexcept {
   stats.shed_rows = counters.shed_rows.get();
   stats.refused_calls = counters.refused_calls.get();
   for (size_t i = 0; i < counters.expired_rows.size(); ++i) stats.expired_rows[i] = counters.expired_rows[i].get();
-  for (size_t i = 0; i < counters.expired_refused_rows.size(); ++i) stats.expired_rows[i] += counters.expired_refused_rows[i].get();
+  for (size_t i = 0; i < counters.expired_refused_rows.size(); ++i)
+    stats.expired_rows[i] += counters.expired_refused_rows[i].get();
   stats.defaulted_deadlines = counters.defaulted_deadlines.get();
   stats.batch_count = counters.batch_count.get();
   stats.batched_rows = counters.batched_rows.get();
@@ -118,7 +122,8 @@ void Engine::check_idle() const noexcept {
   const SlabUse use = impl_->calls.slab().use();
   ASSAY_ASSERT(use.used == 0 && use.allocated_count == use.freed_count);
   ASSAY_ASSERT(counters.queued_rows.get() == 0);
-  uint64_t ended = counters.answered_rows.get() + counters.failed_rows.get() + counters.cancelled_rows.get() + counters.shed_rows.get();
+  uint64_t ended =
+      counters.answered_rows.get() + counters.failed_rows.get() + counters.cancelled_rows.get() + counters.shed_rows.get();
   for (const Counter& expired : counters.expired_rows) ended += expired.get();
   ASSAY_ASSERT(counters.accepted_rows.get() == ended);
 }

@@ -80,8 +80,8 @@ struct Answer {
   std::string rpc_status;
 };
 
-// Rows are counted as accepted when they come and by their outcome when their call is freed. Rows of refused calls are not accepted; the first
-// two checks of expired_rows count theirs too.
+// Rows are counted as accepted when they come and by their outcome when their call is freed. Rows of refused calls are not
+// accepted; the first two checks of expired_rows count theirs too.
 struct EngineStats {
   uint64_t accepted_rows = 0, answered_rows = 0, failed_rows = 0, cancelled_rows = 0, shed_rows = 0, refused_calls = 0;
   uint64_t expired_rows[5] = {};        // at admission, after look-up, at batch forming, before the run, before encoding
@@ -100,23 +100,23 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Starts serving the lane. The model of the first lane, or of the last one added with is_default, answers requests that name no
-  // model; the newest lane of a model answers requests that name no version. A model that is taken out stays the default: no other answers
-  // in its place. kPlanInvalid, kModelUnsupported, kIo (memory, threads), kDraining (stopped).
+  // model; the newest lane of a model answers requests that name no version. A model that is taken out stays the default: no
+  // other answers in its place. kPlanInvalid, kModelUnsupported, kIo (memory, threads), kDraining (stopped).
   Status add_lane(LaneSpec spec, bool is_default);
-  // Takes the lane out at once; requests that hold it finish. Returns when its threads have ended. May block: not on a hot thread.
-  // A lane without threads is run to its end on this one. kUnknownModel, kUnknownVersion.
+  // Takes the lane out at once; requests that hold it finish. Returns when its threads have ended. May block: not on a hot
+  // thread. A lane without threads is run to its end on this one. kUnknownModel, kUnknownVersion.
   Status remove_lane(std::string_view model, std::string_view version);
 
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
-  // Answers by a ScoreStreamResponse, refusals of one message included. Refused here: a malformed message, and any message while no slot is
-  // left to carry its answer (kSlotsExhausted).
+  // Answers by a ScoreStreamResponse, refusals of one message included. Refused here: a malformed message, and any message while
+  // no slot is left to carry its answer (kSlotsExhausted).
   Submission submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
 
   // Encodes the answer of a completed call and frees its slots. A handle that is gone: kInternal.
   Answer finish(CallId call) noexcept;
-  // Nobody waits any more (the client left, or the transport's timer has answered). Rows not yet running are never run. False: gone already,
-  // or already in its completion queue (then finish() must still be called).
+  // Nobody waits any more (the client left, or the transport's timer has answered). Rows not yet running are never run. False:
+  // gone already, or already in its completion queue (then finish() must still be called).
   bool cancel(CallId call) noexcept;
 
   // Refuses new calls (DRAINING) and lets the accepted ones end.
@@ -126,7 +126,8 @@ class Engine {
   // Drains, ends all threads; rows still queued are answered CANCELLED. May block.
   void stop() noexcept;
 
-  // Forms and runs one batch of a lane without threads, on this thread, at the clock's present time. Returns its rows (0: nothing to run).
+  // Forms and runs one batch of a lane without threads, on this thread, at the clock's present time. Returns its rows (0: nothing
+  // to run).
   size_t step(std::string_view model, std::string_view version) noexcept;
 
   EngineStats stats() const noexcept;

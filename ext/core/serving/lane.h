@@ -1,12 +1,12 @@
 // Lane: one loaded model version with its row memory, its queue and its runners.
 //
-// LIFE. Made by create(), put into the lane table, which hands out tickets. A ticket is the right to queue one call: a lane that is
-// taken out of the table still takes the calls whose tickets are out, so no call that was admitted is lost to a hot swap. close() ends
-// the runners when no ticket is out and the queue is empty; abort() ends them at once and answers what is queued with CANCELLED. The
-// row memory lives until the last slot lets go of its shared_ptr.
+// LIFE. Made by create(), put into the lane table, which hands out tickets. A ticket is the right to queue one call: a lane that
+// is taken out of the table still takes the calls whose tickets are out, so no call that was admitted is lost to a hot swap.
+// close() ends the runners when no ticket is out and the queue is empty; abort() ends them after their present batch and answers
+// what is queued with CANCELLED. The row memory lives until the last slot lets go of its shared_ptr.
 //
-// LOCK. One mutex guards the queue and the life flags. Under it: ring operations and the forming of a batch, nothing that blocks, no
-// allocation. Runners, reply queues and the slab are called without it.
+// LOCK. One mutex guards the queue and the life flags. Under it: ring operations and the forming of a batch, nothing that blocks,
+// no allocation. Runners, reply queues and the slab are called without it.
 #pragma once
 
 #include <condition_variable>
@@ -65,8 +65,9 @@ class Lane {
   void issue_ticket() noexcept { tickets_.fetch_add(1, std::memory_order_relaxed); }
   void return_ticket() noexcept;
 
-  // Queues all rows of one call, or none: kQueueFull, kDraining (aborted). The rows' slots are kQueued and the call is open. Uses up
-  // the ticket. After kOk the slots belong to the runners. Rows of lower priority that gave way are answered through `completions`.
+  // Queues all rows of one call, or none: kQueueFull, kDraining (aborted). The rows' slots are kQueued and the call is open. Uses
+  // up the ticket. After kOk the slots belong to the runners. Rows of lower priority that gave way are answered through
+  // `completions`.
   Code enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept;
 
   // Both ends are called once, by whoever took the lane out of the table.

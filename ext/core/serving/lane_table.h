@@ -13,8 +13,8 @@ namespace assay {
 
 class LaneTable {
  public:
-  // From here on requests find it: one step, no request sees a half. kModelUnsupported (twice the same version, too many), kDraining (after
-  // take_all()).
+  // From here on requests find it: one step, no request sees a half. kModelUnsupported (twice the same version, too many),
+  // kDraining (after take_all()).
   Status add(std::shared_ptr<Lane> lane, bool is_default);
 
   // No model: the default model. No version: the newest lane of the model. kUnknownModel, kUnknownVersion.
@@ -32,7 +32,7 @@ class LaneTable {
 
   std::mutex mutex_;
   std::vector<std::shared_ptr<Lane>> lanes_;   // guarded by mutex_; oldest first
-  std::string default_model_;                  // guarded by mutex_; stays when its lanes go, so that no other model answers for it
+  std::string default_model_;  // guarded by mutex_; stays when its lanes go, so that no other model answers for it
   bool is_closed_ = false;                     // guarded by mutex_
 };
 

@@ -10,7 +10,8 @@ RowQueue::RowQueue(uint32_t rows_max) : rows_max_(rows_max) {
   for (Ring& ring : rings_) ring.cells.resize(rows_max);
 }
 
-bool RowQueue::push(const QueuedRow* rows, uint32_t count, size_t priority, QueuedRow* evicted, uint32_t* evicted_count) noexcept {
+bool RowQueue::push(const QueuedRow* rows, uint32_t count, size_t priority, QueuedRow* evicted,
+                    uint32_t* evicted_count) noexcept {
   *evicted_count = 0;
   uint32_t room = rows_max_ - size_;
   for (size_t lower = priority + 1; lower < kPriorityCount; ++lower) room += rings_[lower].count;
@@ -43,7 +44,8 @@ QueuedRow RowQueue::pop_front(size_t priority) noexcept {
 void RowQueue::refresh_latest_start() noexcept {
   latest_start_ns_ = INT64_MAX;
   for (const Ring& ring : rings_) {
-    for (uint32_t i = 0; i < ring.count; ++i) latest_start_ns_ = std::min(latest_start_ns_, ring.cells[cell(ring, i)].latest_start_ns);
+    for (uint32_t i = 0; i < ring.count; ++i)
+      latest_start_ns_ = std::min(latest_start_ns_, ring.cells[cell(ring, i)].latest_start_ns);
   }
 }
 

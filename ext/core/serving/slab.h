@@ -35,8 +35,8 @@ class Slab {
   bool wait_idle(int64_t timeout_ns) noexcept;
   SlabUse use() const noexcept;
 
-  // A hint that the call headed by this slot may be cancelled: a byte a slot, so that a runner that looks at a whole queue stays in
-  // its own cache. May be left over from an earlier call; Slot::call_word decides.
+  // A hint that the call headed by this slot may be cancelled: a byte a slot, so that a runner that looks at a whole queue stays
+  // in its own cache. May be left over from an earlier call; Slot::call_word decides.
   void hint_cancelled(uint32_t head) noexcept { cancel_hints_[head].store(1, std::memory_order_release); }
   bool is_cancelled(uint32_t head) const noexcept {
     return cancel_hints_[head].load(std::memory_order_acquire) != 0 &&

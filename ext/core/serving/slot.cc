@@ -9,16 +9,17 @@ constexpr uint16_t bit(SlotState state) { return static_cast<uint16_t>(1u << sta
 
 // Row: from. Bits: where it may go. Every stage may end in kDone (refused, cancelled, expired, shed, failed).
 constexpr uint16_t kMoves[] = {
-    bit(SlotState::kDecoded),                             // kFree
-    bit(SlotState::kLookup) | bit(SlotState::kDone),      // kDecoded
-    bit(SlotState::kQueued) | bit(SlotState::kDone),      // kLookup
-    bit(SlotState::kBatched) | bit(SlotState::kDone),     // kQueued
-    bit(SlotState::kRunning) | bit(SlotState::kDone),     // kBatched
-    bit(SlotState::kScored) | bit(SlotState::kBatched) | bit(SlotState::kDone),  // kRunning; back to kBatched when its batch is halved
+    bit(SlotState::kDecoded),                          // kFree
+    bit(SlotState::kLookup) | bit(SlotState::kDone),   // kDecoded
+    bit(SlotState::kQueued) | bit(SlotState::kDone),   // kLookup
+    bit(SlotState::kBatched) | bit(SlotState::kDone),  // kQueued
+    bit(SlotState::kRunning) | bit(SlotState::kDone),  // kBatched
+    bit(SlotState::kScored) | bit(SlotState::kBatched) |
+        bit(SlotState::kDone),  // kRunning; back to kBatched when its batch is halved
     bit(SlotState::kExplaining) | bit(SlotState::kCommitting) | bit(SlotState::kDone),  // kScored
-    bit(SlotState::kCommitting) | bit(SlotState::kDone),  // kExplaining
-    bit(SlotState::kDone),                                // kCommitting
-    bit(SlotState::kFree),                                // kDone
+    bit(SlotState::kCommitting) | bit(SlotState::kDone),                                // kExplaining
+    bit(SlotState::kDone),                                                              // kCommitting
+    bit(SlotState::kFree),                                                              // kDone
 };
 
 }  // namespace

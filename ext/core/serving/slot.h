@@ -1,8 +1,8 @@
 // Slot: one row in flight. Headers live in the slab, allocated once; row bytes belong to the lane (lane_memory.h).
 //
-// A call is a chain of slots: head -> next -> ... in the order of its rows; a unary call is a chain of one. The head also holds what
-// belongs to the call. One thread owns a slot at a time and hands it on: the submitting thread until it is queued, a runner until
-// it is done, the thread in finish() at the end. Only `call_word` and `rows_left` are touched by several threads at once.
+// A call is a chain of slots: head -> next -> ... in the order of its rows; a unary call is a chain of one. The head also holds
+// what belongs to the call. One thread owns a slot at a time and hands it on: the submitting thread until it is queued, a runner
+// until it is done, the thread in finish() at the end. Only `call_word` and `rows_left` are touched by several threads at once.
 #pragma once
 
 #include <array>
@@ -87,6 +87,8 @@ struct alignas(64) Slot {
   void set_transaction_id(std::string_view text) noexcept;   // an id that is too long is not echoed
   int64_t& stamp(Stamp which) noexcept { return stamps[static_cast<size_t>(which)]; }
 };
+
+static_assert(sizeof(Slot) == 320, "ext/README.md gives the memory of the slab");
 
 constexpr uint64_t call_word(uint32_t generation, CallPhase phase) noexcept {
   return static_cast<uint64_t>(generation) << 32 | static_cast<uint32_t>(phase);
