@@ -55,6 +55,7 @@ cdef extern from "core/base/status.h" namespace "assay" nogil:
         kIntegerOverflow
         kEventDuplicate
         kEventTooLate
+        kEventInFuture
         kPlanInvalid
         kInternal
         kCount_
@@ -376,7 +377,8 @@ cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
     cdef cppclass CEventWriter "assay::EventWriter":
         @staticmethod
         Status create(
-            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, shared_ptr[const CEventWriter]* out
+            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, int64_t ahead_us_max,
+            shared_ptr[const CEventWriter]* out
         ) noexcept
         Code write(const Transaction& event) noexcept
         Code write_attributes(size_t view_index, string_view entity_id, int64_t time_us, const Value* values) noexcept

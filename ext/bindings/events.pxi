@@ -19,10 +19,10 @@ cdef class EventWriter:
     cdef FeaturePlan _plan
     cdef EmbeddedStore _store
 
-    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore):
+    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000):
         self._plan = plan
         self._store = store
-        check_status(CEventWriter.create(plan._plan, store._store, &self._writer))
+        check_status(CEventWriter.create(plan._plan, store._store, ahead_us_max, &self._writer))
 
     def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a

@@ -203,9 +203,13 @@ class FeatureReader:
 
 @final
 class EventWriter:
-    """One plan bound to one store, for writing. Keeps both alive."""
+    """One plan bound to one store, for writing. Keeps both alive.
 
-    def __init__(self, plan: FeaturePlan, store: EmbeddedStore) -> None: ...
+    Times more than `ahead_us_max` microseconds ahead of this machine's clock are refused (EVENT_IN_FUTURE); 0: any time goes,
+    for a replay into a store of its own.
+    """
+
+    def __init__(self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000) -> None: ...
     def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a
         refusal. Releases the GIL."""

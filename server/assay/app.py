@@ -132,5 +132,8 @@ def _open_store(config: Config, observe: Progress) -> OpenStore:
     """The configured store; for the demo without a store of its own, one that holds the demo's history."""
     url = config.store.url.get_secret_value()
     if config.is_demo and url == "embedded:":
-        return OpenStore(demo_history.demo_store(lambda done, total: observe("demo history", done, total)), url, None, None)
+        history = demo_history.demo_store(
+            lambda done, total: observe("demo history", done, total), bytes_max=config.store.bytes_max
+        )
+        return OpenStore(history, url, None, None)
     return open_store(url, config.store.bytes_max, progress=lambda done, total: observe("loading the snapshot", done, total))

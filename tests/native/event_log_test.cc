@@ -27,7 +27,7 @@ std::string line(const std::string& id, int64_t seconds, int customer = 1, int t
 struct Bound {
   explicit Bound(std::shared_ptr<const FeaturePlan> p) : plan(std::move(p)), store(std::make_shared<EmbeddedStore>(64 << 20)) {
     CHECK(FeatureReader::create(plan, store, &reader).ok());
-    CHECK(EventWriter::create(plan, store, &writer).ok());
+    CHECK(EventWriter::create(plan, store, 0, &writer).ok());
   }
   std::shared_ptr<const FeaturePlan> plan;
   std::shared_ptr<EmbeddedStore> store;
@@ -216,7 +216,7 @@ TEST(duplicates_and_refusals_are_counted) {
 
   const auto plan = sample::demo_plan();
   std::shared_ptr<const EventWriter> cramped;
-  REQUIRE(EventWriter::create(plan, std::make_shared<EmbeddedStore>(1), &cramped).ok());
+  REQUIRE(EventWriter::create(plan, std::make_shared<EmbeddedStore>(1), 0, &cramped).ok());
   IngestReport refused;
   log.ingest(*cramped, 0, 3, &refused);
   CHECK_EQ(refused.refused_count, 3u);

@@ -1,4 +1,5 @@
 // Transaction + store -> row: against a slow reference, and every rule of nulls, defaults and conversions by name.
+#include "core/base/clock.h"
 #include "core/features/feature_reader.h"
 
 #include <cmath>
@@ -26,7 +27,7 @@ namespace {
 struct Bench {
   explicit Bench(PlanSpec spec) : plan(sample::compile(std::move(spec))), store(std::make_shared<EmbeddedStore>(64 << 20)) {
     CHECK_EQ(FeatureReader::create(plan, store, &reader).detail, "");
-    CHECK_EQ(EventWriter::create(plan, store, &writer).detail, "");
+    CHECK_EQ(EventWriter::create(plan, store, 0, &writer).detail, "");
     row.resize(plan->row_bytes() / 8);
     missing.resize((plan->spec().inputs.size() + 63) / 64);
     imputed = missing;
@@ -444,11 +445,30 @@ TEST(an_event_that_no_view_wants_changes_nothing) {
   CHECK(demo.writer->write(event) == Code::kEventDuplicate);
 }
 
+// One event with its time in milliseconds for seconds would make a customer's whole history expire.
+TEST(an_event_ahead_of_the_clock_changes_nothing) {
+  const auto plan = sample::demo_plan();
+  const auto store = std::make_shared<EmbeddedStore>(1 << 20);
+  std::shared_ptr<const EventWriter> writer;
+  constexpr int64_t kDayUs = 86'400'000'000;
+  REQUIRE(EventWriter::create(plan, store, kDayUs, &writer).ok());
+  const auto write_at = [&](const char* id, int64_t time_us) {
+    Transaction event = transaction(*plan, id, time_us);
+    event.entities[0] = "customer";
+    event.features[0] = Value::of(int64_t{1});
+    return writer->write(event);
+  };
+  CHECK(write_at("now", wall_now_us()) == Code::kOk);
+  CHECK(write_at("ahead", wall_now_us() + 2 * kDayUs) == Code::kEventInFuture);
+  CHECK(write_at("a little ahead", wall_now_us() + kDayUs / 2) == Code::kOk);
+  CHECK_EQ(store->stats().event_count, 2u);
+}
+
 TEST(a_full_store_says_so) {
   const auto plan = sample::demo_plan();
   const auto store = std::make_shared<EmbeddedStore>(200'000);
   std::shared_ptr<const EventWriter> writer;
-  CHECK(EventWriter::create(plan, store, &writer).ok());
+  CHECK(EventWriter::create(plan, store, 0, &writer).ok());
   bool is_full = false;
   std::vector<std::string> names;
   for (int i = 0; i < 20'000 && !is_full; ++i) {

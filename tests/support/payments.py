@@ -43,7 +43,7 @@ class Payments:
 
         def key(position: int) -> tuple[int, int, int, int, str]:
             text, second = str(self.ids[position]), int(self.seconds[position])
-            return (second, 0, int(text), len(text), "") if text.isdecimal() else (second, 1, len(text), 0, text)
+            return (second, 0, int(text), len(text), "") if text.isascii() and text.isdigit() else (second, 1, len(text), 0, text)
 
         return self.take(np.array(sorted(range(len(self)), key=key), np.int64))
 

@@ -10,6 +10,12 @@ int64_t SystemClock::now_ns() const noexcept {
   return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
+int64_t wall_now_us() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<int64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1000;
+}
+
 const SystemClock& SystemClock::instance() noexcept {
   static const SystemClock clock;
   return clock;

@@ -20,6 +20,9 @@ class SystemClock final : public Clock {
   static const SystemClock& instance() noexcept;
 };
 
+// Microseconds since 1970-01-01 UTC by this machine's clock. It may jump: only for bounds on event times, never for deadlines.
+int64_t wall_now_us() noexcept;
+
 // Stands still until told. Thread-safe.
 class ManualClock final : public Clock {
  public:

@@ -82,6 +82,8 @@ constexpr CodeInfo kTable[] = {
      "The event is in the store already. Nothing was changed."},
     {Code::kEventTooLate, "EVENT_TOO_LATE", kPrecondition, 0,
      "The event is older than anything the store still holds exactly. Nothing was changed; load old events into a fresh view."},
+    {Code::kEventInFuture, "EVENT_IN_FUTURE", kPrecondition, 0,
+     "The time is further ahead of this machine's clock than is allowed. Nothing was changed; mend the clock or the time."},
     {Code::kRecordMagic, "RECORD_MAGIC", kLost, 0,
      "A row record does not start as one. It was left out; load the entity's events again."},
     {Code::kRecordVersion, "RECORD_VERSION", kLost, 0,

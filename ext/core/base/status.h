@@ -61,6 +61,7 @@ enum class Code : uint8_t {
   kStoreFull,             // RESOURCE_EXHAUSTED
   kEventDuplicate,        // a no-op, counted
   kEventTooLate,          // FAILED_PRECONDITION
+  kEventInFuture,         // FAILED_PRECONDITION: its time is ahead of this machine's clock
   kRecordMagic,           // DATA_LOSS, one for each check so that each has its counter
   kRecordVersion,
   kRecordLength,

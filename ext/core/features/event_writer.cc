@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/base/clock.h"
 #include "core/base/hash.h"
 
 namespace assay {
@@ -53,7 +54,7 @@ EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) no
 }
 
 Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
-                           std::shared_ptr<const EventWriter>* out) {
+                           int64_t ahead_us_max, std::shared_ptr<const EventWriter>* out) {
   std::shared_ptr<EventWriter> writer(new EventWriter());
   for (size_t i = 0; i < plan->views().size(); ++i) {
     const ViewSchema& view = plan->views()[i];
@@ -62,11 +63,17 @@ Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_
   }
   writer->plan_ = std::move(plan);
   writer->store_ = std::move(store);
+  writer->ahead_us_max_ = ahead_us_max;
   *out = std::move(writer);
   return Status();
 }
 
+bool EventWriter::is_in_future(int64_t time_us) const noexcept {
+  return ahead_us_max_ > 0 && time_us > wall_now_us() + ahead_us_max_;
+}
+
 Code EventWriter::write(const Transaction& event) const noexcept {
+  if (is_in_future(event.event_time_us)) return Code::kEventInFuture;
   const uint64_t fingerprint = xxh64(event.id);
   bool is_recorded = false, is_late = false;
   Code refused = Code::kOk;
@@ -94,6 +101,7 @@ Code EventWriter::write_attributes(size_t view_index, std::string_view entity_id
   if (entity_id.empty()) return Code::kMissingEntity;
   if (entity_id.size() > limits::kIdBytesMax) return Code::kTooLong;
   if (time_us < limits::kTimeUsMin || time_us > limits::kTimeUsMax) return Code::kBadTimestamp;
+  if (is_in_future(time_us)) return Code::kEventInFuture;
   std::array<Value, limits::kAttributesMax> checked;
   for (size_t i = 0; i < view.attributes.size(); ++i) {
     checked[i] = values[i];

@@ -20,11 +20,13 @@ void fill_entry(const Transaction& transaction, const ViewSchema& schema, uint64
 
 class EventWriter {
  public:
-  static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
+  // `ahead_us_max`: how far ahead of this machine's clock a time may be; 0: any. One event dated years ahead would expire all that its
+  // records hold, so only a replay into a store of its own leaves this open.
+  static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store, int64_t ahead_us_max,
                        std::shared_ptr<const EventWriter>* out);
 
   // Applies the event to every window view whose entity it names. kOk: at least one view changed. kEventDuplicate: all had it.
-  // kEventTooLate: none changed and at least one could not take it. kStoreFull, kIntegerOverflow: some view refused; what
+  // kEventTooLate: none changed and at least one could not take it. kEventInFuture: nothing changed. kStoreFull, kIntegerOverflow: some view refused; what
   // other views took stays (a repeat completes it). An event that no view stores anything of changes nothing, so it is
   // kEventDuplicate. REQUIRES: the event has passed its decoder. Thread-safe.
   Code write(const Transaction& event) const noexcept;
@@ -38,9 +40,12 @@ class EventWriter {
 
  private:
   EventWriter() = default;
+  bool is_in_future(int64_t time_us) const noexcept;
+
   std::shared_ptr<const FeaturePlan> plan_;
   std::shared_ptr<EmbeddedStore> store_;
   std::array<uint32_t, limits::kViewsMax> view_ids_{};
+  int64_t ahead_us_max_ = 0;
 };
 
 }  // namespace assay

@@ -31,21 +31,26 @@ DEMO_PARAMETERS: Final = SimulatorParameters(seed=464, customers=4_000, terminal
 DEMO_CUSTOMER_ID: Final = "596"
 DEMO_TERMINAL_ID: Final = "3156"
 
+STORE_BYTES_MAX: Final = 1 << 30
+
 _EVENTS_PER_STEP = 20_000
+_TOO_SMALL = "the demo's history does not fit into {:,} bytes; raise store.bytes_max (it takes about 21 MB)"
 
 Progress = Callable[[int, int], None]  # (done, total) events
 
 
-def demo_store(progress: Progress | None = None, *, cache: Path | None = None) -> _core.EmbeddedStore:
+def demo_store(
+    progress: Progress | None = None, *, cache: Path | None = None, bytes_max: int = STORE_BYTES_MAX
+) -> _core.EmbeddedStore:
     """The store with the demo's history, from the cache or made now. Safe to call from several processes at once: one makes it.
 
     `cache` is the directory to keep it in (default: cache_directory()). Blocks; about five seconds the first time. Raises
-    StoreError where the demo's feature set does not take the demo's events.
+    StoreError where the demo's feature set does not take the demo's events, or `bytes_max` (of the store) does not hold them.
     """
     plan = compile_plan(FeatureSet.load(feature_set_path()))
     path = (cache or cache_directory()) / snapshot_name(DEMO_PARAMETERS)
     with _only_process(path) as is_writable:
-        return _load(path) or _make(plan, path if is_writable else None, progress)
+        return _load(path, bytes_max) or _make(plan, path if is_writable else None, bytes_max, progress)
 
 
 def cache_directory() -> Path:
@@ -73,19 +78,23 @@ def snapshot_name(parameters: SimulatorParameters) -> str:
 # --- implementation ---
 
 
-def _load(path: Path) -> _core.EmbeddedStore | None:
+def _load(path: Path, bytes_max: int) -> _core.EmbeddedStore | None:
     """None: there is no snapshot that can be trusted."""
     if not path.is_file():
         return None
-    store = _core.EmbeddedStore()
+    store = _core.EmbeddedStore(bytes_max)
     try:
         store.load(str(path))
-    except CoreError:
+    except CoreError as error:
+        if error.reason == "STORE_FULL":
+            raise StoreError(_TOO_SMALL.format(bytes_max)) from None
         return None
     return store if store.stats().record_count > 0 else None
 
 
-def _make(plan: _core.FeaturePlan, path: Path | None, progress: Progress | None) -> _core.EmbeddedStore:
+def _make(
+    plan: _core.FeaturePlan, path: Path | None, bytes_max: int, progress: Progress | None
+) -> _core.EmbeddedStore:
     log = _core.EventLog(plan)
     transactions = simulate(DEMO_PARAMETERS)
     before = int((DEMO_TIME - transactions.midnight).total_seconds())
@@ -97,11 +106,13 @@ def _make(plan: _core.FeaturePlan, path: Path | None, progress: Progress | None)
             f"demo history: {log.rejected_count} events do not fit the demo's feature set; they must change together"
         )
 
-    store = _core.EmbeddedStore()
+    store = _core.EmbeddedStore(bytes_max)
     writer = _core.EventWriter(plan, store)
     for first in range(0, log.event_count, _EVENTS_PER_STEP):
         stop = min(first + _EVENTS_PER_STEP, log.event_count)
         report = log.ingest(writer, first, stop)
+        if store.stats().full_count:
+            raise StoreError(_TOO_SMALL.format(bytes_max))
         if report.recorded_count != stop - first:
             raise StoreError("demo history: the demo's feature set refuses the demo's events; they must change together")
         if progress:

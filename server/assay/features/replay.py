@@ -115,7 +115,7 @@ class _Replay:
         self._plan = plan
         self._log = log
         self._reader = _core.FeatureReader(plan, store)
-        self._writer = _core.EventWriter(plan, store)
+        self._writer = _core.EventWriter(plan, store, ahead_us_max=0)
         self.schema = _schema(feature_set)
         self.invalid_count = self.duplicate_count = self.late_count = 0
 
