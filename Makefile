@@ -9,13 +9,20 @@ SCALE ?= 1
 NVIDIA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 ORT ?= $(if $(NVIDIA),gpu,cpu)
 
+$(if $(filter cpu gpu,$(ORT)),,$(error ORT is cpu or gpu, not $(ORT)))
+
+# An environment that was moved or copied still points to where it was made: the stamps carry the place.
+PLACE := $(firstword $(shell pwd -P | cksum))
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q install --no-deps --require-hashes
-STAMPS := $(VENV)/stamps
-CORE_SOURCES := setup.py pyproject.toml $(shell find ext -type f)
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+STAMPS := $(VENV)/stamps-$(PLACE)
+CORE_SOURCES := setup.py $(shell find ext -type f)
+CXX_FILES := $(sort $(wildcard ext/bindings/*.h tests/native/*.h tests/native/*.cc tests/fuzz/*.cc) \
+  $(filter %.h %.cc,$(filter ext/core/%,$(CORE_SOURCES))))
 CXX ?= g++
 CLANG ?= $(firstword $(shell command -v clang++ clang++-14 clang++-15 clang++-16 clang++-17 clang++-18 clang++-19 2>/dev/null))
+NATIVE := $(MAKE) -s -f tests/native/native.mk CXX='$(CXX)'
 
 .PHONY: help serve test bench lint format debug native fuzz torture proto lock clean
 .DELETE_ON_ERROR:
@@ -24,8 +31,9 @@ help:
 	@echo 'make serve    build everything and serve the demo on 127.0.0.1:50051'
 	@echo 'make test     every test (reduced counts; make torture has the full ones)'
 	@echo 'make bench    the budgets, as ratios against baselines in the same run'
-	@echo 'make lint     ruff, mypy, buf, compiler warnings'
-	@echo 'make debug    the core without optimisation, with assertions of Cython'
+	@echo 'make lint     ruff, mypy, buf, clang-format, compiler warnings'
+	@echo 'make format   what ruff and clang-format can mend'
+	@echo 'make debug    the core without optimisation, with bounds checks in the bindings'
 	@echo 'make native   C++ tests under ASAN+UBSAN and under TSAN'
 	@echo 'make fuzz     FUZZ_SECONDS=60 of libFuzzer on each decoder (needs clang)'
 	@echo 'make torture  full counts and an hour of fuzzing'
@@ -36,29 +44,38 @@ help:
 
 # What a fresh Debian or Ubuntu machine may lack, asked for in one line.
 $(STAMPS)/machine:
-	@tools/check_machine.sh $(PYTHON) $(CXX)
-	@$(PYTHON) -m venv $(VENV)
+	@tools/check_machine.sh '$(PYTHON)' '$(CXX)'
+	@$(PYTHON) -m venv --clear $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
+# Both wheels of ONNX Runtime write the same folder, and removing one breaks the other: where the other one is, both go first.
+OTHER_WHEEL := $(if $(filter gpu,$(ORT)),onnxruntime,onnxruntime-gpu)
 $(STAMPS)/runtime-$(ORT): server/assay/lock/$(ORT).txt $(STAMPS)/machine
 	@echo 'installing the locked dependencies ($(ORT)) into $(VENV)'
-	@$(PIP) -r server/assay/lock/$(ORT).txt
-	@rm -f $(STAMPS)/runtime-* && touch $@
-
-# Where the sources stand and how they were built belong to the stamp: a debug or sanitized core is not the served one.
-$(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/runtime-$(ORT)
-	@echo 'compiling assay._core (a minute or two)'
-	@$(BIN)/python -m pip --disable-pip-version-check -q install --no-deps --no-build-isolation -e .
+	@rm -f $(STAMPS)/runtime-*
+	@if $(PIP) show $(OTHER_WHEEL) >/dev/null 2>&1; then $(PIP) -q uninstall -y onnxruntime onnxruntime-gpu; fi
+	@$(PIP) install --no-deps --require-hashes -r $<
 	@touch $@
 
-$(STAMPS)/dev-$(ORT): server/assay/lock/dev.txt $(STAMPS)/core
+# Compiles what changed. A debug core is not the served one: `make debug` takes this stamp away.
+$(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/runtime-$(ORT)
+	@echo 'compiling assay._core (a minute or two the first time)'
+	@$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+# The `assay` command, running from this checkout; a newly compiled core needs no new installation.
+$(STAMPS)/package: pyproject.toml $(STAMPS)/runtime-$(ORT) | $(STAMPS)/core
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMPS)/dev-$(ORT): server/assay/lock/dev.txt $(STAMPS)/package
 	@echo 'installing test tools'
-	@$(PIP) -r server/assay/lock/dev.txt
+	@$(PIP) install --no-deps --require-hashes -r $<
 	@rm -f $(STAMPS)/dev-* && touch $@
 
 # --- verbs
 
-serve: $(STAMPS)/core
+serve: $(STAMPS)/package
 	@exec $(BIN)/assay serve $(ARGS)
 
 test: $(STAMPS)/dev-$(ORT) native
@@ -68,26 +85,29 @@ bench: $(STAMPS)/dev-$(ORT)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMPS)/dev-$(ORT)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
-	@$(BIN)/mypy
-	@$(BIN)/python tools/buf_lint.py
-	@$(MAKE) -s -f tests/native/native.mk lint CXX=$(CXX)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python tools/buf_lint.py
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(NATIVE) lint
 
 format: $(STAMPS)/dev-$(ORT)
-	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 debug: $(STAMPS)/runtime-$(ORT)
-	ASSAY_DEBUG=1 $(BIN)/python setup.py -q build_ext --inplace --force
 	@rm -f $(STAMPS)/core
+	ASSAY_DEBUG=1 $(BIN)/python setup.py -q build_ext --inplace
 	@echo 'assay._core is a debug build now; the next make serve or make test builds the fast one again'
 
-native: $(STAMPS)/core
-	@$(MAKE) -s -f tests/native/native.mk SAN=address,undefined SCALE=$(SCALE) CXX=$(CXX) PYTHON=$(BIN)/python run
-	@$(MAKE) -s -f tests/native/native.mk SAN=thread SCALE=$(SCALE) CXX=$(CXX) PYTHON=$(BIN)/python run
+native: $(STAMPS)/package
+	@$(NATIVE) SAN=address,undefined SCALE=$(SCALE) PYTHON=$(BIN)/python run
+	@$(NATIVE) SAN=thread SCALE=$(SCALE) PYTHON=$(BIN)/python run
 
 FUZZ_SECONDS ?= 60
 fuzz:
-	@$(MAKE) -s -f tests/native/native.mk fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) CLANG=$(CLANG)
+	@$(NATIVE) fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) CLANG=$(CLANG)
 
 torture: $(STAMPS)/dev-$(ORT)
 	$(MAKE) native SCALE=20
@@ -101,4 +121,4 @@ lock:
 	tools/lock.sh
 
 clean:
-	rm -rf $(VENV) build dist server/assay/_core*.so
+	rm -rf $(VENV) build dist server/*.egg-info server/assay/_core*.so

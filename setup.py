@@ -3,33 +3,16 @@
 Switches (environment): ASSAY_DEBUG=1 (no optimisation, bounds checks in Cython), ASSAY_SANITIZE=address,undefined | thread.
 """
 
+import hashlib
 import os
+import shlex
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-
-
-class ParallelBuildExt(build_ext):
-    """Compiles the extension's files side by side; setuptools alone takes them one after the other."""
-
-    def build_extensions(self):
-        compile_all = self.compiler.compile
-
-        def compile_side_by_side(sources, *args, **kwargs):
-            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-                objects = pool.map(lambda source: compile_all([source], *args, **kwargs), sources)
-                return [name for names in objects for name in names]
-
-        self.compiler.compile = compile_side_by_side
-        super().build_extensions()
-
-
-# Only the core's own files: the generated _core.cpp is built elsewhere.
-core_sources = sorted(str(path) for path in Path("ext/core").rglob("*.cc"))
-headers = sorted(str(path) for pattern in ("*.h", "*.inc", "*.px[di]") for path in Path("ext").rglob(pattern))
 
 debug = os.environ.get("ASSAY_DEBUG") == "1"
 sanitize = os.environ.get("ASSAY_SANITIZE", "")
@@ -42,20 +25,63 @@ if sanitize:
     compile_args += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"]
     link_args += [f"-fsanitize={sanitize}"]
 
+
+def objects_folder() -> str:
+    """Objects are kept between builds, apart for each interpreter, compiler and set of flags, so that kinds never mix."""
+    variables = [os.environ.get(name, "") for name in ("CC", "CXX", "CPPFLAGS", "CFLAGS", "CXXFLAGS")]
+    kind = hashlib.sha256("\0".join([sys.executable, *compile_args, *variables]).encode()).hexdigest()[:8]
+    return f"build/objects-{sys.implementation.cache_tag}-{kind}"
+
+
+def is_fresh(built: Path) -> bool:
+    """Whether an object is younger than all the compiler read for it (its .d file says what) and than this file."""
+    rule = built.with_suffix(".d")
+    if not (built.is_file() and rule.is_file()):
+        return False
+    inputs = shlex.split(rule.read_text().replace("\\\n", " ").partition(":")[2])
+    built_at = built.stat().st_mtime_ns
+    return all(Path(name).is_file() and Path(name).stat().st_mtime_ns < built_at for name in [*inputs, "setup.py"])
+
+
+class IncrementalBuildExt(build_ext):
+    """Compiles the files side by side and only those that changed; setuptools alone takes all of them, one after the other."""
+
+    def finalize_options(self):
+        if self.build_temp is None:
+            self.build_temp = objects_folder()
+        super().finalize_options()
+        # setuptools compares the sources with the last linked library, whatever its flags were; is_fresh() knows better.
+        self.force = True
+
+    def build_extensions(self):
+        compile_some = self.compiler.compile
+
+        def compile_stale(sources, output_dir=None, **options):
+            objects = self.compiler.object_filenames(sources, output_dir=output_dir)
+            stale = [source for source, built in zip(sources, objects, strict=True) if not is_fresh(Path(built))]
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                list(pool.map(lambda source: compile_some([source], output_dir=output_dir, **options), stale))
+            return objects
+
+        self.compiler.compile = compile_stale
+        super().build_extensions()
+
+
 core = Extension(
     "assay._core",
-    ["ext/bindings/_core.pyx", *core_sources],
+    # Only the core's own files: the generated _core.cpp is built elsewhere.
+    ["ext/bindings/_core.pyx", *sorted(str(path) for path in Path("ext/core").rglob("*.cc"))],
     include_dirs=["ext"],
-    depends=headers,
     language="c++",
-    extra_compile_args=compile_args,
+    extra_compile_args=[*compile_args, "-MMD"],
     extra_link_args=link_args,
     libraries=["dl"],
 )
 
 directives = {"language_level": "3", "boundscheck": debug, "wraparound": False, "embedsignature": True}
+cython_folder = "build/cython-debug" if debug else "build/cython"
 
 setup(
-    cmdclass={"build_ext": ParallelBuildExt},
-    ext_modules=cythonize([core], include_path=["ext/bindings"], build_dir="build/cython", compiler_directives=directives),
+    cmdclass={"build_ext": IncrementalBuildExt},
+    ext_modules=cythonize([core], include_path=["ext/bindings"], build_dir=cython_folder, compiler_directives=directives),
 )

@@ -143,11 +143,19 @@ def test_payments_of_one_second_are_counted_in_the_order_of_their_ids(run: Run) 
         assert counts[later] == counts[position] + 1
 
 
-def test_only_the_hot_customers_windows_are_approximate(run: Run) -> None:
-    # So tiles were exercised where the case has a hot customer, and nowhere else do they stand in for exact events.
-    payments, live = run.case.payments, run.case.live
-    hot = (payments.customers[live] == HOT_CUSTOMER) | (payments.terminals[live] == HOT_TERMINAL)
-    assert run.served.approximate == set(live[hot].tolist())
+def test_counts_are_exact_unless_they_are_flagged_as_approximate(run: Run) -> None:
+    payments, live, flagged = run.case.payments, run.case.live, run.served.approximate
+    has_hot = bool((payments.customers == HOT_CUSTOMER).any())
+    assert bool(flagged) == has_hot, "tiles must stand in for exact events where an entity is hot, and nowhere else"
+    assert {int(payments.customers[position]) for position in flagged} <= {HOT_CUSTOMER}
+    for name, entities, delay_days in (("customer", payments.customers, 0), ("terminal", payments.terminals, 7)):
+        for days in (1, 7, 30):
+            found = run.replayed[live, feature_set().input_names.index(f"{name}_tx_count_{days}d")]
+            errors = np.abs(found - exact_counts(payments, entities, delay_days, days)[live])
+            is_flagged = np.isin(live, list(flagged))
+            assert not errors[~is_flagged].any()
+            # A tile is at most 1/24 of the window wide, and the hot customer pays at an even pace.
+            assert errors[is_flagged].max(initial=0) <= HOT_PER_DAY * days / 24
 
 
 def test_batch_and_stream_score_the_same_state_to_the_same_bits(run: Run) -> None:
@@ -297,6 +305,19 @@ def is_followed_in_the_same_second(payments: Payments) -> NDArray[np.bool_]:
     is_followed = np.zeros(len(payments), np.bool_)
     is_followed[order[:-1]] = (customers[1:] == customers[:-1]) & (seconds[1:] == seconds[:-1])
     return is_followed
+
+
+def exact_counts(payments: Payments, entities: NDArray[np.int64], delay_days: int, days: int) -> NDArray[np.int64]:
+    """How many payments of the same entity lie in (t - delay - days, t - delay], up to the payment itself, shape (n,)."""
+    counts = np.zeros(len(payments), np.int64)
+    order = np.argsort(entities, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(entities[order]) != 0])
+    for own in np.split(order, starts[1:]):
+        seconds = payments.seconds[own]
+        ends = seconds - delay_days * SECONDS_PER_DAY
+        upper = np.searchsorted(seconds, ends, side="right") if delay_days else np.arange(1, len(own) + 1)
+        counts[own] = upper - np.searchsorted(seconds, ends - days * SECONDS_PER_DAY, side="right")
+    return counts
 
 
 class _Client:
