@@ -112,7 +112,7 @@ async def test_a_watcher_that_is_slow_to_read_still_sees_the_last_status() -> No
     """A watch whose client had not yet taken SERVING when the drain began once ended without saying NOT_SERVING."""
     health = HealthService(())
     health.set_serving(True)
-    watch = health._watch(health_pb2.HealthCheckRequest(), None)  # type: ignore[arg-type]
+    watch = health._watch(b"", None)  # type: ignore[arg-type]
     assert (await anext(watch)).status == SERVING
     health.set_serving(False)
     health.close()

@@ -152,6 +152,23 @@ TEST(printable_masks_card_numbers) {
   CHECK_EQ(printable(std::string(58, 'a') + "4111111111111111").find("4111"), std::string::npos);
 }
 
+TEST(printable_masks_card_numbers_however_they_are_written) {
+  for (const char* between : {".", "/", "_", ",", ":", "\t", "\n", "  ", " - ", "\xc2\xa0", "\xe2\x80\x91", "\xe2\x80\x8b", "\"", "\xff",
+                              "\xe2\x80\x93"}) {
+    const std::string gap = between;
+    CHECK_EQ(printable("4111" + gap + "1111" + gap + "1111" + gap + "1111"), "<digits>");
+  }
+  std::string wide, arabic, bold;
+  for (int i = 0; i < 16; ++i) {
+    wide += "\xef\xbc\x91";
+    arabic += "\xd9\xa1";
+    bold += "\xf0\x9d\x9f\x8f";
+  }
+  for (const std::string& digits : {wide, arabic, bold}) CHECK_EQ(printable("n " + digits), "n <digits>");
+  CHECK_EQ(printable("a1b2c3d4e5f6g7h8i9j0k1l2m3"), "a1b2c3d4e5f6g7h8i9j0k1l2m3");
+  CHECK_EQ(printable("12345 .... 12345 .... 12345"), "12345 .... 12345 .... 12345");
+}
+
 TEST(printable_escapes) {
   CHECK_EQ(printable("a\nb"), "a\\x0ab");
   CHECK_EQ(printable("a\"b\\"), "a\\\"b\\\\");

@@ -1,7 +1,7 @@
 # Native tests: the core alone, without Python, under sanitizers. Called by the Makefile at the top.
 #
 #   SAN=address,undefined | thread      run      builds and runs every tests/native/*_test.cc
-#                                       lint     compiles the core with more warnings, as errors
+#                                       lint     checks core, tests and fuzzers with more warnings, as errors
 #   CLANG=clang++ FUZZ_SECONDS=60       fuzz     libFuzzer on tests/fuzz/*_fuzz.cc, starting from the kept corpus
 
 SAN ?= address,undefined
@@ -15,6 +15,7 @@ SANITIZE := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefine
 
 CORE := $(sort $(shell find ext/core -name '*.cc'))
 TESTS := $(sort $(wildcard tests/native/*_test.cc))
+FUZZERS := $(sort $(wildcard tests/fuzz/*_fuzz.cc))
 CORE_OBJECTS := $(CORE:ext/%.cc=$(BUILD)/%.o)
 PROGRAMS := $(TESTS:tests/native/%.cc=$(BUILD)/%)
 JOBS := $(shell nproc 2>/dev/null || echo 2)
@@ -23,7 +24,7 @@ JOBS := $(shell nproc 2>/dev/null || echo 2)
 .SECONDARY:
 
 run:
-	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) programs SAN=$(SAN) CXX=$(CXX)
+	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) programs SAN=$(SAN) CXX='$(CXX)'
 	@export ASSAY_TEST_SCALE=$(SCALE) ASSAY_ORT_LIBRARY="$$($(PYTHON) -m assay.models.ort_library 2>/dev/null)"; \
 	export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1; \
 	export LSAN_OPTIONS=suppressions=tests/native/lsan.supp:print_suppressions=0; \
@@ -31,24 +32,29 @@ run:
 
 programs: $(PROGRAMS)
 
-$(BUILD)/%.o: ext/%.cc
+$(BUILD)/%.o: ext/%.cc tests/native/native.mk
 	@mkdir -p $(@D)
 	@$(CXX) $(FLAGS) $(SANITIZE) -MMD -MP -c $< -o $@
 
-$(BUILD)/%_test.o: tests/native/%_test.cc
+$(BUILD)/%_test.o: tests/native/%_test.cc tests/native/native.mk
 	@mkdir -p $(@D)
 	@$(CXX) $(FLAGS) $(SANITIZE) -MMD -MP -c $< -o $@
 
 $(BUILD)/%_test: $(BUILD)/%_test.o $(CORE_OBJECTS)
 	@$(CXX) $(SANITIZE) $^ -o $@ -ldl -lpthread
 
-lint: $(CORE:ext/%.cc=build/lint/%.ok)
-build/lint/%.ok: ext/%.cc $(shell find ext/core -name '*.h')
-	@mkdir -p $(@D)
-	@$(CXX) -std=c++17 -fsyntax-only -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Iext $< && touch $@
+LINTED := $(CORE) $(TESTS) $(FUZZERS)
+lint:
+	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) CXX='$(CXX)' $(LINTED:%.cc=build/lint/%.ok)
 
-FUZZERS := $(sort $(wildcard tests/fuzz/*_fuzz.cc))
-fuzz: $(FUZZERS:tests/fuzz/%.cc=build/fuzz/%)
+build/lint/%.ok: %.cc tests/native/native.mk
+	@mkdir -p $(@D)
+	@$(CXX) -std=c++17 -fsyntax-only -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Iext -Itests/native \
+	  -MMD -MP -MF $(@:.ok=.d) -MT $@ $< && touch $@
+
+fuzz:
+	@[ -n "$(CLANG)" ] || { echo 'make fuzz needs clang: sudo apt-get install -y clang' >&2; exit 1; }
+	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) CLANG='$(CLANG)' $(FUZZERS:tests/fuzz/%.cc=build/fuzz/%)
 	@for fuzzer in $(FUZZERS:tests/fuzz/%_fuzz.cc=%); do \
 	  mkdir -p build/fuzz/corpus/$$fuzzer; \
 	  echo "== $$fuzzer for $(FUZZ_SECONDS) s"; \
@@ -57,9 +63,12 @@ fuzz: $(FUZZERS:tests/fuzz/%.cc=build/fuzz/%)
 	    >build/fuzz/$$fuzzer.log 2>&1 || { tail -n 40 build/fuzz/$$fuzzer.log; exit 1; }; \
 	  grep -E 'stat::(number_of_executed_units|average_exec_per_sec|new_units_added)' build/fuzz/$$fuzzer.log; \
 	done
-build/fuzz/%: tests/fuzz/%.cc $(CORE) $(shell find ext/core -name '*.h')
-	@mkdir -p $(@D)
-	@[ -n "$(CLANG)" ] || { echo 'make fuzz needs clang: sudo apt-get install -y clang' >&2; exit 1; }
-	@$(CLANG) $(FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $< $(CORE) -o $@ -ldl -lpthread
 
--include $(CORE_OBJECTS:.o=.d) $(PROGRAMS:=.d)
+build/fuzz/%: build/fuzz/tests/fuzz/%.o $(CORE:%.cc=build/fuzz/%.o)
+	@$(CLANG) -fsanitize=fuzzer,address,undefined $^ -o $@ -ldl -lpthread
+
+build/fuzz/%.o: %.cc tests/native/native.mk
+	@mkdir -p $(@D)
+	@$(CLANG) $(FLAGS) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -MMD -MP -c $< -o $@
+
+-include $(CORE_OBJECTS:.o=.d) $(PROGRAMS:=.d) $(LINTED:%.cc=build/lint/%.d) $(CORE:%.cc=build/fuzz/%.d) $(FUZZERS:%.cc=build/fuzz/%.d)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -53,9 +54,10 @@ class Fake {
     { const std::lock_guard<std::mutex> lock(mutex_); is_held_ = false; }
     changed_.notify_all();
   }
-  void wait_running(size_t runs) {   // until this many runs are held at once
+  // Waits until this many runs are held at once. False: not within 20 s.
+  bool wait_running(size_t runs) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return running_ >= runs; });
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return running_ >= runs; });
   }
   std::vector<std::vector<int64_t>> batches() const { const std::lock_guard<std::mutex> lock(mutex_); return batches_; }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from assay.config import Config, ConnectionConfig, EngineConfig, LimitsConfig
+from assay.transport.health import WATCHES_MAX
+from assay.transport.reflection import CALLS_MAX
 from assay.transport.server import channel_options, concurrent_rpcs_max
 
 
@@ -23,6 +25,8 @@ def test_every_limit_is_passed_on() -> None:
         "grpc.max_metadata_size": 2003,
         "grpc.absolute_max_metadata_size": 2003,
         "grpc.max_concurrent_streams": 4,
+        "grpc.server.max_pending_requests": concurrent_rpcs_max(config),
+        "grpc.server.max_pending_requests_hard_limit": concurrent_rpcs_max(config),
         "grpc.http2.min_recv_ping_interval_without_data_ms": 5000,
         "grpc.http2.max_ping_strikes": 2,
         "grpc.keepalive_permit_without_calls": 1,
@@ -42,4 +46,4 @@ def test_zero_turns_idle_and_age_off_and_ports_are_not_shared_by_default() -> No
 
 def test_grpcs_own_limit_is_never_the_first_to_be_hit() -> None:
     config = Config(engine=EngineConfig(slots=100, batch_call_rows_max=25), limits=LimitsConfig(streams_max=50))
-    assert concurrent_rpcs_max(config) > 100 + 50
+    assert concurrent_rpcs_max(config) > 100 + 50 + WATCHES_MAX + CALLS_MAX  # what lasts must leave room for what is answered

@@ -120,8 +120,8 @@ struct Violation {
   std::string description;  // expected and found types, and what to do; never the value
 };
 
-// Text from outside made safe to show in an error: control characters escaped, at most 64 bytes, runs of 12 or more digits
-// masked (a card number typed into the wrong field must not reach a log).
+// Text from outside made safe to show in an error: control characters escaped, at most 64 bytes, numbers of 12 or more
+// digits masked, whatever stands between their groups (a card number typed into the wrong field must not reach a log).
 std::string printable(std::string_view text);
 
 [[noreturn]] void assert_failed(const char* condition, const char* file, int line) noexcept;

@@ -38,6 +38,7 @@ inline constexpr int kAllocatorArena = 1;
 inline constexpr int kMemoryDefault = 0;
 inline constexpr int64_t kFreeAxis = -1;
 
+// clang-format off: it takes the arguments for multiplications.
 // ASSAY_ORT_SLOT(number, name, result, arguments). A function that returns OrtStatus* returns null for success.
 #define ASSAY_ORT_SLOTS(ASSAY_ORT_SLOT)                                                                                         \
   ASSAY_ORT_SLOT(2, GetErrorMessage, const char*, (const OrtStatus*))                                                           \
@@ -82,6 +83,7 @@ inline constexpr int64_t kFreeAxis = -1;
   ASSAY_ORT_SLOT(125, GetAvailableProviders, OrtStatus*, (char*** out, int* count))                                             \
   ASSAY_ORT_SLOT(126, ReleaseAvailableProviders, OrtStatus*, (char**, int count))                                               \
   ASSAY_ORT_SLOT(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char* key, const char* value))
+// clang-format on
 
 // The slots above as typed function pointers.
 struct OrtApi {

@@ -41,11 +41,9 @@ class Admission {
   Status check_deadline(Call& call, int64_t now_ns, DeadlineCheck check) noexcept;
   Status claim_slots(Call& call, uint32_t count, uint32_t* slots) noexcept;
 
-  void fill_batch(const Call& call, std::string_view bytes, Scratch& scratch);
-  bool decode_row(const Call& call, uint32_t index, std::string_view bytes, size_t row_index, Scratch& scratch);
-  void read_row(const Call& call, uint32_t index, const Transaction& transaction, Scratch& scratch);
-  static void fail_row(Slot& slot, const Status& status, const Violations& violations);
-  Status look_up(const Call& call, uint32_t index, const Transaction& transaction, Scratch& scratch);
+  void fill_batch(Call& call, std::string_view bytes, Scratch& scratch);
+  Status fill_row(Call& call, Slot& slot, uint32_t index, std::string_view bytes, std::string_view row, Scratch& scratch);
+  Status look_up(const Call& call, Slot& slot, uint32_t index, Scratch& scratch);
   Status queue_rows(Call& call, uint32_t head, Scratch& scratch) noexcept;
 
   Submission accepted(const Call& call, CallId id) const noexcept;

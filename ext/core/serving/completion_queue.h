@@ -2,6 +2,7 @@
 //
 // Runners push, the transport thread that owns the queue drains. The file descriptor (an eventfd) becomes readable when the queue
 // goes from empty to not empty: one wake per batch, whatever its size. Bounded by the slab: a call is in at most once.
+// REQUIRES: outlives every engine that was given it, or that engine's stop().
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
 // decode_transaction(): the spans of a scan, read with one plan's names and types.
 #include <algorithm>
+#include <array>
 #include <bitset>
 #include <limits>
 
@@ -17,22 +18,34 @@ constexpr int64_t kNanosPerSecond = 1'000'000'000;
 // The feature was sent last without a value.
 using UnsetFeatures = std::bitset<limits::kRequestFeaturesMax>;
 
-// An unknown name that was sent twice is one violation: protobuf would keep one entry of it.
-void add_unknown(Code code, std::string path, const char* description, Violations& violations) {
-  const auto& list = violations.list();
-  const auto is_same = [&](const Violation& other) { return other.code == code && other.field == path; };
-  if (std::none_of(list.begin(), list.end(), is_same)) violations.add(code, std::move(path), description);
-}
+// The unknown names of one map. One that was sent twice is one violation: protobuf would keep one entry of it. Text is made only
+// for those that are listed: a message of a million unknown names must not cost a million strings.
+class UnknownNames {
+ public:
+  template <typename Path>
+  void add(Code code, std::string_view name, Path&& path, const char* description, Violations& violations) {
+    const auto end = names_.begin() + count_;
+    if (std::find(names_.begin(), end, name) != end) return;
+    if (count_ == names_.size()) return violations.add(code, {}, {});  // the list is full: this is counted
+    names_[count_++] = name;
+    violations.add(code, path(name), description);
+  }
+
+ private:
+  std::array<std::string_view, limits::kViolationsMax> names_;
+  size_t count_ = 0;
+};
 
 // The last entry of a name wins, so an entry is only stored here and checked once all are in.
 void take_entities(const TransactionScan& scan, const FeaturePlan& plan, Transaction& out, Violations& violations) {
   WireFault fault;
+  UnknownNames unknown;
   for (uint32_t i = 0; i < scan.entity_count; ++i) {
     std::string_view name, id;
     ASSAY_ASSERT(read_entity_entry<TrustedText>(WireReader(scan.entities[i], fault), &name, &id));
     const int index = plan.find_entity(name);
     if (__builtin_expect(index < 0, 0)) {
-      add_unknown(Code::kUnknownEntity, entity_path(name), "is not an entity of the feature set", violations);
+      unknown.add(Code::kUnknownEntity, name, entity_path, "is not an entity of the feature set", violations);
     } else {
       out.entities[static_cast<size_t>(index)] = id;
     }
@@ -42,13 +55,14 @@ void take_entities(const TransactionScan& scan, const FeaturePlan& plan, Transac
 void take_features(const TransactionScan& scan, const FeaturePlan& plan, Transaction& out, UnsetFeatures& unset,
                    Violations& violations) {
   WireFault fault;
+  UnknownNames unknown;
   for (uint32_t i = 0; i < scan.feature_count; ++i) {
     std::string_view name;
     Value value;
     ASSAY_ASSERT(read_feature_entry<TrustedText>(WireReader(scan.features[i], fault), &name, &value));
     const int found = plan.find_feature(name);
     if (__builtin_expect(found < 0, 0)) {
-      add_unknown(Code::kUnknownFeature, feature_path(name), "is not a request feature of the feature set", violations);
+      unknown.add(Code::kUnknownFeature, name, feature_path, "is not a request feature of the feature set", violations);
       continue;
     }
     const size_t index = static_cast<size_t>(found);

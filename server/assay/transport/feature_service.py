@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 from google.rpc import status_pb2
 
-from assay._core import CODE_TABLE, EventWriter, Refusal
+from assay._core import CODE_TABLE, LIMITS, EventWriter, Refusal
 from assay.transport.status import abort
 from assay.v1 import feature_pb2
 
@@ -93,6 +93,7 @@ def _count(response: feature_pb2.RecordEventsResponse, index: int, outcome: _Out
     else:
         response.rejected_count += 1
         if len(response.rejected_events) < REJECTIONS_SHOWN_MAX:
-            rejected = response.rejected_events.add(index=index, transaction_id=transaction_id)
+            is_id = len(transaction_id.encode()) <= LIMITS["id_bytes_max"]  # the answer must not grow with what was sent
+            rejected = response.rejected_events.add(index=index, transaction_id=transaction_id if is_id else "")
             if refusal is not None:
                 rejected.status.CopyFrom(status_pb2.Status.FromString(refusal.rpc_status))

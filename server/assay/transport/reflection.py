@@ -18,10 +18,13 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from assay.transport.status import parse
+
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context, Handler
 
 REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+CALLS_MAX = 128  # open ServerReflectionInfo calls of one listener: they last, and must not use up gRPC's limit on all calls
 
 
 class Descriptors:
@@ -62,13 +65,12 @@ class ReflectionService:
         self._services = tuple(sorted(services))
         self._descriptors = descriptors
         self._closing = asyncio.Event()
+        self._call_count = 0
 
     def handlers(self) -> dict[str, Handler]:
-        """Full method name -> handler."""
+        """Full method name -> handler. Requests stay bytes: see parse()."""
         handler = grpc.stream_stream_rpc_method_handler(
-            self._info,
-            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+            self._info, response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString
         )
         return {f"/{service}/ServerReflectionInfo": handler for service in REFLECTION_SERVICES}
 
@@ -79,6 +81,11 @@ class ReflectionService:
     # --- implementation ---
 
     async def _info(self, _: Any, context: Context) -> None:
+        if self._call_count >= CALLS_MAX:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{CALLS_MAX} reflection calls are open, which is the limit; close one"
+            )
+        self._call_count += 1
         closing = asyncio.create_task(self._closing.wait())
         try:
             while True:
@@ -90,8 +97,10 @@ class ReflectionService:
                         read.cancel()
                 if closing.done() or read.result() is grpc.aio.EOF:
                     return
-                await context.write(self._answer(read.result()))
+                request = await parse(reflection_pb2.ServerReflectionRequest, read.result(), context)
+                await context.write(self._answer(request))
         finally:
+            self._call_count -= 1
             closing.cancel()
 
     def _answer(self, request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from assay._core import Accepted, CompletionQueue, Engine, Refusal
+from assay._core import LIMITS, Accepted, CompletionQueue, Engine, Refusal
 from assay.transport.replies import Answer, Replies, rpc_deadline_ns
 from assay.transport.status import abort
 from assay.v1 import scoring_pb2
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context, Handler
+
+_KEPT_BYTES_MAX = 16 << 10  # of a stream's message in flight
 
 Submit = Callable[[bytes, int, CompletionQueue, int], Accepted | Refusal]
 
@@ -184,7 +185,7 @@ class _ScoreStream:
             self._ready.append(_refused(message, accepted))
             self._work.set()
             return
-        reply = _StreamReply(self, token, accepted.call, message)
+        reply = _StreamReply(self, token, accepted.call, _kept(message))
         self._waiting[token] = reply
         # The stream's own deadline ends the stream; a message's or the default's ends the message.
         self._replies.expect(token, accepted, self._deadline_ns, reply)
@@ -205,6 +206,23 @@ class _ScoreStream:
 def _refused(message: bytes, refusal: Refusal) -> bytes:
     """The ScoreStreamResponse of a message that has no score. Off the hot path, so google.protobuf may do it."""
     response = scoring_pb2.ScoreStreamResponse(status=status_pb2.Status.FromString(refusal.rpc_status))
-    with suppress(DecodeError):  # its id cannot be read: the answer goes without
-        response.transaction_id = scoring_pb2.ScoreStreamRequest.FromString(message).request.transaction_id
+    response.transaction_id = _transaction_id(message)
     return response.SerializeToString()
+
+
+def _transaction_id(message: bytes) -> str:
+    """The id in a ScoreStreamRequest; empty where it cannot be read or is too long to be one: what a client sends must not come
+    back to it 64 times while it reads nothing."""
+    try:
+        found: str = scoring_pb2.ScoreStreamRequest.FromString(message).request.transaction_id
+    except DecodeError:
+        return ""
+    return found if len(found.encode()) <= LIMITS["id_bytes_max"] else ""
+
+
+def _kept(message: bytes) -> bytes:
+    """What is kept of a message in flight: all of a usual one, of a long one the id alone, so that memory stays bounded."""
+    if len(message) <= _KEPT_BYTES_MAX:
+        return message
+    request = scoring_pb2.ScoreRequest(transaction_id=_transaction_id(message))
+    return scoring_pb2.ScoreStreamRequest(request=request).SerializeToString()

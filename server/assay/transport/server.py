@@ -158,6 +158,7 @@ def concurrent_rpcs_max(config: Config) -> int:
 def channel_options(config: Config) -> list[tuple[str, int]]:
     """gRPC's names for our limits."""
     limits, connection = config.limits, config.connection
+    calls_max = concurrent_rpcs_max(config)
     options = {
         "grpc.so_reuseport": int(config.reuse_port),
         "grpc.max_receive_message_length": limits.receive_message_bytes_max,
@@ -165,6 +166,10 @@ def channel_options(config: Config) -> list[tuple[str, int]]:
         "grpc.max_metadata_size": limits.metadata_bytes_max,
         "grpc.absolute_max_metadata_size": limits.metadata_bytes_max,
         "grpc.max_concurrent_streams": limits.connection_streams_max,
+        # Calls that Python has not taken up yet. Past its own limits (1,000, at random; 3,000) gRPC would end them as CANCELLED,
+        # which tells a client nothing and is not tried again.
+        "grpc.server.max_pending_requests": calls_max,
+        "grpc.server.max_pending_requests_hard_limit": calls_max,
         "grpc.http2.min_recv_ping_interval_without_data_ms": connection.ping_interval_s_min * 1000,
         "grpc.http2.max_ping_strikes": 2,
         "grpc.keepalive_permit_without_calls": 1,

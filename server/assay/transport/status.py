@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 
 from assay._core import CODE_TABLE, Refusal
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 # gRPC status number -> the enum that grpcio wants.
 STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -32,3 +35,14 @@ def trailers(refusal: Refusal) -> tuple[tuple[str, str | bytes], ...]:
 async def abort(context: Context, refusal: Refusal) -> NoReturn:
     """Ends the call with the refusal."""
     await context.abort(STATUS_CODES[refusal.grpc_code], refusal.message, trailers(refusal))
+
+
+async def parse(message_type: type[AnyMessage], data: bytes, context: Context) -> AnyMessage:
+    """The request of one of gRPC's standard services. Its handlers take bytes and call this: a deserialiser of gRPC's that fails
+    answers UNKNOWN and logs a traceback, so that a few bytes from anybody would fill the log."""
+    try:
+        return message_type.FromString(data)
+    except DecodeError:
+        await context.abort(
+            grpc.StatusCode.INVALID_ARGUMENT, f"the bytes are not a {message_type.DESCRIPTOR.full_name}; encode it with generated code"
+        )
