@@ -27,7 +27,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(results)), [row["name"] for row in reversed(results)], fontsize=9)
     axes.set_xscale("log")
     axes.set_xlim(0.1, max(4.0, 3 * max(row["ratio"] for row in results)))
-    axes.set_xlabel("ratio to the baseline (median of interleaved pairs, 95 % interval); black line: budget")
+    axes.set_xlabel("ratio to the baseline (geometric mean of interleaved pairs, 95 % interval); black line: budget")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -199,6 +199,8 @@ class Config(BaseSettings):
     @field_validator("admin_socket")
     @classmethod
     def _socket_fits(cls, value: str) -> str:
+        if not value or "\0" in value:
+            raise ValueError("expected a path, auto or off")
         if len(os.fsencode(value)) > SOCKET_PATH_BYTES_MAX:
             raise ValueError(f"a Unix socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes: choose a shorter one")
         return value
@@ -346,7 +348,14 @@ def _shown(value: Any) -> Any:
 
 def _without_password(url: str) -> str:
     """A store's URL with its user and password hidden; everything else of it helps the reader."""
-    parts = urlsplit(url)
+    if url.startswith("embedded:"):
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # not a URL: nobody knows which part of it is secret
+        return SECRET_SHOWN
+    if not parts.netloc:
+        return SECRET_SHOWN
     if "@" not in parts.netloc and not parts.query:
         return url
     host = parts.netloc.rpartition("@")[2]
@@ -370,11 +379,19 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which the same key twice is an error, not a surprise."""
+    """YAML in which the same key twice is an error, not a surprise. No aliases: a few lines of them can unfold to gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1
+            raise ConfigError(f"line {line}: aliases (*name) are not supported; write the value out")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"line {key_node.start_mark.line + 1}: a key must be a name")
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: the key stands twice")
@@ -393,6 +410,8 @@ def _read_file(file: Path) -> dict[str, Any]:
             raise ConfigError(f"{file}: expected a .yaml, .yml or .toml file")
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from error
+    except RecursionError:
+        raise ConfigError(f"{file}: nested too deeply; no key is deeper than section.key") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:

@@ -1,12 +1,12 @@
 """The exceptions of assay. Each also is the builtin one that a caller would expect.
 
-    AssayError
-    +-- ConfigError (ValueError)         the configuration is wrong: key, value's type, what was expected
-    +-- FeatureSetError (ValueError)     a feature set is wrong: path in the file, what was expected
-    +-- BundleError (ValueError)         a bundle is damaged or refused: file, reason, what to do
-    +-- StoreError (RuntimeError)        a store cannot be opened, read or written
-    +-- InputError (ValueError)          a file of events, attributes or rows is wrong
-    +-- CoreError (RuntimeError)         the native core said no: `reason` and `grpc_code` by its table of codes
+AssayError
++-- ConfigError (ValueError)         the configuration is wrong: key, value's type, what was expected
++-- FeatureSetError (ValueError)     a feature set is wrong: path in the file, what was expected
++-- BundleError (ValueError)         a bundle is damaged or refused: file, reason, what to do
++-- StoreError (RuntimeError)        a store cannot be opened, read or written
++-- InputError (ValueError)          a file of events, attributes or rows is wrong
++-- CoreError (RuntimeError)         the native core said no: `reason` and `grpc_code` by its table of codes
 """
 
 from __future__ import annotations

@@ -143,6 +143,13 @@ def test_wrong_configuration_is_usage_with_a_hint() -> None:
     assert "Traceback" not in found.stderr
 
 
+def test_markup_in_a_value_is_text() -> None:
+    """A path with brackets once ended the command with a MarkupError."""
+    found = run("config", "print", "--set", "admin_socket=[/x]")
+    assert found.returncode == 0, found.stderr
+    assert "[/x]" in found.stderr
+
+
 def test_config_schema_is_json_schema() -> None:
     assert json.loads(run("config", "schema").stdout)["properties"]["listen"]["type"] == "string"
     schema = json.loads(run("config", "schema", "--feature-set").stdout)
@@ -242,6 +249,8 @@ def test_score_from_a_file_and_from_stdin(server: ServeProcess, tmp_path: Path) 
         (["--feature", "a=99999999999999999999"], "int64"),
         (["--time", "yesterday"], "2018-04-01T00:00:31Z"),
         (["--time", "2018-04-01T00:00:31"], "time zone"),
+        (["--time", ""], "2018-04-01T00:00:31Z"),
+        (["--entity", "customer_id=1", "--entity", "customer_id=2"], "given twice"),
         (["--request", "no-such-file.json"], "No such file"),
         (["--request", "-", "--id", "1"], "do not go with"),
         (["--request", "-"], "not a ScoreRequest"),
@@ -262,6 +271,7 @@ def test_a_refusal_is_decoded(server: ServeProcess) -> None:
     assert 'entities["terminal_id"] MISSING_ENTITY' in found.stderr
     assert "docs/errors.md" in found.stderr
     assert "57.16" not in found.stderr
+    assert found.stderr.count("WRONG_TYPE") == found.stderr.count("expected int64") == 1, "the first line repeats the list"
     value = json.loads(score(server, *arguments, "--json").stdout)["error"]
     assert (value["code"], value["reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
     assert {item["reason"] for item in value["violations"]} == {"WRONG_TYPE", "MISSING_ENTITY"}

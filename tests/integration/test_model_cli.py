@@ -98,6 +98,15 @@ def test_check_of_nothing(tmp_path: Path) -> None:
     assert "no such directory" in result.output
 
 
+def test_check_of_a_directory_that_is_no_bundle_says_so(tmp_path: Path) -> None:
+    """It once told people to remove whatever was in there."""
+    (tmp_path / "precious").write_text("data")
+    result = run("check", tmp_path)
+    assert result.exit_code == 4
+    assert "name the directory NAME/VERSION" in " ".join(result.output.split())
+    assert "remove" not in result.output
+
+
 def test_markup_in_a_name_is_text(tmp_path: Path) -> None:
     """A path or a name in a bundle must not be able to draw on the terminal."""
     result = run("check", tmp_path / "[red]x[/red]")

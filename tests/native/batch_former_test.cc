@@ -221,6 +221,18 @@ TEST(former_gives_an_aged_priority_a_place) {
   CHECK(total[kBulk] >= 90 && total[kShadow] >= 90);
 }
 
+// Found by tests/property/test_batcher.py: what was owed to them went to the next bulk rows.
+TEST(former_forgets_what_it_owed_to_rows_that_expired) {
+  Bench bench(4000);
+  bench.push(kBulk, 2, 0, /*deadline_ns=*/50);
+  bench.push(kInteractive, 6);
+  for (int i = 0; i < 6; ++i) CHECK((bench.form(1, 0) == Counts{1, 0, 0}));   // 6/8 of a place is owed
+  CHECK((bench.form(1, 50) == Counts{0, 0, 0}));                              // 7/8, to nobody now
+  bench.push(kInteractive, 2);
+  bench.push(kBulk, 1);
+  CHECK((bench.form(1, 50) == Counts{1, 0, 0}));
+}
+
 // --- batch former: who not
 
 TEST(former_hands_back_the_dead_and_fills_their_places) {

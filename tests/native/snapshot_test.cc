@@ -304,6 +304,23 @@ TEST(a_snapshot_that_does_not_fit_is_refused_whole) {
   CHECK(small.apply(view, "c1", event_at(0, 1)) == Code::kOk);
 }
 
+TEST(what_is_no_regular_file_is_neither_replaced_nor_waited_for) {
+  Scratch scratch;
+  const std::string pipe = scratch.path("pipe");
+  CHECK_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EmbeddedStore store(kRoom);
+  CHECK_EQ(store.load(pipe, {}).code, Code::kIo);  // and does not wait for a writer
+  CHECK_EQ(store.save(pipe, {}).code, Code::kIo);
+  struct stat facts {};
+  CHECK_EQ(::lstat(pipe.c_str(), &facts), 0);
+  CHECK(S_ISFIFO(facts.st_mode));
+  for (const std::string& path : {std::string(), scratch.path(std::string("a\0b", 3))}) {
+    CHECK_EQ(store.save(path, {}).code, Code::kIo);
+    CHECK_EQ(store.load(path, {}).code, Code::kIo);
+  }
+  CHECK_EQ(scratch.files().size(), 1u);
+}
+
 TEST(a_failed_save_leaves_the_old_snapshot_and_no_other_file) {
   std::mt19937_64 random = check::random_engine();
   const Scratch scratch;

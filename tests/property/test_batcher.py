@@ -160,6 +160,8 @@ class Model:
         self.owed = max(0, self.owed - 32 * len(batch))
         self.take(batch, INTERACTIVE, places, now_ns)
         self.take(batch, BULK, places, now_ns)
+        if not bulk:
+            self.owed = 0
         return batch
 
     def take(self, batch: list[Row], priority: int, target: int, now_ns: int) -> None:

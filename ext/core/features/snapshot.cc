@@ -63,6 +63,14 @@ int sync_directory_of(const std::string& path) {
   return error;
 }
 
+// Why nothing may be put in this path's place, or null. A rename over a device or a pipe would take it away from everybody.
+const char* refusal_of(const std::string& path) {
+  if (path.empty() || path.find('\0') != std::string::npos) return "is not a path";
+  struct stat facts {};
+  if (::lstat(path.c_str(), &facts) != 0 || S_ISREG(facts.st_mode) || S_ISLNK(facts.st_mode)) return nullptr;
+  return "is there and is not a regular file";
+}
+
 std::string errno_text(int error) { return std::generic_category().message(error); }
 
 }  // namespace
@@ -82,6 +90,7 @@ Status SnapshotWriter::failed(const char* what, int error) {
 Status SnapshotWriter::open(const std::string& path) {
   ASSAY_ASSERT(file_ < 0);
   path_ = path;
+  if (const char* refusal = refusal_of(path)) return Status(Code::kIo, "snapshot " + path + ": " + refusal);
   file_ = create_temporary(path, &temporary_path_);
   if (file_ < 0) return failed("cannot make a file beside it", errno);
   buffer_.reserve(kBufferBytes + kPayloadBytesMax / 8);
@@ -167,7 +176,8 @@ Status SnapshotReader::failure(Code code, const std::string& what) const {
 Status SnapshotReader::open(const std::string& path) {
   ASSAY_ASSERT(file_ < 0);
   path_ = path;
-  file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (path.find('\0') != std::string::npos) return failure(Code::kIo, "is not a path");
+  file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not hold us here
   if (file_ < 0) return failure(Code::kIo, "cannot open: " + errno_text(errno));
   struct stat facts {};
   if (::fstat(file_, &facts) != 0) return failure(Code::kIo, "cannot stat: " + errno_text(errno));

@@ -264,6 +264,7 @@ Status Admission::begin_call(Call& call, const CallFields& fields, Violations& v
                   fields.model.empty() ? "no default model is loaded: name one" : "model \"" + printable(fields.model) + "\"");
   }
   if (code == Code::kUnknownVersion) return Status(code, "version \"" + printable(fields.version) + "\"");
+  if (code != Code::kOk) return Status(code);
   call.lane = call.ticket.lane();
   call.priority = read_priority(fields.priority, call.priority, violations);
   int64_t timeout_ns = INT64_MAX;

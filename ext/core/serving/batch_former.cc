@@ -52,6 +52,9 @@ void BatchFormer::form(RowQueue& queue, const Slab& slab, int64_t now_ns, uint32
   take(queue, slab, kInteractive, now_ns, full, out);
   take(queue, slab, kBulk, now_ns, full, out);
   take(queue, slab, kShadow, now_ns, full, out);
+  for (const size_t priority : {kBulk, kShadow}) {
+    if (queue.size(priority) == 0) owed_[priority] = 0;   // nothing is saved up for rows that do not wait
+  }
   if (queue_delay_ns_max_ > 0 && queue.size() > 0) queue.refresh_latest_start();
 }
 

@@ -32,7 +32,6 @@ struct FormedBatch {
     cancelled.reserve(kDeadRowsPerBatchMax);
   }
   void clear() noexcept { rows.clear(); expired.clear(); cancelled.clear(); }
-  bool is_empty() const noexcept { return rows.empty() && expired.empty() && cancelled.empty(); }
 
   std::vector<QueuedRow> rows;
   std::vector<QueuedRow> expired;

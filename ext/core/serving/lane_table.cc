@@ -25,6 +25,7 @@ Code LaneTable::find(std::string_view model, std::string_view version, LaneTicke
   std::shared_ptr<Lane> lane;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (is_closed_) return Code::kDraining;
     const int index = index_of(model.empty() ? std::string_view(default_model_) : model, version, &code);
     if (index < 0) return code;
     lane = lanes_[static_cast<size_t>(index)];

@@ -17,7 +17,7 @@ class LaneTable {
   // kDraining (after take_all()).
   Status add(std::shared_ptr<Lane> lane, bool is_default);
 
-  // No model: the default model. No version: the newest lane of the model. kUnknownModel, kUnknownVersion.
+  // No model: the default model. No version: the newest lane of the model. kUnknownModel, kUnknownVersion, kDraining.
   Code find(std::string_view model, std::string_view version, LaneTicket* ticket) noexcept;
   // Exactly this lane, or null.
   std::shared_ptr<Lane> get(std::string_view model, std::string_view version) noexcept;

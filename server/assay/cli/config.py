@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.output import console, print_json
@@ -53,7 +54,7 @@ def print_config(
     for column in ("key", "value", "source"):
         shown.add_column(column, overflow="fold")
     for key, (value, source) in table.items():
-        shown.add_row(key, str(value), source, style="dim" if source == "default" else None)
+        shown.add_row(key, escape(str(value)), escape(source), style="dim" if source == "default" else None)
     console.print(shown)
 
 

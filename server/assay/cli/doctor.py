@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.output import EXIT_UNHEALTHY, console, print_json
+from assay.errors import AssayError
 
+PYTHON_MIN = (3, 11)
+# The lock pins what builds the core too; an installed wheel runs without it.
+BUILD_PACKAGES = {"cython", "setuptools"}
 DISK_FREE_BYTES_MIN = 1 << 30
 OPEN_FILES_MIN = 4096
 STORE_BYTES_MAX = 1 << 34
@@ -48,7 +53,8 @@ def doctor(
 
         assay doctor --store embedded:/var/lib/assay/store.snapshot --json
     """
-    findings = list(examine(store))
+    with console.status("examining", spinner="line"):
+        findings = list(examine(store))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -74,6 +80,8 @@ def examine(store: str) -> Iterator[Finding]:
     for name, check in checks:
         try:
             yield check()
+        except AssayError as error:
+            yield Finding(name, "failed", str(error), "as it says; then run doctor again")
         except Exception as error:
             yield Finding(name, "failed", f"{type(error).__name__}: {error}", "mend this first, then run doctor again")
 
@@ -83,7 +91,7 @@ def examine(store: str) -> Iterator[Finding]:
 
 def check_python() -> Finding:
     found = sys.version.split()[0]
-    if sys.version_info < (3, 11):
+    if sys.version_info[:2] < PYTHON_MIN:
         return Finding("python", "failed", found, "assay needs Python 3.11 or newer")
     return Finding("python", "ok", found)
 
@@ -92,14 +100,19 @@ def check_versions() -> Finding:
     """Installed versions against the lock file that belongs to the installed ONNX Runtime wheel."""
     flavour = "gpu" if _installed("onnxruntime-gpu") else "cpu"
     locked = locked_versions(flavour)
-    absent = [name for name in locked if _installed(name) is None]
-    others = [f"{name} {_installed(name)} (locked {version})" for name, version in locked.items() if _installed(name) not in (None, version)]
+    installed = {name: _installed(name) for name in locked}
+    absent = [name for name, version in installed.items() if version is None and name not in BUILD_PACKAGES]
+    others = [
+        f"{name} {version} (locked {locked[name]})" for name, version in installed.items() if version not in (None, locked[name])
+    ]
     name = "locked versions"
+    mend = f"pip install --no-deps --require-hashes -r {_lock_path(flavour)}"
     if absent:
-        return Finding(name, "failed", f"not installed: {', '.join(absent)}", f"pip install --require-hashes -r {_lock_path(flavour)}")
+        return Finding(name, "failed", f"not installed: {', '.join(absent)}", mend)
     if others:
-        return Finding(name, "warning", "; ".join(others), f"to run what was tested: pip install --require-hashes -r {_lock_path(flavour)}")
-    return Finding(name, "ok", f"{len(locked)} packages as in lock/{flavour}.txt")
+        return Finding(name, "warning", "; ".join(others), f"to run what was tested: {mend}")
+    count = sum(version is not None for version in installed.values())
+    return Finding(name, "ok", f"{count} packages as in lock/{flavour}.txt")
 
 
 def check_core() -> Finding:
@@ -166,6 +179,8 @@ def check_disk(store: str) -> Finding:
 
 def check_open_files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:  # a negative number
+        return Finding("open files", "ok", "no limit")
     if soft < OPEN_FILES_MIN:
         mend = f"ulimit -n {OPEN_FILES_MIN} (hard limit {hard}); every client connection is an open file"
         return Finding("open files", "warning", f"limit {soft}", mend)
@@ -212,5 +227,5 @@ def _table(findings: list[Finding]) -> Table:
         table.add_column(column, overflow="fold")
     for finding in findings:
         colour = colours[finding.status]
-        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", finding.found, finding.mend)
+        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", escape(finding.found), escape(finding.mend))
     return table

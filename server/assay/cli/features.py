@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from assay.features.replay import ReplaySummary
     from assay.features.show import ShownValue, ShownView
 
-app = typer.Typer(help="Replay events into features, and look at stored features.", no_args_is_help=True)
+app = typer.Typer(
+    help="Replay events into features, and look at stored features.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 FeatureSetOption = Annotated[
     Path | None, typer.Option("--feature-set", help="Feature set (YAML). Default: the demo's.", dir_okay=False)
@@ -69,7 +71,7 @@ def replay(
 
 @app.command()
 def show(
-    entity: Annotated[str, typer.Argument(help="Kind of entity, as the feature set names it: customer_id.")],
+    entity: Annotated[str, typer.Argument(metavar="ENTITY", help="Kind of entity, as the feature set names it: customer_id.")],
     entity_id: Annotated[str, typer.Argument(metavar="ID", help="Which one.")],
     store: Annotated[str | None, typer.Option(help="Store: embedded:PATH, a snapshot file. Default: the demo's history.")] = None,
     feature_set: FeatureSetOption = None,

@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; score against a server that does not "
-    "serve); 4 a check said no (model check, ingest with rejects). NO_COLOR is respected. Data goes to stdout, what people read "
-    "to stderr."
+    "serve); 4 a check said no (model check and pack; ingest and features replay with rejects); 130 stopped by Ctrl-C. NO_COLOR "
+    "is respected. Data (--json) goes to stdout, what people read to stderr."
 )
 
 # Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.
@@ -126,14 +126,13 @@ def main() -> None:
 
 
 def _run() -> None:
-    from assay.cli.output import EXIT_FAILED, EXIT_USAGE, console
+    from assay.cli.output import EXIT_FAILED, EXIT_USAGE, print_error
     from assay.errors import AssayError, ConfigError
 
     try:
         app()
     except AssayError as error:
-        console.print("[bold red]error:[/]", end=" ")
-        console.print(str(error), markup=False, soft_wrap=True)
+        print_error(str(error))
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
     except BrokenPipeError:  # `assay ... | head`
         sys.stderr.close()

@@ -6,22 +6,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from assay.cli.output import EXIT_REFUSED, console, fail, print_json
 from assay.errors import AssayError, InputError
 
-app = typer.Typer(help="Pack and check model bundles.", no_args_is_help=True)
+app = typer.Typer(help="Pack and check model bundles.", no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="A bundle: the directory NAME/VERSION.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle: the directory NAME/VERSION.")],
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     batch_rows_max: Annotated[int, typer.Option(min=1, max=4096, help="Largest batch to measure and warm.")] = 256,
 ) -> None:
-    """Load and prove a bundle as a server would. Exit code 4 when it is refused."""
+    """Load and prove a bundle as a server would. Exit code 4 when it is refused.
+
+    Example:
+
+        assay model check models/card_fraud/1
+    """
     from assay._core import OrtRuntime
     from assay.models.ort_library import find_library
     from assay.models.refusal import BundleRefusedError
@@ -64,9 +70,12 @@ def pack(
     ],
     score_output: Annotated[str, typer.Option(help="The ONNX output that holds the score.")],
     score_column: Annotated[int, typer.Option(min=0, help="Which element of its row.")] = 0,
-    thresholds: Annotated[str, typer.Option(help="Score to decision: challenge=0.3,review=0.6,decline=0.9")] = "",
+    thresholds: Annotated[
+        str, typer.Option(help="From which score which decision (challenge, review, decline): review=0.6,decline=0.9.")
+    ] = "",
     input: Annotated[
-        list[str] | None, typer.Option(help="NAME=FEATURE,FEATURE for each ONNX input, where there are several.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FEATURES", help="Features (a,b,c) of each ONNX input, where there are several. Repeatable."),
     ] = None,
     batch_tolerance: Annotated[
         float | None, typer.Option(min=0.0, help="How much a score may move with its batch. Default: 0 for trees, else 1e-6.")
@@ -80,7 +89,13 @@ def pack(
         bool, typer.Option("--allow-dirty", help="Pack although the git commit does not say everything.")
     ] = False,
 ) -> None:
-    """Make a bundle: schema hash, golden rows, baseline, SHA-256 of everything. It is verified before it is put in place."""
+    """Make a bundle: schema hash, golden rows, baseline, SHA-256 of everything. It is verified before it is put in place.
+
+    Example:
+
+        assay model pack --model model.onnx --feature-set feature_set.yaml --rows rows.parquet --name card_fraud --version 2
+        --score-output probabilities --score-column 1 --thresholds review=0.6,decline=0.9
+    """
     from assay._core import OrtRuntime
     from assay.models.ort_library import find_library
     from assay.models.pack import PackRequest, find_commit, pack_bundle, parse_thresholds, read_rows, sha256_of_file
@@ -112,7 +127,9 @@ def pack(
             place = pack_bundle(request, out, OrtRuntime(str(find_library())), model_file=str(model), is_replacing=force)
     except (AssayError, OSError) as error:
         fail(str(error), EXIT_REFUSED)
-    console.print(f"packed [bold]{place}[/]; look at it with: assay model check {place}", soft_wrap=True)
+    console.print(
+        f"packed [bold]{escape(str(place))}[/]; look at it with: assay model check {escape(str(place))}", soft_wrap=True
+    )
 
 
 # --- implementation ---

@@ -1,7 +1,6 @@
 """What every command shares: where people read (stderr), where programs read (stdout), how a failure ends.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not healthy (doctor, score against a server that does not serve);
-4 a check said no (model check, ingest with rejects).
+EXIT_CODES in main.py says what the exit codes mean.
 """
 
 from __future__ import annotations
@@ -37,16 +36,21 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn:
-    """Says what went wrong and what to do, and ends the command."""
-    console.print(f"[bold red]error:[/] {escape(message)}")
+def print_error(message: str, hint: str = "") -> None:
+    """Says what went wrong and what to do. Lines are not broken: paths and commands in them stay ready to copy."""
+    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     if hint:
-        console.print(f"[dim]hint:[/] {escape(hint)}")
+        console.print(f"[dim]hint:[/] {escape(hint)}", soft_wrap=True)
+
+
+def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn:
+    """Prints the error and ends the command."""
+    print_error(message, hint)
     raise typer.Exit(exit_code)
 
 
 @contextmanager
-def progress(description: str, total: float | None) -> Iterator[Advance]:
+def progress(description: str, total: float) -> Iterator[Advance]:
     """A progress bar on stderr, only where a person looks (a terminal)."""
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, console, fail, print_json
+from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, console, fail, print_error, print_json
 
 if TYPE_CHECKING:
     import grpc
@@ -115,9 +115,9 @@ def parse_value(text: str) -> FeatureValue:
 def _make_request(transaction_id: str | None, event_time: str | None, entities: list[str], features: list[str]) -> ScoreRequest:
     from assay.v1.scoring_pb2 import ScoreRequest
 
-    request = ScoreRequest(transaction_id=transaction_id or f"cli-{uuid.uuid4().hex}")
+    request = ScoreRequest(transaction_id=f"cli-{uuid.uuid4().hex}" if transaction_id is None else transaction_id)
     try:
-        moment = datetime.fromisoformat(event_time) if event_time else datetime.now(UTC)
+        moment = datetime.now(UTC) if event_time is None else datetime.fromisoformat(event_time)
     except ValueError:
         fail("--time: expected a date and time such as 2018-04-01T00:00:31Z", EXIT_USAGE)
     if moment.tzinfo is None:
@@ -128,6 +128,8 @@ def _make_request(transaction_id: str | None, event_time: str | None, entities: 
             name, separator, text = pair.partition("=")
             if not separator or not name:
                 fail(f"{option}: expected NAME=VALUE", EXIT_USAGE)
+            if name in (request.entities if option == "--entity" else request.features):
+                fail(f"{option} {name}: given twice; which one holds would be a guess", EXIT_USAGE)
             if option == "--entity":
                 request.entities[name] = text
                 continue
@@ -233,11 +235,10 @@ def _show_error(error: grpc.RpcError, target: str, as_json: bool) -> int:
     if as_json:
         print_json({"error": value})
         return exit_code
-    console.print(
-        f"[bold red]error:[/] {code.name}{' ' + value['reason'] if 'reason' in value else ''}: {escape(value['message'])}",
-        soft_wrap=True,
-    )
-    for violation in value.get("violations", []):
+    violations = value.get("violations", [])
+    reason = f" {value['reason']}" if "reason" in value else ""
+    print_error(f"{code.name}{reason}: {_without_violations(value['message'], violations)}")
+    for violation in violations:
         console.print(
             f"  [bold]{escape(violation['field'])}[/] {violation['reason']}: {escape(violation['description'])}", soft_wrap=True
         )
@@ -248,6 +249,13 @@ def _show_error(error: grpc.RpcError, target: str, as_json: bool) -> int:
     if "reason" in value:
         console.print(f"[dim]hint:[/] docs/errors.md, {value['reason']}")
     return exit_code
+
+
+def _without_violations(message: str, violations: list[dict[str, str]]) -> str:
+    """The message up to where it repeats the violations, which are listed below it."""
+    if not violations:
+        return message
+    return message.partition(f"{violations[0]['field']} {violations[0]['description']}")[0].rstrip()
 
 
 def _status_of(error: grpc.Call) -> Status | None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.config import Assignments, ConfigFile, load
-from assay.cli.output import console, print_json, progress
+from assay.cli.features import bar
+from assay.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from assay.app import App
@@ -25,7 +26,8 @@ def serve(
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT of the public listener; port 0 takes a free one.")] = None,
     model: Annotated[
-        list[Path] | None, typer.Option(help="Bundle to serve (NAME/VERSION). Repeatable; the first is the default.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION). Repeatable; the first is the default."),
     ] = None,
     store: Annotated[str | None, typer.Option(help="embedded: (in memory) or embedded:PATH (with its snapshot at PATH).")] = None,
     admin_socket: Annotated[str | None, typer.Option(help="Path of the admin listener's Unix socket, auto, or off.")] = None,
@@ -78,8 +80,8 @@ def _log_to_stderr(config: Config) -> None:
 def _build(config: Config) -> App:
     from assay.app import App
 
-    with progress("starting", None) as advance:
-        return App.build(config, lambda _, done, total: advance(done / total if total else 0))
+    with bar("starting") as advance:
+        return App.build(config, lambda _, done, total: advance(done, total))
 
 
 def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:

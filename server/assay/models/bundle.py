@@ -130,6 +130,10 @@ def _check_names(names: list[str]) -> None:
     for name in names:
         if has_pickle_suffix(name):
             refuse_foreign_model(name, b"")
+    if MANIFEST_FILE not in names:
+        raise BundleRefusedError(
+            MANIFEST_FILE, "the file is missing", "name the directory NAME/VERSION of a bundle, or make one with assay model pack"
+        )
     unknown = [name for name in names if name not in expected]
     if unknown or len(names) > _ENTRIES_MAX:
         shown = ", ".join(repr(name)[:60] for name in unknown[:3])

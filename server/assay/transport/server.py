@@ -189,7 +189,9 @@ def _admin_path(configured: str, default_dir: Path, public: str) -> Path:
 
 
 def _check_directory(directory: Path) -> None:
-    """A directory that others may write to would let them put their own socket in our place."""
+    """A directory that others may write to, or a link of theirs to one, would let them put their own socket in our place."""
+    if directory.lstat().st_uid not in (os.getuid(), 0):
+        raise ConfigError(f"admin_socket: {directory} belongs to another user; choose a directory of your own (mode 0700)")
     found = directory.stat()
     is_sticky = bool(found.st_mode & stat.S_ISVTX)
     if found.st_uid not in (os.getuid(), 0) or (found.st_mode & 0o022 and not is_sticky):

@@ -44,5 +44,6 @@ async def parse(message_type: type[AnyMessage], data: bytes, context: Context) -
         return message_type.FromString(data)
     except DecodeError:
         await context.abort(
-            grpc.StatusCode.INVALID_ARGUMENT, f"the bytes are not a {message_type.DESCRIPTOR.full_name}; encode it with generated code"
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"the bytes are not a {message_type.DESCRIPTOR.full_name}; encode it with generated code",
         )
