@@ -50,7 +50,7 @@ def test_a_burst_is_answered_not_dropped_at_random(server: LocalServer) -> None:
         message = make_request().SerializeToString()
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         channels = [grpc.aio.insecure_channel(server.addresses.public, options=options) for _ in range(4)]
-        calls = [channel.unary_unary("/assay.v1.ScoringService/Score") for channel in channels]
+        calls: list[Any] = [channel.unary_unary("/assay.v1.ScoringService/Score") for channel in channels]
         codes: Counter[str] = Counter()
 
         async def one(index: int) -> None:

@@ -69,7 +69,7 @@ class ReflectionService:
 
     def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler. Requests stay bytes: see parse()."""
-        handler = grpc.stream_stream_rpc_method_handler(
+        handler: Handler = grpc.stream_stream_rpc_method_handler(
             self._info, response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString
         )
         return {f"/{service}/ServerReflectionInfo": handler for service in REFLECTION_SERVICES}
