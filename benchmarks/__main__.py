@@ -1,7 +1,7 @@
 """python -m benchmarks: runs the budgets, prints a table, writes build/bench/results.json and results.png.
 
-    python -m benchmarks                     all of them, 15 pairs each (about 6 minutes)
-    python -m benchmarks unary --pairs 5     one of them, quicker and coarser
+python -m benchmarks                     all of them, 15 pairs each (about 6 minutes)
+python -m benchmarks unary --pairs 5     one of them, quicker and coarser
 """
 
 from __future__ import annotations

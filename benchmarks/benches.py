@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ class Run:
 
 
 def unary(run: Run) -> list[Ratio]:
-    """Unary Score: rate against an empty grpc.aio handler, against the hand-written server, and what a scored request costs in CPU."""
+    """Unary Score: rate against an empty grpc.aio handler and against the hand-written server; CPU time of a scored request."""
     message = run.material.requests(1)[0].SerializeToString()
     empty = Ratio("unary Score over an empty grpc.aio handler", ">= 0.85", "requests/s")
     hand = Ratio("unary Score over the hand-written server", "> 1", "requests/s")
@@ -80,7 +79,7 @@ def batch(run: Run) -> list[Ratio]:
 
 
 def rows(run: Run) -> list[Ratio]:
-    """Decode + fold + assemble of one row: 15 inputs, two views, distinct transactions of random customers. In nanoseconds against 1,500."""
+    """Decode + fold + assemble of one row: 15 inputs, two views, distinct transactions of random customers. Nanoseconds."""
     messages = [request.SerializeToString() for request in run.material.requests(20_000)]
     ratio = Ratio("decode + fold + assemble, ns a row, over 1,500 ns", "<= 1", "ns")
     reader = run.material.reader
@@ -166,5 +165,3 @@ def _onnxruntime_alone(material: Material, matrix: np.ndarray) -> Callable[[], f
         return float(process.stdout.readline())
 
     return measure
-
-

@@ -1,5 +1,5 @@
-"""What the benchmarks serve and send: a 200-tree, 31-leaf LightGBM model on the demo's 15 inputs, a store with the demo's history, and distinct
-transactions of many customers. Made once, kept in build/bench/.
+"""What the benchmarks serve and send: a 200-tree, 31-leaf LightGBM model on the demo's 15 inputs, a store with its history,
+and distinct transactions of many customers. Made once, kept in build/bench/.
 """
 
 from __future__ import annotations

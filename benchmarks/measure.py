@@ -1,4 +1,4 @@
-"""How a ratio is measured on a noisy machine: interleaved pairs, CPU seconds, a 95 % interval, and a probe that voids disturbed runs."""
+"""How a ratio is measured on a noisy machine: interleaved pairs, CPU time, a 95 % interval, a probe that voids disturbed runs."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def stolen_s() -> float:
 
 
 def process_cpu_s(pid: int) -> float:
-    """Processor seconds of a process's threads so far, to the nanosecond (stat's ticks of 10 ms are too coarse for short runs)."""
+    """Processor seconds of a process's threads so far, to the nanosecond (10 ms ticks of stat are too coarse for short runs)."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) * 1e-9
 
 
@@ -142,7 +142,9 @@ def process_rss_bytes(pid: int) -> int:
 
 
 def machine() -> dict[str, object]:
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
+    )
     return {
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),

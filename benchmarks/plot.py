@@ -23,7 +23,9 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
         axes.errorbar(row["ratio"], position, xerr=[[row["ratio"] - low], [high - row["ratio"]]], color="black", capsize=3)
         if bound := re.search(r"[\d.]+", row["budget"]):
             axes.plot([float(bound[0])] * 2, [position - 0.4, position + 0.4], color="black", linewidth=2)
-        axes.annotate(f" {row['ratio']:.2f} (budget {row['budget']})", (max(row["ratio"], high), position), va="center", fontsize=9)
+        axes.annotate(
+            f" {row['ratio']:.2f} (budget {row['budget']})", (max(row["ratio"], high), position), va="center", fontsize=9
+        )
     axes.set_yticks(range(len(results)), [row["name"] for row in reversed(results)], fontsize=9)
     axes.set_xscale("log")
     axes.set_xlim(0.1, max(4.0, 3 * max(row["ratio"] for row in results)))

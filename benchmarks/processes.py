@@ -47,7 +47,9 @@ def free_port() -> int:
 def assay_server(material: Material, *options: str) -> Iterator[Server]:
     """assay with the 200-tree bundle and the demo's history, on default settings."""
     command = ["serve", "--model", str(material.bundle), "--store", f"embedded:{material.snapshot}", "--admin-socket", "off"]
-    with _server([sys.executable, "-m", "assay", *command, "--listen", "127.0.0.1:0", "--drain-delay", "0", "--json", *options]) as server:
+    with _server(
+        [sys.executable, "-m", "assay", *command, "--listen", "127.0.0.1:0", "--drain-delay", "0", "--json", *options]
+    ) as server:
         yield server
 
 

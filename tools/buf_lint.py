@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def googleapis() -> Path:
     """The folder that holds google/rpc/*.proto."""
     spec = find_spec("google.rpc")
-    assert spec is not None and spec.submodule_search_locations, "install googleapis-common-protos"
+    assert spec is not None, "install googleapis-common-protos"
+    assert spec.submodule_search_locations, "google.rpc is not a package: install googleapis-common-protos anew"
     return Path(next(iter(spec.submodule_search_locations))) / "status.proto"
 
 

@@ -1,6 +1,6 @@
-"""The cheapest grpc.aio server there is: a raw handler that answers the same bytes to everyone. What is left is grpc.aio's own cost.
+"""The cheapest grpc.aio server there is: a raw handler that answers the same bytes to all. What is left is grpc.aio's own cost.
 
-    python -m benchmarks.servers.empty PORT RESPONSE_FILE
+python -m benchmarks.servers.empty PORT RESPONSE_FILE
 """
 
 from __future__ import annotations

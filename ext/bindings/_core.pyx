@@ -21,6 +21,8 @@ from libcpp.string cimport string
 from libcpp.string_view cimport string_view
 from libcpp.utility cimport move
 from libcpp.vector cimport vector
+from posix.types cimport pid_t
+from posix.unistd cimport getpid
 
 from core cimport *
 

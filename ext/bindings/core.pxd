@@ -400,7 +400,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
         Code refused_code
 
     cdef cppclass CEventLog "assay::EventLog":
-        CEventLog(shared_ptr[const CFeaturePlan] plan) noexcept
+        CEventLog(shared_ptr[const CFeaturePlan] plan, int64_t ahead_us_max) noexcept
         void append(string_view lines, size_t rejections_max) noexcept
         uint64_t event_count() noexcept
         uint64_t rejected_count() noexcept

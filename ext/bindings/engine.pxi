@@ -75,6 +75,7 @@ cdef class Engine:
     cdef shared_ptr[CManualClock] _manual_clock
     cdef const CClock* _clock
     cdef uint32_t _slots
+    cdef pid_t _process
 
     def __cinit__(self, *, slots: int = 8192, batch_call_rows_max: int = 1024, clock: ManualClock | None = None):
         cdef EngineOptions options
@@ -92,8 +93,11 @@ cdef class Engine:
             self._manual_clock = clock._clock
             self._clock = self._manual_clock.get()
         self._engine.reset(new CEngine(options, dereference(self._clock)))
+        self._process = getpid()
 
     def __dealloc__(self):
+        if self._engine.get() != NULL and self._process != getpid():
+            self._engine.release()   # a fork has the memory but not the threads: to wait for them would be for ever
         with nogil:
             self._engine.reset()
             self._queues.clear()

@@ -116,9 +116,9 @@ cdef class EventLog:
     cdef object _lock         # the core's log is one thread's at a time; held while the GIL is not
     cdef bint _is_sorted
 
-    def __cinit__(self, plan: FeaturePlan):
+    def __cinit__(self, plan: FeaturePlan, *, ahead_us_max: int = 0):
         self._plan = plan
-        self._log.reset(new CEventLog(plan._plan))
+        self._log.reset(new CEventLog(plan._plan, ahead_us_max))
         self._lock = _Lock()
         self._is_sorted = True
 

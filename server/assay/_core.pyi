@@ -198,8 +198,8 @@ class FeatureReader:
         """The model-input row of one transaction: what the model would see. For tools and tests."""
 
     def measure(self, messages: Sequence[bytes], rounds: int) -> int:
-        """Nanoseconds that scan, decode, fold and assembly of every ScoreRequest take in all, `rounds` times over. For benchmarks.
-        Releases the GIL. Raises CoreError for the first message that is refused."""
+        """Nanoseconds that scan, decode, fold and assembly of every ScoreRequest take in all, `rounds` times over. For
+        benchmarks. Releases the GIL. Raises CoreError for the first message that is refused."""
 
 @final
 class EventWriter:
@@ -237,9 +237,12 @@ class EventRejection(NamedTuple):
 
 @final
 class EventLog:
-    """Events of a file, sorted by (event_time, transaction_id). Memory: the file + 24 bytes an event."""
+    """Events of a file, sorted by (event_time, transaction_id). Memory: the file + 24 bytes an event.
 
-    def __init__(self, plan: FeaturePlan) -> None: ...
+    Events more than `ahead_us_max` microseconds ahead of this machine's clock are rejected (EVENT_IN_FUTURE); 0: any time goes.
+    """
+
+    def __init__(self, plan: FeaturePlan, *, ahead_us_max: int = 0) -> None: ...
     def append(self, lines: bytes, rejections_max: int = 100) -> None:
         """Decodes whole lines. Releases the GIL."""
 
@@ -258,8 +261,8 @@ class EventLog:
     def replay(
         self, reader: FeatureReader, writer: EventWriter, start: int, stop: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], IngestReport]:
-        """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,), report.
-        Releases the GIL."""
+        """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,),
+        report. Releases the GIL."""
 
     def transaction_ids(self, start: int, stop: int) -> list[str]: ...
 
@@ -293,8 +296,8 @@ class OrtModel:
     @property
     def outputs(self) -> tuple[TensorInfo, ...]: ...
     def run_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> NDArray[np.float64]:
-        """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL. Used by
-        golden rows, batch invariance and warm-up; the engine runs batches itself."""
+        """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL.
+        Used by golden rows, batch invariance and warm-up; the engine runs batches itself."""
 
 @final
 class PuppetModel:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from assay.transport import health, reflection, scoring_service
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.support.server import LocalServer, make_event, make_request, reason_of, status_of, wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 STANDARD = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", WATCH, REFLECTION)
@@ -202,3 +205,25 @@ def test_a_socket_directory_that_is_another_users_link_is_refused(tmp_path: Path
     os.lchown(link, 65534, 65534)
     with pytest.raises(ConfigError, match="belongs to another user"):
         LocalServer(admin_socket=str(link / "admin.sock"))
+
+
+def test_a_fork_does_not_wait_for_threads_it_has_not() -> None:
+    """Dropping an inherited Engine hung: a fork has its memory but none of the threads that its end waits for."""
+    program = """
+import os
+from assay import _core
+from assay.features.compile import compile_plan
+from assay.features.feature_set import FeatureSet
+from tests.support.server import FEATURE_SET
+
+reader = _core.FeatureReader(compile_plan(FeatureSet.parse(FEATURE_SET)), _core.EmbeddedStore())
+engine = _core.Engine()
+engine.add_lane(model="puppet", version="1", model_sha256="0" * 64, reader=reader, runner=_core.PuppetModel())
+child = os.fork()
+if child == 0:
+    del engine
+    os._exit(0)
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0

@@ -57,4 +57,6 @@ def test_console_blocks(document: Path, demo: ServeProcess, tmp_path: Path) -> N
         output = done.stdout + done.stderr
         assert done.returncode == 0, f"{document.name}: $ {command}\n{output}"
         if expected.strip():
-            assert CHECKER.check_output(expected, output, FLAGS), f"{document.name}: $ {command}\nexpected:\n{expected}\ngot:\n{output}"
+            assert CHECKER.check_output(expected, output, FLAGS), (
+                f"{document.name}: $ {command}\nexpected:\n{expected}\ngot:\n{output}"
+            )

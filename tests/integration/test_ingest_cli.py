@@ -138,6 +138,17 @@ def test_rejects_are_named_kept_and_stop_nothing(tmp_path: Path, url: str) -> No
     assert values_of(url, DEMO, "customer_id", "596", "2018-04-03T00:00:00Z")["customer_tx_count_7d"] == 2
 
 
+def test_an_event_ahead_of_the_clock_is_a_reject(tmp_path: Path, url: str) -> None:
+    """A producer's milliseconds for seconds ended the whole run with EVENT_IN_FUTURE, valid events included."""
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join([event(1, 1), event(2, 2, event_time="9999-01-01T00:00:00Z"), event(3, 3)]))
+    rejects = tmp_path / "rejects.jsonl"
+    result = run("--events", path, "--store", url, "--feature-set", DEMO, "--rejects", rejects, "--json")
+    assert result.exit_code == 4
+    assert "EVENT_IN_FUTURE" in rejects.read_text()
+    assert values_of(url, DEMO, "customer_id", "596", "2018-04-03T12:00:00Z")["customer_tx_count_7d"] == 2
+
+
 def test_a_mended_copy_of_the_rejects_can_be_sent_again(tmp_path: Path, url: str) -> None:
     rejects = tmp_path / "rejects.jsonl"
     run("--events", "-", "--store", url, "--feature-set", DEMO, "--rejects", rejects, stdin=event(3, 3, 5716.0).encode())

@@ -64,23 +64,23 @@ TEST(slots_run_out_and_come_back) {
   House house(EngineOptions{8, 2, 60 * kSecond});
   REQUIRE(house.add(house.lane_spec()).ok());
   for (int64_t i = 0; i < 7; ++i) CHECK(house.score(i).code == Code::kOk);
-  CHECK_EQ(reason(house.batch(good_rows(2))), "SLOTS_EXHAUSTED");   // one is left: all or none
+  CHECK_EQ(reason(house.batch(good_rows(2))), "SLOTS_EXHAUSTED");  // one is left: all or none
   CHECK(house.score(7).code == Code::kOk);
   CHECK_EQ(reason(house.score(8)), "SLOTS_EXHAUSTED");
-  CHECK_EQ(reason(house.stream(score_request(8))), "SLOTS_EXHAUSTED");   // no slot to carry the answer
+  CHECK_EQ(reason(house.stream(score_request(8))), "SLOTS_EXHAUSTED");  // no slot to carry the answer
   CHECK_EQ(house.step(), 8u);
-  CHECK_EQ(reason(house.score(9)), "SLOTS_EXHAUSTED");   // until the answers are taken
+  CHECK_EQ(reason(house.score(9)), "SLOTS_EXHAUSTED");  // until the answers are taken
   CHECK_EQ(house.drain(), 8u);
   CHECK(house.score(9).code == Code::kOk);
 }
 
 TEST(batch_calls_have_a_limit) {
-  House house;   // 16 rows a call
+  House house;  // 16 rows a call
   REQUIRE(house.add(house.lane_spec()).ok());
   CHECK_EQ(reason(house.batch({})), "EMPTY_BATCH");
   CHECK_EQ(reason(house.batch(good_rows(17))), "TOO_MANY_ROWS");
   CHECK(house.batch(good_rows(16)).code == Code::kOk);
-  House quarter(EngineOptions{8, 1024, 60 * kSecond});   // slots / 4 holds
+  House quarter(EngineOptions{8, 1024, 60 * kSecond});  // slots / 4 holds
   REQUIRE(quarter.add(quarter.lane_spec()).ok());
   CHECK_EQ(reason(quarter.batch(good_rows(3))), "TOO_MANY_ROWS");
   CHECK(quarter.batch(good_rows(2)).code == Code::kOk);
@@ -94,15 +94,15 @@ TEST(full_queue_refuses_equals_and_sheds_the_lower) {
   for (int64_t i = 0; i < 4; ++i) CHECK(house.score(i, with_priority(2)).code == Code::kOk);
   CHECK_EQ(reason(house.score(4, with_priority(2))), "QUEUE_FULL");
   CHECK_EQ(house.engine.stats().accepted_rows, 4u);
-  CHECK(house.score(5).code == Code::kOk);   // interactive
+  CHECK(house.score(5).code == Code::kOk);  // interactive
   CHECK_EQ(house.drain(), 1u);
-  CHECK(house.answers[4].code == Code::kShed);   // the newest bulk row
+  CHECK(house.answers[4].code == Code::kShed);  // the newest bulk row
   CHECK_EQ(reason_in(house.answers[4].rpc_status), "SHED");
-  CHECK_EQ(reason(house.batch(good_rows(5), number(4, 1))), "TOO_MANY_ROWS");   // never fits
+  CHECK_EQ(reason(house.batch(good_rows(5), number(4, 1))), "TOO_MANY_ROWS");  // never fits
   CHECK(house.batch(good_rows(3), number(4, 1)).code == Code::kOk);
   CHECK_EQ(house.drain(), 3u);
   CHECK_EQ(reason(house.score(6)), "QUEUE_FULL");
-  CHECK(house.stream(score_request(7)).code == Code::kOk);   // a stream carries its refusals
+  CHECK(house.stream(score_request(7)).code == Code::kOk);  // a stream carries its refusals
   CHECK_EQ(parse_result(house.answer(house.token).payload).reason, "QUEUE_FULL");
   CHECK_EQ(house.engine.stats().failed_rows, 1u);
   CHECK_EQ(house.step(), 4u);
@@ -169,7 +169,7 @@ TEST(deadline_is_the_least_of_its_terms) {
   CHECK_EQ(deadline(0, with_timeout_ms(200)), 200 * kMs);
   CHECK_EQ(deadline(now + 100 * kMs, with_timeout_ms(200)), 100 * kMs);
   CHECK_EQ(deadline(0, with_timeout_ms(9'000'000)), 400 * kMs);
-  CHECK_EQ(deadline(0, with_model("patient")), 700 * kMs);   // the cap
+  CHECK_EQ(deadline(0, with_model("patient")), 700 * kMs);  // the cap
   CHECK_EQ(house.engine.stats().defaulted_deadlines, 2u);
   const Submission batch = house.batch(good_rows(2), delimited(5, number(2, 50 * kMs)));
   CHECK_EQ(batch.deadline_ns - now, 50 * kMs);
@@ -207,7 +207,8 @@ TEST(deadline_is_checked_after_look_up) {
       house.drain();
       CHECK(house.fake->batches().empty());
       const EngineStats stats = house.engine.stats();
-      for (size_t check = 0; check < 5; ++check) if (stats.expired_rows[check] > 0) checks.insert(check);
+      for (size_t check = 0; check < 5; ++check)
+        if (stats.expired_rows[check] > 0) checks.insert(check);
     }
     CHECK(checks.count(0) == 1 && checks.count(1) == 1);
   }
@@ -234,7 +235,9 @@ TEST(deadline_is_checked_before_the_run) {
   house.score(1, with_timeout_ms(10));
   house.score(2);
   house.score(3, with_timeout_ms(10));
-  house.fake->on_gather = [&](const std::vector<int64_t>& amounts) { if (amounts.size() == 3) house.clock.advance_ns(10 * kMs); };
+  house.fake->on_gather = [&](const std::vector<int64_t>& amounts) {
+    if (amounts.size() == 3) house.clock.advance_ns(10 * kMs);
+  };
   house.step();
   CHECK((house.fake->batches() == std::vector<std::vector<int64_t>>{{2}}));
   house.drain();
@@ -302,7 +305,8 @@ TEST(lanes_are_chosen_by_model_and_version) {
   const auto answered_by = [&](const std::string& more) {
     const Submission submission = house.score(1, more);
     if (submission.code != Code::kOk) return reason(submission);
-    for (const char* model : {"fraud", "other"}) for (const char* version : {"1", "2"}) house.step(model, version);
+    for (const char* model : {"fraud", "other"})
+      for (const char* version : {"1", "2"}) house.step(model, version);
     const std::string provenance = parse_response(house.answer(house.token).payload).provenance;
     return std::string(find_field(fields_of(provenance), 1)->bytes) + "/" +
            std::string(find_field(fields_of(provenance), 2)->bytes);
@@ -321,7 +325,7 @@ TEST(lanes_are_chosen_by_model_and_version) {
   CHECK(house.engine.remove_lane("other", "2").ok());
   CHECK_EQ(answered_by(""), "other/1");
   CHECK(house.engine.remove_lane("other", "1").ok());
-  CHECK_EQ(answered_by(""), "UNKNOWN_MODEL");   // no other model answers in its place
+  CHECK_EQ(answered_by(""), "UNKNOWN_MODEL");  // no other model answers in its place
   CHECK(house.engine.remove_lane("other", "1").code == Code::kUnknownModel);
   CHECK(house.engine.remove_lane("fraud", "9").code == Code::kUnknownVersion);
   CHECK_EQ(house.step("nope", "1"), 0u);
@@ -370,7 +374,7 @@ TEST(removed_lane_runs_what_it_holds) {
   CHECK(house.batch(good_rows(3)).code == Code::kOk);
   CHECK(house.engine.remove_lane("fraud", "1").ok());
   CHECK_EQ(reason(house.score(2)), "UNKNOWN_MODEL");
-  CHECK_EQ(house.drain(), 2u);   // encoded from row memory that the slots still hold
+  CHECK_EQ(house.drain(), 2u);  // encoded from row memory that the slots still hold
   CHECK_EQ(parse_response(house.answers[1].payload).score, 1 / 1024.0);
 }
 

@@ -153,8 +153,8 @@ TEST(printable_masks_card_numbers) {
 }
 
 TEST(printable_masks_card_numbers_however_they_are_written) {
-  for (const char* between : {".", "/", "_", ",", ":", "\t", "\n", "  ", " - ", "\xc2\xa0", "\xe2\x80\x91", "\xe2\x80\x8b", "\"", "\xff",
-                              "\xe2\x80\x93"}) {
+  for (const char* between : {".", "/", "_", ",", ":", "\t", "\n", "  ", " - ", "\xc2\xa0", "\xe2\x80\x91", "\xe2\x80\x8b", "\"",
+                              "\xff", "\xe2\x80\x93"}) {
     const std::string gap = between;
     CHECK_EQ(printable("4111" + gap + "1111" + gap + "1111" + gap + "1111"), "<digits>");
   }

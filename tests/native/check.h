@@ -19,10 +19,21 @@
 
 namespace check {
 
-struct Test { const char* name; void (*run)(); };
-inline std::vector<Test>& tests() { static std::vector<Test> all; return all; }
-inline int& failures() { static int count = 0; return count; }
-struct Registrar { Registrar(const char* name, void (*run)()) { tests().push_back({name, run}); } };
+struct Test {
+  const char* name;
+  void (*run)();
+};
+inline std::vector<Test>& tests() {
+  static std::vector<Test> all;
+  return all;
+}
+inline int& failures() {
+  static int count = 0;
+  return count;
+}
+struct Registrar {
+  Registrar(const char* name, void (*run)()) { tests().push_back({name, run}); }
+};
 
 inline uint64_t seed() {
   static const uint64_t value = std::getenv("ASSAY_TEST_SEED") ? std::strtoull(std::getenv("ASSAY_TEST_SEED"), nullptr, 10)
@@ -63,7 +74,12 @@ inline int main(int argc, char** argv) {
     if (!is_chosen) continue;
     const int before = failures();
     test.run();
-    if (failures() == before) { ++passed; } else { ++failed; std::fprintf(stderr, "FAILED %s\n", test.name); }
+    if (failures() == before) {
+      ++passed;
+    } else {
+      ++failed;
+      std::fprintf(stderr, "FAILED %s\n", test.name);
+    }
   }
   std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 && passed > 0 ? 0 : 1;
@@ -71,11 +87,21 @@ inline int main(int argc, char** argv) {
 
 }  // namespace check
 
-#define TEST(name)                                            \
-  static void test_##name();                                  \
+#define TEST(name)                                              \
+  static void test_##name();                                    \
   static check::Registrar registrar_##name(#name, test_##name); \
   static void test_##name()
-#define CHECK(condition) do { if (!(condition)) check::fail(__FILE__, __LINE__, #condition); } while (0)
-#define REQUIRE(condition) do { if (!(condition)) { check::fail(__FILE__, __LINE__, #condition); return; } } while (0)
+#define CHECK(condition)                                           \
+  do {                                                             \
+    if (!(condition)) check::fail(__FILE__, __LINE__, #condition); \
+  } while (0)
+#define REQUIRE(condition)                         \
+  do {                                             \
+    if (!(condition)) {                            \
+      check::fail(__FILE__, __LINE__, #condition); \
+      return;                                      \
+    }                                              \
+  } while (0)
 #define CHECK_EQ(a, b) check::check_eq((a), (b), #a " == " #b, __FILE__, __LINE__)
-#define ASSAY_TEST_MAIN int main(int argc, char** argv) { return check::main(argc, argv); }
+#define ASSAY_TEST_MAIN \
+  int main(int argc, char** argv) { return check::main(argc, argv); }

@@ -23,7 +23,7 @@ double expected_score(int64_t amount) { return static_cast<double>(amount) / 102
 
 // An engine in real time.
 struct LiveHouse {
-  explicit LiveHouse(EngineOptions options) : options(options), engine(options, SystemClock::instance()) {}
+  explicit LiveHouse(EngineOptions wanted) : options(wanted), engine(wanted, SystemClock::instance()) {}
   ~LiveHouse() {
     fake->release();
     engine.stop();
@@ -49,7 +49,7 @@ struct LiveHouse {
 
  private:
   std::mutex mutex_;
-  std::vector<std::unique_ptr<CompletionQueue>> queues_;   // outlive the engine: a runner may be about to wake one
+  std::vector<std::unique_ptr<CompletionQueue>> queues_;  // outlive the engine: a runner may be about to wake one
 
  public:
   EngineOptions options;
@@ -103,7 +103,7 @@ class Client {
   void cancel_one(uint64_t token) {
     const auto promise = promises_.find(token);
     if (promise == promises_.end() || !house_.engine.cancel(promise->second.call)) return;
-    promises_.erase(promise);   // from here on an answer would be a broken promise
+    promises_.erase(promise);  // from here on an answer would be a broken promise
     ++cancelled;
   }
 
@@ -197,11 +197,16 @@ void storm(LiveHouse& house, size_t threads, int calls, const std::function<void
   meanwhile();
   for (std::thread& client : clients) client.join();
   CHECK_EQ(accepted.load(), answered.load() + cancelled.load());
-  CHECK(house.engine.wait_idle(20 * kSecond));   // cancelled rows may still run
+  CHECK(house.engine.wait_idle(20 * kSecond));  // cancelled rows may still run
   house.engine.check_idle();
 }
 
-EngineOptions engine_options() { EngineOptions options; options.slots = 256; options.batch_call_rows_max = 24; return options; }
+EngineOptions engine_options() {
+  EngineOptions options;
+  options.slots = 256;
+  options.batch_call_rows_max = 24;
+  return options;
+}
 
 }  // namespace
 
@@ -268,8 +273,8 @@ TEST(a_hung_run_stops_neither_submit_nor_other_lanes) {
     CHECK_EQ(completions[0].token, token);
     CHECK(house.engine.finish(completions[0].call).code == Code::kOk);
   }
-  CHECK(house.engine.cancel(hung));   // the transport's timer has answered
-  CHECK_EQ(house.engine.stats().slots_used, 2u);   // but the slot is busy until the run gives it back
+  CHECK(house.engine.cancel(hung));               // the transport's timer has answered
+  CHECK_EQ(house.engine.stats().slots_used, 2u);  // but the slot is busy until the run gives it back
   house.fake->release();
   REQUIRE(wait_readable(queue));
   queue.drain(completions);
@@ -290,10 +295,10 @@ TEST(while_one_runner_hangs_the_other_works_and_batches_grow) {
           Code::kOk);
   };
   submit(1);
-  REQUIRE(house.fake->wait_running(1));   // a lone request does not wait for company
+  REQUIRE(house.fake->wait_running(1));  // a lone request does not wait for company
   submit(2);
   REQUIRE(house.fake->wait_running(2));
-  for (int64_t amount = 3; amount <= 12; ++amount) submit(amount);   // all runners are busy
+  for (int64_t amount = 3; amount <= 12; ++amount) submit(amount);  // all runners are busy
   CHECK_EQ(house.engine.stats().queued_rows, 10u);
   house.fake->release();
   std::vector<Completion> completions;
@@ -304,7 +309,7 @@ TEST(while_one_runner_hangs_the_other_works_and_batches_grow) {
     done += completions.size();
   }
   CHECK_EQ(done, 12u);
-  CHECK_EQ(house.fake->batches().size(), 3u);   // 1, 1, then the ten that waited
+  CHECK_EQ(house.fake->batches().size(), 3u);  // 1, 1, then the ten that waited
 }
 
 TEST(a_runner_wakes_the_next_for_what_it_leaves) {
@@ -316,7 +321,7 @@ TEST(a_runner_wakes_the_next_for_what_it_leaves) {
     CompletionQueue& queue = house.open_queue();
     house.fake->hold();
     const std::string rows = batch_request({score_request(1), score_request(2), score_request(3)});
-    CHECK(house.engine.submit_batch(rows, house.context(), &queue, 1).code == Code::kOk);   // wakes one
+    CHECK(house.engine.submit_batch(rows, house.context(), &queue, 1).code == Code::kOk);  // wakes one
     CHECK(house.fake->wait_running(3));
     house.fake->release();
     REQUIRE(wait_readable(queue));
@@ -336,7 +341,7 @@ TEST(stop_while_running_answers_the_running_and_cancels_the_queued) {
   REQUIRE(house.fake->wait_running(1));
   CHECK(house.engine.submit_score(score_request(2), house.context(), &queue, 2).code == Code::kOk);
   std::thread stopper([&] { house.engine.stop(); });
-  REQUIRE(wait_readable(queue));   // the queued one is answered though the run hangs
+  REQUIRE(wait_readable(queue));  // the queued one is answered though the run hangs
   std::vector<Completion> completions;
   queue.drain(completions);
   REQUIRE(completions.size() == 1);

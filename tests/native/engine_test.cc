@@ -62,10 +62,10 @@ TEST(timings_are_stamped_where_asked_for) {
     const auto nanos = stage ? find_field(fields_of(stage->bytes), 2) : std::nullopt;
     return nanos ? static_cast<int64_t>(nanos->value) : 0;
   };
-  CHECK_EQ(stage_ns(1), 1 * kMs);    // received to decoded
-  CHECK_EQ(stage_ns(3), 2 * kMs);    // queued
-  CHECK_EQ(stage_ns(4), 3 * kMs);    // assembled
-  CHECK_EQ(stage_ns(6), 4 * kMs);    // answered
+  CHECK_EQ(stage_ns(1), 1 * kMs);  // received to decoded
+  CHECK_EQ(stage_ns(3), 2 * kMs);  // queued
+  CHECK_EQ(stage_ns(4), 3 * kMs);  // assembled
+  CHECK_EQ(stage_ns(6), 4 * kMs);  // answered
   CHECK_EQ(stage_ns(7), 10 * kMs);
   CHECK_EQ(find_field(timings, 8)->value, 1u);
 }
@@ -77,15 +77,15 @@ TEST(batch_comes_back_in_order_from_many_batches_with_bad_rows_between) {
   REQUIRE(house.add(std::move(spec)).ok());
   std::vector<std::string> rows;
   for (int64_t amount = 0; amount < 12; ++amount) rows.push_back(score_request(amount));
-  rows[2] = "\xff\xff";                                                     // not a message
-  rows[5] = score_request(5, feature_entry("no_such", integer(1)));         // decodes badly
-  rows[7] = without_ratio(7);                                               // decodes; a model input is null
+  rows[2] = "\xff\xff";                                              // not a message
+  rows[5] = score_request(5, feature_entry("no_such", integer(1)));  // decodes badly
+  rows[7] = without_ratio(7);                                        // decodes; a model input is null
   rows[11] = score_request(11, with_model("x") + with_version("2") + with_priority(1) + with_timeout_ms(5) + number(9, 1));
   CHECK(house.batch(rows).code == Code::kOk);
   CHECK(house.score(1000).code == Code::kOk);
   size_t steps = 0;
   while (house.step() > 0) ++steps;
-  CHECK_EQ(steps, 3u);   // 8 good rows and a neighbour, 3 at a time
+  CHECK_EQ(steps, 3u);  // 8 good rows and a neighbour, 3 at a time
   CHECK_EQ(house.drain(), 2u);
   const std::vector<Row> results = parse_batch(house.answers[1].payload);
   REQUIRE(results.size() == 12);
@@ -121,14 +121,14 @@ TEST(batch_of_bad_rows_completes_at_once) {
 TEST(malformed_row_is_located_in_the_whole_message) {
   House house;
   REQUIRE(house.add(house.lane_spec()).ok());
-  const std::string bad = number(7, 1) + "\x03";   // field 0 at offset 2 of the row
+  const std::string bad = number(7, 1) + "\x03";  // field 0 at offset 2 of the row
   const std::string first = delimited(1, score_request(1));
   const std::string whole = first + delimited(1, bad);
   const Submission alone = house.engine.submit_score(bad, house.context(), &house.queue, 1);
   CHECK_EQ(reason(alone), "MALFORMED_MESSAGE");
   CHECK(house.engine.submit_batch(whole, house.context(), &house.queue, 2).code == Code::kOk);
   house.step();
-  const auto offset_of = [](std::string_view bytes) {   // ErrorInfo.metadata["byte_offset"]
+  const auto offset_of = [](std::string_view bytes) {  // ErrorInfo.metadata["byte_offset"]
     const size_t at = bytes.find("byte_offset");
     const std::vector<Field> value = at == std::string_view::npos
                                          ? std::vector<Field>()
@@ -137,7 +137,7 @@ TEST(malformed_row_is_located_in_the_whole_message) {
   };
   const int alone_at = offset_of(alone.rpc_status);
   CHECK(alone_at >= 0);
-  CHECK_EQ(offset_of(house.answer(2).payload), alone_at + static_cast<int>(first.size()) + 2);   // past the row's tag and length
+  CHECK_EQ(offset_of(house.answer(2).payload), alone_at + static_cast<int>(first.size()) + 2);  // past the row's tag and length
 }
 
 TEST(one_wake_a_batch_and_queue) {
@@ -171,7 +171,7 @@ TEST(stream_answers_every_message_with_its_own_status) {
   CHECK(house.stream(score_request(1)).code == Code::kOk);
   for (const auto& one : bad) {
     CHECK(house.stream(one.second).code == Code::kOk);
-    CHECK_EQ(house.drain(), 1u);   // at once
+    CHECK_EQ(house.drain(), 1u);  // at once
     const Row row = parse_result(house.answers[house.token].payload);
     CHECK(!row.has_score);
     CHECK_EQ(row.reason, one.first);
@@ -233,7 +233,10 @@ TEST(cancel_while_running_frees_without_an_answer) {
   REQUIRE(house.add(house.lane_spec()).ok());
   const CallId first = house.score(1).call;
   CHECK(house.score(2).code == Code::kOk);
-  house.fake->is_failing = [&](const auto&) { CHECK(house.engine.cancel(first)); return false; };
+  house.fake->is_failing = [&](const auto&) {
+    CHECK(house.engine.cancel(first));
+    return false;
+  };
   CHECK_EQ(house.step(), 2u);
   CHECK_EQ(house.drain(), 1u);
   CHECK_EQ(only_row(house.answers[2]).score, 2 / 1024.0);
@@ -246,7 +249,10 @@ TEST(cancel_before_the_run_takes_the_row_out_of_the_matrix) {
   const CallId first = house.score(1).call;
   CHECK(house.score(2).code == Code::kOk);
   bool is_first = true;
-  house.fake->on_gather = [&](const auto&) { if (is_first) CHECK(house.engine.cancel(first)); is_first = false; };
+  house.fake->on_gather = [&](const auto&) {
+    if (is_first) CHECK(house.engine.cancel(first));
+    is_first = false;
+  };
   house.step();
   CHECK((house.fake->batches() == std::vector<std::vector<int64_t>>{{2}}));
   CHECK_EQ(only_row(house.answer(2)).score, 2 / 1024.0);
@@ -260,7 +266,7 @@ TEST(cancel_after_completion_is_false_and_the_answer_is_still_there) {
   CHECK(!house.engine.cancel(call));
   CHECK(house.engine.finish(call).code == Code::kOk);
   CHECK(!house.engine.cancel(call));
-  CHECK(house.engine.finish(call).code == Code::kInternal);   // once only
+  CHECK(house.engine.finish(call).code == Code::kInternal);  // once only
   std::vector<Completion> completions;
   house.queue.drain(completions);
 }
@@ -276,7 +282,7 @@ TEST(handles_of_earlier_calls_reach_nobody) {
       CHECK(!house.engine.cancel(call));
       CHECK(house.engine.finish(call).code == Code::kInternal);
     }
-    CHECK(house.engine.finish(now.call).code == Code::kInternal);   // not completed yet
+    CHECK(house.engine.finish(now.call).code == Code::kInternal);  // not completed yet
     house.step();
     for (const CallId call : old) CHECK(house.engine.finish(call).code == Code::kInternal);
     CHECK_EQ(only_row(house.answer(house.token)).score, round / 1024.0);
@@ -367,8 +373,11 @@ TEST(thresholds_hold_at_their_minimum) {
   LaneSpec spec = house.lane_spec();
   spec.thresholds = {{0.5, Decision::kChallenge}, {-1.0, Decision::kReview}, {0.25, Decision::kDecline}};
   REQUIRE(house.add(std::move(spec)).ok());
-  const std::map<int64_t, Decision> expected = {{0, Decision::kReview}, {255, Decision::kReview}, {256, Decision::kDecline},
-                                                {511, Decision::kDecline}, {512, Decision::kChallenge}};
+  const std::map<int64_t, Decision> expected = {{0, Decision::kReview},
+                                                {255, Decision::kReview},
+                                                {256, Decision::kDecline},
+                                                {511, Decision::kDecline},
+                                                {512, Decision::kChallenge}};
   for (const auto& one : expected) {
     house.score(one.first);
     house.step();

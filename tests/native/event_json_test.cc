@@ -134,16 +134,12 @@ TEST(a_wrong_type_is_named) {
   CHECK_EQ(said(with(R"("rate":99999999999999999999)")), "WRONG_TYPE features[\"rate\"]");
   CHECK_EQ(said(with(R"("is_online":1)")), "WRONG_TYPE features[\"is_online\"]");
   CHECK_EQ(said(with(R"("channel":1e999)")), "WRONG_TYPE features[\"channel\"]");
-  CHECK_EQ(
-      said(
-          R"({"transaction_id":1,"event_time":1522540831,)"
-          R"("entities":{"customer_id":596},"features":{"amount_minor":1},"is_fraud":1})"),
-      "WRONG_TYPE transaction_id; WRONG_TYPE event_time; WRONG_TYPE entities[\"customer_id\"]; WRONG_TYPE is_fraud");
-  CHECK_EQ(
-      said(
-          R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z",)"
-          R"("entities":["customer_id"],"features":{"amount_minor":1}})"),
-      "WRONG_TYPE entities; MISSING_ENTITY entities");
+  CHECK_EQ(said(R"({"transaction_id":1,"event_time":1522540831,)"
+                R"("entities":{"customer_id":596},"features":{"amount_minor":1},"is_fraud":1})"),
+           "WRONG_TYPE transaction_id; WRONG_TYPE event_time; WRONG_TYPE entities[\"customer_id\"]; WRONG_TYPE is_fraud");
+  CHECK_EQ(said(R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z",)"
+                R"("entities":["customer_id"],"features":{"amount_minor":1}})"),
+           "WRONG_TYPE entities; MISSING_ENTITY entities");
 }
 
 TEST(integers_end_at_int64) {
@@ -165,7 +161,10 @@ TEST(floats_are_rounded_correctly_or_refused) {
     std::snprintf(text, sizeof text, i % 2 == 0 ? "%.17e" : "%.16e", value);
     const double expected = std::strtod(text, nullptr);
     const Decoded decoded = decode(with("\"rate\":" + std::string(text)));
-    if (!std::isfinite(expected)) { CHECK(!decoded.is_good); continue; }
+    if (!std::isfinite(expected)) {
+      CHECK(!decoded.is_good);
+      continue;
+    }
     REQUIRE(decoded.is_good);
     CHECK_EQ(decoded.event->features[kRate].float64, expected);
   }
@@ -190,11 +189,9 @@ TEST(names_are_known_and_said_once) {
   CHECK_EQ(said(with(R"("mcc":1,"mcc":2)")), "DUPLICATE_KEY features[\"mcc\"]");
   CHECK_EQ(said(with(R"("mcc":null,"mcc":2)")), "DUPLICATE_KEY features[\"mcc\"]");
   CHECK_EQ(said(with(R"("mcc":1,"\u006dcc":2)")), "DUPLICATE_KEY features[\"mcc\"]");  // the same name, written otherwise
-  CHECK_EQ(
-      said(
-          R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z",)"
-          R"("entities":{"customer_id":"1","customer_id":"2","card":"3"},"features":{"amount_minor":1}})"),
-      "DUPLICATE_KEY entities[\"customer_id\"]; UNKNOWN_ENTITY entities[\"card\"]");
+  CHECK_EQ(said(R"({"transaction_id":"1","event_time":"2018-04-01T00:00:31Z",)"
+                R"("entities":{"customer_id":"1","customer_id":"2","card":"3"},"features":{"amount_minor":1}})"),
+           "DUPLICATE_KEY entities[\"customer_id\"]; UNKNOWN_ENTITY entities[\"card\"]");
   std::string twice = kLine;
   twice.insert(1, R"("is_fraud":true,)");
   CHECK_EQ(said(twice), "DUPLICATE_KEY is_fraud");
@@ -244,13 +241,11 @@ TEST(lengths_have_limits) {
 }
 
 TEST(escapes_are_decoded_beside_the_line) {
-  const Decoded decoded =
-      decode(with(R"("channel":"\"\\\/\b\f\n\r\t\u0041\u00e9\u20AC\ud83d\ude00","mcc":1,"is_online":false)"));
+  const Decoded decoded = decode(with(R"("channel":"\"\\\/\b\f\n\r\t\u0041\u00e9\u20AC\ud83d\ude00","mcc":1,"is_online":false)"));
   REQUIRE(decoded.is_good);
   CHECK(decoded.event->features[kChannel].string() == "\"\\/\b\f\n\r\tA\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80");
-  const Decoded ids = decode(
-      R"({"transaction_id":"\u0031\u0032","event_time":"2018-04-01T00:00:31\u005a",)"
-      R"("entities":{"c\u0075stomer_id":"\u0035"},"features":{"amount_minor":1}})");
+  const Decoded ids = decode(R"({"transaction_id":"\u0031\u0032","event_time":"2018-04-01T00:00:31\u005a",)"
+                             R"("entities":{"c\u0075stomer_id":"\u0035"},"features":{"amount_minor":1}})");
   REQUIRE(ids.is_good);
   CHECK(ids.event->id == "12");
   CHECK(ids.event->entities[0] == "5");

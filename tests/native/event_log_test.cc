@@ -77,14 +77,15 @@ std::string random_lines(int count, std::mt19937_64& random) {
 }  // namespace
 
 TEST(ids_have_one_order) {
-  const std::vector<std::string> ordered = {"0", "00", "1", "01", "2", "9", "10", "010", "123456789012345678901234567890",
-                                            "123456789012345678901234567891", "a", "b", "z", "-1", "1a", "a1", "aa", "abc"};
+  const std::vector<std::string> ordered = {
+      "0", "00", "1", "01", "2",  "9",  "10", "010", "123456789012345678901234567890", "123456789012345678901234567891",
+      "a", "b",  "z", "-1", "1a", "a1", "aa", "abc"};
   for (size_t i = 0; i < ordered.size(); ++i) {
     for (size_t j = 0; j < ordered.size(); ++j) {
       if (precedes(ordered[i], ordered[j]) != (i < j)) check::fail(__FILE__, __LINE__, ordered[i] + " < " + ordered[j]);
     }
   }
-  CHECK(precedes("a", "\xc3\xa9"));  // shorter first
+  CHECK(precedes("a", "\xc3\xa9"));                                                  // shorter first
   CHECK(precedes("z\xc2\x80", "z\xc3\xa9") && !precedes("z\xc3\xa9", "z\xc2\x80"));  // bytes are unsigned
 }
 
@@ -184,9 +185,8 @@ TEST(replay_is_score_then_apply) {
 
 TEST(an_event_that_cannot_be_scored_is_still_applied) {
   EventLog log(sample::demo_plan());
-  std::string no_terminal =
-      R"({"transaction_id":"1","event_time":"2018-04-01T00:00:00Z",)"
-          R"("entities":{"customer_id":"1"},"features":{"amount_minor":300}})";
+  std::string no_terminal = R"({"transaction_id":"1","event_time":"2018-04-01T00:00:00Z",)"
+                            R"("entities":{"customer_id":"1"},"features":{"amount_minor":300}})";
   log.append(no_terminal + "\n" + line("2", 60, 1, 1, 100), 10);
   log.sort();
   REQUIRE(log.event_count() == 2);

@@ -1,6 +1,6 @@
 // Transaction + store -> row: against a slow reference, and every rule of nulls, defaults and conversions by name.
-#include "core/base/clock.h"
 #include "core/features/feature_reader.h"
+#include "core/base/clock.h"
 
 #include <cmath>
 #include <functional>
@@ -115,7 +115,13 @@ bool read_x(Bench& bench, const Value& x) {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-struct SlowEvent { std::string id; int64_t time_us; int64_t amount; std::string customer, terminal; bool is_fraud; };
+struct SlowEvent {
+  std::string id;
+  int64_t time_us;
+  int64_t amount;
+  std::string customer, terminal;
+  bool is_fraud;
+};
 
 // The demo's 15 inputs, computed the obvious way from all events so far.
 std::vector<float> slow_row(const std::vector<SlowEvent>& history, const SlowEvent& now) {
@@ -166,8 +172,12 @@ TEST(the_demo_agrees_with_a_slow_reference) {
   for (int i = 0; i < check::scaled(1'500); ++i) {
     if (random() % 4 != 0)
       time_us += static_cast<int64_t>(random() % 4) * kDayUs / 8;  // often the same microsecond, often a boundary
-    SlowEvent event{std::to_string(i), time_us, static_cast<int64_t>(random() % 20'000), std::to_string(random() % 3),
-                    std::to_string(random() % 3), random() % 5 == 0};
+    SlowEvent event{std::to_string(i),
+                    time_us,
+                    static_cast<int64_t>(random() % 20'000),
+                    std::to_string(random() % 3),
+                    std::to_string(random() % 3),
+                    random() % 5 == 0};
     const std::vector<float> expected = slow_row(history, event);
     REQUIRE(bench.read(to_transaction(event, *bench.plan)));
     for (size_t k = 0; k < expected.size(); ++k) CHECK_EQ(bench.element<float>(k), expected[k]);
@@ -186,11 +196,11 @@ TEST(an_unknown_entity_has_empty_windows) {
   request.features[0] = Value::of(int64_t{5716});
   REQUIRE(bench.read(request));
   CHECK_EQ(bench.element<float>(0), 57.16f);
-  CHECK_EQ(bench.element<float>(3), 1.0f);      // itself
+  CHECK_EQ(bench.element<float>(3), 1.0f);  // itself
   CHECK_EQ(bench.element<float>(4), 57.16f);
-  CHECK_EQ(bench.element<float>(9), 0.0f);      // a count of nothing is a value
+  CHECK_EQ(bench.element<float>(9), 0.0f);  // a count of nothing is a value
   CHECK(!bench.is_missing(9));
-  CHECK_EQ(bench.element<float>(10), 0.0f);     // a rate of nothing is not
+  CHECK_EQ(bench.element<float>(10), 0.0f);  // a rate of nothing is not
   CHECK(bench.is_missing(10) && bench.is_imputed(10));
   CHECK(!bench.views[0].is_found && !bench.views[1].is_found);
 }
@@ -413,8 +423,10 @@ TEST(an_entry_is_what_a_view_stores) {
   PlanSpec spec = sample::demo_spec();
   spec.request_features.push_back(feature("channel", Dtype::kString, false));
   ViewSpec& view = spec.views[1];
-  view.columns = {{ColumnSource::kRequestFeature, 1, Dtype::kString}, {ColumnSource::kEntity, 0, Dtype::kString},
-                  {ColumnSource::kEventTime, 0, Dtype::kInt64}, {ColumnSource::kRequestFeature, 0, Dtype::kInt64}};
+  view.columns = {{ColumnSource::kRequestFeature, 1, Dtype::kString},
+                  {ColumnSource::kEntity, 0, Dtype::kString},
+                  {ColumnSource::kEventTime, 0, Dtype::kInt64},
+                  {ColumnSource::kRequestFeature, 0, Dtype::kInt64}};
   Bench bench(std::move(spec));
   Transaction event = transaction(*bench.plan, "tx", 5000);
   event.features[1] = Value::of(std::string_view("web"));
@@ -438,10 +450,10 @@ TEST(an_event_that_no_view_wants_changes_nothing) {
   Transaction event = transaction(*demo.plan, "1", 1522540831000000);
   event.features[0] = Value::of(int64_t{1});
   event.entities[1] = {};
-  CHECK(demo.writer->write(event) == Code::kOk);              // the customer's view alone
+  CHECK(demo.writer->write(event) == Code::kOk);  // the customer's view alone
   CHECK(demo.writer->write(event) == Code::kEventDuplicate);
   event.entities[1] = "terminal";
-  CHECK(demo.writer->write(event) == Code::kOk);              // now the terminal's: a repeat completes
+  CHECK(demo.writer->write(event) == Code::kOk);  // now the terminal's: a repeat completes
   CHECK(demo.writer->write(event) == Code::kEventDuplicate);
 }
 

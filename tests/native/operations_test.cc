@@ -283,12 +283,24 @@ TEST(is_missing_is_never_null) {
 }
 
 TEST(a_null_argument_is_a_null_result) {
-  const struct { DerivedOp op; std::vector<NodeType> types; std::vector<double> constants; } cases[] = {
-      {DerivedOp::kScale, {F}, {2}}, {DerivedOp::kRatio, {F, F}, {}}, {DerivedOp::kDifference, {I, I}, {}},
-      {DerivedOp::kLog1p, {F}, {}}, {DerivedOp::kHour, {I}, {}}, {DerivedOp::kWeekday, {I}, {}},
-      {DerivedOp::kIsNight, {I}, {0, 6}}, {DerivedOp::kIsWeekend, {I}, {}}, {DerivedOp::kDaysSince, {I, I}, {}},
-      {DerivedOp::kHaversineKm, {F, F, F, F}, {}}, {DerivedOp::kSpeedKmh, {F, F, I, F, F, I}, {1}},
-      {DerivedOp::kEquals, {I, I}, {}}, {DerivedOp::kHashBucket, {I}, {10}},
+  const struct {
+    DerivedOp op;
+    std::vector<NodeType> types;
+    std::vector<double> constants;
+  } cases[] = {
+      {DerivedOp::kScale, {F}, {2}},
+      {DerivedOp::kRatio, {F, F}, {}},
+      {DerivedOp::kDifference, {I, I}, {}},
+      {DerivedOp::kLog1p, {F}, {}},
+      {DerivedOp::kHour, {I}, {}},
+      {DerivedOp::kWeekday, {I}, {}},
+      {DerivedOp::kIsNight, {I}, {0, 6}},
+      {DerivedOp::kIsWeekend, {I}, {}},
+      {DerivedOp::kDaysSince, {I, I}, {}},
+      {DerivedOp::kHaversineKm, {F, F, F, F}, {}},
+      {DerivedOp::kSpeedKmh, {F, F, I, F, F, I}, {1}},
+      {DerivedOp::kEquals, {I, I}, {}},
+      {DerivedOp::kHashBucket, {I}, {10}},
   };
   for (const auto& one : cases) {
     const Operation operation = compiled(one.op, one.types, one.constants);

@@ -32,8 +32,9 @@ void check_refused(const std::function<void(PlanSpec&)>& change, const std::vect
 using Words = std::vector<std::string>;
 
 // One request feature `x` of this dtype into one element of this type; is it taken?
-bool is_taken(Dtype dtype, TensorType type, WhenNull when_null = WhenNull::kError, double fallback = 0.0,
-              const std::function<void(PlanSpec&)>& change = [](PlanSpec&) {}) {
+bool is_taken(
+    Dtype dtype, TensorType type, WhenNull when_null = WhenNull::kError, double fallback = 0.0,
+    const std::function<void(PlanSpec&)>& change = [](PlanSpec&) {}) {
   PlanSpec spec = sample::empty_spec();
   spec.request_features.push_back(feature("x", dtype));
   spec.tensors.push_back({"input", type, 0});

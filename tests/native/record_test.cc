@@ -537,9 +537,7 @@ TEST(views_that_cannot_be_are_refused_by_name) {
   CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kMax, 2, kDay}); }), "needs a column"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kCount, 0, kDay}); }), "no column"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kCount, kNoColumn, 0}); }), "window"));
-  CHECK(has(refusal_of([](ViewSpec& s) {
-              s.aggregates.push_back({AggregateOp::kCount, kNoColumn, limits::kWindowUsMax + 1});
-            }),
+  CHECK(has(refusal_of([](ViewSpec& s) { s.aggregates.push_back({AggregateOp::kCount, kNoColumn, limits::kWindowUsMax + 1}); }),
             "window"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.columns.resize(9, s.columns[0]); }), "8 columns"));
   CHECK(has(refusal_of([](ViewSpec& s) { s.lateness_us = -1; }), "lateness"));

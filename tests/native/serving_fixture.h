@@ -49,9 +49,15 @@ class Fake {
   std::function<bool(const std::vector<int64_t>&)> is_failing = [](const auto&) { return false; };
   std::function<double(int64_t)> score = [](int64_t amount) { return static_cast<double>(amount) / 1024.0; };
 
-  void hold() { const std::lock_guard<std::mutex> lock(mutex_); is_held_ = true; }
+  void hold() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    is_held_ = true;
+  }
   void release() {
-    { const std::lock_guard<std::mutex> lock(mutex_); is_held_ = false; }
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      is_held_ = false;
+    }
     changed_.notify_all();
   }
   // Waits until this many runs are held at once. False: not within 20 s.
@@ -59,7 +65,10 @@ class Fake {
     std::unique_lock<std::mutex> lock(mutex_);
     return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return running_ >= runs; });
   }
-  std::vector<std::vector<int64_t>> batches() const { const std::lock_guard<std::mutex> lock(mutex_); return batches_; }
+  std::vector<std::vector<int64_t>> batches() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return batches_;
+  }
 
   void begin_run(const std::vector<int64_t>& amounts) {
     std::unique_lock<std::mutex> lock(mutex_);
@@ -75,7 +84,7 @@ class Fake {
   std::condition_variable changed_;
   bool is_held_ = false;
   size_t running_ = 0;
-  std::vector<std::vector<int64_t>> batches_;   // amounts of each run
+  std::vector<std::vector<int64_t>> batches_;  // amounts of each run
 };
 
 // Knows a row by its amount. Output 0 has two columns: the amount's score and its negative.
@@ -132,7 +141,7 @@ inline std::string score_request(int64_t amount, const std::string& more = {}) {
          entity("terminal_id", "3156") + feature_entry("amount_minor", integer(amount)) +
          feature_entry("ratio", fixed64(1, 0.5)) + more;
 }
-inline std::string without_ratio(int64_t amount) {   // decodes; its model input is null, which is an error in this house
+inline std::string without_ratio(int64_t amount) {  // decodes; its model input is null, which is an error in this house
   return delimited(1, "tx-" + std::to_string(amount)) + delimited(2, timestamp(1'522'540'831, 0)) + entity("customer_id", "596") +
          entity("terminal_id", "3156") + feature_entry("amount_minor", integer(amount));
 }
@@ -148,7 +157,11 @@ inline std::string batch_request(const std::vector<std::string>& rows, const std
   return bytes + more;
 }
 
-struct Field { uint32_t number = 0; uint64_t value = 0; std::string_view bytes; };
+struct Field {
+  uint32_t number = 0;
+  uint64_t value = 0;
+  std::string_view bytes;
+};
 
 // Any message's fields. The input is our own encoder's: no checks.
 inline std::vector<Field> fields_of(std::string_view message) {
@@ -167,7 +180,10 @@ inline std::vector<Field> fields_of(std::string_view message) {
     Field field;
     field.number = static_cast<uint32_t>(key >> 3);
     if ((key & 7) == 0) field.value = read_varint();
-    if ((key & 7) == 1) { std::memcpy(&field.value, message.data() + at, 8); at += 8; }
+    if ((key & 7) == 1) {
+      std::memcpy(&field.value, message.data() + at, 8);
+      at += 8;
+    }
     if ((key & 7) == 2) {
       const uint64_t size = read_varint();
       field.bytes = message.substr(at, size);
@@ -178,7 +194,8 @@ inline std::vector<Field> fields_of(std::string_view message) {
   return fields;
 }
 inline std::optional<Field> find_field(const std::vector<Field>& fields, uint32_t number) {
-  for (const Field& field : fields) if (field.number == number) return field;
+  for (const Field& field : fields)
+    if (field.number == number) return field;
   return std::nullopt;
 }
 
@@ -190,12 +207,12 @@ struct Row {
   uint64_t decision = 0;
   std::string provenance;
   std::string timings;
-  int grpc = 0;            // of its status
-  std::string reason;      // of its ErrorInfo
+  int grpc = 0;        // of its status
+  std::string reason;  // of its ErrorInfo
 };
 inline std::string reason_in(std::string_view rpc_status) {
   for (const Field& field : fields_of(rpc_status)) {
-    if (field.number != 3) continue;   // details: Any{type_url = 1, value = 2}
+    if (field.number != 3) continue;  // details: Any{type_url = 1, value = 2}
     const std::vector<Field> any = fields_of(field.bytes);
     if (find_field(any, 1)->bytes != "type.googleapis.com/google.rpc.ErrorInfo") continue;
     const std::vector<Field> info = fields_of(find_field(any, 2)->bytes);
@@ -229,7 +246,8 @@ inline Row parse_result(std::string_view message) {
 }
 inline std::vector<Row> parse_batch(std::string_view message) {
   std::vector<Row> rows;
-  for (const Field& field : fields_of(message)) if (field.number == 2) rows.push_back(parse_result(field.bytes));
+  for (const Field& field : fields_of(message))
+    if (field.number == 2) rows.push_back(parse_result(field.bytes));
   return rows;
 }
 
@@ -237,7 +255,7 @@ inline std::vector<Row> parse_batch(std::string_view message) {
 
 inline std::shared_ptr<const FeatureReader> make_reader() {
   PlanSpec spec = plan_spec();
-  spec.inputs[1].when_null = WhenNull::kError;   // "ratio_input"
+  spec.inputs[1].when_null = WhenNull::kError;  // "ratio_input"
   std::shared_ptr<const FeaturePlan> compiled;
   std::shared_ptr<const FeatureReader> reader;
   Status status = FeaturePlan::compile(std::move(spec), &compiled);
@@ -255,7 +273,12 @@ struct House {
     drain();
     engine.check_idle();
   }
-  static EngineOptions small() { EngineOptions options; options.slots = 64; options.batch_call_rows_max = 16; return options; }
+  static EngineOptions small() {
+    EngineOptions options;
+    options.slots = 64;
+    options.batch_call_rows_max = 16;
+    return options;
+  }
 
   LaneSpec lane_spec(const std::string& model = "fraud", const std::string& version = "1") const {
     LaneSpec spec;
@@ -269,7 +292,7 @@ struct House {
     return spec;
   }
   std::unique_ptr<Runner> make_runner(std::shared_ptr<Fake> which) const {
-    return std::make_unique<FakeRunner>(std::move(which), reader->plan().segments()[2].offset_bytes);   // tensor "integers"
+    return std::make_unique<FakeRunner>(std::move(which), reader->plan().segments()[2].offset_bytes);  // tensor "integers"
   }
   Status add(LaneSpec spec, bool is_default = false) { return engine.add_lane(std::move(spec), is_default); }
 
@@ -292,7 +315,10 @@ struct House {
     for (const Completion& completion : completions) answers[completion.token] = engine.finish(completion.call);
     return completions.size();
   }
-  Answer& answer(uint64_t of_token) { drain(); return answers[of_token]; }
+  Answer& answer(uint64_t of_token) {
+    drain();
+    return answers[of_token];
+  }
 
   JumpingClock clock;
   Engine engine;

@@ -139,7 +139,7 @@ TEST(what_was_saved_is_loaded) {
     CHECK(loaded.load(scratch.path("a"), {}).code == Code::kInvalidRequest);  // only into an empty store
     CHECK(loaded.apply(stores.by_customer, "c2", event) == Code::kOk);        // and it still takes events
   }
-  struct stat facts {};
+  struct stat facts{};
   CHECK(::stat(scratch.path("a").c_str(), &facts) == 0 && (facts.st_mode & 077) == 0);  // entity ids are nobody else's business
   CHECK_EQ(scratch.files().size(), 1u);
 }
@@ -311,7 +311,7 @@ TEST(what_is_no_regular_file_is_neither_replaced_nor_waited_for) {
   EmbeddedStore store(kRoom);
   CHECK_EQ(store.load(pipe, {}).code, Code::kIo);  // and does not wait for a writer
   CHECK_EQ(store.save(pipe, {}).code, Code::kIo);
-  struct stat facts {};
+  struct stat facts{};
   CHECK_EQ(::lstat(pipe.c_str(), &facts), 0);
   CHECK(S_ISFIFO(facts.st_mode));
   for (const std::string& path : {std::string(), scratch.path(std::string("a\0b", 3))}) {

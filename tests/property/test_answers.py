@@ -8,12 +8,13 @@ import os
 import struct
 from typing import Any
 
-from assay import _core
-from assay.v1 import feature_pb2, scoring_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from assay import _core
+from assay.v1 import feature_pb2, scoring_pb2
 
 NOW_S = 1_522_540_831
 WINDOW_US = 86_400_000_000

@@ -14,14 +14,14 @@ import time
 from typing import NamedTuple
 
 import pytest
-from assay import _core
-from assay.v1 import feature_pb2, scoring_pb2
 from google.protobuf import timestamp_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assay import _core
+from assay.v1 import feature_pb2, scoring_pb2
 from tests.support import wire
 
 SCALE = int(os.environ.get("ASSAY_TEST_SCALE", "1"))

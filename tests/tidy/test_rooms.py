@@ -82,6 +82,9 @@ def test_no_pickle_in_the_package() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                assert name.split(".")[0] not in {"pickle", "cPickle", "cloudpickle", "joblib", "dill", "shelve"}, f"{path}: {name}"
+                assert name.split(".")[0] not in {"pickle", "cPickle", "cloudpickle", "joblib", "dill", "shelve"}, (
+                    f"{path}: {name}"
+                )
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-                assert isinstance(node.value, ast.Constant) and node.value.value is False, f"{path}: allow_pickle"
+                assert isinstance(node.value, ast.Constant), f"{path}: allow_pickle"
+                assert node.value.value is False, f"{path}: allow_pickle"

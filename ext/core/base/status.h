@@ -17,52 +17,52 @@ namespace assay {
 enum class Code : uint8_t {
   kOk = 0,
   // --- the request as a whole (INVALID_ARGUMENT and kin)
-  kMalformedMessage,      // bytes are not the message; Status::offset is the first bad byte
-  kInvalidRequest,        // umbrella: one or more violations below
-  kTooManyRows,           // a batch call, or one message of events, over its row limit
+  kMalformedMessage,  // bytes are not the message; Status::offset is the first bad byte
+  kInvalidRequest,    // umbrella: one or more violations below
+  kTooManyRows,       // a batch call, or one message of events, over its row limit
   kEmptyBatch,
-  kUnknownModel,          // NOT_FOUND
-  kUnknownVersion,        // NOT_FOUND
+  kUnknownModel,    // NOT_FOUND
+  kUnknownVersion,  // NOT_FOUND
   // --- violations: reasons of one BadRequest.FieldViolation (or of one event's rejection)
-  kMissingField,          // transaction_id, event_time
+  kMissingField,  // transaction_id, event_time
   kMissingEntity,
   kUnknownEntity,
   kMissingFeature,
   kUnknownFeature,
   kWrongType,
-  kValueUnset,            // a FeatureValue with no value set
-  kNotFinite,             // NaN or infinity on the wire
-  kOutOfRange,            // outside the declared range, or past float32
-  kTooLong,               // text or id over its limit
+  kValueUnset,  // a FeatureValue with no value set
+  kNotFinite,   // NaN or infinity on the wire
+  kOutOfRange,  // outside the declared range, or past float32
+  kTooLong,     // text or id over its limit
   kBadTimestamp,
   kBadDuration,
   kBadPriority,
   kExplainUnsupported,
-  kNotInBatch,            // a field that stands on the batch, set in a row
-  kNullInput,             // a model input is null and its when_null is error
-  kDuplicateKey,          // strict JSON: the same key twice
+  kNotInBatch,    // a field that stands on the batch, set in a row
+  kNullInput,     // a model input is null and its when_null is error
+  kDuplicateKey,  // strict JSON: the same key twice
   kMalformedJson,
-  kIntegerOverflow,       // a JSON integer past int64, or a checked sum past int64
+  kIntegerOverflow,  // a JSON integer past int64, or a checked sum past int64
   // --- load
-  kQueueFull,             // UNAVAILABLE + RetryInfo
-  kSlotsExhausted,        // UNAVAILABLE + RetryInfo
-  kShed,                  // UNAVAILABLE + RetryInfo: gave way to a higher priority
-  kDraining,              // UNAVAILABLE + RetryInfo
-  kStreamLimit,           // RESOURCE_EXHAUSTED: client over its quota
+  kQueueFull,       // UNAVAILABLE + RetryInfo
+  kSlotsExhausted,  // UNAVAILABLE + RetryInfo
+  kShed,            // UNAVAILABLE + RetryInfo: gave way to a higher priority
+  kDraining,        // UNAVAILABLE + RetryInfo
+  kStreamLimit,     // RESOURCE_EXHAUSTED: client over its quota
   kDeadlineExceeded,
   kCancelled,
   // --- the model
-  kModelRunFailed,        // INTERNAL
-  kModelOutputInvalid,    // INTERNAL: NaN or infinity came out, or a wrong shape
-  kModelUnsupported,      // FAILED_PRECONDITION at load
-  kRuntimeUnavailable,    // ONNX Runtime could not be opened or failed its self-check
+  kModelRunFailed,      // INTERNAL
+  kModelOutputInvalid,  // INTERNAL: NaN or infinity came out, or a wrong shape
+  kModelUnsupported,    // FAILED_PRECONDITION at load
+  kRuntimeUnavailable,  // ONNX Runtime could not be opened or failed its self-check
   // --- the store
-  kStoreUnavailable,      // UNAVAILABLE
-  kStoreFull,             // RESOURCE_EXHAUSTED
-  kEventDuplicate,        // a no-op, counted
-  kEventTooLate,          // FAILED_PRECONDITION
-  kEventInFuture,         // FAILED_PRECONDITION: its time is ahead of this machine's clock
-  kRecordMagic,           // DATA_LOSS, one for each check so that each has its counter
+  kStoreUnavailable,  // UNAVAILABLE
+  kStoreFull,         // RESOURCE_EXHAUSTED
+  kEventDuplicate,    // a no-op, counted
+  kEventTooLate,      // FAILED_PRECONDITION
+  kEventInFuture,     // FAILED_PRECONDITION: its time is ahead of this machine's clock
+  kRecordMagic,       // DATA_LOSS, one for each check so that each has its counter
   kRecordVersion,
   kRecordLength,
   kRecordChecksum,
@@ -74,27 +74,41 @@ enum class Code : uint8_t {
   kSnapshotTruncated,
   kSnapshotChecksum,
   kSnapshotView,
-  kIo,                    // UNAVAILABLE: the operating system said no; detail has errno's text
+  kIo,  // UNAVAILABLE: the operating system said no; detail has errno's text
   // --- the house
-  kPlanInvalid,           // FAILED_PRECONDITION: a feature plan that cannot be
+  kPlanInvalid,  // FAILED_PRECONDITION: a feature plan that cannot be
   kInternal,
   kCount_,
 };
 
 // gRPC status numbers, for the table.
 enum class GrpcCode : uint8_t {
-  kOk = 0, kCancelled = 1, kUnknown = 2, kInvalidArgument = 3, kDeadlineExceeded = 4, kNotFound = 5,
-  kAlreadyExists = 6, kPermissionDenied = 7, kResourceExhausted = 8, kFailedPrecondition = 9, kAborted = 10,
-  kOutOfRange = 11, kUnimplemented = 12, kInternal = 13, kUnavailable = 14, kDataLoss = 15, kUnauthenticated = 16,
+  kOk = 0,
+  kCancelled = 1,
+  kUnknown = 2,
+  kInvalidArgument = 3,
+  kDeadlineExceeded = 4,
+  kNotFound = 5,
+  kAlreadyExists = 6,
+  kPermissionDenied = 7,
+  kResourceExhausted = 8,
+  kFailedPrecondition = 9,
+  kAborted = 10,
+  kOutOfRange = 11,
+  kUnimplemented = 12,
+  kInternal = 13,
+  kUnavailable = 14,
+  kDataLoss = 15,
+  kUnauthenticated = 16,
 };
 
 // One row of the table. All strings are literals.
 struct CodeInfo {
   Code code;
-  const char* reason;      // UPPER_SNAKE, google.rpc.ErrorInfo.reason
+  const char* reason;  // UPPER_SNAKE, google.rpc.ErrorInfo.reason
   GrpcCode grpc;
-  int32_t retry_ms;        // RetryInfo.retry_delay in milliseconds; 0: not retryable
-  const char* message;     // what happened and what to do, for people; no values
+  int32_t retry_ms;     // RetryInfo.retry_delay in milliseconds; 0: not retryable
+  const char* message;  // what happened and what to do, for people; no values
 };
 
 // The row of `code`. Thread-safe, never fails.
@@ -105,8 +119,8 @@ inline const char* reason_of(Code code) noexcept { return code_info(code).reason
 // The outcome of a call that is not on the hot path, or of the refusal of one that is. `detail` allocates on failure only.
 struct Status {
   Code code = Code::kOk;
-  uint32_t offset = 0;      // byte offset into the input, where the code is about bytes
-  std::string detail;       // names the field, expected and found types, what to do. Never a value.
+  uint32_t offset = 0;  // byte offset into the input, where the code is about bytes
+  std::string detail;   // names the field, expected and found types, what to do. Never a value.
 
   Status() = default;
   explicit Status(Code c, std::string d = {}, uint32_t o = 0) : code(c), offset(o), detail(std::move(d)) {}

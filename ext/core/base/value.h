@@ -45,11 +45,31 @@ struct Value {
   Dtype dtype = Dtype::kNull;
 
   constexpr Value() noexcept : int64(0) {}
-  static Value of(double v) noexcept { Value r; r.float64 = v; r.dtype = Dtype::kFloat64; return r; }
-  static Value of(int64_t v) noexcept { Value r; r.int64 = v; r.dtype = Dtype::kInt64; return r; }
-  static Value of(bool v) noexcept { Value r; r.int64 = 0; r.boolean = v; r.dtype = Dtype::kBool; return r; }
+  static Value of(double v) noexcept {
+    Value r;
+    r.float64 = v;
+    r.dtype = Dtype::kFloat64;
+    return r;
+  }
+  static Value of(int64_t v) noexcept {
+    Value r;
+    r.int64 = v;
+    r.dtype = Dtype::kInt64;
+    return r;
+  }
+  static Value of(bool v) noexcept {
+    Value r;
+    r.int64 = 0;
+    r.boolean = v;
+    r.dtype = Dtype::kBool;
+    return r;
+  }
   static Value of(std::string_view v) noexcept {
-    Value r; r.text = v.data(); r.text_bytes = static_cast<uint32_t>(v.size()); r.dtype = Dtype::kString; return r;
+    Value r;
+    r.text = v.data();
+    r.text_bytes = static_cast<uint32_t>(v.size());
+    r.dtype = Dtype::kString;
+    return r;
   }
   // Pointers and ints must say what they are.
   static Value of(int) = delete;

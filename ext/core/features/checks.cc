@@ -26,7 +26,7 @@ std::string range_text(const RequestFeatureSpec& feature) {
 }
 
 template <typename T>
-bool is_within(T value, const Value& minimum, const Value& maximum, T Value::*member) noexcept {
+bool is_within(T value, const Value& minimum, const Value& maximum, T Value::* member) noexcept {
   return (minimum.is_null() || value >= minimum.*member) && (maximum.is_null() || value <= maximum.*member);
 }
 

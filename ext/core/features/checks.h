@@ -11,8 +11,8 @@ namespace assay {
 
 // Which fields a transaction must have.
 enum class TransactionUse : uint8_t {
-  kScore,   // all entities, all required features
-  kEvent,   // at least one entity; the required features that a window view of a named entity stores
+  kScore,  // all entities, all required features
+  kEvent,  // at least one entity; the required features that a window view of a named entity stores
 };
 
 // Checks one present value against its declaration: type, finiteness (-0.0 becomes +0.0), range, length. Adds a violation and returns

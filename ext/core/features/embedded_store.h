@@ -19,10 +19,10 @@ namespace assay {
 // One event as one view sees it.
 struct EventEntry {
   int64_t event_time_us = 0;
-  uint64_t fingerprint = 0;              // xxh64 of the transaction_id
-  int8_t is_fraud = -1;                  // -1 unlabelled, 0, 1
-  int64_t label_time_us = 0;             // when the label became known; meaningful with is_fraud >= 0
-  std::array<Value, limits::kColumnsMax> columns;   // strings and entities already as int64 hashes; null: absent
+  uint64_t fingerprint = 0;                        // xxh64 of the transaction_id
+  int8_t is_fraud = -1;                            // -1 unlabelled, 0, 1
+  int64_t label_time_us = 0;                       // when the label became known; meaningful with is_fraud >= 0
+  std::array<Value, limits::kColumnsMax> columns;  // strings and entities already as int64 hashes; null: absent
 };
 
 // What is asked of a view at one moment.
@@ -35,24 +35,24 @@ struct FoldRequest {
 
 // What was found, beside the values.
 struct FoldResult {
-  bool is_found = false;                 // a record exists and was used
-  bool is_stale = false;                 // attribute view past max_age; values are given all the same
-  bool is_saturated = false;             // a distinct count is a lower bound
-  bool is_approximate = false;           // a window's end lies within a tile, or further back than the record reaches
-  Code rejected = Code::kOk;             // why a record (kRecord...) or a sum (kIntegerOverflow) was left out: its values are null
-  int64_t age_us = 0;                    // event_time of the request minus the newest event's (or attributes' time)
+  bool is_found = false;        // a record exists and was used
+  bool is_stale = false;        // attribute view past max_age; values are given all the same
+  bool is_saturated = false;    // a distinct count is a lower bound
+  bool is_approximate = false;  // a window's end lies within a tile, or further back than the record reaches
+  Code rejected = Code::kOk;    // why a record (kRecord...) or a sum (kIntegerOverflow) was left out: its values are null
+  int64_t age_us = 0;           // event_time of the request minus the newest event's (or attributes' time)
 };
 
 struct StoreStats {
   uint64_t record_count = 0;
-  uint64_t bytes = 0;                    // of all records, with their keys and table cells
+  uint64_t bytes = 0;  // of all records, with their keys and table cells
   uint64_t bytes_max = 0;
-  uint64_t event_count = 0;              // applied
+  uint64_t event_count = 0;  // applied
   uint64_t duplicate_count = 0;
   uint64_t late_count = 0;
-  uint64_t rejected_record_count = 0;    // reads that found a record they could not trust
-  uint64_t tiled_event_count = 0;        // events that moved from a ring into a tile
-  uint64_t full_count = 0;               // refused with STORE_FULL
+  uint64_t rejected_record_count = 0;  // reads that found a record they could not trust
+  uint64_t tiled_event_count = 0;      // events that moved from a ring into a tile
+  uint64_t full_count = 0;             // refused with STORE_FULL
 };
 
 class EmbeddedStore {

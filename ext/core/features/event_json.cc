@@ -99,7 +99,10 @@ void EventDecoder::read_member(std::string_view key) {
 
 void EventDecoder::read_transaction_id() {
   const JsonType type = reader_.peek();
-  if (type == JsonType::kNull) { reader_.read_null(); return; }
+  if (type == JsonType::kNull) {
+    reader_.read_null();
+    return;
+  }
   if (type != JsonType::kString) {
     event_.id = "?";
     return refuse_type("transaction_id", "string");
@@ -109,7 +112,10 @@ void EventDecoder::read_transaction_id() {
 
 void EventDecoder::read_event_time() {
   const JsonType type = reader_.peek();
-  if (type == JsonType::kNull) { reader_.read_null(); return; }
+  if (type == JsonType::kNull) {
+    reader_.read_null();
+    return;
+  }
   has_time_ = true;
   if (type != JsonType::kString) return refuse_type("event_time", "string");
   std::string_view text;
@@ -121,8 +127,14 @@ void EventDecoder::read_event_time() {
 
 bool EventDecoder::open_map(const char* field) {
   const JsonType type = reader_.peek();
-  if (type == JsonType::kNull) { reader_.read_null(); return false; }
-  if (type != JsonType::kObject) { refuse_type(field, "object"); return false; }
+  if (type == JsonType::kNull) {
+    reader_.read_null();
+    return false;
+  }
+  if (type != JsonType::kObject) {
+    refuse_type(field, "object");
+    return false;
+  }
   return reader_.open_object();
 }
 
@@ -144,7 +156,10 @@ void EventDecoder::read_entities() {
 
 void EventDecoder::read_entity(size_t index) {
   const JsonType type = reader_.peek();
-  if (type == JsonType::kNull) { reader_.read_null(); return; }
+  if (type == JsonType::kNull) {
+    reader_.read_null();
+    return;
+  }
   if (type != JsonType::kString) {
     event_.entities[index] = "?";
     return refuse_type(entity_path(plan_.spec().entities[index]), "string");
@@ -208,7 +223,10 @@ void EventDecoder::keep(size_t index, Value value) {
 void EventDecoder::read_is_fraud() {
   bool is_fraud;
   const JsonType type = reader_.peek();
-  if (type == JsonType::kNull) { reader_.read_null(); return; }
+  if (type == JsonType::kNull) {
+    reader_.read_null();
+    return;
+  }
   if (type != JsonType::kBool) return refuse_type("is_fraud", "bool");
   if (reader_.read_bool(&is_fraud)) event_.is_fraud = is_fraud ? 1 : 0;
 }
@@ -244,8 +262,9 @@ bool decode_event_json(std::string_view line, const FeaturePlan& plan, Transacti
   violations.clear();
   event.clear(plan.spec().entities.size(), plan.spec().request_features.size());
   if (line.size() > limits::kEventLineBytesMax) {
-    violations.add(Code::kTooLong, "line", "has " + std::to_string(line.size()) + " bytes; expected at most " +
-                                               std::to_string(limits::kEventLineBytesMax));
+    violations.add(
+        Code::kTooLong, "line",
+        "has " + std::to_string(line.size()) + " bytes; expected at most " + std::to_string(limits::kEventLineBytesMax));
     return false;
   }
   if (const char* bad = utf8_find_bad(line); bad != nullptr) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/features/checks.h"
 #include "core/features/event_json.h"
@@ -107,13 +108,15 @@ bool precedes(std::string_view a, std::string_view b) noexcept {
 }
 
 struct EventLog::Impl {
-  explicit Impl(std::shared_ptr<const FeaturePlan> p) : plan(std::move(p)) {}
+  Impl(std::shared_ptr<const FeaturePlan> p, int64_t ahead_us) : plan(std::move(p)), ahead_us_max(ahead_us) {}
 
   void append_line(std::string_view line, size_t rejections_max);
+  bool decode(std::string_view line);
   void keep(std::string_view line);
   void reject(size_t rejections_max);
 
   std::shared_ptr<const FeaturePlan> plan;
+  const int64_t ahead_us_max;
   TextBlocks blocks;
   std::vector<IndexEntry> index;
   std::vector<EventRejection> rejections;
@@ -128,11 +131,18 @@ struct EventLog::Impl {
 void EventLog::Impl::append_line(std::string_view line, size_t rejections_max) {
   ++line_count;
   if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
-  if (decode_event_json(line, *plan, *event, scratch, violations)) {
+  if (decode(line)) {
     keep(line);
   } else {
     reject(rejections_max);
   }
+}
+
+bool EventLog::Impl::decode(std::string_view line) {
+  if (!decode_event_json(line, *plan, *event, scratch, violations)) return false;
+  if (ahead_us_max == 0 || event->event_time_us <= wall_now_us() + ahead_us_max) return true;
+  violations.add(Code::kEventInFuture, "event_time", "is ahead of this machine's clock; check its unit and both clocks");
+  return false;
 }
 
 void EventLog::Impl::keep(std::string_view line) {
@@ -161,7 +171,8 @@ void EventLog::Impl::reject(size_t rejections_max) {
   rejections.push_back(std::move(rejection));
 }
 
-EventLog::EventLog(std::shared_ptr<const FeaturePlan> plan) : impl_(new Impl(std::move(plan))) {}
+EventLog::EventLog(std::shared_ptr<const FeaturePlan> plan, int64_t ahead_us_max)
+    : impl_(new Impl(std::move(plan), ahead_us_max)) {}
 EventLog::~EventLog() = default;
 
 void EventLog::append(std::string_view lines, size_t rejections_max) {

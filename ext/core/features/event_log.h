@@ -39,7 +39,8 @@ struct IngestReport {
 
 class EventLog {
  public:
-  explicit EventLog(std::shared_ptr<const FeaturePlan> plan);
+  // `ahead_us_max`: an event further ahead of this machine's clock is rejected (EVENT_IN_FUTURE); 0: any time goes, for a replay.
+  explicit EventLog(std::shared_ptr<const FeaturePlan> plan, int64_t ahead_us_max = 0);
   ~EventLog();
 
   // Appends whole lines (ends with '\n' or is the last). Bad lines are kept out and reported, at most `rejections_max` of the log

@@ -53,8 +53,8 @@ EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) no
   return entry;
 }
 
-Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
-                           int64_t ahead_us_max, std::shared_ptr<const EventWriter>* out) {
+Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store, int64_t ahead_us_max,
+                           std::shared_ptr<const EventWriter>* out) {
   std::shared_ptr<EventWriter> writer(new EventWriter());
   for (size_t i = 0; i < plan->views().size(); ++i) {
     const ViewSchema& view = plan->views()[i];

@@ -18,7 +18,9 @@ void set_bit(uint64_t* words, size_t index) noexcept { words[index / 64] |= uint
 bool has_bit(const uint64_t* words, size_t index) noexcept { return (words[index / 64] >> (index % 64) & 1) != 0; }
 
 template <typename T>
-void put(uint8_t* at, T value) noexcept { std::memcpy(at, &value, sizeof value); }
+void put(uint8_t* at, T value) noexcept {
+  std::memcpy(at, &value, sizeof value);
+}
 
 bool is_within(int64_t value, int64_t bound) noexcept { return value >= -bound && value <= bound; }
 
@@ -38,9 +40,7 @@ bool put_float64(uint8_t* at, double value) noexcept {
 bool put_element(Conversion conversion, const Value& value, uint8_t* at) noexcept {
   switch (conversion) {
     case Conversion::kFloat64ToFloat32: return put_float32(at, value.float64);
-    case Conversion::kInt64ToFloat32:
-      put(at, static_cast<float>(value.int64));
-      return is_within(value.int64, kFloat32IntegerMax);
+    case Conversion::kInt64ToFloat32: put(at, static_cast<float>(value.int64)); return is_within(value.int64, kFloat32IntegerMax);
     case Conversion::kBoolToFloat32: put(at, value.boolean ? 1.0f : 0.0f); return true;
     case Conversion::kFloat64ToFloat64: return put_float64(at, value.float64);
     case Conversion::kInt64ToFloat64:
@@ -182,8 +182,9 @@ void FeatureReader::refuse_input(size_t index, const Value& value, Violations& v
   if (value.dtype == Dtype::kFloat64 && !std::isfinite(value.float64)) {
     return violations.add(Code::kNotFinite, field, "got NaN or infinity from " + source + "; expected a finite float64");
   }
-  violations.add(Code::kOutOfRange, field, std::string("is a ") + dtype_name(value.dtype) + " of " + source +
-                 " that does not fit an element of type " + tensor_type_name(tensor.type) + "; declare a range or scale it");
+  violations.add(Code::kOutOfRange, field,
+                 std::string("is a ") + dtype_name(value.dtype) + " of " + source + " that does not fit an element of type " +
+                     tensor_type_name(tensor.type) + "; declare a range or scale it");
 }
 
 }  // namespace assay

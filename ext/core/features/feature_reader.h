@@ -13,18 +13,18 @@ namespace assay {
 
 // Where a finished row goes. All memory is the caller's (a slot's).
 struct RowOut {
-  uint8_t* row = nullptr;           // plan.row_bytes(), 8-aligned
-  uint64_t* missing = nullptr;      // bit per model input: its source was null. (inputs + 63) / 64 words
-  uint64_t* imputed = nullptr;      // bit per model input: a declared default went in
-  FoldResult* views = nullptr;      // one per view of the plan
+  uint8_t* row = nullptr;       // plan.row_bytes(), 8-aligned
+  uint64_t* missing = nullptr;  // bit per model input: its source was null. (inputs + 63) / 64 words
+  uint64_t* imputed = nullptr;  // bit per model input: a declared default went in
+  FoldResult* views = nullptr;  // one per view of the plan
 };
 
 // Working memory of one thread; about 50 KiB. Not shared.
 struct ReadScratch {
   std::array<Value, limits::kNodesMax> nodes;
   std::array<Value, limits::kAggregatesMax> outputs;
-  std::array<char, limits::kAttributesMax * limits::kStringValueBytesMax> arena;   // strings of the view folded last
-  std::array<char, limits::kAttributesMax * limits::kStringValueBytesMax> kept;    // of several attribute views' nodes
+  std::array<char, limits::kAttributesMax * limits::kStringValueBytesMax> arena;  // strings of the view folded last
+  std::array<char, limits::kAttributesMax * limits::kStringValueBytesMax> kept;   // of several attribute views' nodes
 };
 static_assert(limits::kAttributesMax <= limits::kAggregatesMax, "outputs hold either");
 

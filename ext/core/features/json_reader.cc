@@ -43,9 +43,16 @@ bool is_underflow(const char* at, const char* end) noexcept {
   int64_t magnitude = 0, exponent = 0;
   bool is_significant = false, is_fraction = false;
   for (at += *at == '-' ? 1 : 0; at != end && (is_digit(*at) || *at == '.'); ++at) {
-    if (*at == '.') { is_fraction = true; continue; }
+    if (*at == '.') {
+      is_fraction = true;
+      continue;
+    }
     is_significant |= *at != '0';
-    if (is_significant) { magnitude += is_fraction ? 0 : 1; } else { magnitude -= is_fraction ? 1 : 0; }
+    if (is_significant) {
+      magnitude += is_fraction ? 0 : 1;
+    } else {
+      magnitude -= is_fraction ? 1 : 0;
+    }
   }
   if (at == end) return magnitude <= 0;
   const bool is_negative = at[1] == '-';

@@ -20,7 +20,7 @@ struct JsonNumber {
   bool is_integer = false;       // no fraction and no exponent
   bool is_representable = true;  // the integer fits int64, or the float is finite in float64
   int64_t int64 = 0;
-  double float64 = 0.0;          // correctly rounded; too small for float64 is 0
+  double float64 = 0.0;  // correctly rounded; too small for float64 is 0
 };
 
 class JsonReader {
@@ -48,7 +48,7 @@ class JsonReader {
 
   bool is_ok() const noexcept { return error_ == nullptr; }
   size_t error_offset() const noexcept { return static_cast<size_t>(error_at_ - begin_); }
-  const char* error() const noexcept { return error_; }   // what was expected; a literal
+  const char* error() const noexcept { return error_; }  // what was expected; a literal
 
  private:
   void skip_space() noexcept;
@@ -67,7 +67,7 @@ class JsonReader {
   const char* error_ = nullptr;
   const char* error_at_ = nullptr;
   int depth_ = 0;
-  bool is_first_ = false;     // the next key is its object's first: no ',' before it
+  bool is_first_ = false;  // the next key is its object's first: no ',' before it
 };
 
 const char* json_type_name(JsonType type) noexcept;

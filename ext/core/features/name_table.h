@@ -28,8 +28,11 @@ class NameTable {
   }
 
  private:
-  struct Cell { uint64_t hash = 0; int32_t index = -1; };
-  std::vector<Cell> cells_;         // power of two, at most half full, so that a search ends
+  struct Cell {
+    uint64_t hash = 0;
+    int32_t index = -1;
+  };
+  std::vector<Cell> cells_;  // power of two, at most half full, so that a search ends
   std::vector<std::string> names_;
 };
 

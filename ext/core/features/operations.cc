@@ -172,7 +172,11 @@ Status Operation::check_words(const DerivedSpec& spec) {
     }
     if (!seen.insert(word).second) return invalid("a word stands twice in the vocabulary; remove one");
   }
-  if (is_text_constant) { words_ = spec.vocabulary; } else { vocabulary_.build(spec.vocabulary); }
+  if (is_text_constant) {
+    words_ = spec.vocabulary;
+  } else {
+    vocabulary_.build(spec.vocabulary);
+  }
   return Status();
 }
 

@@ -78,7 +78,7 @@ struct IntegerRange {
 // What compile() must know of a node that may be an argument.
 struct NodeType {
   Dtype dtype = Dtype::kNull;
-  IntegerRange range;   // of an int64 node
+  IntegerRange range;  // of an int64 node
 };
 
 // One derived operation, checked and ready to run. Immutable, thread-safe.
@@ -105,8 +105,8 @@ class Operation {
   uint8_t argument_count_ = 0;
   std::array<uint16_t, kOperationArgumentsMax> arguments_{};
   std::array<double, 2> constants_{};
-  int64_t integer_ = 0;            // the unknown word's index, or the number of buckets
-  std::vector<std::string> words_; // kConstant: owns the text of a string constant
+  int64_t integer_ = 0;             // the unknown word's index, or the number of buckets
+  std::vector<std::string> words_;  // kConstant: owns the text of a string constant
   NameTable vocabulary_;
   NodeType result_;
 };

@@ -48,13 +48,9 @@ Status at_most(size_t count, size_t count_max, const char* what) {
   return invalid(std::to_string(count) + " " + what + ", at most " + std::to_string(count_max) + " are allowed");
 }
 
-bool is_hex(const std::string& text) {
-  return text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
+bool is_hex(const std::string& text) { return text.find_first_not_of("0123456789abcdef") == std::string::npos; }
 
-bool is_less(const Value& a, const Value& b) {
-  return a.dtype == Dtype::kInt64 ? a.int64 < b.int64 : a.float64 < b.float64;
-}
+bool is_less(const Value& a, const Value& b) { return a.dtype == Dtype::kInt64 ? a.int64 < b.int64 : a.float64 < b.float64; }
 
 bool is_finite(const Value& value) { return value.dtype != Dtype::kFloat64 || std::isfinite(value.float64); }
 

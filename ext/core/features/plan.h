@@ -21,9 +21,9 @@ struct RequestFeatureSpec {
   std::string name;
   Dtype dtype = Dtype::kNull;
   bool required = true;
-  Value default_value;           // used when absent and not required; null: the node is null
-  std::string default_text;      // owns a string default
-  Value minimum, maximum;        // inclusive; null: unbounded. Same dtype as the feature.
+  Value default_value;       // used when absent and not required; null: the node is null
+  std::string default_text;  // owns a string default
+  Value minimum, maximum;    // inclusive; null: unbounded. Same dtype as the feature.
 };
 
 enum class NodeKind : uint8_t { kEventTime = 1, kRequestFeature = 2, kView = 3, kDerived = 4 };
@@ -31,27 +31,27 @@ enum class NodeKind : uint8_t { kEventTime = 1, kRequestFeature = 2, kView = 3, 
 // The closed list of derived operations. A null argument makes a null result unless said otherwise. Formulas, dtypes and
 // sources stand in operations.h and docs/features.md.
 enum class DerivedOp : uint8_t {
-  kScale = 1,        // x / constants[0] -> float64
-  kRatio = 2,        // a / b -> float64; null when b is 0
-  kDifference = 3,   // a - b; int64 (checked) if both are, else float64
-  kLog1p = 4,        // log(1 + x) -> float64; null when x <= -1
-  kHour = 5,         // of a time (int64 us) -> int64 0..23, UTC
-  kWeekday = 6,      // -> int64 0 = Monday .. 6
-  kIsNight = 7,      // hour in [constants[0], constants[1]] inclusive -> bool
-  kIsWeekend = 8,    // weekday >= 5 -> bool
-  kDaysSince = 9,    // (a - b) / 86400e6 -> float64; a and b times
-  kHaversineKm = 10, // (lat1, lon1, lat2, lon2) degrees -> float64; null when a coordinate is out of range
-  kSpeedKmh = 11,    // (lat1, lon1, time1, lat2, lon2, time2) -> float64; at least constants[0] seconds apart are assumed
-  kEquals = 12,      // a == b -> bool; both of one dtype
-  kVocabulary = 13,  // string -> int64 index; constants[0] is the index of an unknown word
-  kHashBucket = 14,  // string or int64 -> int64 in [0, constants[0]), xxh64 modulo
-  kIsMissing = 15,   // -> bool, never null
-  kConstant = 16,    // no arguments; constants[0] as float64, or vocabulary[0] as string, for equals
+  kScale = 1,         // x / constants[0] -> float64
+  kRatio = 2,         // a / b -> float64; null when b is 0
+  kDifference = 3,    // a - b; int64 (checked) if both are, else float64
+  kLog1p = 4,         // log(1 + x) -> float64; null when x <= -1
+  kHour = 5,          // of a time (int64 us) -> int64 0..23, UTC
+  kWeekday = 6,       // -> int64 0 = Monday .. 6
+  kIsNight = 7,       // hour in [constants[0], constants[1]] inclusive -> bool
+  kIsWeekend = 8,     // weekday >= 5 -> bool
+  kDaysSince = 9,     // (a - b) / 86400e6 -> float64; a and b times
+  kHaversineKm = 10,  // (lat1, lon1, lat2, lon2) degrees -> float64; null when a coordinate is out of range
+  kSpeedKmh = 11,     // (lat1, lon1, time1, lat2, lon2, time2) -> float64; at least constants[0] seconds apart are assumed
+  kEquals = 12,       // a == b -> bool; both of one dtype
+  kVocabulary = 13,   // string -> int64 index; constants[0] is the index of an unknown word
+  kHashBucket = 14,   // string or int64 -> int64 in [0, constants[0]), xxh64 modulo
+  kIsMissing = 15,    // -> bool, never null
+  kConstant = 16,     // no arguments; constants[0] as float64, or vocabulary[0] as string, for equals
 };
 
 struct DerivedSpec {
   DerivedOp op = DerivedOp::kScale;
-  std::vector<uint16_t> arguments;      // node indices, each smaller than this node's own
+  std::vector<uint16_t> arguments;  // node indices, each smaller than this node's own
   std::vector<double> constants;
   std::vector<std::string> vocabulary;  // kVocabulary: word i has index i
 };
@@ -59,9 +59,9 @@ struct DerivedSpec {
 struct NodeSpec {
   NodeKind kind = NodeKind::kEventTime;
   std::string name;
-  uint16_t source_index = 0;   // kRequestFeature: feature; kView: view
-  uint16_t output_index = 0;   // kView: which aggregate or attribute
-  DerivedSpec derived;         // kDerived
+  uint16_t source_index = 0;  // kRequestFeature: feature; kView: view
+  uint16_t output_index = 0;  // kView: which aggregate or attribute
+  DerivedSpec derived;        // kDerived
 };
 
 enum class WhenNull : uint8_t {
@@ -74,7 +74,7 @@ enum class WhenNull : uint8_t {
 struct TensorSpec {
   std::string name;
   TensorType type = TensorType::kFloat32;
-  uint32_t element_count = 0;   // product of the fixed axes
+  uint32_t element_count = 0;  // product of the fixed axes
 };
 
 // One model input: which value goes to which element.
@@ -88,20 +88,20 @@ struct InputSpec {
 };
 
 struct PlanSpec {
-  std::string feature_set;              // name
+  std::string feature_set;  // name
   std::string feature_set_version;
-  std::string schema_hash;              // 64 hex digits
+  std::string schema_hash;  // 64 hex digits
   std::vector<std::string> entities;
   std::vector<RequestFeatureSpec> request_features;
   std::vector<ViewSpec> views;
   std::vector<NodeSpec> nodes;
   std::vector<TensorSpec> tensors;
-  std::vector<InputSpec> inputs;        // every element of every tensor exactly once, in the feature set's order
+  std::vector<InputSpec> inputs;  // every element of every tensor exactly once, in the feature set's order
 };
 
 // Where a tensor's elements lie in a finished row.
 struct TensorSegment {
-  uint32_t offset_bytes = 0;   // 8-aligned
+  uint32_t offset_bytes = 0;  // 8-aligned
   uint32_t bytes = 0;
 };
 
@@ -118,7 +118,7 @@ class FeaturePlan {
   const PlanSpec& spec() const noexcept { return spec_; }
   const std::vector<ViewSchema>& views() const noexcept { return views_; }
   const std::vector<TensorSegment>& segments() const noexcept { return segments_; }
-  uint32_t row_bytes() const noexcept { return row_bytes_; }       // one finished row, a multiple of 8
+  uint32_t row_bytes() const noexcept { return row_bytes_; }  // one finished row, a multiple of 8
   Dtype node_dtype(size_t node) const noexcept { return node_dtypes_[node]; }
   const RowProgram& program() const noexcept { return *program_; }  // the nodes and inputs as the reader runs them
 

@@ -34,7 +34,9 @@ int read_digits(const char* at, int count) noexcept {
   return value;
 }
 
-struct Field { int minimum, maximum; };
+struct Field {
+  int minimum, maximum;
+};
 
 bool is_within(int value, Field field) noexcept { return value >= field.minimum && value <= field.maximum; }
 

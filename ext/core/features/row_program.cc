@@ -23,9 +23,7 @@ bool element_bits(double value, TensorType type, uint64_t* bits) noexcept {
   value += 0.0;  // -0.0 becomes +0.0
   const bool is_integer = value == std::floor(value);
   switch (type) {
-    case TensorType::kFloat32:
-      *bits = bits_of(static_cast<float>(value));
-      return std::isfinite(static_cast<float>(value));
+    case TensorType::kFloat32: *bits = bits_of(static_cast<float>(value)); return std::isfinite(static_cast<float>(value));
     case TensorType::kFloat64: *bits = bits_of(value); return true;
     case TensorType::kInt32:
       if (!is_integer || value < -2147483648.0 || value > 2147483647.0) return false;
@@ -49,7 +47,10 @@ uint64_t nan_bits(TensorType type) noexcept {
 }
 
 bool find_conversion(Dtype from, TensorType to, Conversion* out) noexcept {
-  const auto pick = [out](bool is_allowed, Conversion conversion) { *out = conversion; return is_allowed; };
+  const auto pick = [out](bool is_allowed, Conversion conversion) {
+    *out = conversion;
+    return is_allowed;
+  };
   const bool is_bool = from == Dtype::kBool, is_int = from == Dtype::kInt64, is_double = from == Dtype::kFloat64;
   switch (to) {
     case TensorType::kFloat32:

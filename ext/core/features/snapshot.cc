@@ -66,7 +66,7 @@ int sync_directory_of(const std::string& path) {
 // Why nothing may be put in this path's place, or null. A rename over a device or a pipe would take it away from everybody.
 const char* refusal_of(const std::string& path) {
   if (path.empty() || path.find('\0') != std::string::npos) return "is not a path";
-  struct stat facts {};
+  struct stat facts{};
   if (::lstat(path.c_str(), &facts) != 0 || S_ISREG(facts.st_mode) || S_ISLNK(facts.st_mode)) return nullptr;
   return "is there and is not a regular file";
 }
@@ -179,7 +179,7 @@ Status SnapshotReader::open(const std::string& path) {
   if (path.find('\0') != std::string::npos) return failure(Code::kIo, "is not a path");
   file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not hold us here
   if (file_ < 0) return failure(Code::kIo, "cannot open: " + errno_text(errno));
-  struct stat facts {};
+  struct stat facts{};
   if (::fstat(file_, &facts) != 0) return failure(Code::kIo, "cannot stat: " + errno_text(errno));
   if (!S_ISREG(facts.st_mode)) return failure(Code::kIo, "is not a regular file");
   bytes_ = static_cast<uint64_t>(facts.st_size);

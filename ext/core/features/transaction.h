@@ -17,10 +17,10 @@ namespace assay {
 // thread, reused.
 struct Transaction {
   std::string_view id;
-  int64_t event_time_us = 0;       // microseconds since 1970-01-01 UTC, floored
-  int8_t is_fraud = -1;            // -1 unknown, 0, 1. Events only.
-  std::array<std::string_view, limits::kEntitiesMax> entities;    // empty: absent
-  std::array<Value, limits::kRequestFeaturesMax> features;        // null: absent. Defaults are not applied here.
+  int64_t event_time_us = 0;                                    // microseconds since 1970-01-01 UTC, floored
+  int8_t is_fraud = -1;                                         // -1 unknown, 0, 1. Events only.
+  std::array<std::string_view, limits::kEntitiesMax> entities;  // empty: absent
+  std::array<Value, limits::kRequestFeaturesMax> features;      // null: absent. Defaults are not applied here.
 
   // Clears the part that a plan with these counts uses.
   void clear(size_t entity_count, size_t feature_count) noexcept {
@@ -39,9 +39,12 @@ class Violations {
     if (list_.size() < limits::kViolationsMax) list_.push_back({code, std::move(field), std::move(description)});
     ++count_;
   }
-  void clear() noexcept { list_.clear(); count_ = 0; }
+  void clear() noexcept {
+    list_.clear();
+    count_ = 0;
+  }
   bool empty() const noexcept { return count_ == 0; }
-  size_t count() const noexcept { return count_; }          // including those not listed
+  size_t count() const noexcept { return count_; }  // including those not listed
   const std::vector<Violation>& list() const noexcept { return list_; }
 
  private:

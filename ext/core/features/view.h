@@ -32,10 +32,10 @@ struct ColumnSpec {
 };
 
 enum class AggregateOp : uint8_t {
-  kCount = 1,     // int64; events in the window, 0 when empty. No column.
-  kSum = 2,       // int64 column only (float sums depend on order); checked; 0 when empty
-  kAvg = 3,       // int64 column only; float64 sum/count over non-null values; null when empty
-  kMin = 4,       // int64 or float64 column; null when empty
+  kCount = 1,  // int64; events in the window, 0 when empty. No column.
+  kSum = 2,    // int64 column only (float sums depend on order); checked; 0 when empty
+  kAvg = 3,    // int64 column only; float64 sum/count over non-null values; null when empty
+  kMin = 4,    // int64 or float64 column; null when empty
   kMax = 5,
   kLast = 6,      // newest non-null value by (event_time, fingerprint); null when empty
   kRateTrue = 7,  // bool column: true / non-null; label: fraud / events. float64; null when empty
@@ -66,14 +66,14 @@ struct ViewSpec {
   // --- window views
   std::vector<ColumnSpec> columns;
   std::vector<AggregateSpec> aggregates;
-  int64_t delay_us = 0;          // all windows of the view end at t - delay
-  bool uses_labels = false;      // then delay_us > 0: a label younger than its delay is leakage
-  bool includes_current = false; // the transaction being scored counts, once, if delay_us == 0
+  int64_t delay_us = 0;           // all windows of the view end at t - delay
+  bool uses_labels = false;       // then delay_us > 0: a label younger than its delay is leakage
+  bool includes_current = false;  // the transaction being scored counts, once, if delay_us == 0
   uint32_t exact_events_max = limits::kExactEventsMin;
-  int64_t lateness_us = 0;       // how far behind the newest event a late one may come before its state has expired
+  int64_t lateness_us = 0;  // how far behind the newest event a late one may come before its state has expired
   // --- attribute views
   std::vector<AttributeSpec> attributes;
-  int64_t max_age_us = 0;        // 0: never stale
+  int64_t max_age_us = 0;  // 0: never stale
 };
 
 // One width of tiles: a tile whose end is at least `age_us_min` older than the record's newest event has this width.
@@ -84,8 +84,8 @@ struct TileTier {
 
 // What a fold must gather of a column.
 enum ColumnNeed : uint8_t {
-  kNeedSum = 1,        // sum, avg, rate_true
-  kNeedExtremes = 2,   // min, max
+  kNeedSum = 1,       // sum, avg, rate_true
+  kNeedExtremes = 2,  // min, max
   kNeedLast = 4,
   kNeedDistinct = 8,
 };
@@ -97,10 +97,10 @@ class ViewSchema {
   static Status compile(ViewSpec spec, ViewSchema* out);
 
   const ViewSpec& spec() const noexcept { return spec_; }
-  uint64_t hash64() const noexcept { return hash64_; }             // first 8 bytes of view_hash, little-endian
-  uint32_t entry_bytes() const noexcept { return entry_bytes_; }   // one exact event
-  uint32_t tile_bytes() const noexcept { return tile_bytes_; }     // one tile
-  int64_t horizon_us() const noexcept { return horizon_us_; }      // longest window + delay + lateness
+  uint64_t hash64() const noexcept { return hash64_; }                             // first 8 bytes of view_hash, little-endian
+  uint32_t entry_bytes() const noexcept { return entry_bytes_; }                   // one exact event
+  uint32_t tile_bytes() const noexcept { return tile_bytes_; }                     // one tile
+  int64_t horizon_us() const noexcept { return horizon_us_; }                      // longest window + delay + lateness
   const std::vector<int64_t>& windows_us() const noexcept { return windows_us_; }  // distinct, ascending
   const std::vector<TileTier>& tiers() const noexcept { return tiers_; }           // ascending age; widths nest
   size_t output_count() const noexcept {
@@ -115,9 +115,9 @@ class ViewSchema {
   const std::vector<uint8_t>& window_begins() const noexcept { return window_begins_; }
   // What the aggregates want of each column: bits of ColumnNeed.
   const std::vector<uint8_t>& column_needs() const noexcept { return column_needs_; }
-  uint32_t entry_cells_offset() const noexcept { return spec_.uses_labels ? 32 : 24; }       // of column 0 in an entry
+  uint32_t entry_cells_offset() const noexcept { return spec_.uses_labels ? 32 : 24; }  // of column 0 in an entry
   const std::vector<uint32_t>& tile_column_offsets() const noexcept { return tile_column_offsets_; }
-  uint32_t tiles_max() const noexcept { return tiles_max_; }                                 // a record never has more
+  uint32_t tiles_max() const noexcept { return tiles_max_; }  // a record never has more
   uint64_t record_bytes_max() const noexcept { return record_bytes_max_; }
   // True if the two views keep the same bytes: what equal view hashes promise.
   bool has_layout_of(const ViewSchema& other) const noexcept;

@@ -5,7 +5,7 @@
 namespace assay {
 namespace {
 
-constexpr int64_t kTimeoutNsCeiling = 24ll * 3600 * 1'000'000'000;   // keeps received + timeout far from overflow
+constexpr int64_t kTimeoutNsCeiling = 24ll * 3600 * 1'000'000'000;  // keeps received + timeout far from overflow
 
 void check_unset_in_row(const TransactionScan& scan, Violations& violations) {
   const auto refuse = [&violations](const char* field) {
@@ -48,7 +48,7 @@ struct Admission::Scratch {
   ReadScratch read;
   Violations violations;
   std::vector<uint32_t> slots;
-  std::vector<QueuedRow> rows;      // those to queue
+  std::vector<QueuedRow> rows;  // those to queue
   CompletionList completions;
 };
 
@@ -57,14 +57,14 @@ struct Admission::Call {
   CompletionQueue* queue = nullptr;
   uint64_t token = 0;
   uint32_t row_count = 1;
-  int64_t now_ns = 0;               // at the start of submit
+  int64_t now_ns = 0;  // at the start of submit
   int64_t received_ns = 0;
-  int64_t rpc_deadline_ns = 0;      // 0: none
-  int64_t deadline_ns = 0;          // the one deadline
+  int64_t rpc_deadline_ns = 0;  // 0: none
+  int64_t deadline_ns = 0;      // the one deadline
   DeadlineCheck failed_check = DeadlineCheck::kAdmission;
   Priority priority = Priority::kInteractive;
   LaneTicket ticket;
-  std::shared_ptr<Lane> lane;       // the ticket's, for the slots to pin
+  std::shared_ptr<Lane> lane;  // the ticket's, for the slots to pin
 };
 
 // What a call says beside its rows.
@@ -76,8 +76,8 @@ struct Admission::CallFields {
 };
 
 Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes)
-    : batch_rows_max_(std::min({options.batch_call_rows_max, std::max(1u, options.slots / 4),
-                                static_cast<uint32_t>(limits::kBatchRowsWireMax)})),
+    : batch_rows_max_(std::min(
+          {options.batch_call_rows_max, std::max(1u, options.slots / 4), static_cast<uint32_t>(limits::kBatchRowsWireMax)})),
       timeout_ns_max_(std::clamp<int64_t>(options.timeout_ns_max, 1, kTimeoutNsCeiling)),
       clock_(clock),
       calls_(calls),
@@ -192,7 +192,7 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   status = begin_call(call, {mine.batch.model, mine.batch.version, mine.batch.priority, mine.batch.timeout}, mine.violations);
   if (status.ok() && !mine.violations.empty()) status = Status(Code::kInvalidRequest);
   if (status.ok() && row_count > call.lane->queue_rows_max()) {
-    status = Status(Code::kTooManyRows, "the model's queue is shorter than this batch");   // to come again would not help
+    status = Status(Code::kTooManyRows, "the model's queue is shorter than this batch");  // to come again would not help
   }
   if (!status.ok()) return refused(status, &mine.violations);
 
@@ -239,7 +239,7 @@ Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_v
   slot.stamp(Stamp::kReceived) = call.received_ns;
   Status status = scan_score_request(row, mine.scan);
   if (!status.ok()) {
-    status.offset += static_cast<uint32_t>(row.data() - bytes.data());   // counted from the start of the whole message
+    status.offset += static_cast<uint32_t>(row.data() - bytes.data());  // counted from the start of the whole message
     move_slot(slot, SlotState::kDecoded);
     return status;
   }

@@ -97,7 +97,7 @@ Answer encode_answer(Calls& calls, uint32_t head, int64_t now_ns) {
   Lane* const lane = slot.lane.get();
   if (lane != nullptr && now_ns >= slot.deadline_ns) {
     expire_scored_rows(calls.slab(), head);
-    if (slot.kind == CallKind::kBatch) {   // one deadline: it is the call that is late
+    if (slot.kind == CallKind::kBatch) {  // one deadline: it is the call that is late
       Answer late;
       late.code = Code::kDeadlineExceeded;
       late.message = rpc_message(Status(late.code));

@@ -7,8 +7,8 @@ namespace {
 
 constexpr size_t kInteractive = 0, kBulk = 1, kShadow = 2;
 constexpr uint32_t kWholePlace = 32;
-constexpr uint32_t kShares[kPriorityCount] = {0, 4, 1};   // of each place, in 1/32
-constexpr uint32_t kAgedShare = 8;                        // of each place, in 1/32; at most one place a batch
+constexpr uint32_t kShares[kPriorityCount] = {0, 4, 1};  // of each place, in 1/32
+constexpr uint32_t kAgedShare = 8;                       // of each place, in 1/32; at most one place a batch
 
 // Moves rows from the front of one priority into the batch until it has `rows_target` rows.
 void take(RowQueue& queue, const Slab& slab, size_t priority, int64_t now_ns, size_t rows_target, FormedBatch& out) noexcept {
@@ -53,7 +53,7 @@ void BatchFormer::form(RowQueue& queue, const Slab& slab, int64_t now_ns, uint32
   take(queue, slab, kBulk, now_ns, full, out);
   take(queue, slab, kShadow, now_ns, full, out);
   for (const size_t priority : {kBulk, kShadow}) {
-    if (queue.size(priority) == 0) owed_[priority] = 0;   // nothing is saved up for rows that do not wait
+    if (queue.size(priority) == 0) owed_[priority] = 0;  // nothing is saved up for rows that do not wait
   }
   if (queue_delay_ns_max_ > 0 && queue.size() > 0) queue.refresh_latest_start();
 }
@@ -61,7 +61,7 @@ void BatchFormer::form(RowQueue& queue, const Slab& slab, int64_t now_ns, uint32
 // Adds what this batch owes the priority and returns the whole places that it may take before interactive rows.
 uint32_t BatchFormer::reserve_places(const RowQueue& queue, size_t priority, int64_t now_ns, uint32_t rows_max) noexcept {
   uint32_t& owed = owed_[priority];
-  if (queue.size(priority) == 0 || queue.size() <= rows_max) {   // nobody waits, or nobody is left out
+  if (queue.size(priority) == 0 || queue.size() <= rows_max) {  // nobody waits, or nobody is left out
     owed = 0;
     return 0;
   }

@@ -31,7 +31,11 @@ struct FormedBatch {
     expired.reserve(kDeadRowsPerBatchMax);
     cancelled.reserve(kDeadRowsPerBatchMax);
   }
-  void clear() noexcept { rows.clear(); expired.clear(); cancelled.clear(); }
+  void clear() noexcept {
+    rows.clear();
+    expired.clear();
+    cancelled.clear();
+  }
 
   std::vector<QueuedRow> rows;
   std::vector<QueuedRow> expired;
@@ -56,7 +60,7 @@ class BatchFormer {
 
   const int64_t queue_delay_ns_max_;
   const int64_t ageing_ns_;
-  std::array<uint32_t, kPriorityCount> owed_{};   // 1/32 of a place
+  std::array<uint32_t, kPriorityCount> owed_{};  // 1/32 of a place
 };
 
 }  // namespace assay

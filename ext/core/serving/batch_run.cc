@@ -34,14 +34,14 @@ BatchRun::BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const Lane
                    Calls& calls, const Clock& clock)
     : runner_(std::move(runner)), rows_max_(rows_max), memory_(memory), scoring_(scoring), calls_(calls), clock_(clock) {
   pointers_.reserve(rows_max);
-  ranges_.reserve(40);   // halving n rows leaves at most log2(n) + 1 ranges waiting
+  ranges_.reserve(40);  // halving n rows leaves at most log2(n) + 1 ranges waiting
 }
 
 void BatchRun::run(FormedBatch& batch, int64_t formed_ns) noexcept {
   for (const QueuedRow& row : batch.cancelled) calls_.finish_row(row.slot, Code::kCancelled, completions_);
   for (const QueuedRow& row : batch.expired) calls_.expire_row(row.slot, DeadlineCheck::kForming, completions_);
   if (!batch.rows.empty()) {
-    completions_.flush();   // the expired need not wait for the run
+    completions_.flush();  // the expired need not wait for the run
     for (const QueuedRow& row : batch.rows) {
       Slot& slot = calls_.slab()[row.slot];
       move_slot(slot, SlotState::kBatched);
@@ -72,7 +72,7 @@ void BatchRun::run_rows(QueuedRow* rows, uint32_t count) noexcept {
       for (uint32_t i = 0; i < live; ++i) move_slot(calls_.slab()[first[i].slot], SlotState::kBatched);
       ranges_.push_back({range.first + live / 2, live - live / 2});
       ranges_.push_back({range.first, live / 2});
-      completions_.flush();   // what has ended need not wait for the retries
+      completions_.flush();  // what has ended need not wait for the retries
     }
   }
 }

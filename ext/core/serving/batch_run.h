@@ -21,7 +21,7 @@ namespace assay {
 struct Scoring {
   uint32_t output = 0;
   uint32_t column = 0;
-  std::vector<Threshold> thresholds;   // ascending
+  std::vector<Threshold> thresholds;  // ascending
 
   Decision decide(double score) const noexcept;
 };
@@ -38,7 +38,10 @@ class BatchRun {
   void run(FormedBatch& batch, int64_t formed_ns) noexcept;
 
  private:
-  struct Range { uint32_t first; uint32_t count; };
+  struct Range {
+    uint32_t first;
+    uint32_t count;
+  };
 
   void run_rows(QueuedRow* rows, uint32_t count) noexcept;
   uint32_t prepare(QueuedRow* rows, uint32_t count) noexcept;
@@ -56,7 +59,7 @@ class BatchRun {
   const Clock& clock_;
   CompletionList completions_;
   std::vector<const uint8_t*> pointers_;
-  std::vector<Range> ranges_;      // of the batch, still to run
+  std::vector<Range> ranges_;  // of the batch, still to run
 };
 
 }  // namespace assay

@@ -43,7 +43,7 @@ void Calls::finish_row(uint32_t index, Code outcome, CompletionList& completions
   Slot& slot = slab_[index];
   move_slot(slot, SlotState::kDone);
   slot.outcome = outcome;
-  const uint32_t head = slot.head;   // once rows_left is 0 another thread may free the slot
+  const uint32_t head = slot.head;  // once rows_left is 0 another thread may free the slot
   if (slab_[head].rows_left.fetch_sub(1, std::memory_order_acq_rel) == 1) complete(head, completions);
 }
 
@@ -93,7 +93,7 @@ void Calls::release(uint32_t head) noexcept {
 }
 
 void Calls::discard(uint32_t head) noexcept {
-  if (is_open(head)) counters_.accepted_rows.subtract(slab_[head].row_count);   // refused by the queue
+  if (is_open(head)) counters_.accepted_rows.subtract(slab_[head].row_count);  // refused by the queue
   for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
     if (slab_[index].state == SlotState::kFree) move_slot(slab_[index], SlotState::kDecoded);
     if (slab_[index].state != SlotState::kDone) move_slot(slab_[index], SlotState::kDone);

@@ -20,7 +20,7 @@ class CompletionList {
     CompletionQueue* queue = nullptr;
     std::vector<Completion> completions;
   };
-  std::vector<Group> groups_;    // the first `used_` are filled; few: a group is a transport thread
+  std::vector<Group> groups_;  // the first `used_` are filled; few: a group is a transport thread
   size_t used_ = 0;
   size_t last_ = 0;
 };

@@ -23,15 +23,13 @@ void CompletionQueue::push(const Completion* completions, size_t count) noexcept
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     was_empty = pending_.empty();
-    pending_.insert(pending_.end(), completions, completions + count);   // within the reserve: a call is in at most once
+    pending_.insert(pending_.end(), completions, completions + count);  // within the reserve: a call is in at most once
   }
   if (!was_empty) return;
   const uint64_t one = 1;
   ssize_t written;
-  do {
-    written = write(fd_, &one, sizeof(one));
-  } while (written < 0 && errno == EINTR);
-  ASSAY_ASSERT(written == sizeof(one) || errno == EAGAIN);   // EAGAIN: the counter is full, so the descriptor is readable anyway
+  do { written = write(fd_, &one, sizeof(one)); } while (written < 0 && errno == EINTR);
+  ASSAY_ASSERT(written == sizeof(one) || errno == EAGAIN);  // EAGAIN: the counter is full, so the descriptor is readable anyway
 }
 
 void CompletionQueue::drain(std::vector<Completion>& out) noexcept {
@@ -39,9 +37,7 @@ void CompletionQueue::drain(std::vector<Completion>& out) noexcept {
   // other way round a wake-up would be lost.
   uint64_t ignored = 0;
   ssize_t got;
-  do {
-    got = read(fd_, &ignored, sizeof(ignored));
-  } while (got < 0 && errno == EINTR);
+  do { got = read(fd_, &ignored, sizeof(ignored)); } while (got < 0 && errno == EINTR);
   taken_.clear();
   {
     const std::lock_guard<std::mutex> lock(mutex_);

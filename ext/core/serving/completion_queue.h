@@ -16,7 +16,7 @@ namespace assay {
 using CallId = uint64_t;
 
 struct Completion {
-  uint64_t token = 0;    // what the transport gave with the call
+  uint64_t token = 0;  // what the transport gave with the call
   CallId call = 0;
 };
 
@@ -37,8 +37,8 @@ class CompletionQueue {
  private:
   int fd_ = -1;
   std::mutex mutex_;
-  std::vector<Completion> pending_;   // guarded by mutex_
-  std::vector<Completion> taken_;     // the owner's: changes places with pending_, so that both keep their reserve
+  std::vector<Completion> pending_;  // guarded by mutex_
+  std::vector<Completion> taken_;    // the owner's: changes places with pending_, so that both keep their reserve
 };
 
 }  // namespace assay

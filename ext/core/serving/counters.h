@@ -20,10 +20,10 @@ class Counter {
 struct Counters {
   // --- rows, when they come
   Counter accepted_rows;
-  Counter queued_rows;             // a level, not a sum
+  Counter queued_rows;  // a level, not a sum
   Counter refused_calls;
   Counter defaulted_deadlines;
-  std::array<Counter, 2> expired_refused_rows;   // of calls refused at admission and after look-up
+  std::array<Counter, 2> expired_refused_rows;  // of calls refused at admission and after look-up
   // --- rows, when their call is freed; together they are accepted_rows once idle
   Counter answered_rows;
   Counter failed_rows;

@@ -15,7 +15,7 @@ struct Engine::Impl {
       : clock(engine_clock), calls(options.slots), admission(options, engine_clock, calls, lanes) {}
 
   const Clock& clock;
-  Calls calls;         // before the lanes, which use it; slots that outlive them are only pins on row memory
+  Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
   LaneTable lanes;
   Admission admission;
 };
@@ -83,7 +83,7 @@ bool Engine::wait_idle(int64_t timeout_ns) noexcept { return impl_->calls.slab()
 void Engine::stop() noexcept {
   drain();
   const std::vector<std::shared_ptr<Lane>> lanes = impl_->lanes.take_all();
-  for (const auto& lane : lanes) lane->abort();   // all first: a run that hangs in one must not keep the others' rows waiting
+  for (const auto& lane : lanes) lane->abort();  // all first: a run that hangs in one must not keep the others' rows waiting
   for (const auto& lane : lanes) lane->join();
 }
 

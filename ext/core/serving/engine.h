@@ -25,8 +25,8 @@
 namespace assay {
 
 struct EngineOptions {
-  uint32_t slots = 8192;              // rows in flight, all lanes together
-  uint32_t batch_call_rows_max = 1024;  // rows of one ScoreBatch; slots / 4 holds if that is less
+  uint32_t slots = 8192;                    // rows in flight, all lanes together
+  uint32_t batch_call_rows_max = 1024;      // rows of one ScoreBatch; slots / 4 holds if that is less
   int64_t timeout_ns_max = 60'000'000'000;  // cap on any deadline; at most a day
 };
 
@@ -38,38 +38,38 @@ struct Threshold {
 
 struct LaneOptions {
   uint32_t batch_rows_max = 256;
-  uint32_t queue_rows_max = 4096;       // all priorities together
-  int64_t queue_delay_ns_max = 0;       // 0: a free runner takes what is there at once. Below timeout_ns_default.
-  int64_t ageing_ns = 50'000'000;       // a priority whose oldest row waited longer gets a place in every batch (batch_former.h)
-  int64_t timeout_ns_default = 1'000'000'000;   // longest a call of this lane may take, and what one without a deadline gets
+  uint32_t queue_rows_max = 4096;  // all priorities together
+  int64_t queue_delay_ns_max = 0;  // 0: a free runner takes what is there at once. Below timeout_ns_default.
+  int64_t ageing_ns = 50'000'000;  // a priority whose oldest row waited longer gets a place in every batch (batch_former.h)
+  int64_t timeout_ns_default = 1'000'000'000;  // longest a call of this lane may take, and what one without a deadline gets
 };
 
 // One loaded model version. Owned by the engine from add_lane() on.
 struct LaneSpec {
-  std::string model;                    // [a-z0-9][a-z0-9._-]{0,63}
+  std::string model;  // [a-z0-9][a-z0-9._-]{0,63}
   std::string version;
   std::string model_sha256;
   std::shared_ptr<const FeatureReader> reader;
-  std::vector<std::unique_ptr<Runner>> runners;   // a thread each. Without threads (tests): run by step()
+  std::vector<std::unique_ptr<Runner>> runners;  // a thread each. Without threads (tests): run by step()
   bool has_threads = true;
-  uint32_t score_output = 0;            // which ONNX output holds the score
-  uint32_t score_column = 0;            // and which element of its row
+  uint32_t score_output = 0;  // which ONNX output holds the score
+  uint32_t score_column = 0;  // and which element of its row
   std::vector<Threshold> thresholds;
   LaneOptions options;
 };
 
 struct CallContext {
-  int64_t received_ns = 0;     // when the transport had the whole message
-  int64_t deadline_ns = 0;     // the RPC's own, 0: none
+  int64_t received_ns = 0;  // when the transport had the whole message
+  int64_t deadline_ns = 0;  // the RPC's own, 0: none
 };
 
 // The answer to submit. Accepted: `call`. Refused: code != kOk and rpc_status has the encoded google.rpc.Status.
 struct Submission {
   Code code = Code::kOk;
   CallId call = 0;
-  int64_t deadline_ns = 0;     // the one deadline of the call; the transport's timer answers at it
-  std::string message;         // grpc-message when refused
-  std::string rpc_status;      // when refused
+  int64_t deadline_ns = 0;  // the one deadline of the call; the transport's timer answers at it
+  std::string message;      // grpc-message when refused
+  std::string rpc_status;   // when refused
 };
 
 // The outcome of finish(). kOk: `payload` is the response message. Else `rpc_status` is the encoded google.rpc.Status.
@@ -84,8 +84,8 @@ struct Answer {
 // accepted; the first two checks of expired_rows count theirs too.
 struct EngineStats {
   uint64_t accepted_rows = 0, answered_rows = 0, failed_rows = 0, cancelled_rows = 0, shed_rows = 0, refused_calls = 0;
-  uint64_t expired_rows[5] = {};        // at admission, after look-up, at batch forming, before the run, before encoding
-  uint64_t defaulted_deadlines = 0;     // calls that came without a deadline
+  uint64_t expired_rows[5] = {};     // at admission, after look-up, at batch forming, before the run, before encoding
+  uint64_t defaulted_deadlines = 0;  // calls that came without a deadline
   uint64_t batch_count = 0, batched_rows = 0, retried_batches = 0;
   uint64_t degraded_rows = 0;
   uint32_t slots = 0, slots_used = 0, slots_used_max = 0, queued_rows = 0;
@@ -95,7 +95,7 @@ class Engine {
  public:
   // `clock` must outlive the engine.
   Engine(const EngineOptions& options, const Clock& clock);
-  ~Engine();   // stop()s
+  ~Engine();  // stop()s
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 

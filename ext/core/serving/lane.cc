@@ -136,7 +136,7 @@ void Lane::return_ticket() noexcept {
 }
 
 Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept {
-  const std::shared_ptr<Lane> self = ticket.use();   // the runners may answer and free the call before this returns
+  const std::shared_ptr<Lane> self = ticket.use();  // the runners may answer and free the call before this returns
   ASSAY_ASSERT(self.get() == this);
   for (uint32_t i = 0; i < count; ++i) rows[i].latest_start_ns = former_.latest_start_ns(rows[i].queued_ns, rows[i].deadline_ns);
   thread_local std::vector<QueuedRow> evicted;
@@ -144,7 +144,7 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
   uint32_t evicted_count = 0;
   Code code = Code::kOk;
   bool wake = false, wake_all = false;
-  calls_.counters().queued_rows.add(count);   // before the runners may subtract
+  calls_.counters().queued_rows.add(count);  // before the runners may subtract
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     wake_all = tickets_.fetch_sub(1, std::memory_order_relaxed) == 1 && is_closing_;
@@ -208,7 +208,7 @@ bool Lane::wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_
     form(batch, rows_max, *formed_ns);
     wake_another = idle_runners_ > 0 && queue_.size() > 0;
   }
-  if (wake_another) work_.notify_one();   // it takes what this batch left, or waits for its time
+  if (wake_another) work_.notify_one();  // it takes what this batch left, or waits for its time
   return true;
 }
 
@@ -243,7 +243,7 @@ void Lane::close() noexcept {
   work_.notify_all();
   if (!has_threads_) {
     ASSAY_ASSERT(!is_stepping_.exchange(true));
-    serve(*runs_[0]);   // this thread is its runner to the end
+    serve(*runs_[0]);  // this thread is its runner to the end
   }
   join();
 }
@@ -268,7 +268,7 @@ void Lane::abort() noexcept {
 void Lane::join() noexcept {
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
-  runs_.clear();   // sessions and their buffers go now, not when the last answer is encoded
+  runs_.clear();  // sessions and their buffers go now, not when the last answer is encoded
 }
 
 }  // namespace assay

@@ -31,7 +31,10 @@ class LaneTicket {
   LaneTicket() = default;
   explicit LaneTicket(std::shared_ptr<Lane> lane) : lane_(std::move(lane)) {}
   LaneTicket(LaneTicket&& other) noexcept : lane_(std::move(other.lane_)) {}
-  LaneTicket& operator=(LaneTicket&& other) noexcept { lane_.swap(other.lane_); return *this; }
+  LaneTicket& operator=(LaneTicket&& other) noexcept {
+    lane_.swap(other.lane_);
+    return *this;
+  }
   ~LaneTicket();
 
   const std::shared_ptr<Lane>& lane() const noexcept { return lane_; }
@@ -52,7 +55,7 @@ class Lane {
 
   const std::string& model() const noexcept { return model_; }
   const std::string& version() const noexcept { return version_; }
-  const std::string& provenance() const noexcept { return provenance_; }   // bytes of assay.v1.Provenance
+  const std::string& provenance() const noexcept { return provenance_; }  // bytes of assay.v1.Provenance
   const LaneOptions& options() const noexcept { return options_; }
   const FeatureReader& reader() const noexcept { return *reader_; }
   const LaneMemory& memory() const noexcept { return memory_; }
@@ -109,18 +112,18 @@ class Lane {
 
   std::mutex mutex_;
   std::condition_variable work_;
-  RowQueue queue_;                  // guarded by mutex_
-  BatchFormer former_;              // guarded by mutex_
+  RowQueue queue_;                    // guarded by mutex_
+  BatchFormer former_;                // guarded by mutex_
   std::atomic<uint32_t> tickets_{0};  // up under the table's lock, down under mutex_
-  uint32_t idle_runners_ = 0;       // guarded by mutex_
-  bool is_closing_ = false;         // guarded by mutex_
-  bool is_aborted_ = false;         // guarded by mutex_
+  uint32_t idle_runners_ = 0;         // guarded by mutex_
+  bool is_closing_ = false;           // guarded by mutex_
+  bool is_aborted_ = false;           // guarded by mutex_
 
-  uint32_t rows_max_ = 0;           // the smallest batch limit of the runners: that many rows fill a batch
-  std::vector<std::unique_ptr<BatchRun>> runs_;   // one a runner
-  std::unique_ptr<FormedBatch> step_batch_;       // step()'s
+  uint32_t rows_max_ = 0;                        // the smallest batch limit of the runners: that many rows fill a batch
+  std::vector<std::unique_ptr<BatchRun>> runs_;  // one a runner
+  std::unique_ptr<FormedBatch> step_batch_;      // step()'s
   std::atomic<bool> is_stepping_{false};
-  std::vector<std::thread> threads_;   // last: they use all of the above, and are joined by close() or abort()
+  std::vector<std::thread> threads_;  // last: they use all of the above, and are joined by close() or abort()
 };
 
 }  // namespace assay

@@ -25,14 +25,16 @@ class LaneMemory {
   const uint8_t* row(uint32_t slot) const noexcept { return base_ + static_cast<size_t>(slot) * stride_; }
 
  private:
-  struct Free { void operator()(void* block) const noexcept { std::free(block); } };
+  struct Free {
+    void operator()(void* block) const noexcept { std::free(block); }
+  };
 
   size_t missing_offset_ = 0;
   size_t imputed_offset_ = 0;
   size_t views_offset_ = 0;
   size_t stride_ = 0;
   std::unique_ptr<void, Free> block_;
-  uint8_t* base_ = nullptr;      // into block_, on a cache line
+  uint8_t* base_ = nullptr;  // into block_, on a cache line
 };
 
 }  // namespace assay

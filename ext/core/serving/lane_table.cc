@@ -29,7 +29,7 @@ Code LaneTable::find(std::string_view model, std::string_view version, LaneTicke
     const int index = index_of(model.empty() ? std::string_view(default_model_) : model, version, &code);
     if (index < 0) return code;
     lane = lanes_[static_cast<size_t>(index)];
-    lane->issue_ticket();   // under the lock: once the lane is out of the table the number of tickets only falls
+    lane->issue_ticket();  // under the lock: once the lane is out of the table the number of tickets only falls
   }
   *ticket = LaneTicket(std::move(lane));
   return Code::kOk;

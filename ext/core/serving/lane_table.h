@@ -31,9 +31,9 @@ class LaneTable {
   int index_of(std::string_view model, std::string_view version, Code* code) const noexcept;
 
   std::mutex mutex_;
-  std::vector<std::shared_ptr<Lane>> lanes_;   // guarded by mutex_; oldest first
-  std::string default_model_;  // guarded by mutex_; stays when its lanes go, so that no other model answers for it
-  bool is_closed_ = false;                     // guarded by mutex_
+  std::vector<std::shared_ptr<Lane>> lanes_;  // guarded by mutex_; oldest first
+  std::string default_model_;                 // guarded by mutex_; stays when its lanes go, so that no other model answers for it
+  bool is_closed_ = false;                    // guarded by mutex_
 };
 
 }  // namespace assay

@@ -18,10 +18,10 @@ constexpr size_t priority_index(Priority priority) noexcept { return static_cast
 // What the batcher needs to know of a row without touching its slot.
 struct QueuedRow {
   uint32_t slot = 0;
-  uint32_t head = 0;               // of its call
+  uint32_t head = 0;  // of its call
   int64_t queued_ns = 0;
   int64_t deadline_ns = 0;
-  int64_t latest_start_ns = 0;     // a free runner starts a batch no later than this, full or not
+  int64_t latest_start_ns = 0;  // a free runner starts a batch no later than this, full or not
 };
 
 class RowQueue {
@@ -47,7 +47,7 @@ class RowQueue {
 
  private:
   struct Ring {
-    std::vector<QueuedRow> cells;   // rows_max of them: any one priority may fill the queue
+    std::vector<QueuedRow> cells;  // rows_max of them: any one priority may fill the queue
     uint32_t first = 0;
     uint32_t count = 0;
   };

@@ -5,14 +5,13 @@
 
 namespace assay {
 
-Slab::Slab(uint32_t slots)
-    : size_(slots), slots_(new Slot[slots]), cancel_hints_(new std::atomic<uint8_t>[slots]) {
+Slab::Slab(uint32_t slots) : size_(slots), slots_(new Slot[slots]), cancel_hints_(new std::atomic<uint8_t>[slots]) {
   ASSAY_ASSERT(slots > 0 && slots < kNoSlot);
   free_.reserve(slots);
   for (uint32_t i = 0; i < slots; ++i) {
     free_.push_back(slots - 1 - i);
     cancel_hints_[i].store(0, std::memory_order_relaxed);
-    slots_[i].call_word.store(call_word(1, CallPhase::kClosed), std::memory_order_relaxed);   // so that no CallId is 0
+    slots_[i].call_word.store(call_word(1, CallPhase::kClosed), std::memory_order_relaxed);  // so that no CallId is 0
   }
 }
 
@@ -41,7 +40,7 @@ void Slab::free(const uint32_t* slots, uint32_t count) noexcept {
 }
 
 bool Slab::wait_idle(int64_t timeout_ns) noexcept {
-  timeout_ns = std::clamp<int64_t>(timeout_ns, 0, 24ll * 3600 * 1'000'000'000);   // a deadline far away would overflow
+  timeout_ns = std::clamp<int64_t>(timeout_ns, 0, 24ll * 3600 * 1'000'000'000);  // a deadline far away would overflow
   std::unique_lock<std::mutex> lock(mutex_);
   ++idle_waiters_;
   const bool is_idle = idle_.wait_for(lock, std::chrono::nanoseconds(timeout_ns), [this] { return use_.used == 0; });

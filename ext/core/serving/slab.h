@@ -14,7 +14,7 @@ namespace assay {
 struct SlabUse {
   uint32_t used = 0;
   uint32_t used_max = 0;
-  uint64_t allocated_count = 0;   // slots handed out since the start
+  uint64_t allocated_count = 0;  // slots handed out since the start
   uint64_t freed_count = 0;
 };
 
@@ -52,9 +52,9 @@ class Slab {
   std::unique_ptr<std::atomic<uint8_t>[]> cancel_hints_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
-  std::vector<uint32_t> free_;     // guarded by mutex_; a stack
-  SlabUse use_;                    // guarded by mutex_
-  uint32_t idle_waiters_ = 0;      // guarded by mutex_
+  std::vector<uint32_t> free_;  // guarded by mutex_; a stack
+  SlabUse use_;                 // guarded by mutex_
+  uint32_t idle_waiters_ = 0;   // guarded by mutex_
 };
 
 }  // namespace assay

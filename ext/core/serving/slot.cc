@@ -29,9 +29,7 @@ void Slot::set_transaction_id(std::string_view text) noexcept {
   std::memcpy(id.data(), text.data(), id_bytes);
 }
 
-bool may_move(SlotState from, SlotState to) noexcept {
-  return (kMoves[static_cast<size_t>(from)] & bit(to)) != 0;
-}
+bool may_move(SlotState from, SlotState to) noexcept { return (kMoves[static_cast<size_t>(from)] & bit(to)) != 0; }
 
 void move_slot(Slot& slot, SlotState to) noexcept {
   ASSAY_ASSERT(may_move(slot.state, to));

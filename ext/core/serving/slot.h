@@ -23,10 +23,10 @@ class Lane;
 
 enum class SlotState : uint8_t {
   kFree = 0,
-  kDecoded = 1,     // its bytes were read, well or not
-  kLookup = 2,      // features are being read into its row
-  kQueued = 3,      // waits for a runner; the row is finished
-  kBatched = 4,     // a runner has taken it
+  kDecoded = 1,  // its bytes were read, well or not
+  kLookup = 2,   // features are being read into its row
+  kQueued = 3,   // waits for a runner; the row is finished
+  kBatched = 4,  // a runner has taken it
   kRunning = 5,
   kScored = 6,
   kExplaining = 7,  // reserved: asynchronous, deadline-bound hook
@@ -58,25 +58,25 @@ inline constexpr uint32_t kNoSlot = UINT32_MAX;
 
 struct alignas(64) Slot {
   // --- of the head, touched by several threads
-  std::atomic<uint64_t> call_word{0};    // generation << 32 | CallPhase
-  std::atomic<uint32_t> rows_left{0};    // rows not done yet
+  std::atomic<uint64_t> call_word{0};  // generation << 32 | CallPhase
+  std::atomic<uint32_t> rows_left{0};  // rows not done yet
   // --- of the row
   uint32_t head = kNoSlot;
   uint32_t next = kNoSlot;
-  uint32_t batch_rows = 0;               // of the run that scored it
+  uint32_t batch_rows = 0;  // of the run that scored it
   SlotState state = SlotState::kFree;
   Code outcome = Code::kOk;
-  DeadlineCheck failed_check = DeadlineCheck::kAdmission;   // with outcome kDeadlineExceeded
+  DeadlineCheck failed_check = DeadlineCheck::kAdmission;  // with outcome kDeadlineExceeded
   Decision decision = Decision::kUnspecified;
   bool include_features = false;
   bool include_timings = false;
   uint8_t id_bytes = 0;
-  CallKind kind = CallKind::kUnary;      // head
+  CallKind kind = CallKind::kUnary;  // head
   double score = 0.0;
   Stamps stamps{};
-  std::unique_ptr<Failure> failure;      // null: the outcome's text by the table
+  std::unique_ptr<Failure> failure;  // null: the outcome's text by the table
   // --- of the head
-  std::shared_ptr<Lane> lane;            // pins the lane from admission on; null: refused before one was chosen
+  std::shared_ptr<Lane> lane;  // pins the lane from admission on; null: refused before one was chosen
   CompletionQueue* reply = nullptr;
   uint64_t token = 0;
   int64_t deadline_ns = 0;
@@ -84,7 +84,7 @@ struct alignas(64) Slot {
   std::array<char, limits::kIdBytesMax> id;
 
   std::string_view transaction_id() const noexcept { return {id.data(), id_bytes}; }
-  void set_transaction_id(std::string_view text) noexcept;   // an id that is too long is not echoed
+  void set_transaction_id(std::string_view text) noexcept;  // an id that is too long is not echoed
   int64_t& stamp(Stamp which) noexcept { return stamps[static_cast<size_t>(which)]; }
 };
 

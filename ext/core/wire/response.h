@@ -18,7 +18,14 @@ enum class Decision : uint8_t { kUnspecified = 0, kApprove = 1, kChallenge = 2, 
 
 // The times between which the stages lie, monotonic nanoseconds; a stage ends where the next one starts. 0: not reached.
 enum class Stamp : uint8_t {
-  kReceived = 0, kDecoded = 1, kQueued = 2, kBatched = 3, kRunStarted = 4, kScored = 5, kCommitted = 6, kDone = 7,
+  kReceived = 0,
+  kDecoded = 1,
+  kQueued = 2,
+  kBatched = 3,
+  kRunStarted = 4,
+  kScored = 5,
+  kCommitted = 6,
+  kDone = 7,
 };
 using Stamps = std::array<int64_t, 8>;
 
@@ -29,13 +36,13 @@ struct RowAnswer {
   double score = 0.0;
   Decision decision = Decision::kUnspecified;
   const FeaturePlan* plan = nullptr;
-  const uint8_t* row = nullptr;           // finished row, for include_features
-  const uint64_t* missing = nullptr;      // bits as in RowOut
+  const uint8_t* row = nullptr;       // finished row, for include_features
+  const uint64_t* missing = nullptr;  // bits as in RowOut
   const uint64_t* imputed = nullptr;
   const FoldResult* views = nullptr;
   bool include_features = false;
   bool include_timings = false;
-  const Stamps* stamps = nullptr;         // kDone is the moment of encoding
+  const Stamps* stamps = nullptr;  // kDone is the moment of encoding
   uint32_t batch_rows = 0;
 };
 

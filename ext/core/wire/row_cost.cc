@@ -37,7 +37,8 @@ struct RowBench {
 
 }  // namespace
 
-Status measure_rows(const FeatureReader& reader, const std::vector<std::string_view>& messages, uint32_t rounds, int64_t* total_ns) {
+Status measure_rows(const FeatureReader& reader, const std::vector<std::string_view>& messages, uint32_t rounds,
+                    int64_t* total_ns) {
   const auto bench = std::make_unique<RowBench>(reader.plan());
   const int64_t start_ns = thread_cpu_ns();
   for (uint32_t round = 0; round < rounds; ++round) {

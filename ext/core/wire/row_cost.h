@@ -12,6 +12,7 @@ namespace assay {
 
 // Makes the row of every message (ScoreRequest bytes), `rounds` times over, and gives the nanoseconds of processor time that this took in all. A message that
 // is refused ends it with its Status. Nothing is kept.
-Status measure_rows(const FeatureReader& reader, const std::vector<std::string_view>& messages, uint32_t rounds, int64_t* total_ns);
+Status measure_rows(const FeatureReader& reader, const std::vector<std::string_view>& messages, uint32_t rounds,
+                    int64_t* total_ns);
 
 }  // namespace assay

@@ -23,8 +23,16 @@ namespace assay {
 // assay.v1.Priority on the wire; kShadow is internal and never decoded.
 enum class Priority : uint8_t { kUnspecified = 0, kInteractive = 1, kBulk = 2, kShadow = 3 };
 
-struct TimestampField { bool is_set = false; int64_t seconds = 0; int32_t nanos = 0; };
-struct DurationField { bool is_set = false; int64_t seconds = 0; int32_t nanos = 0; };
+struct TimestampField {
+  bool is_set = false;
+  int64_t seconds = 0;
+  int32_t nanos = 0;
+};
+struct DurationField {
+  bool is_set = false;
+  int64_t seconds = 0;
+  int32_t nanos = 0;
+};
 
 // The top level of one ScoreRequest or Event. Spans point into the scanned bytes. About 17 KiB, reused, cleared by scan.
 struct TransactionScan {
@@ -32,21 +40,21 @@ struct TransactionScan {
   TimestampField event_time;
   std::string_view model;
   std::string_view version;
-  int32_t priority = 0;                 // raw enum number
+  int32_t priority = 0;  // raw enum number
   DurationField timeout;
   bool explain = false;
   bool include_features = false;
   bool include_timings = false;
-  int8_t is_fraud = -1;                 // Event only
+  int8_t is_fraud = -1;  // Event only
   uint32_t entity_count = 0;
   uint32_t feature_count = 0;
-  std::array<std::string_view, limits::kMapEntriesMax> entities;   // map entries' payloads
+  std::array<std::string_view, limits::kMapEntriesMax> entities;  // map entries' payloads
   std::array<std::string_view, limits::kMapEntriesMax> features;
 };
 
 // The top level of one ScoreBatchRequest.
 struct BatchScan {
-  std::vector<std::string_view> rows;   // capacity kept between calls
+  std::vector<std::string_view> rows;  // capacity kept between calls
   std::string_view model;
   std::string_view version;
   int32_t priority = 0;

@@ -92,9 +92,7 @@ def _load(path: Path, bytes_max: int) -> _core.EmbeddedStore | None:
     return store if store.stats().record_count > 0 else None
 
 
-def _make(
-    plan: _core.FeaturePlan, path: Path | None, bytes_max: int, progress: Progress | None
-) -> _core.EmbeddedStore:
+def _make(plan: _core.FeaturePlan, path: Path | None, bytes_max: int, progress: Progress | None) -> _core.EmbeddedStore:
     log = _core.EventLog(plan)
     transactions = simulate(DEMO_PARAMETERS)
     before = int((DEMO_TIME - transactions.midnight).total_seconds())

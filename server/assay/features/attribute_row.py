@@ -7,6 +7,7 @@ strict as those of events: 5 for a float64 is refused, 5.0 is right; an integer 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from assay import _core
 from assay.features.columns import stored_attributes
 from assay.features.definitions import UPDATED_AT, AttributeView
 from assay.features.rejects import Violation
+from assay.features.times import AHEAD_US_MAX
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -82,7 +84,10 @@ def _entity_id(value: Any) -> str:
 def _required_time(value: Any, time_us: TimeParser) -> int:
     if value is None:
         raise MisfitError("MISSING_FIELD", "expected a time, found null")
-    return _time(value, time_us)
+    moment_us = _time(value, time_us)
+    if moment_us > time.time_ns() // 1000 + AHEAD_US_MAX:
+        raise MisfitError("EVENT_IN_FUTURE", "is ahead of this machine's clock; check its unit and both clocks")
+    return moment_us
 
 
 def _time(value: Any, time_us: TimeParser) -> int:

@@ -16,6 +16,7 @@ from assay.features.flush_record import FlushRecord, flush_record
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
 from assay.features.null_counts import count_nulls
 from assay.features.rejects import Reject, Rejects, Violation
+from assay.features.times import AHEAD_US_MAX
 
 FLUSH_EVENTS_DEFAULT = 1_000_000  # events held, sorted and applied together: about 250 MB
 FLUSH_REJECTS_MAX = 20_000
@@ -82,8 +83,8 @@ def source_name(source: Path | None) -> str:
 class LoggedLines:
     """An EventLog, and the lines that went into it: knows where in the input each rejection stood and what it said."""
 
-    def __init__(self, plan: _core.FeaturePlan) -> None:
-        self.log = _core.EventLog(plan)
+    def __init__(self, plan: _core.FeaturePlan, *, ahead_us_max: int = 0) -> None:
+        self.log = _core.EventLog(plan, ahead_us_max=ahead_us_max)
         self._lines = 0
         self._bytes = 0
 
@@ -137,7 +138,7 @@ class _Ingestion:
         self._start_slice()
 
     def _start_slice(self) -> None:
-        self._lines = LoggedLines(self._plan)
+        self._lines = LoggedLines(self._plan, ahead_us_max=AHEAD_US_MAX)
         self._rejected = 0  # of this slice
         self._nulls = dict.fromkeys(self._types, 0)
 
