@@ -21,7 +21,8 @@ CORE_SOURCES := setup.py $(shell find ext -type f)
 CXX_FILES := $(sort $(wildcard ext/bindings/*.h tests/native/*.h tests/native/*.cc tests/fuzz/*.cc) \
   $(filter %.h %.cc,$(filter ext/core/%,$(CORE_SOURCES))))
 CXX ?= g++
-CLANG ?= $(firstword $(shell command -v clang++ clang++-14 clang++-15 clang++-16 clang++-17 clang++-18 clang++-19 2>/dev/null))
+CLANG ?= $(shell for name in clang++ clang++-20 clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14; do \
+  command -v $$name && break; done)
 NATIVE := $(MAKE) -s -f tests/native/native.mk CXX='$(CXX)'
 
 .PHONY: help serve test bench lint format debug native fuzz torture proto lock clean
@@ -89,12 +90,14 @@ lint: $(STAMPS)/dev-$(ORT)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python tools/buf_lint.py
-	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
-	$(NATIVE) lint
+	@echo clang-format --dry-run -Werror
+	@$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	@echo compiler warnings
+	@$(NATIVE) lint
 
 format: $(STAMPS)/dev-$(ORT)
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CXX_FILES)
+	@$(BIN)/clang-format -i $(CXX_FILES)
 
 debug: $(STAMPS)/runtime-$(ORT)
 	@rm -f $(STAMPS)/core

@@ -120,8 +120,8 @@ TEST(queue_takes_its_limit_and_no_more) {
 
 TEST(queue_sheds_the_newest_of_the_lowest_priority) {
   Bench bench(6);
-  CHECK(bench.push(kBulk, 3));     // slots 0 1 2
-  CHECK(bench.push(kShadow, 3));   // slots 3 4 5
+  CHECK(bench.push(kBulk, 3));    // slots 0 1 2
+  CHECK(bench.push(kShadow, 3));  // slots 3 4 5
   CHECK(bench.push(kInteractive, 4));
   std::vector<uint32_t> gone;
   for (const QueuedRow& one : bench.evicted) gone.push_back(one.slot);
@@ -164,7 +164,7 @@ TEST(former_takes_interactive_first_and_all_when_there_is_room) {
   CHECK((bench.form(16) == Counts{5, 5, 5}));
   bench.push(kBulk, 5);
   bench.push(kInteractive, 5);
-  CHECK((bench.form(5) == Counts{5, 0, 0}));   // 5/8 of a place is owed to bulk
+  CHECK((bench.form(5) == Counts{5, 0, 0}));  // 5/8 of a place is owed to bulk
   CHECK_EQ(bench.queue.size(kBulk), 5u);
 }
 
@@ -200,7 +200,7 @@ TEST(former_owes_nothing_to_the_absent) {
   bench.push(kInteractive, 3000);
   for (int i = 0; i < 20; ++i) bench.form(64);
   bench.push(kBulk, 500);
-  CHECK((bench.form(64) == Counts{56, 8, 0}));   // its share of this batch, nothing saved from when it did not wait
+  CHECK((bench.form(64) == Counts{56, 8, 0}));  // its share of this batch, nothing saved from when it did not wait
 }
 
 TEST(former_gives_an_aged_priority_a_place) {
@@ -208,7 +208,7 @@ TEST(former_gives_an_aged_priority_a_place) {
   bench.push(kShadow, 100);
   bench.push(kBulk, 100);
   bench.push(kInteractive, 3000);
-  CHECK((bench.form(8, 100) == Counts{7, 1, 0}));   // not over the limit yet: 8/8 of a place for bulk, 8/32 for shadow
+  CHECK((bench.form(8, 100) == Counts{7, 1, 0}));  // not over the limit yet: 8/8 of a place for bulk, 8/32 for shadow
   CHECK((bench.form(8, 101) == Counts{6, 1, 1}));
   CHECK((bench.form(4, 101) == Counts{2, 1, 1}));
   Counts total(kPriorityCount, 0);
@@ -217,7 +217,7 @@ TEST(former_gives_an_aged_priority_a_place) {
     for (size_t p = 0; p < kPriorityCount; ++p) total[p] += counts[p];
   }
   CHECK_EQ(total[kInteractive] + total[kBulk] + total[kShadow], 400u);
-  CHECK(total[kInteractive] >= 200);   // half, however old the others are
+  CHECK(total[kInteractive] >= 200);  // half, however old the others are
   CHECK(total[kBulk] >= 90 && total[kShadow] >= 90);
 }
 
@@ -226,8 +226,8 @@ TEST(former_forgets_what_it_owed_to_rows_that_expired) {
   Bench bench(4000);
   bench.push(kBulk, 2, 0, /*deadline_ns=*/50);
   bench.push(kInteractive, 6);
-  for (int i = 0; i < 6; ++i) CHECK((bench.form(1, 0) == Counts{1, 0, 0}));   // 6/8 of a place is owed
-  CHECK((bench.form(1, 50) == Counts{0, 0, 0}));                              // 7/8, to nobody now
+  for (int i = 0; i < 6; ++i) CHECK((bench.form(1, 0) == Counts{1, 0, 0}));  // 6/8 of a place is owed
+  CHECK((bench.form(1, 50) == Counts{0, 0, 0}));                             // 7/8, to nobody now
   bench.push(kInteractive, 2);
   bench.push(kBulk, 1);
   CHECK((bench.form(1, 50) == Counts{1, 0, 0}));
@@ -241,9 +241,9 @@ TEST(former_hands_back_the_dead_and_fills_their_places) {
   bench.push(kInteractive, 3);
   bench.slab[3].call_word = call_word(1, CallPhase::kCancelled);
   bench.slab.hint_cancelled(3);
-  bench.slab.hint_cancelled(4);   // left over from an earlier call: its call is not cancelled
+  bench.slab.hint_cancelled(4);  // left over from an earlier call: its call is not cancelled
   bench.push(kBulk, 1);
-  CHECK((bench.form(3, 50) == Counts{2, 1, 0}));   // a deadline of now has passed
+  CHECK((bench.form(3, 50) == Counts{2, 1, 0}));  // a deadline of now has passed
   CHECK_EQ(bench.expired, 3u);
   CHECK_EQ(bench.cancelled, 1u);
   CHECK_EQ(bench.queue.size(), 0u);
@@ -275,16 +275,16 @@ TEST(former_with_delay_waits_for_the_oldest_the_full_batch_or_half_a_deadline) {
   bench.push(kInteractive, 1, 200);
   CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), 1100);
   bench.push(kBulk, 1, 300, /*deadline_ns=*/700);
-  CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), 500);   // half of its 400 are for the run
+  CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), 500);  // half of its 400 are for the run
   bench.push(kBulk, 1, 310);
   CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), INT64_MIN);
   bench.form(3, 310);
   CHECK_EQ(bench.queue.size(), 1u);
-  CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), 1310);   // what is left has its own time
+  CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), 1310);  // what is left has its own time
   bench.form(3, 310);
   CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), INT64_MAX);
   bench.push(kBulk, 1, 400, /*deadline_ns=*/300);
-  CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), 400);    // late already: now
+  CHECK_EQ(bench.former.form_at_ns(bench.queue, 4), 400);  // late already: now
 }
 
 // --- completions
@@ -337,7 +337,7 @@ TEST(completion_list_pushes_once_a_queue) {
   }
 }
 
-TEST(completion_queue_loses_no_wake) {   // one pusher, one drainer that sleeps on the descriptor only
+TEST(completion_queue_loses_no_wake) {  // one pusher, one drainer that sleeps on the descriptor only
   const int rounds = check::scaled(20'000);
   CompletionQueue queue(static_cast<size_t>(rounds));
   std::thread pusher([&] {
@@ -350,7 +350,7 @@ TEST(completion_queue_loses_no_wake) {   // one pusher, one drainer that sleeps 
   int seen = 0;
   while (seen < rounds) {
     pollfd poller{queue.fd(), POLLIN, 0};
-    if (poll(&poller, 1, 10'000) != 1) break;   // a lost wake-up ends here
+    if (poll(&poller, 1, 10'000) != 1) break;  // a lost wake-up ends here
     queue.drain(out);
     for (const Completion& one : out) CHECK_EQ(one.token, static_cast<uint64_t>(seen++));
   }

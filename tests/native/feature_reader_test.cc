@@ -462,7 +462,6 @@ TEST(an_event_ahead_of_the_clock_changes_nothing) {
   const auto plan = sample::demo_plan();
   const auto store = std::make_shared<EmbeddedStore>(1 << 20);
   std::shared_ptr<const EventWriter> writer;
-  constexpr int64_t kDayUs = 86'400'000'000;
   REQUIRE(EventWriter::create(plan, store, kDayUs, &writer).ok());
   const auto write_at = [&](const char* id, int64_t time_us) {
     Transaction event = transaction(*plan, id, time_us);

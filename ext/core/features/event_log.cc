@@ -28,9 +28,9 @@ std::string_view significant_digits(std::string_view id) noexcept {
 // Where one event lies and where it sorts. 24 bytes.
 struct IndexEntry {
   int64_t event_time_us;
-  const char* line;              // then, if the id was written with escapes, the id itself
+  const char* line;  // then, if the id was written with escapes, the id itself
   uint32_t line_bytes;
-  uint32_t id_offset : 24;       // from line
+  uint32_t id_offset : 24;  // from line
   uint32_t id_bytes : 8;
 
   std::string_view text() const noexcept { return {line, line_bytes}; }
@@ -121,8 +121,8 @@ struct EventLog::Impl {
   std::vector<IndexEntry> index;
   std::vector<EventRejection> rejections;
   uint64_t rejected_count = 0;
-  uint64_t line_count = 0;        // so far, this line included
-  uint64_t offset_bytes = 0;      // of this line
+  uint64_t line_count = 0;    // so far, this line included
+  uint64_t offset_bytes = 0;  // of this line
   std::unique_ptr<Transaction> event{new Transaction};
   std::string scratch;
   Violations violations;

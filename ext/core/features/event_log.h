@@ -21,20 +21,20 @@ namespace assay {
 bool precedes(std::string_view a, std::string_view b) noexcept;
 
 struct EventRejection {
-  uint64_t line = 0;               // from 1
-  uint64_t offset_bytes = 0;       // of the line's start in the input
-  std::string transaction_id;      // printable; empty if unknown
+  uint64_t line = 0;           // from 1
+  uint64_t offset_bytes = 0;   // of the line's start in the input
+  std::string transaction_id;  // printable; empty if unknown
   std::vector<Violation> violations;
 };
 
 // What became of events. Calls add to it.
 struct IngestReport {
-  uint64_t event_count = 0;        // given to the writer
+  uint64_t event_count = 0;  // given to the writer
   uint64_t recorded_count = 0;
   uint64_t duplicate_count = 0;
   uint64_t late_count = 0;
-  uint64_t refused_count = 0;      // the store said no (full, overflow)
-  Code refused_code = Code::kOk;   // the first such reason
+  uint64_t refused_count = 0;     // the store said no (full, overflow)
+  Code refused_code = Code::kOk;  // the first such reason
 };
 
 class EventLog {
@@ -58,8 +58,8 @@ class EventLog {
   // For events [from, to): score's read first, then write (replay = score, then apply). Rows go to rows[(i - from) * row_bytes];
   // an event whose row cannot be made (violations: a feature or an entity that scoring needs is missing, or read() refused)
   // has valid[i - from] 0 and a row of zeros, and is still applied. REQUIRES: reader and writer have this log's plan.
-  void replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows,
-              uint8_t* valid, int64_t* event_times_us, IngestReport* report) const;
+  void replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows, uint8_t* valid,
+              int64_t* event_times_us, IngestReport* report) const;
   // transaction_id of event i in order; valid while the log lives.
   std::string_view transaction_id(uint64_t index) const noexcept;
 

@@ -103,10 +103,10 @@ class WindowFold {
   void find_fingerprint(uint64_t fingerprint, uint32_t from) noexcept {
     const size_t stride = stride_;
     const uint8_t* at = parts_.entries + entry::kFingerprint + from * stride;
-    const auto is_at = [&](size_t n) { return load_le<uint64_t>(at + n * stride) == fingerprint; };
-    for (; from + 4 <= end_ && !(is_at(0) | is_at(1) | is_at(2) | is_at(3)); from += 4) at += 4 * stride;
+    const auto is_at = [&](size_t n) -> uint32_t { return load_le<uint64_t>(at + n * stride) == fingerprint; };
+    for (; from + 4 <= end_ && (is_at(0) | is_at(1) | is_at(2) | is_at(3)) == 0; from += 4) at += 4 * stride;
     for (; from < end_; ++from, at += stride) {
-      if (is_at(0)) {
+      if (is_at(0) != 0) {
         skip_ = from;
         return;
       }

@@ -6,8 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# How far ahead of this machine's clock a time that changes state may be. One event dated years ahead (milliseconds for seconds) would
-# make all that its records hold expire.
+# How far ahead of this machine's clock a time that changes state may be. One event dated years ahead (milliseconds for seconds)
+# would make all that its records hold expire.
 AHEAD_US_MAX = 86_400_000_000
 
 _RFC3339 = re.compile(
