@@ -10,7 +10,7 @@ CXX ?= g++
 PYTHON ?= python3
 COMMA := ,
 BUILD := build/native-$(subst $(COMMA),-,$(SAN))
-FLAGS := -std=c++17 -g -O1 -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Iext -Itests/native
+FLAGS := -std=c++17 -g1 -O1 -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Iext -Itests/native
 SANITIZE := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 
 CORE := $(sort $(shell find ext/core -name '*.cc'))
