@@ -21,7 +21,7 @@ Report = Callable[[str], None]
 BATCH_ROWS = 256
 # Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
 UNARY_LOAD = {"requests": 6_000, "clients": 4, "in_flight": 16}
-BATCH_LOAD = {"requests": 150, "clients": 2, "in_flight": 2}
+BATCH_LOAD = {"requests": 600, "clients": 2, "in_flight": 2}
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def _onnxruntime_alone(material: Material, matrix: np.ndarray) -> Callable[[], f
         "for _ in range(20): session.run(['probabilities'], {name: matrix})\n"
         "for line in sys.stdin:\n"
         "    start = time.process_time()\n"
-        "    for _ in range(150): session.run(['probabilities'], {name: matrix})\n"
-        "    print(150 * len(matrix) / (time.process_time() - start), flush=True)\n"
+        "    for _ in range(600): session.run(['probabilities'], {name: matrix})\n"
+        "    print(600 * len(matrix) / (time.process_time() - start), flush=True)\n"
     )
     command = [sys.executable, "-c", program, str(material.bundle / "model.onnx"), str(path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
