@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from assay.v1 import scoring_pb2
 from benchmarks.material import Material
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
-from benchmarks.processes import SCORE, SCORE_BATCH, assay_server, empty_server, hand_written_server
+from benchmarks.processes import SCORE, SCORE_BATCH, Server, assay_server, empty_server, hand_written_server
 
 Report = Callable[[str], None]
 BATCH_ROWS = 256
@@ -43,10 +44,10 @@ def unary(run: Run) -> list[Ratio]:
             server.load(SCORE, message, **UNARY_LOAD)
         costs: dict[int, list[float]] = {assay.pid: [], bare.pid: []}
 
-        def rate(server: object) -> Callable[[], float]:
+        def rate(server: Server) -> Callable[[], float]:
             def measure() -> float:
-                sample: Sample = server.load(SCORE, message, **UNARY_LOAD)  # type: ignore[attr-defined]
-                costs.setdefault(server.pid, []).append(1000 / sample.work_per_cpu_s)  # type: ignore[attr-defined]
+                sample: Sample = server.load(SCORE, message, **UNARY_LOAD)
+                costs.setdefault(server.pid, []).append(1000 / sample.work_per_cpu_s)
                 return sample.rate
 
             return measure
@@ -68,8 +69,8 @@ def batch(run: Run) -> list[Ratio]:
     alone = _onnxruntime_alone(run.material, matrix)
     with assay_server(run.material) as assay, _hand_written(run) as written:
 
-        def rows_per_cpu_s(server: object) -> Callable[[], float]:
-            return lambda: server.load(SCORE_BATCH, message, rows=BATCH_ROWS, **BATCH_LOAD).work_per_cpu_s  # type: ignore[attr-defined]
+        def rows_per_cpu_s(server: Server) -> Callable[[], float]:
+            return lambda: server.load(SCORE_BATCH, message, rows=BATCH_ROWS, **BATCH_LOAD).work_per_cpu_s
 
         for measure in (rows_per_cpu_s(assay), rows_per_cpu_s(written), alone):
             measure()
@@ -94,8 +95,8 @@ def lone(run: Run) -> list[Ratio]:
     response = _response(run, message)
     with assay_server(run.material) as assay, empty_server(response) as bare:
 
-        def median(server: object) -> Callable[[], float]:
-            return lambda: statistics.median(server.latencies(SCORE, message, 1500).latencies_us)  # type: ignore[attr-defined]
+        def median(server: Server) -> Callable[[], float]:
+            return lambda: statistics.median(server.latencies(SCORE, message, 1500).latencies_us)
 
         for server in (assay, bare):
             median(server)()
@@ -129,7 +130,7 @@ def _response(run: Run, message: bytes) -> Path:
     return path
 
 
-def _hand_written(run: Run):  # type: ignore[no-untyped-def]
+def _hand_written(run: Run) -> AbstractContextManager[Server]:
     """The hand-written server with ready rows of every customer that will ask."""
     requests = run.material.requests(4_000)
     features = run.material.folder / "features.npz"

@@ -86,7 +86,7 @@ cdef extern from "core/base/status.h" namespace "assay" nogil:
         string field
         string description
 
-    string printable(string_view text) noexcept
+    string c_printable "assay::printable"(string_view text) noexcept
 
 
 cdef extern from "core/base/value.h" namespace "assay" nogil:

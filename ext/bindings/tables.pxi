@@ -113,6 +113,11 @@ def xxh64(data: bytes) -> int:
     return c_xxh64(view_of_bytes(data))
 
 
+def printable(text: bytes) -> str:
+    """Text from outside made safe to show in an error."""
+    return str_of_string(c_printable(view_of_bytes(text)))
+
+
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli)."""
     return c_crc32c(PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))

@@ -418,3 +418,6 @@ class Engine:
 
 def xxh64(data: bytes) -> int: ...
 def crc32c(data: bytes) -> int: ...
+def printable(text: bytes) -> str:
+    """Text from outside made safe to show in an error: control characters escaped, at most 64 bytes, card numbers masked
+    (base/status.h)."""

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from assay import _core
 from assay.cli.ingest import ingest
+from assay.features.attribute_row import printable
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.show import show_entity
@@ -292,6 +293,16 @@ def test_a_bad_row_is_rejected_by_name(
     assert message in violation["description"]
     assert reject["original"] == json.dumps(GOOD | change)
     assert attributes_of(url, profile, "ok")["orders"] == 3
+
+
+@pytest.mark.parametrize("name", ["4111111111111111", "card 4111 1111-1111 1111", "pan_4111111111111111"])
+def test_a_card_number_as_a_name_is_masked(name: str, url: str, profile: Path) -> None:
+    """Names had a mask of their own, which knew bare digits alone; the second and third reached the error in full."""
+    line = json.dumps({**GOOD, name: 1}).encode()
+    result = run("--view", "home", "--attributes", "-", "--store", url, "--feature-set", profile, stdin=line)
+    assert result.exit_code == 4, result.output
+    assert "4111" not in result.output
+    assert "4111" not in printable(name)
 
 
 def test_bad_lines_of_attributes(tmp_path: Path, url: str, profile: Path) -> None:

@@ -143,4 +143,5 @@ def kind_of(value: Any) -> str:
 
 
 def printable(name: str) -> str:
-    return name.encode("ascii", "backslashreplace").decode()[:64] if len(name) < 12 or not name.isdigit() else "(digits)"
+    """A name from the file, safe to show, by the core's own rule: a card number typed as a name is masked."""
+    return _core.printable(name.encode("utf-8", "backslashreplace"))
