@@ -491,6 +491,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t queue_rows_max
         int64_t queue_delay_ns_max
         int64_t timeout_ns_default
+        int64_t inline_run_ns_max
 
     cdef cppclass LaneSpec:
         string model
@@ -498,6 +499,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         string model_sha256
         shared_ptr[const CFeatureReader] reader
         vector[unique_ptr[Runner]] runners
+        unique_ptr[Runner] inline_runner
         cbool has_threads
         uint32_t score_output
         uint32_t score_column
@@ -510,6 +512,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
 
     cdef cppclass Submission:
         Code code
+        cbool is_complete
         uint64_t call
         int64_t deadline_ns
         string message
@@ -533,6 +536,8 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint64_t batch_count
         uint64_t batched_rows
         uint64_t retried_batches
+        uint64_t inline_rows
+        uint64_t inline_overruns
         uint64_t degraded_rows
         uint32_t slots
         uint32_t slots_used

@@ -3,7 +3,7 @@
 EngineStats = _namedtuple(
     "EngineStats",
     "accepted_rows answered_rows failed_rows cancelled_rows shed_rows refused_calls expired_rows defaulted_deadlines batch_count "
-    "batched_rows retried_batches degraded_rows slots slots_used slots_used_max queued_rows",
+    "batched_rows retried_batches inline_rows inline_overruns degraded_rows slots slots_used slots_used_max queued_rows",
     module="assay._core",
 )
 Accepted = _namedtuple("Accepted", "call deadline_ns", module="assay._core")
@@ -52,17 +52,12 @@ cdef class CompletionQueue:
     def drain(self) -> list[tuple[int, bytes | Refusal]]:
         """(token, response message or refusal) of every finished call. Frees their slots. The owner's thread only."""
         cdef vector[Completion] completions
-        cdef Answer answer
         cdef size_t i
         self._queue.drain(completions)
-        finished = []
-        for i in range(completions.size()):
-            answer = self._engine._engine.get().finish(completions[i].call)
-            if answer.code == Code.kOk:
-                finished.append((completions[i].token, bytes_of_string(answer.payload)))
-            else:
-                finished.append((completions[i].token, refusal_of(answer.code, answer.message, answer.rpc_status)))
-        return finished
+        return [
+            (completions[i].token, _answered(dereference(self._engine._engine), completions[i].call))
+            for i in range(completions.size())
+        ]
 
 
 @cython.final
@@ -127,9 +122,11 @@ cdef class Engine:
         queue_rows_max: int = 4096,
         queue_delay_ns_max: int = 0,
         timeout_ns_default: int = 1_000_000_000,
+        inline_run_ns_max: int = 0,
         is_default: bool = False,
     ) -> None:
         cdef LaneSpec spec
+        cdef unique_ptr[Runner] one
         cdef cbool default = is_default
         cdef Status status
         spec.model = string_of_str(model)
@@ -143,11 +140,15 @@ cdef class Engine:
         spec.options.queue_rows_max = queue_rows_max
         spec.options.queue_delay_ns_max = queue_delay_ns_max
         spec.options.timeout_ns_default = timeout_ns_default
+        spec.options.inline_run_ns_max = inline_run_ns_max
         if runners < 1 or spec.options.batch_rows_max < 1:
             raise ValueError("runners and batch_rows_max: expected at least 1")
         _add_thresholds(spec, thresholds)
         for _ in range(runners):
-            _add_runner(spec, runner, reader.plan)
+            _make_runner(runner, reader.plan, spec.options.batch_rows_max, score_output, &one)
+            spec.runners.push_back(move(one))
+        if inline_run_ns_max > 0:
+            _make_runner(runner, reader.plan, 1, score_output, &spec.inline_runner)
         with nogil:
             status = self._engine.get().add_lane(move(spec), default)
         check_status(status)
@@ -173,10 +174,10 @@ cdef class Engine:
         return context
 
     # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
-    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal:
         self._check_queue(queue)
         # With the GIL: a few microseconds, and a released GIL may stay away for a switch interval.
-        return _submitted(self._engine.get().submit_score(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
+        return _submitted(dereference(self._engine), self._engine.get().submit_score(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
 
     def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
         """Releases the GIL while decoding."""
@@ -187,11 +188,11 @@ cdef class Engine:
         self._check_queue(queue)
         with nogil:
             submission = self._engine.get().submit_batch(view, context, queue._queue, token_given)
-        return _submitted(submission)
+        return _submitted(dereference(self._engine), submission)
 
-    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal:
         self._check_queue(queue)
-        return _submitted(self._engine.get().submit_stream(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
+        return _submitted(dereference(self._engine), self._engine.get().submit_stream(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
 
     def cancel(self, call: int) -> bool:
         """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""
@@ -234,7 +235,8 @@ cdef class Engine:
         return EngineStats(
             stats.accepted_rows, stats.answered_rows, stats.failed_rows, stats.cancelled_rows, stats.shed_rows,
             stats.refused_calls, tuple([stats.expired_rows[i] for i in range(5)]), stats.defaulted_deadlines,
-            stats.batch_count, stats.batched_rows, stats.retried_batches, stats.degraded_rows,
+            stats.batch_count, stats.batched_rows, stats.retried_batches,
+            stats.inline_rows, stats.inline_overruns, stats.degraded_rows,
             stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows,
         )
 
@@ -242,10 +244,20 @@ cdef class Engine:
         self._engine.get().check_idle()
 
 
-cdef object _submitted(const Submission& submission):
+cdef object _submitted(CEngine& engine, const Submission& submission):
+    if submission.is_complete:
+        return _answered(engine, submission.call)
     if submission.code == Code.kOk:
         return _tuple_new(Accepted, (submission.call, submission.deadline_ns))
     return refusal_of(submission.code, submission.message, submission.rpc_status)
+
+
+# The answer of a completed call: the response message, or why there is none. Frees its slots.
+cdef object _answered(CEngine& engine, uint64_t call):
+    cdef Answer answer = engine.finish(call)
+    if answer.code == Code.kOk:
+        return bytes_of_string(answer.payload)
+    return refusal_of(answer.code, answer.message, answer.rpc_status)
 
 
 cdef int _add_thresholds(LaneSpec& spec, object thresholds) except -1:
@@ -257,13 +269,11 @@ cdef int _add_thresholds(LaneSpec& spec, object thresholds) except -1:
     return 0
 
 
-cdef int _add_runner(LaneSpec& spec, object model, FeaturePlan plan) except -1:
-    cdef unique_ptr[Runner] runner
+cdef int _make_runner(object model, FeaturePlan plan, size_t rows_max, uint32_t output, unique_ptr[Runner]* runner) except -1:
     if isinstance(model, OrtModel):
-        (<OrtModel>model)._make_runner(plan, spec.options.batch_rows_max, spec.score_output, &runner)
+        (<OrtModel>model)._make_runner(plan, rows_max, output, runner)
     elif isinstance(model, PuppetModel):
-        runner = CPuppetModel.make_runner((<PuppetModel>model)._model, plan.row_bytes)
+        runner[0] = CPuppetModel.make_runner((<PuppetModel>model)._model, plan.row_bytes)
     else:
         raise TypeError(f"runner: expected OrtModel or PuppetModel, not {type(model).__name__}")
-    spec.runners.push_back(move(runner))
     return 0

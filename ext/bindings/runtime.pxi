@@ -69,10 +69,7 @@ cdef class OrtModel:
         """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL.
         Used by golden rows, batch invariance and warm-up; the engine runs batches itself."""
         import numpy as np
-        cdef _Memory memory = _Memory(rows, False)
-        is_matrix = memory.view.ndim == 2 and memory.view.itemsize == 1
-        if not is_matrix or memory.view.shape[0] == 0 or memory.view.shape[1] != plan.row_bytes:
-            raise ValueError(f"rows: expected uint8 (n, {plan.row_bytes}) with n >= 1, not {rows.dtype} {rows.shape}")
+        cdef _Memory memory = _row_matrix(plan, rows)
         cdef size_t count = memory.view.shape[0]
         cdef unique_ptr[Runner] runner
         cdef Status status
@@ -85,6 +82,29 @@ cdef class OrtModel:
         cdef _Memory target = _Memory(matrix, True)
         _widen(view, count * view.row_elements, <double*>target.view.buf)
         return matrix
+
+
+    def time_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> list[int]:
+        """Runs finished rows (n, row_bytes) one by one, in order, as an inline run would; nanoseconds of each. Releases the GIL."""
+        cdef _Memory memory = _row_matrix(plan, rows)
+        cdef size_t count = memory.view.shape[0]
+        cdef const uint8_t* first = <const uint8_t*>memory.view.buf
+        cdef vector[int64_t] took_ns
+        cdef unique_ptr[Runner] runner
+        cdef int64_t started_ns
+        cdef Status status
+        cdef size_t i, row_bytes = plan.row_bytes
+        took_ns.reserve(count)
+        self._make_runner(plan, 1, output, &runner)
+        with nogil:
+            for i in range(count):
+                started_ns = CSystemClock.instance().now_ns()
+                status = _run(dereference(runner), first + i * row_bytes, 1, row_bytes)
+                took_ns.push_back(CSystemClock.instance().now_ns() - started_ns)
+                if not status.ok():
+                    break
+        check_status(status)
+        return took_ns
 
 
 @cython.final
@@ -122,6 +142,15 @@ cdef class PuppetModel:
     @staticmethod
     def score_of(row: bytes) -> float:
         return CPuppetModel.score_of(view_of_bytes(row))
+
+
+# The bytes of finished rows, checked.
+cdef _Memory _row_matrix(FeaturePlan plan, object rows):
+    cdef _Memory memory = _Memory(rows, False)
+    is_matrix = memory.view.ndim == 2 and memory.view.itemsize == 1
+    if not is_matrix or memory.view.shape[0] == 0 or memory.view.shape[1] != plan.row_bytes:
+        raise ValueError(f"rows: expected uint8 (n, {plan.row_bytes}) with n >= 1, not {rows.dtype} {rows.shape}")
+    return memory
 
 
 cdef tuple _tensor_infos(const vector[CTensorInfo]& infos):

@@ -299,6 +299,9 @@ class OrtModel:
         """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL.
         Used by golden rows, batch invariance and warm-up; the engine runs batches itself."""
 
+    def time_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> list[int]:
+        """Runs finished rows (n, row_bytes) one by one, in order, as an inline run would; nanoseconds of each. Releases the GIL."""
+
 @final
 class PuppetModel:
     """A model without ONNX Runtime for tests: the score of a row is a fixed function of its bytes (`PuppetModel.score_of`).
@@ -353,6 +356,8 @@ class EngineStats(NamedTuple):
     batch_count: int
     batched_rows: int
     retried_batches: int
+    inline_rows: int  # run by the thread that submitted them
+    inline_overruns: int  # of those, runs longer than inline_run_ns_max
     degraded_rows: int
     slots: int
     slots_used: int
@@ -386,17 +391,22 @@ class Engine:
         queue_rows_max: int = 4096,
         queue_delay_ns_max: int = 0,
         timeout_ns_default: int = 1_000_000_000,
+        inline_run_ns_max: int = 0,
         is_default: bool = False,
-    ) -> None: ...
+    ) -> None:
+        """`inline_run_ns_max` above 0: single rows that nothing waits before are run by submit itself, on its thread, with the GIL.
+        For models known to be quick; a run that takes longer sends rows to the runners for 100 times as long as it took."""
+
     def remove_lane(self, model: str, version: str) -> None:
         """Releases the GIL; returns when the lane's threads have ended."""
 
     # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
-    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal: ...
+    # bytes: the response message of a row that was run inline; nothing will come out of drain() for it.
+    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal: ...
     def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
         """Releases the GIL while decoding."""
 
-    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal: ...
+    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal: ...
     def cancel(self, call: int) -> bool:
         """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""
 

@@ -80,6 +80,13 @@ class LaneConfig(_Section):
         le=1_000_000,
         description="How long an idle runner may wait for more rows, in microseconds. 0: not at all.",
     )
+    inline_run_us_max: int = Field(
+        default=50,
+        ge=0,
+        le=1_000,
+        description="A model that scores a row in at most this many microseconds (measured at load) is run by the thread that took "
+        "the request, while no row waits before it: quicker than waking a runner. 0: runners run everything.",
+    )
     timeout_ms_max: int = Field(
         default=60_000,
         ge=1,

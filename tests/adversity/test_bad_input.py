@@ -13,15 +13,16 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
-from tests.support.server import LocalServer, make_request, metadata_of, reason_of, status_of, violations_of
+from tests.support.server import INLINE, LocalServer, make_request, metadata_of, reason_of, status_of, violations_of
 
 SEED = int(os.environ.get("ASSAY_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 CARD_NUMBER = "4111111111111111"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with LocalServer(limits={"receive_message_bytes_max": 256 << 10, "metadata_bytes_max": 8 << 10}) as server:
+@pytest.fixture(scope="module", params=[{}, INLINE], ids=["runners", "inline"])
+def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    limits = {"receive_message_bytes_max": 256 << 10, "metadata_bytes_max": 8 << 10}
+    with LocalServer(limits=limits, lane=request.param) as server:
         yield server
 
 

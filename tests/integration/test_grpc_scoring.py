@@ -15,6 +15,7 @@ from assay import _core
 from assay.v1 import feature_pb2, scoring_pb2, scoring_pb2_grpc
 from tests.support.server import (
     EVENT_TIME,
+    INLINE,
     LocalServer,
     held,
     make_event,
@@ -26,10 +27,12 @@ from tests.support.server import (
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with LocalServer() as server:
+@pytest.fixture(scope="module", params=[{}, INLINE], ids=["runners", "inline"])
+def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    """The same answers whoever runs the rows."""
+    with LocalServer(lane=request.param) as server:
         yield server
+        assert (server.engine.stats().inline_rows > 0) == (request.param is INLINE)
 
 
 @pytest.fixture
@@ -172,10 +175,11 @@ def test_a_stream_reads_no_further_than_its_limit() -> None:
         assert len(list(answers)) == 300
 
 
-def test_a_client_that_reads_no_answers_is_read_from_no_further() -> None:
+@pytest.mark.parametrize("lane", [{}, INLINE], ids=["runners", "inline"])
+def test_a_client_that_reads_no_answers_is_read_from_no_further(lane: dict[str, Any]) -> None:
     """Its answers fill the connection's window; then the server stops reading, though every message sent so far is scored."""
     count = 20_000
-    with LocalServer(limits={"stream_messages_max": 4}) as server:
+    with LocalServer(limits={"stream_messages_max": 4}, lane=lane) as server:
         request = make_request("big", include_features=True, include_timings=True)
         message = scoring_pb2.ScoreStreamRequest(request=request)
         stub = scoring_pb2_grpc.ScoringServiceStub(server.channel(("grpc.http2.bdp_probe", 0)))  # keeps the window small
@@ -210,6 +214,21 @@ def test_streams_over_the_limit_are_refused() -> None:
             outgoing.put(None)
             assert list(answers) == []
         assert list(stub.ScoreStream(iter(()), timeout=10)) == []
+
+
+@pytest.mark.parametrize("lane", [{}, INLINE], ids=["runners", "inline"])
+def test_a_run_that_fails_is_an_error_with_its_reason_and_the_next_is_not(lane: dict[str, Any]) -> None:
+    with LocalServer(lane=lane) as server:
+        stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
+        server.puppet.fail_next(1)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Score(make_request(), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.INTERNAL
+        assert reason_of(status_of(caught.value)) == "MODEL_RUN_FAILED"
+        server.puppet.fail_next(1)
+        (answer,) = stub.ScoreStream(iter([scoring_pb2.ScoreStreamRequest(request=make_request())]), timeout=10)
+        assert reason_of(answer.status) == "MODEL_RUN_FAILED"
+        assert stub.Score(make_request(), timeout=10).HasField("score")
 
 
 def test_unknown_model_and_version(stub: Any) -> None:

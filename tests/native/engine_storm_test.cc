@@ -40,6 +40,12 @@ struct LiveHouse {
     spec.options.timeout_ns_default = 30 * kSecond;
     return spec;
   }
+  LaneSpec inline_lane_spec(const std::string& version, size_t runners) const {
+    LaneSpec spec = lane_spec(version, runners);
+    spec.inline_runner = std::make_unique<FakeRunner>(fake, reader->plan().segments()[2].offset_bytes);
+    spec.options.inline_run_ns_max = 20'000;  // some runs will be longer: rows go both ways
+    return spec;
+  }
   CallContext context() const { return {SystemClock::instance().now_ns(), 0}; }
   CompletionQueue& open_queue() {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -96,6 +102,13 @@ class Client {
     }
     ++accepted;
     promise.call = submission.call;
+    if (submission.is_complete) {
+      CHECK(promise.kind != 'b');
+      CHECK(!house_.engine.cancel(submission.call));
+      check_answer(promise, house_.engine.finish(submission.call));
+      ++answered;
+      return;
+    }
     promises_.emplace(token, promise);
     if (random_() % 8 == 0) cancel_one(token);
   }
@@ -237,6 +250,29 @@ TEST(storm_with_a_delay_keeps_every_promise) {
   spec.options.queue_delay_ns_max = 200'000;
   REQUIRE(house.engine.add_lane(std::move(spec), true).ok());
   storm(house, 2, check::scaled(400));
+}
+
+TEST(storm_with_inline_runs_keeps_every_promise) {
+  for (const size_t runners : {1u, 3u}) {
+    LiveHouse house(engine_options());
+    house.fake->is_failing = [](const std::vector<int64_t>& amounts) { return amounts.size() == 1 && amounts[0] % 31 == 0; };
+    REQUIRE(house.engine.add_lane(house.inline_lane_spec("1", runners), true).ok());
+    storm(house, 3, check::scaled(1500));
+    const EngineStats stats = house.engine.stats();
+    CHECK(stats.inline_rows > 0);
+    CHECK(stats.batched_rows > stats.inline_rows);
+  }
+}
+
+TEST(hot_swaps_with_inline_runs_lose_no_call) {
+  LiveHouse house(engine_options());
+  REQUIRE(house.engine.add_lane(house.inline_lane_spec("0", 1), true).ok());
+  storm(house, 2, check::scaled(1500), [&] {
+    for (int version = 1; version <= 40; ++version) {
+      CHECK(house.engine.add_lane(house.inline_lane_spec(std::to_string(version), 1), true).ok());
+      CHECK(house.engine.remove_lane("fraud", std::to_string(version - 1)).ok());
+    }
+  });
 }
 
 TEST(hot_swaps_under_load_lose_no_call) {

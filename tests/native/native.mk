@@ -57,14 +57,16 @@ build/lint/%.ok: %.cc tests/native/native.mk
 fuzz:
 	@[ -n "$(CLANG)" ] || { echo 'make fuzz needs clang: sudo apt-get install -y clang' >&2; exit 1; }
 	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) CLANG='$(CLANG)' $(FUZZERS:tests/fuzz/%.cc=build/fuzz/%)
-	@for fuzzer in $(FUZZERS:tests/fuzz/%_fuzz.cc=%); do \
-	  mkdir -p build/fuzz/corpus/$$fuzzer; \
-	  echo "== $$fuzzer for $(FUZZ_SECONDS) s"; \
-	  build/fuzz/$${fuzzer}_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 \
-	    -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer tests/fuzz/corpus/$$fuzzer \
-	    >build/fuzz/$$fuzzer.log 2>&1 || { tail -n 40 build/fuzz/$$fuzzer.log; exit 1; }; \
-	  grep -E 'stat::(number_of_executed_units|average_exec_per_sec|new_units_added)' build/fuzz/$$fuzzer.log; \
-	done
+	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) FUZZ_SECONDS=$(FUZZ_SECONDS) $(FUZZERS:tests/fuzz/%_fuzz.cc=fuzz-%)
+
+# One fuzzer, as many side by side as there are cores.
+fuzz-%:
+	@mkdir -p build/fuzz/corpus/$*
+	@echo "== $* for $(FUZZ_SECONDS) s"
+	@build/fuzz/$*_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 \
+	  -artifact_prefix=build/fuzz/$*- build/fuzz/corpus/$* tests/fuzz/corpus/$* \
+	  >build/fuzz/$*.log 2>&1 || { tail -n 40 build/fuzz/$*.log; exit 1; }
+	@grep -E 'stat::(number_of_executed_units|average_exec_per_sec|new_units_added)' build/fuzz/$*.log | sed 's/^/$*: /'
 
 build/fuzz/%: build/fuzz/tests/fuzz/%.o $(CORE:%.cc=build/fuzz/%.o)
 	@$(CLANG) -fsanitize=fuzzer,address,undefined $^ -o $@ -ldl -lpthread

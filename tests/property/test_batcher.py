@@ -98,6 +98,7 @@ class Model:
         self.runs: list[int] = []
         self.failures_left = 0
         self.poisoned: set[int] = set()
+        self.inline_rows = 0
 
     @property
     def slots_used(self) -> int:
@@ -120,6 +121,19 @@ class Model:
         while self.queued + len(waiting) > QUEUE_ROWS_MAX:
             self.end(self.queues[BULK].pop(), "SHED")
         self.queues[priority].extend(waiting)
+
+    def is_free_for(self, priority: int) -> bool:
+        """Whether no row of this priority or a higher one waits."""
+        return not any(self.queues[: priority + 1])
+
+    def run_inline(self) -> str:
+        """What comes of a row that its submitter runs."""
+        self.inline_rows += 1
+        self.runs.append(1)
+        if self.failures_left == 0:
+            return "OK"
+        self.failures_left -= 1
+        return "MODEL_RUN_FAILED"
 
     def end(self, row: Row, outcome: str) -> None:
         row.outcome = outcome
@@ -176,8 +190,9 @@ class Model:
 
 
 class Batcher(RuleBasedStateMachine):
-    @initialize(batch_rows_max=st.sampled_from([1, 3, 8]))
-    def start(self, batch_rows_max: int) -> None:
+    @initialize(batch_rows_max=st.sampled_from([1, 3, 8]), is_inline=st.booleans())
+    def start(self, batch_rows_max: int, is_inline: bool) -> None:
+        self.is_inline = is_inline
         self.clock = _core.ManualClock()
         self.engine = _core.Engine(slots=SLOTS, batch_call_rows_max=CALL_ROWS_MAX, clock=self.clock)
         self.queue = self.engine.open_queue()
@@ -192,6 +207,7 @@ class Batcher(RuleBasedStateMachine):
             batch_rows_max=batch_rows_max,
             queue_rows_max=QUEUE_ROWS_MAX,
             timeout_ns_default=DEFAULT_TIMEOUT_NS,
+            inline_run_ns_max=MS if is_inline else 0,  # never an overrun: no time passes in a run
         )
         self.model = Model(batch_rows_max)
         self.amount = 0
@@ -204,9 +220,18 @@ class Batcher(RuleBasedStateMachine):
         self.amount += count
         return list(range(self.amount - count + 1, self.amount + 1))
 
+    def check_inline(self, answer: bytes | _core.Accepted | _core.Refusal, kind: str, amount: int) -> None:
+        """The answer is there at once: nothing is left in the core, and nothing will come through the queue."""
+        assert not isinstance(answer, _core.Accepted)
+        now = self.clock.now_ns()
+        call = Call(self.token, 0, kind, now + 1)
+        call.rows = [Row(call, amount, now, self.model.run_inline())]
+        self.accepted_rows += 1
+        self.check_answer(call, answer)
+
     def check_submission(
         self,
-        submission: _core.Accepted | _core.Refusal,
+        submission: bytes | _core.Accepted | _core.Refusal,
         kind: str,
         amounts: list[int],
         good: list[bool],
@@ -251,7 +276,11 @@ class Batcher(RuleBasedStateMachine):
         else:
             message = scoring_pb2.ScoreStreamRequest(request=request).SerializeToString()
             submission = self.engine.submit_stream(message, 0, self.queue, self.token)
-        self.check_submission(submission, kind, [amount], [True], BULK if priority == PRIORITIES[2] else INTERACTIVE, timeout_ms)
+        index = BULK if priority == PRIORITIES[2] else INTERACTIVE
+        if self.is_inline and self.model.is_free_for(index) and self.model.slots_used < SLOTS:
+            self.check_inline(submission, kind, amount)
+        else:
+            self.check_submission(submission, kind, [amount], [True], index, timeout_ms)
 
     @rule(
         good=st.lists(st.sampled_from([True, True, True, False]), min_size=1, max_size=CALL_ROWS_MAX),
@@ -355,6 +384,7 @@ class Batcher(RuleBasedStateMachine):
         stats = self.engine.stats()
         assert stats.slots_used == self.model.slots_used
         assert stats.queued_rows == self.model.queued
+        assert (stats.inline_rows, stats.inline_overruns) == (self.model.inline_rows, 0)
         assert stats.accepted_rows == self.accepted_rows
         assert stats.refused_calls == self.refused_calls
         ended = self.model.ended

@@ -66,6 +66,10 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.002)
 
 
+# Lane options of LocalServer under which rows are run by the event loop; no run of a puppet is too long for it.
+INLINE: dict[str, Any] = {"inline_run_ns_max": 3_600_000_000_000}
+
+
 class LocalServer:
     """The transport over a real engine in this process. `config` overrides fields of Config.
 

@@ -509,7 +509,7 @@ class Served:
         options = {"model": "m", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 64, **lane}
         self.engine.add_lane(reader=self.reader, runner=self.puppet, threads=threads, **options)  # type: ignore[arg-type]
 
-    def submit(self, data: bytes, token: int = 0, deadline_ns: int = 0) -> _core.Accepted | _core.Refusal:
+    def submit(self, data: bytes, token: int = 0, deadline_ns: int = 0) -> bytes | _core.Accepted | _core.Refusal:
         return self.engine.submit_score(data, deadline_ns, self.queue, token)
 
     def wait(self) -> list[tuple[int, bytes | _core.Refusal]]:
@@ -559,6 +559,26 @@ def test_batches_and_streams(served: Served) -> None:
     ((token, answer),) = served.wait()
     assert isinstance(answer, bytes)
     assert scoring_pb2.ScoreStreamResponse.FromString(answer).response.score == served.expected_score(9)
+
+
+def test_a_row_run_inline_comes_back_at_once() -> None:
+    served = Served(threads=False, inline_run_ns_max=1)
+    answer = served.submit(request(5, 250))
+    assert isinstance(answer, bytes)
+    response = scoring_pb2.ScoreResponse.FromString(answer)
+    assert (response.transaction_id, response.score) == ("5", served.expected_score(250))
+    message = scoring_pb2.ScoreStreamRequest(request=scoring_pb2.ScoreRequest.FromString(request(6, 9))).SerializeToString()
+    answer = served.engine.submit_stream(message, 0, served.queue, 2)
+    assert isinstance(answer, bytes)
+    assert scoring_pb2.ScoreStreamResponse.FromString(answer).response.score == served.expected_score(9)
+    served.puppet.fail_next(1)
+    refusal = served.submit(request())
+    assert isinstance(refusal, _core.Refusal)
+    assert _core.CODE_TABLE[refusal.code].reason == "MODEL_RUN_FAILED"
+    assert served.queue.drain() == []
+    stats = served.engine.stats()
+    assert (stats.inline_rows, stats.inline_overruns, stats.answered_rows, stats.failed_rows) == (3, 0, 2, 1)
+    served.engine.check_idle()
 
 
 def test_refusals_are_values(served: Served) -> None:

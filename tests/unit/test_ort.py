@@ -224,6 +224,17 @@ def test_rows_run_whatever_the_output_declares(runtime: _core.OrtRuntime, dims: 
     assert np.array_equal(model.run_rows(plan, rows_of(plan, x), 0), (x + x).astype(np.float64))
 
 
+def test_rows_are_timed_one_by_one(runtime: _core.OrtRuntime) -> None:
+    plan = make_plan(x=("float32", 2))
+    rows = rows_of(plan, np.ones((5, 2), np.float32))
+    model = _core.OrtModel(runtime, double_model())
+    took_ns = model.time_rows(plan, rows, 0)
+    assert len(took_ns) == 5
+    assert all(0 < ns < 10_000_000_000 for ns in took_ns)
+    with pytest.raises(ValueError, match=r"rows: expected uint8 \(n, \d+\) with n >= 1"):
+        model.time_rows(plan, rows[:0], 0)
+
+
 def test_tensors_of_all_types_in_another_order_than_the_model(runtime: _core.OrtRuntime) -> None:
     kinds = {"a": "float64", "b": "bool", "c": "int32", "d": "float32", "e": "int64"}
     nodes = [helper.make_node("Cast", [name], [f"{name}_d"], to=TensorProto.DOUBLE) for name in kinds]

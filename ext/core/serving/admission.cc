@@ -62,6 +62,7 @@ struct Admission::Call {
   int64_t rpc_deadline_ns = 0;  // 0: none
   int64_t deadline_ns = 0;      // the one deadline
   DeadlineCheck failed_check = DeadlineCheck::kAdmission;
+  bool is_complete = false;     // it was run inline
   Priority priority = Priority::kInteractive;
   LaneTicket ticket;
   std::shared_ptr<Lane> lane;  // the ticket's, for the slots to pin
@@ -170,8 +171,11 @@ Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& min
   status = check_deadline(call, now_ns, DeadlineCheck::kAfterLookup);
   if (!status.ok()) return status;
   slot.stamp(Stamp::kQueued) = now_ns;
+  const QueuedRow row{index, index, now_ns, call.deadline_ns, 0};
+  call.is_complete = call.lane->run_inline(row, call.priority);
+  if (call.is_complete) return Status();
   mine.rows.clear();
-  mine.rows.push_back({index, index, now_ns, call.deadline_ns, 0});
+  mine.rows.push_back(row);
   return queue_rows(call, index, mine);
 }
 
@@ -322,6 +326,7 @@ Status Admission::queue_rows(Call& call, uint32_t head, Scratch& mine) noexcept 
 
 Submission Admission::accepted(const Call& call, CallId id) const noexcept {
   Submission submission;
+  submission.is_complete = call.is_complete;
   submission.call = id;
   submission.deadline_ns = call.deadline_ns;
   return submission;

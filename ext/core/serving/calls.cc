@@ -39,6 +39,12 @@ void Calls::open(uint32_t head, uint32_t rows_left, CompletionList& completions)
   if (rows_left == 0) complete(head, completions);
 }
 
+void Calls::open_inline(uint32_t head) noexcept {
+  CompletionList none;
+  slab_[head].reply = nullptr;
+  open(head, 1, none);
+}
+
 void Calls::finish_row(uint32_t index, Code outcome, CompletionList& completions) noexcept {
   Slot& slot = slab_[index];
   move_slot(slot, SlotState::kDone);
@@ -61,7 +67,7 @@ void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
   const uint32_t generation = generation_of(word);
   if (phase_of(word) == CallPhase::kOpen &&
       slot.call_word.compare_exchange_strong(word, call_word(generation, CallPhase::kCompleted), std::memory_order_acq_rel)) {
-    completions.add(reply, {token, call_id(head, generation)});
+    if (reply != nullptr) completions.add(reply, {token, call_id(head, generation)});
     return;
   }
   count_rows(head, /*is_cancelled=*/true);

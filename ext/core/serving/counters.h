@@ -35,6 +35,9 @@ struct Counters {
   alignas(64) Counter batch_count;
   Counter batched_rows;
   Counter retried_batches;
+  // --- rows that their submitter ran
+  alignas(64) Counter inline_rows;
+  Counter inline_overruns;
 };
 
 }  // namespace assay

@@ -109,6 +109,8 @@ EngineStats Engine::stats() const noexcept {
   stats.batch_count = counters.batch_count.get();
   stats.batched_rows = counters.batched_rows.get();
   stats.retried_batches = counters.retried_batches.get();
+  stats.inline_rows = counters.inline_rows.get();
+  stats.inline_overruns = counters.inline_overruns.get();
   stats.degraded_rows = counters.degraded_rows.get();
   stats.slots = impl_->calls.slab().size();
   stats.slots_used = use.used;

@@ -2,7 +2,8 @@
 //
 // LIFE OF A CALL. submit_*() decodes, looks up and queues (on the caller's thread; a few microseconds a row, never blocks), or
 // refuses. A runner takes rows, runs them and pushes the call to the reply queue when its last row is done. The transport drains
-// the queue and calls finish(), which encodes the answer and frees the slots. Exactly one of finish() or the engine itself (after
+// the queue and calls finish(), which encodes the answer and frees the slots. A row of a quick model that nothing waits before is
+// run by submit itself (inline_run.h); its call is complete at once and never passes the reply queue. Exactly one of finish() or the engine itself (after
 // cancel()) frees a call. docs: ext/README.md has the states, locks and memory.
 //
 // THREADS. submit, cancel, finish, stats: any thread. Bytes are not kept after submit returns.
@@ -42,6 +43,7 @@ struct LaneOptions {
   int64_t queue_delay_ns_max = 0;  // 0: a free runner takes what is there at once. Below timeout_ns_default.
   int64_t ageing_ns = 50'000'000;  // a priority whose oldest row waited longer gets a place in every batch (batch_former.h)
   int64_t timeout_ns_default = 1'000'000'000;  // longest a call of this lane may take, and what one without a deadline gets
+  int64_t inline_run_ns_max = 0;               // an inline run that takes longer is an overrun. Positive with an inline runner
 };
 
 // One loaded model version. Owned by the engine from add_lane() on.
@@ -51,6 +53,7 @@ struct LaneSpec {
   std::string model_sha256;
   std::shared_ptr<const FeatureReader> reader;
   std::vector<std::unique_ptr<Runner>> runners;  // a thread each. Without threads (tests): run by step()
+  std::unique_ptr<Runner> inline_runner;         // for rows that their submitter runs; null: none. REQUIRES: a quick model
   bool has_threads = true;
   uint32_t score_output = 0;  // which ONNX output holds the score
   uint32_t score_column = 0;  // and which element of its row
@@ -63,9 +66,10 @@ struct CallContext {
   int64_t deadline_ns = 0;  // the RPC's own, 0: none
 };
 
-// The answer to submit. Accepted: `call`. Refused: code != kOk and rpc_status has the encoded google.rpc.Status.
+// The answer to submit. Accepted: `call`; is_complete: finish() it now, nothing will come through the reply queue. Refused: code != kOk and rpc_status has the encoded google.rpc.Status.
 struct Submission {
   Code code = Code::kOk;
+  bool is_complete = false;
   CallId call = 0;
   int64_t deadline_ns = 0;  // the one deadline of the call; the transport's timer answers at it
   std::string message;      // grpc-message when refused
@@ -86,7 +90,8 @@ struct EngineStats {
   uint64_t accepted_rows = 0, answered_rows = 0, failed_rows = 0, cancelled_rows = 0, shed_rows = 0, refused_calls = 0;
   uint64_t expired_rows[5] = {};     // at admission, after look-up, at batch forming, before the run, before encoding
   uint64_t defaulted_deadlines = 0;  // calls that came without a deadline
-  uint64_t batch_count = 0, batched_rows = 0, retried_batches = 0;
+  uint64_t batch_count = 0, batched_rows = 0, retried_batches = 0;  // inline runs are batches of one
+  uint64_t inline_rows = 0, inline_overruns = 0;
   uint64_t degraded_rows = 0;
   uint32_t slots = 0, slots_used = 0, slots_used_max = 0, queued_rows = 0;
 };

@@ -43,6 +43,9 @@ Status check_spec(const LaneSpec& spec) {
   if (options.queue_delay_ns_max < 0 || options.queue_delay_ns_max >= options.timeout_ns_default) {
     return unsupported("queue_delay_ns_max: must be 0 or more and below the default timeout");
   }
+  if (spec.inline_runner != nullptr && options.inline_run_ns_max <= 0) {
+    return unsupported("inline_run_ns_max: must be positive with an inline runner");
+  }
   if (options.ageing_ns < 0) return unsupported("ageing_ns: must not be negative");
   return Status();
 }
@@ -78,7 +81,7 @@ Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared
   if (!status.ok()) return status;
   std::vector<std::unique_ptr<Runner>> runners = std::move(spec.runners);
   const bool has_threads = spec.has_threads;
-  std::shared_ptr<Lane> lane(new Lane(std::move(spec), calls, clock));
+  std::shared_ptr<Lane> lane(new Lane(spec, calls, clock));
   if (!lane->memory_.is_allocated()) {
     return Status(Code::kIo, "no memory for the rows of this model: lower `slots` (slots * row stride bytes are needed)");
   }
@@ -88,17 +91,22 @@ Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared
     lane->rows_max_ = std::min(lane->rows_max_, rows_max);
     lane->runs_.push_back(std::make_unique<BatchRun>(std::move(runner), rows_max, lane->memory_, lane->scoring_, calls, clock));
   }
+  if (spec.inline_runner != nullptr) {
+    auto run = std::make_unique<BatchRun>(std::move(spec.inline_runner), 1, lane->memory_, lane->scoring_, calls, clock);
+    lane->inline_run_ = std::make_unique<InlineRun>(std::move(run), lane->options_.inline_run_ns_max);
+  }
   if (!has_threads) lane->step_batch_ = std::make_unique<FormedBatch>(lane->runs_[0]->rows_max());
   *out = std::move(lane);
   return Status();
 }
 
-Lane::Lane(LaneSpec&& spec, Calls& calls, const Clock& clock)
+Lane::Lane(LaneSpec& spec, Calls& calls, const Clock& clock)
     : model_(std::move(spec.model)),
       version_(std::move(spec.version)),
       provenance_(encode_provenance(model_, version_, spec.model_sha256, spec.reader->plan())),
       options_(spec.options),
       has_threads_(spec.has_threads),
+      has_inline_run_(spec.inline_runner != nullptr),
       reader_(spec.reader),
       scoring_(make_scoring(spec)),
       memory_(reader_->plan(), calls.slab().size()),
@@ -167,6 +175,36 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
   if (left_out > 0) calls_.counters().queued_rows.subtract(left_out);
   for (uint32_t i = 0; i < evicted_count; ++i) calls_.finish_row(evicted[i].slot, Code::kShed, completions);
   return code;
+}
+
+bool Lane::run_inline(const QueuedRow& row, Priority priority) noexcept {
+  if (!has_inline_run_ || !take_inline_run(priority, row.queued_ns)) return false;
+  move_slot(calls_.slab()[row.slot], SlotState::kQueued);
+  calls_.open_inline(row.slot);
+  inline_run_->run(row);
+  give_back_inline_run(row.queued_ns, clock_.now_ns());
+  return true;
+}
+
+bool Lane::take_inline_run(Priority priority, int64_t now_ns) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (is_aborted_) return false;  // join() may have destroyed it
+  for (size_t index = 0; index <= priority_index(priority); ++index) {
+    if (queue_.size(index) > 0) return false;
+  }
+  return inline_run_->try_take(now_ns);
+}
+
+void Lane::give_back_inline_run(int64_t started_ns, int64_t ended_ns) noexcept {
+  bool is_overrun = false, wake = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    is_overrun = inline_run_->give_back(started_ns, ended_ns);
+    wake = is_aborted_;  // join() may be waiting
+  }
+  if (wake) work_.notify_all();
+  calls_.counters().inline_rows.add(1);
+  if (is_overrun) calls_.counters().inline_overruns.add(1);
 }
 
 // Whether rows that just came give an idle runner something to do or an earlier time to do it.
@@ -268,6 +306,11 @@ void Lane::abort() noexcept {
 void Lane::join() noexcept {
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  if (has_inline_run_) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    work_.wait(lock, [this] { return !inline_run_->is_taken(); });
+  }
+  inline_run_.reset();
   runs_.clear();  // sessions and their buffers go now, not when the last answer is encoded
 }
 

@@ -20,6 +20,7 @@
 #include "core/serving/batch_run.h"
 #include "core/serving/calls.h"
 #include "core/serving/engine.h"
+#include "core/serving/inline_run.h"
 #include "core/serving/lane_memory.h"
 #include "core/serving/row_queue.h"
 
@@ -73,12 +74,17 @@ class Lane {
   // `completions`.
   Code enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept;
 
+  // Runs the only row of a call on this thread, if the lane has an inline runner, it is free and no row of this priority or a higher
+  // one waits. True: the call is complete, and the caller finish()es it. False: nothing has happened; enqueue() the row. The caller
+  // holds a ticket.
+  bool run_inline(const QueuedRow& row, Priority priority) noexcept;
+
   // Both ends are called once, by whoever took the lane out of the table.
   // Runs every queued row, ends the threads, destroys the runners. Blocks.
   void close() noexcept;
   // Tells the threads to end after their present batch and answers queued rows CANCELLED. join() must follow.
   void abort() noexcept;
-  // Waits for the threads and destroys the runners. Blocks.
+  // Waits for the threads and an inline run, and destroys the runners. Blocks.
   void join() noexcept;
 
   // Without threads: forms one batch at the clock's present time and runs it here.
@@ -91,11 +97,13 @@ class Lane {
   }
 
  private:
-  Lane(LaneSpec&& spec, Calls& calls, const Clock& clock);
+  Lane(LaneSpec& spec, Calls& calls, const Clock& clock);
 
   void serve(BatchRun& run) noexcept;
   bool wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept;
   void form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept;
+  bool take_inline_run(Priority priority, int64_t now_ns) noexcept;
+  void give_back_inline_run(int64_t started_ns, int64_t ended_ns) noexcept;
   bool should_wake(bool was_empty, int64_t latest_start_before_ns) const noexcept;
 
   const std::string model_;
@@ -103,6 +111,7 @@ class Lane {
   const std::string provenance_;
   const LaneOptions options_;
   const bool has_threads_;
+  const bool has_inline_run_;
   const std::shared_ptr<const FeatureReader> reader_;
   const Scoring scoring_;
   const LaneMemory memory_;
@@ -121,6 +130,7 @@ class Lane {
 
   uint32_t rows_max_ = 0;                        // the smallest batch limit of the runners: that many rows fill a batch
   std::vector<std::unique_ptr<BatchRun>> runs_;  // one a runner
+  std::unique_ptr<InlineRun> inline_run_;        // null: every row goes through the queue. Its state is guarded by mutex_
   std::unique_ptr<FormedBatch> step_batch_;      // step()'s
   std::atomic<bool> is_stepping_{false};
   std::vector<std::thread> threads_;  // last: they use all of the above, and are joined by close() or abort()

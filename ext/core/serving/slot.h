@@ -39,7 +39,7 @@ enum class CallPhase : uint32_t {
   kClosed = 0,     // free, or being filled by submit
   kOpen = 1,       // accepted; rows are on their way
   kCancelled = 2,  // nobody waits: the engine frees it when its last row is done
-  kCompleted = 3,  // in its completion queue: finish() frees it
+  kCompleted = 3,  // in its completion queue, or with the thread that ran it: finish() frees it
   kFinishing = 4,  // finish() has it
 };
 
@@ -77,7 +77,7 @@ struct alignas(64) Slot {
   std::unique_ptr<Failure> failure;  // null: the outcome's text by the table
   // --- of the head
   std::shared_ptr<Lane> lane;  // pins the lane from admission on; null: refused before one was chosen
-  CompletionQueue* reply = nullptr;
+  CompletionQueue* reply = nullptr;  // null: run inline, its submitter finishes it
   uint64_t token = 0;
   int64_t deadline_ns = 0;
   uint32_t row_count = 0;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from assay.models.manifest import (
     parse_manifest,
     utc_text,
 )
+from assay.models.onnx_operators import SUBGRAPH_OPERATORS
 from assay.models.refusal import BundleRefusedError
 from assay.models.rows import PackedRows
 
@@ -67,6 +69,8 @@ class VerifiedModel:
     score_column: int
     thresholds: tuple[tuple[float, int], ...]  # (score, number of the decision), ascending
     baseline: Baseline
+    row_run_ns: int  # median run of one golden row, warm
+    has_bounded_work: bool  # nothing in the graph can loop
 
     @property
     def name(self) -> str:
@@ -150,9 +154,19 @@ def verify_bundle(
         buckets = buckets_up_to(batch_rows_max)
         for batch_rows in buckets:
             scorer(np.take(rows, range(batch_rows), axis=0, mode="wrap"))
-        found.detail = f"batches of {', '.join(map(str, buckets))}"
+        row_run_ns = round(statistics.median(model.time_rows(plan, rows, score_output)))
+        found.detail = f"batches of {', '.join(map(str, buckets))}; {row_run_ns / 1000:.0f} us a row alone"
     return VerifiedModel(
-        bundle, feature_set, plan, model, score_output, manifest.score.column, decision_thresholds(manifest), baseline
+        bundle=bundle,
+        feature_set=feature_set,
+        plan=plan,
+        model=model,
+        score_output=score_output,
+        score_column=manifest.score.column,
+        thresholds=decision_thresholds(manifest),
+        baseline=baseline,
+        row_run_ns=row_run_ns,
+        has_bounded_work=not any(name.rsplit(":", 1)[1] in SUBGRAPH_OPERATORS for name in inspection.operators),
     )
 
 

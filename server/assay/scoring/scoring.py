@@ -7,6 +7,9 @@ from assay.config import EngineConfig, LaneConfig
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
 
+# What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long.
+_OVERRUN_FACTOR = 20
+
 
 class Scoring:
     """Owns the engine. `runners`: threads a lane."""
@@ -39,6 +42,7 @@ class Scoring:
             queue_rows_max=lane.queue_rows_max,
             queue_delay_ns_max=lane.queue_delay_us_max * 1000,
             timeout_ns_default=min(model.timeout_ns_default, lane.timeout_ms_max * 1_000_000),
+            inline_run_ns_max=inline_run_ns_max(model, lane),
             is_default=is_default,
         )
         # Models of one feature set share its events: recording them twice would only count duplicates.
@@ -49,3 +53,13 @@ class Scoring:
         self.engine.drain()
         self.engine.wait_idle(timeout_s)
         self.engine.stop()
+
+
+def inline_run_ns_max(model: VerifiedModel, lane: LaneConfig) -> int:
+    """How long a row may hold the thread that submits it; 0: runners run every row of this model.
+
+    A thread that answers others must not be held up: the model's work is bounded and was measured. Where a delay is configured,
+    rows are meant to wait for each other."""
+    limit_ns = lane.inline_run_us_max * 1000
+    is_quick = model.has_bounded_work and model.row_run_ns <= limit_ns and lane.queue_delay_us_max == 0
+    return _OVERRUN_FACTOR * limit_ns if is_quick else 0

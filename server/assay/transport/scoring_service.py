@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES_MAX = 16 << 10  # of a stream's message in flight
 
-Submit = Callable[[bytes, int, CompletionQueue, int], Accepted | Refusal]
+Submit = Callable[[bytes, int, CompletionQueue, int], bytes | Accepted | Refusal]
 
 
 class ScoringService:
@@ -82,6 +82,8 @@ def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
         deadline_ns = rpc_deadline_ns(context.time_remaining())
         token = next_token()
         accepted = submit(request, deadline_ns, queue, token)
+        if type(accepted) is bytes:  # scored on the way
+            return accepted
         if isinstance(accepted, Refusal):
             await abort(context, accepted)
         reply = create_future()
@@ -181,8 +183,8 @@ class _ScoreStream:
     def _submit(self, message: bytes) -> None:
         token = self._replies.next_token()
         accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token)
-        if isinstance(accepted, Refusal):
-            self._ready.append(_refused(message, accepted))
+        if not isinstance(accepted, Accepted):  # refused, or scored on the way
+            self._ready.append(accepted if isinstance(accepted, bytes) else _refused(message, accepted))
             self._work.set()
             return
         reply = _StreamReply(self, token, accepted.call, _kept(message))
