@@ -85,7 +85,7 @@ cdef class OrtModel:
 
 
     def time_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> list[int]:
-        """Runs finished rows (n, row_bytes) one by one, in order, as an inline run would; nanoseconds of each. Releases the GIL."""
+        """Runs finished rows (n, row_bytes) one by one, as an inline run would: nanoseconds of each. Releases the GIL."""
         cdef _Memory memory = _row_matrix(plan, rows)
         cdef size_t count = memory.view.shape[0]
         cdef const uint8_t* first = <const uint8_t*>memory.view.buf

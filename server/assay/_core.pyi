@@ -300,7 +300,7 @@ class OrtModel:
         Used by golden rows, batch invariance and warm-up; the engine runs batches itself."""
 
     def time_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> list[int]:
-        """Runs finished rows (n, row_bytes) one by one, in order, as an inline run would; nanoseconds of each. Releases the GIL."""
+        """Runs finished rows (n, row_bytes) one by one, as an inline run would: nanoseconds of each. Releases the GIL."""
 
 @final
 class PuppetModel:
@@ -394,8 +394,8 @@ class Engine:
         inline_run_ns_max: int = 0,
         is_default: bool = False,
     ) -> None:
-        """`inline_run_ns_max` above 0: single rows that nothing waits before are run by submit itself, on its thread, with the GIL.
-        For models known to be quick; a run that takes longer sends rows to the runners for 100 times as long as it took."""
+        """`inline_run_ns_max` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
+        known to be quick: a run that takes longer sends rows to the runners for 100 times as long as it took."""
 
     def remove_lane(self, model: str, version: str) -> None:
         """Releases the GIL; returns when the lane's threads have ended."""

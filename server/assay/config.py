@@ -84,7 +84,7 @@ class LaneConfig(_Section):
         default=50,
         ge=0,
         le=1_000,
-        description="A model that scores a row in at most this many microseconds (measured at load) is run by the thread that took "
+        description="A model that scores a row within this many microseconds (measured at load) is run by the thread that took "
         "the request, while no row waits before it: quicker than waking a runner. 0: runners run everything.",
     )
     timeout_ms_max: int = Field(

@@ -89,9 +89,9 @@ TEST(batch_is_never_run_inline) {
 TEST(row_waits_its_turn_behind_its_own_priority_and_higher) {
   House house;
   REQUIRE(house.add(inline_spec(house)).ok());
-  CHECK(!house.batch({score_request(1)}).is_complete);                   // a bulk row waits
-  CHECK(!house.score(2, with_priority(2)).is_complete);                  // bulk behind bulk
-  (void)finish(house, house.score(3));                                   // interactive before bulk
+  CHECK(!house.batch({score_request(1)}).is_complete);                // a bulk row waits
+  CHECK(!house.score(2, with_priority(2)).is_complete);               // bulk behind bulk
+  (void)finish(house, house.score(3));                                // interactive before bulk
   CHECK(!house.batch({score_request(4)}, number(4, 1)).is_complete);  // an interactive row waits
   CHECK(!house.score(5).is_complete);
   CHECK_EQ(house.step(), 4u);

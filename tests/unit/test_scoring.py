@@ -24,7 +24,7 @@ def test_a_quick_model_is_run_inline_up_to_twenty_times_the_limit() -> None:
     ("quick_or_not", "lane"),
     [
         (model(50.001), LaneConfig(inline_run_us_max=50)),
-        (model(1.0, has_bounded_work=False), LaneConfig(inline_run_us_max=50)),  # a graph with a loop may take any time
+        (model(1.0, has_bounded_work=False), LaneConfig(inline_run_us_max=50)),  # its values may make a run long
         (model(1.0), LaneConfig(inline_run_us_max=50, queue_delay_us_max=1)),  # rows are meant to wait for each other
         (model(0.0), LaneConfig(inline_run_us_max=0)),
     ],

@@ -62,7 +62,7 @@ struct Admission::Call {
   int64_t rpc_deadline_ns = 0;  // 0: none
   int64_t deadline_ns = 0;      // the one deadline
   DeadlineCheck failed_check = DeadlineCheck::kAdmission;
-  bool is_complete = false;     // it was run inline
+  bool is_complete = false;  // it was run inline
   Priority priority = Priority::kInteractive;
   LaneTicket ticket;
   std::shared_ptr<Lane> lane;  // the ticket's, for the slots to pin

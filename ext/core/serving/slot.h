@@ -76,7 +76,7 @@ struct alignas(64) Slot {
   Stamps stamps{};
   std::unique_ptr<Failure> failure;  // null: the outcome's text by the table
   // --- of the head
-  std::shared_ptr<Lane> lane;  // pins the lane from admission on; null: refused before one was chosen
+  std::shared_ptr<Lane> lane;        // pins the lane from admission on; null: refused before one was chosen
   CompletionQueue* reply = nullptr;  // null: run inline, its submitter finishes it
   uint64_t token = 0;
   int64_t deadline_ns = 0;

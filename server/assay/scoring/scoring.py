@@ -58,8 +58,8 @@ class Scoring:
 def inline_run_ns_max(model: VerifiedModel, lane: LaneConfig) -> int:
     """How long a row may hold the thread that submits it; 0: runners run every row of this model.
 
-    A thread that answers others must not be held up: the model's work is bounded and was measured. Where a delay is configured,
-    rows are meant to wait for each other."""
+    That thread answers others too: the model's work must be bounded, and is measured. Where a delay is configured, rows are meant
+    to wait for each other."""
     limit_ns = lane.inline_run_us_max * 1000
     is_quick = model.has_bounded_work and model.row_run_ns <= limit_ns and lane.queue_delay_us_max == 0
     return _OVERRUN_FACTOR * limit_ns if is_quick else 0
