@@ -82,7 +82,7 @@ def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
         deadline_ns = rpc_deadline_ns(context.time_remaining())
         token = next_token()
         accepted = submit(request, deadline_ns, queue, token)
-        if type(accepted) is bytes:  # scored on the way
+        if isinstance(accepted, bytes):  # scored on the way
             return accepted
         if isinstance(accepted, Refusal):
             await abort(context, accepted)
