@@ -32,6 +32,45 @@ Answer finish(House& house, const Submission& submission) {
   return house.engine.finish(submission.call);
 }
 
+// A thread that submits a row and hangs in its inline run.
+class HangingSubmit {
+ public:
+  explicit HangingSubmit(House& house) : house_(house) {
+    house.fake->hold();
+    thread_ = std::thread([this] {
+      submission_ = house_.engine.submit_score(score_request(1), house_.context(), &house_.queue, /*token=*/1'000'000);
+    });
+    CHECK(house.fake->wait_running(1));
+  }
+  Row release_and_finish() {
+    house_.fake->release();
+    thread_.join();
+    return parse_response(finish(house_, submission_).payload);
+  }
+
+ private:
+  House& house_;
+  Submission submission_;
+  std::thread thread_;
+};
+
+// A call that ends something, on a thread of its own.
+class Ending {
+ public:
+  explicit Ending(std::function<void()> call) {
+    thread_ = std::thread([this, call = std::move(call)] {
+      call();
+      has_ended_ = true;
+    });
+  }
+  bool has_ended() const { return has_ended_; }
+  void join() { thread_.join(); }
+
+ private:
+  std::atomic<bool> has_ended_{false};
+  std::thread thread_;
+};
+
 }  // namespace
 
 TEST(row_that_nothing_waits_before_is_run_by_its_submitter) {
@@ -155,14 +194,9 @@ TEST(complete_call_cannot_be_cancelled_and_is_finished_once) {
 TEST(second_submitter_goes_to_the_runners_while_one_runs) {
   House house;
   REQUIRE(house.add(inline_spec(house)).ok());
-  house.fake->hold();
-  Submission first;
-  std::thread submitter([&] { first = house.engine.submit_score(score_request(1), house.context(), &house.queue, 100); });
-  REQUIRE(house.fake->wait_running(1));
+  HangingSubmit first(house);
   CHECK(!house.score(2).is_complete);
-  house.fake->release();
-  submitter.join();
-  CHECK_EQ(parse_response(finish(house, first).payload).id, "tx-1");
+  CHECK_EQ(first.release_and_finish().id, "tx-1");
   CHECK_EQ(house.step(), 1u);
   CHECK_EQ(house.drain(), 1u);
 }
@@ -172,21 +206,12 @@ TEST(stop_waits_for_an_inline_run_and_it_is_answered) {
   LaneSpec spec = inline_spec(house);
   spec.has_threads = true;
   REQUIRE(house.add(std::move(spec)).ok());
-  house.fake->hold();
-  Submission first;
-  std::thread submitter([&] { first = house.engine.submit_score(score_request(1), house.context(), &house.queue, 100); });
-  REQUIRE(house.fake->wait_running(1));
-  std::atomic<bool> is_stopped{false};
-  std::thread stopper([&] {
-    house.engine.stop();
-    is_stopped = true;
-  });
+  HangingSubmit first(house);
+  Ending stop([&] { house.engine.stop(); });
   while (house.score(2).code != Code::kDraining) std::this_thread::yield();  // until stop() has begun
-  CHECK(!is_stopped);
-  house.fake->release();
-  submitter.join();
-  stopper.join();
-  CHECK_EQ(parse_response(finish(house, first).payload).id, "tx-1");
+  CHECK(!stop.has_ended());
+  CHECK_EQ(first.release_and_finish().id, "tx-1");
+  stop.join();
 }
 
 TEST(lane_is_removed_after_its_inline_run) {
@@ -194,21 +219,12 @@ TEST(lane_is_removed_after_its_inline_run) {
   LaneSpec spec = inline_spec(house);
   spec.has_threads = true;
   REQUIRE(house.add(std::move(spec)).ok());
-  house.fake->hold();
-  Submission first;
-  std::thread submitter([&] { first = house.engine.submit_score(score_request(1), house.context(), &house.queue, 100); });
-  REQUIRE(house.fake->wait_running(1));
-  std::atomic<bool> is_removed{false};
-  std::thread remover([&] {
-    CHECK(house.engine.remove_lane("fraud", "1").ok());
-    is_removed = true;
-  });
+  HangingSubmit first(house);
+  Ending removal([&] { CHECK(house.engine.remove_lane("fraud", "1").ok()); });
   while (house.score(2).code != Code::kUnknownModel) std::this_thread::yield();  // until it is out of the table
-  CHECK(!is_removed);
-  house.fake->release();
-  submitter.join();
-  remover.join();
-  CHECK_EQ(parse_response(finish(house, first).payload).id, "tx-1");
+  CHECK(!removal.has_ended());
+  CHECK_EQ(first.release_and_finish().id, "tx-1");
+  removal.join();
 }
 
 TEST(inline_runner_needs_a_limit) {
