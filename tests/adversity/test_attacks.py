@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from assay import _core
-from assay.config import load_config, printable_config
+from assay.config_loading import load_config, printable_config
 from assay.errors import ConfigError, CoreError
 from assay.transport import health, reflection, scoring_service
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc

@@ -17,6 +17,8 @@ LEAVES = {"_core", "config", "errors"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
+    "config_file": {"errors"},
+    "config_loading": {"config", "config_file", "errors"},
     "_core": {"errors"},
     "v1": set(),
     "observe": LEAVES,
@@ -26,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scoring": LEAVES | {"observe", "features", "models"},
     "transport": LEAVES | {"observe", "features", "models", "scoring", "v1"},
     "app": LEAVES | {"observe", "features", "models", "scoring", "transport", "demo"},
-    "cli": LEAVES | {"observe", "features", "models", "scoring", "transport", "demo", "app", "v1"},
+    "cli": LEAVES | {"config_loading", "observe", "features", "models", "scoring", "transport", "demo", "app", "v1"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from assay.config import Config, known_keys, load_config, printable_config, runtime_dir, set_dotted
+from assay.config import Config, runtime_dir
+from assay.config_loading import known_keys, load_config, printable_config, set_dotted
 from assay.errors import ConfigError
 
 

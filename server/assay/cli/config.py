@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.output import console, print_json
-from assay.config import Config, LoadedConfig, load_config, printable_config, set_dotted
+from assay.config import Config
+from assay.config_loading import LoadedConfig, load_config, printable_config, set_dotted
 
 app = typer.Typer(help="Print the configuration or its schema.", no_args_is_help=True, rich_markup_mode="markdown")
 

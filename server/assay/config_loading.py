@@ -1,0 +1,184 @@
+"""Configuration: read once, checked once.
+
+Precedence: command line > environment (ASSAY_*, nested with __) > file (--config, YAML or TOML) > default. Keys that nobody knows
+are refused, with the nearest known one named. `load_config` also says where each value came from; `printable_config` never shows
+a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import EnvSettingsSource
+
+from assay.config import ENV_PREFIX, Config, Section
+from assay.config_file import read_config_file
+from assay.errors import ConfigError
+
+# Variables of ours that are not configuration: the build's, the tests' and the caches'.
+ENV_NOT_CONFIG = ("ASSAY_TEST_", "ASSAY_BENCH_", "ASSAY_DEBUG", "ASSAY_SANITIZE", "ASSAY_CACHE_DIR", "ASSAY_COMPLETE")
+SECRET_SHOWN = "**********"
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration and, for each dotted key, where its value came from (`default` where a key is absent)."""
+
+    config: Config
+    sources: Mapping[str, str]
+
+
+def load_config(command_line: Mapping[str, Any] | None = None, file: Path | None = None) -> LoadedConfig:
+    """Merges the four sources. `command_line` is nested like the file. Raises ConfigError with every wrong key at once."""
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name, values in (
+        (f"file {file}", read_config_file(file) if file else {}),
+        ("environment", _read_environment(os.environ)),
+        ("command line", command_line or {}),
+    ):
+        _check_keys(values, name)
+        for path, value in _leaves(values):
+            _put(merged, path, value)
+            sources[".".join(path)] = name
+    try:
+        config = Config(**merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(dict(item), merged, sources) for item in error.errors())) from None
+    return LoadedConfig(config, sources)
+
+
+def set_dotted(values: dict[str, Any], assignment: str) -> None:
+    """Puts `engine.slots=4096` into a nested mapping. Raises ConfigError."""
+    key, separator, value = assignment.partition("=")
+    if not separator or not key:
+        raise ConfigError("--set expects KEY=VALUE, for example --set engine.slots=4096")
+    _put(values, tuple(key.strip().split(".")), value)
+
+
+def printable_config(loaded: LoadedConfig) -> dict[str, tuple[Any, str]]:
+    """Dotted key -> (value fit to be shown, where it came from), in the order of declaration."""
+    table: dict[str, tuple[Any, str]] = {}
+    for path in known_keys():
+        value: Any = loaded.config
+        for part in path.split("."):
+            value = getattr(value, part)
+        table[path] = (_shown(value), loaded.sources.get(path, "default"))
+    return table
+
+
+def known_keys() -> list[str]:
+    """Every key, dotted, in the order of declaration."""
+    return [".".join(path) for path in _known_paths(Config)]
+
+
+# --- implementation ---
+
+
+def _known_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _known_paths(field.annotation, (*prefix, name))
+        else:
+            yield (*prefix, name)
+
+
+def _sections() -> set[str]:
+    return {key.split(".")[0] for key in known_keys() if "." in key}
+
+
+def _leaves(values: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*prefix, str(name)))
+        else:
+            yield (*prefix, str(name)), value
+
+
+def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for part in path[:-1]:
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{'.'.join(path)}: {part} is a value, not a section")
+        values = inner
+    values[path[-1]] = value
+
+
+def _check_keys(values: Mapping[str, Any], source: str) -> None:
+    known = known_keys()
+    sections = _sections()
+    wrong = []
+    for path, value in _leaves(values):
+        key = ".".join(path)
+        if key in sections:
+            wrong.append(f"{key}: expected a section with keys, found {type(value).__name__} ({source})")
+        elif key not in known:
+            wrong.append(f"{key}: no such key ({source}){_did_you_mean(key, known)}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+
+
+def _did_you_mean(key: str, known: list[str]) -> str:
+    last = key.split(".")[-1]
+    near = [candidate for candidate in known if candidate.split(".")[-1] == last]  # the right name in the wrong section
+    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else "; `assay config schema` lists all keys"
+
+
+def _describe(item: Mapping[str, Any], merged: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    """One line for one wrong value: the key, what was expected, the type that was found, the source. Never the value."""
+    path = [str(part) for part in item["loc"]]
+    value: Any = merged
+    for part in path:
+        value = value.get(part) if isinstance(value, Mapping) else value
+    key = ".".join(path) or "configuration"
+    source = next((sources[name] for name in (key, path[0] if path else "") if name in sources), "default")
+    found = "" if isinstance(value, Mapping) else f" (found {type(value).__name__})"
+    return f"{key}: {str(item['msg']).removeprefix('Value error, ')}{found} ({source})"
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return _without_password(value.get_secret_value())
+    if isinstance(value, tuple):
+        return [str(part) for part in value]
+    return value
+
+
+def _without_password(url: str) -> str:
+    """A store's URL with its user and password hidden; everything else of it helps the reader."""
+    if url.startswith("embedded:"):
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # not a URL: nobody knows which part of it is secret
+        return SECRET_SHOWN
+    if not parts.netloc:
+        return SECRET_SHOWN
+    if "@" not in parts.netloc and not parts.query:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{SECRET_SHOWN}@{host}" if "@" in parts.netloc else host
+    return urlunsplit((parts.scheme, netloc, parts.path, SECRET_SHOWN if parts.query else "", ""))
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = [name for name in environ if name.upper().startswith(ENV_PREFIX) and not name.upper().startswith(ENV_NOT_CONFIG)]
+    known = known_keys()
+    wrong = []
+    for name in names:
+        key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {ENV_PREFIX}{near[0].upper().replace('.', '__')}?" if near else ""
+            wrong.append(f"{name}: no such variable (environment){hint}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return dict(EnvSettingsSource(Config)())
