@@ -176,7 +176,7 @@ cdef class Engine:
     # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
     def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal:
         self._check_queue(queue)
-        # With the GIL: a few microseconds, and a released GIL may stay away for a switch interval.
+        # With the GIL: microseconds (an inline run's included), and a released GIL may stay away for a switch interval.
         return _submitted(dereference(self._engine), self._engine.get().submit_score(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
 
     def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:

@@ -356,7 +356,7 @@ class EngineStats(NamedTuple):
     batch_count: int
     batched_rows: int
     retried_batches: int
-    inline_rows: int  # run by the thread that submitted them
+    inline_rows: int  # not queued: their submitter took them to their end
     inline_overruns: int  # of those, runs longer than inline_run_ns_max
     degraded_rows: int
     slots: int

@@ -74,7 +74,8 @@ class LaneConfig(Section):
         ge=0,
         le=1_000,
         description="A model that scores a row within this many microseconds (measured at load) is run by the thread that took "
-        "the request, while no row waits before it: quicker than waking a runner. 0: runners run everything.",
+        "the request, while no row waits before it: quicker than waking a runner. If a run takes a millisecond longer, runners "
+        "take over for a while. 0: runners run everything.",
     )
     timeout_ms_max: int = Field(
         default=60_000,

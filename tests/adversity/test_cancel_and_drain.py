@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import queue
 import threading
@@ -16,7 +17,18 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
-from tests.support.server import WAIT_S, LocalServer, held, make_event, make_request, reason_of, retry_s_of, status_of, wait_until
+from tests.support.server import (
+    INLINE,
+    WAIT_S,
+    LocalServer,
+    held,
+    make_event,
+    make_request,
+    reason_of,
+    retry_s_of,
+    status_of,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -291,6 +303,23 @@ def test_an_open_stream_is_answered_then_ended_with_draining(server: LocalServer
     assert reason_of(status_of(caught.value)) == "DRAINING"
     finish()
     outgoing.put(None)
+
+
+@pytest.mark.parametrize("lane", [{}, INLINE], ids=["runners", "inline"])
+def test_a_busy_stream_is_drained_without_losing_an_answer(lane: dict[str, Any]) -> None:
+    """Every message that the server read is answered with its score; then the stream ends with DRAINING."""
+    with LocalServer(lane=lane) as server:
+        messages = (scoring_pb2.ScoreStreamRequest(request=make_request(f"s{i}")) for i in itertools.count())
+        answers = stub_of(server).ScoreStream(messages, timeout=60)
+        seen = [next(answers).response.transaction_id for _ in range(100)]
+        finish = server.start_drain(grace_s=600)
+        with pytest.raises(grpc.RpcError) as caught:
+            seen.extend(answer.response.transaction_id for answer in answers)
+        assert reason_of(status_of(caught.value)) == "DRAINING"
+        finish()
+        stats = server.engine.stats()
+        assert len(seen) == len(set(seen)) == stats.answered_rows == stats.accepted_rows
+        assert (stats.inline_rows == len(seen)) == (lane is INLINE)
 
 
 def test_calls_that_outlast_the_grace_are_ended() -> None:

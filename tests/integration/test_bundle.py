@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
 
 from assay import _core
 from assay.demo import history
@@ -27,7 +26,7 @@ from assay.models.pack import Commit, Rows
 from assay.models.rows import input_columns, pack_rows, unpack_rows
 from assay.models.verify import CHECKS, CheckResult, verify_bundle
 from tests.support.bundles import FEATURE_SET, pack, pack_request, runtime, sample_rows
-from tests.support.onnx_models import dynamic_int8_model, linear_model, make_model, output_value, tree_model, weights
+from tests.support.onnx_models import dynamic_int8_model, linear_model, make_model, tree_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,23 +57,7 @@ def test_verified_model_scores_like_onnxruntime(tree_bundle: Path) -> None:
 def test_warm_up_measures_a_row(tree_bundle: Path) -> None:
     verified = verify_bundle(tree_bundle, runtime(), batch_rows_max=8)
     assert 0 < verified.row_run_ns < 1_000_000_000
-    assert verified.has_bounded_work
-
-
-@pytest.mark.parametrize("operator", ["If", "Range"])
-def test_work_that_follows_from_values_is_not_bounded(operator: str, tmp_path: Path) -> None:
-    nodes = [helper.make_node("MatMul", ["input", "weights"], ["margin"])]
-    constants = [numpy_helper.from_array(np.array(value), name) for name, value in (("one", 1), ("three", 3), ("yes", True))]
-    if operator == "If":
-        branch = helper.make_graph([helper.make_node("Sigmoid", ["margin"], ["out"])], "branch", [], [output_value("out")])
-        nodes.append(helper.make_node("If", ["yes"], ["score"], then_branch=branch, else_branch=branch))
-    else:
-        nodes.append(helper.make_node("Range", ["one", "three", "one"], ["numbers"]))
-        nodes.append(helper.make_node("ReduceMin", ["numbers"], ["least"], keepdims=1))
-        nodes.append(helper.make_node("Cast", ["least"], ["factor"], to=onnx.TensorProto.FLOAT))
-        nodes.append(helper.make_node("Mul", ["margin", "factor"], ["score"]))
-    bundle = pack(make_model(nodes, initializers=[weights(), *constants]), tmp_path)
-    assert not verify_bundle(bundle, runtime(), batch_rows_max=8).has_bounded_work
+    assert verified.has_fixed_work
 
 
 def test_same_input_gives_same_bytes(tree_bundle: Path, tmp_path: Path) -> None:

@@ -273,6 +273,7 @@ TEST(hot_swaps_with_inline_runs_lose_no_call) {
       CHECK(house.engine.remove_lane("fraud", std::to_string(version - 1)).ok());
     }
   });
+  CHECK(house.engine.stats().inline_rows > 0);
 }
 
 TEST(hot_swaps_under_load_lose_no_call) {
@@ -392,9 +393,9 @@ TEST(stop_while_running_answers_the_running_and_cancels_the_queued) {
 }
 
 TEST(stop_in_the_middle_of_a_storm) {
-  for (int round = 0; round < check::scaled(5); ++round) {
+  for (int round = 0; round < check::scaled(10); ++round) {
     LiveHouse house(engine_options());
-    REQUIRE(house.engine.add_lane(house.lane_spec("1", 2), true).ok());
+    REQUIRE(house.engine.add_lane(round % 2 == 0 ? house.lane_spec("1", 2) : house.inline_lane_spec("1", 2), true).ok());
     std::atomic<bool> is_begun{false};
     std::vector<std::thread> clients;
     for (uint64_t t = 0; t < 2; ++t) {

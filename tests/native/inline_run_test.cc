@@ -32,6 +32,9 @@ Answer finish(House& house, const Submission& submission) {
   return house.engine.finish(submission.call);
 }
 
+// Refused whatever happens, so it is never queued; says whether the model is still known.
+Submission submit_bad(House& house) { return house.engine.submit_score(without_ratio(2), house.context(), &house.queue, 0); }
+
 // A thread that submits a row and hangs in its inline run.
 class HangingSubmit {
  public:
@@ -201,14 +204,15 @@ TEST(second_submitter_goes_to_the_runners_while_one_runs) {
   CHECK_EQ(house.drain(), 1u);
 }
 
+// Without runner threads: what stop() and remove_lane() wait for is the inline run alone.
 TEST(stop_waits_for_an_inline_run_and_it_is_answered) {
   House house;
-  LaneSpec spec = inline_spec(house);
-  spec.has_threads = true;
-  REQUIRE(house.add(std::move(spec)).ok());
+  REQUIRE(house.add(inline_spec(house)).ok());
   HangingSubmit first(house);
+  CHECK(house.score(2).code == Code::kOk);  // queued: the inline runner is taken
   Ending stop([&] { house.engine.stop(); });
-  while (house.score(2).code != Code::kDraining) std::this_thread::yield();  // until stop() has begun
+  while (house.drain() == 0) std::this_thread::yield();  // until abort() has answered it
+  CHECK(house.answers[house.token].code == Code::kCancelled);
   CHECK(!stop.has_ended());
   CHECK_EQ(first.release_and_finish().id, "tx-1");
   stop.join();
@@ -216,15 +220,64 @@ TEST(stop_waits_for_an_inline_run_and_it_is_answered) {
 
 TEST(lane_is_removed_after_its_inline_run) {
   House house;
-  LaneSpec spec = inline_spec(house);
-  spec.has_threads = true;
-  REQUIRE(house.add(std::move(spec)).ok());
+  REQUIRE(house.add(inline_spec(house)).ok());
   HangingSubmit first(house);
   Ending removal([&] { CHECK(house.engine.remove_lane("fraud", "1").ok()); });
-  while (house.score(2).code != Code::kUnknownModel) std::this_thread::yield();  // until it is out of the table
+  while (submit_bad(house).code != Code::kUnknownModel) std::this_thread::yield();  // until it is out of the table
   CHECK(!removal.has_ended());
   CHECK_EQ(first.release_and_finish().id, "tx-1");
   removal.join();
+}
+
+// A clock that stops one thread at one of its readings until told, with the time standing still.
+class GateClock final : public Clock {
+ public:
+  int64_t now_ns() const noexcept override {
+    if (std::this_thread::get_id() == who_.load() && readings_left_.fetch_sub(1) == 1) {
+      is_waiting_ = true;
+      while (!is_open_) std::this_thread::yield();
+    }
+    return kSecond;
+  }
+  void stop_this_thread_at(int reading) {
+    readings_left_ = reading;
+    who_ = std::this_thread::get_id();
+  }
+  void wait_stopped() const {
+    while (!is_waiting_) std::this_thread::yield();
+  }
+  void open() { is_open_ = true; }
+
+ private:
+  mutable std::atomic<int> readings_left_{0};
+  mutable std::atomic<bool> is_waiting_{false};
+  std::atomic<bool> is_open_{false};
+  std::atomic<std::thread::id> who_{};
+};
+
+// Between taking its ticket and its turn, a submitter must see that the lane ended: the inline runner is gone.
+TEST(submitter_that_comes_after_stop_is_refused) {
+  int refused = 0;
+  for (int reading = 1; reading <= 3; ++reading) {  // at the start of submit, after decoding, after look-up
+    House house;
+    GateClock clock;
+    Engine engine(House::small(), clock);
+    REQUIRE(engine.add_lane(inline_spec(house), true).ok());
+    Submission late;
+    std::thread submitter([&] {
+      clock.stop_this_thread_at(reading);
+      late = engine.submit_score(score_request(1), {kSecond, 0}, &house.queue, 1);
+    });
+    clock.wait_stopped();
+    engine.stop();
+    clock.open();
+    submitter.join();
+    CHECK(!late.is_complete);
+    refused += late.code == Code::kDraining ? 1 : 0;
+    CHECK_EQ(engine.stats().inline_rows, 0u);
+    engine.check_idle();
+  }
+  CHECK_EQ(refused, 3);
 }
 
 TEST(inline_runner_needs_a_limit) {

@@ -11,20 +11,20 @@ from assay.config import LaneConfig
 from assay.scoring.scoring import inline_run_ns_max
 
 
-def model(row_run_us: float, *, has_bounded_work: bool = True) -> Any:
-    return SimpleNamespace(row_run_ns=round(row_run_us * 1000), has_bounded_work=has_bounded_work)
+def model(row_run_us: float, *, has_fixed_work: bool = True) -> Any:
+    return SimpleNamespace(row_run_ns=round(row_run_us * 1000), has_fixed_work=has_fixed_work)
 
 
-def test_a_quick_model_is_run_inline_up_to_twenty_times_the_limit() -> None:
-    assert inline_run_ns_max(model(50.0), LaneConfig(inline_run_us_max=50)) == 1_000_000
-    assert inline_run_ns_max(model(9.0), LaneConfig(inline_run_us_max=10)) == 200_000
+def test_a_quick_model_is_run_inline_with_a_millisecond_to_spare() -> None:
+    assert inline_run_ns_max(model(50.0), LaneConfig(inline_run_us_max=50)) == 1_050_000
+    assert inline_run_ns_max(model(9.0), LaneConfig(inline_run_us_max=10)) == 1_010_000
 
 
 @pytest.mark.parametrize(
     ("quick_or_not", "lane"),
     [
         (model(50.001), LaneConfig(inline_run_us_max=50)),
-        (model(1.0, has_bounded_work=False), LaneConfig(inline_run_us_max=50)),  # its values may make a run long
+        (model(1.0, has_fixed_work=False), LaneConfig(inline_run_us_max=50)),  # its values may make a run long
         (model(1.0), LaneConfig(inline_run_us_max=50, queue_delay_us_max=1)),  # rows are meant to wait for each other
         (model(0.0), LaneConfig(inline_run_us_max=0)),
     ],

@@ -31,11 +31,11 @@ struct Counters {
   Counter shed_rows;
   std::array<Counter, 5> expired_rows;
   Counter degraded_rows;
-  // --- batches. On their own cache line: runners write them
+  // --- batches. On their own cache line: runners write them, and whoever runs a row inline
   alignas(64) Counter batch_count;
   Counter batched_rows;
   Counter retried_batches;
-  // --- rows that their submitter ran
+  // --- rows that were not queued: their submitter took them to their end. Written by submitters
   alignas(64) Counter inline_rows;
   Counter inline_overruns;
 };

@@ -4,7 +4,8 @@ Runs as a child process of the server with limits on CPU time and memory, no cor
 foreign bytes have bugs and models can be made to exhaust them. Nothing of the model is executed here. The document:
 
     {"problems": [{"check": ..., "reason": ..., "mend": ...}], "inputs": [{"name", "type", "dims"}], "outputs": [...],
-     "opsets": {domain: version}, "operators": {"domain:operator": count}, "node_count": n, "constant_bytes": n}
+     "opsets": {domain: version}, "operators": {"domain:operator": count}, "node_count": n, "constant_bytes": n,
+     "has_fixed_work": bool}
 
 `check` is one of CHECKS. `problems` is empty for an acceptable model. `dims` leaves out the batch axis; -1 is a free axis.
 """
@@ -16,6 +17,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from assay.models.fixed_work import has_fixed_work
 from assay.models.onnx_operators import ALLOWED_OPERATORS, DEFAULT_DOMAIN, OPERATOR_MENDS, SUBGRAPH_OPERATORS
 
 if TYPE_CHECKING:
@@ -87,14 +89,16 @@ def inspect(model_bytes: bytes) -> dict[str, Any]:
         problems += _check_tensor_sizes(model) + _check_interface(model)
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [_describe(value) for value in model.graph.input if value.name not in initializers]
+    outputs = [_describe(value) for value in model.graph.output]
     return _report(
         problems,
         inputs=inputs,
-        outputs=[_describe(value) for value in model.graph.output],
+        outputs=outputs,
         opsets={opset.domain or DEFAULT_DOMAIN: opset.version for opset in model.opset_import},
         operators=census.operators,
         node_count=census.node_count,
         constant_bytes=census.constant_bytes,
+        has_fixed_work=not problems and has_fixed_work(model),
     )
 
 
@@ -107,7 +111,7 @@ def _problem(check: str, reason: str, mend: str) -> Problem:
 
 def _report(problems: list[Problem], **facts: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"inputs": [], "outputs": [], "opsets": {}, "operators": {}, "node_count": 0, "constant_bytes": 0}
-    return {"problems": problems, **empty, **facts}
+    return {"problems": problems, **empty, "has_fixed_work": False, **facts}
 
 
 class _Census:

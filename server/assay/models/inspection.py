@@ -47,6 +47,7 @@ class OnnxInspection:
     operators: dict[str, int]  # "domain:operator" -> count
     node_count: int
     constant_bytes: int
+    has_fixed_work: bool  # fixed_work.py
 
     @property
     def is_tree_ensemble(self) -> bool:
@@ -97,4 +98,5 @@ def _decode(document: bytes) -> OnnxInspection:
         value["operators"],
         value["node_count"],
         value["constant_bytes"],
+        value["has_fixed_work"],
     )

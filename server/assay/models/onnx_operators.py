@@ -15,9 +15,6 @@ ML_DOMAIN: Final = "ai.onnx.ml"
 # Operators that hold a graph of their own.
 SUBGRAPH_OPERATORS: Final = frozenset({"If", "Loop", "Scan"})
 
-# Operators whose work follows from values, not from shapes alone: a row could make them take any time.
-UNBOUNDED_OPERATORS: Final = SUBGRAPH_OPERATORS | {"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Tile"}
-
 TREE_OPERATORS: Final = frozenset({"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"})
 
 _DEFAULT_OPERATORS = """

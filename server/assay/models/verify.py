@@ -38,7 +38,6 @@ from assay.models.manifest import (
     parse_manifest,
     utc_text,
 )
-from assay.models.onnx_operators import UNBOUNDED_OPERATORS
 from assay.models.refusal import BundleRefusedError
 from assay.models.rows import PackedRows
 
@@ -70,7 +69,7 @@ class VerifiedModel:
     thresholds: tuple[tuple[float, int], ...]  # (score, number of the decision), ascending
     baseline: Baseline
     row_run_ns: int  # median run of one golden row, warm
-    has_bounded_work: bool  # a row's values cannot make a run long
+    has_fixed_work: bool  # a row's values cannot make a run long (fixed_work.py)
 
     @property
     def name(self) -> str:
@@ -166,7 +165,7 @@ def verify_bundle(
         thresholds=decision_thresholds(manifest),
         baseline=baseline,
         row_run_ns=row_run_ns,
-        has_bounded_work=not any(name.rsplit(":", 1)[1] in UNBOUNDED_OPERATORS for name in inspection.operators),
+        has_fixed_work=inspection.has_fixed_work,
     )
 
 

@@ -7,8 +7,9 @@ from assay.config import EngineConfig, LaneConfig
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
 
-# What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long.
-_OVERRUN_FACTOR = 20
+# What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long; and a core
+# may be away for a moment. Past this much more than the limit something is wrong.
+_OVERRUN_NS = 1_000_000
 
 
 class Scoring:
@@ -58,8 +59,8 @@ class Scoring:
 def inline_run_ns_max(model: VerifiedModel, lane: LaneConfig) -> int:
     """How long a row may hold the thread that submits it; 0: runners run every row of this model.
 
-    That thread answers others too: the model's work must be bounded, and is measured. Where a delay is configured, rows are meant
-    to wait for each other."""
+    That thread answers others too: no row may be able to make the model's run long, and the run is measured. Where a delay is
+    configured, rows are meant to wait for each other."""
     limit_ns = lane.inline_run_us_max * 1000
-    is_quick = model.has_bounded_work and model.row_run_ns <= limit_ns and lane.queue_delay_us_max == 0
-    return _OVERRUN_FACTOR * limit_ns if is_quick else 0
+    is_quick = model.has_fixed_work and model.row_run_ns <= limit_ns and limit_ns > 0 and lane.queue_delay_us_max == 0
+    return limit_ns + _OVERRUN_NS if is_quick else 0
