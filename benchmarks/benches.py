@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from benchmarks.processes import SCORE, SCORE_BATCH, Server, assay_server, empty
 
 Report = Callable[[str], None]
 BATCH_ROWS = 256
+VARIED_MESSAGES = 20_000
 # Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
 UNARY_LOAD = {"requests": 6_000, "clients": 4, "in_flight": 16}
 BATCH_LOAD = {"requests": 600, "clients": 2, "in_flight": 2}
@@ -33,9 +33,12 @@ class Run:
 
 
 def unary(run: Run) -> list[Ratio]:
-    """Unary Score: rate against an empty grpc.aio handler and against the hand-written server; CPU time of a scored request."""
+    """Unary Score: rate against an empty grpc.aio handler, of one message (h2load) and of distinct transactions, and against the
+    hand-written server; CPU time of a scored request."""
     message = run.material.requests(1)[0].SerializeToString()
+    messages = run.material.messages_file(VARIED_MESSAGES)
     empty = Ratio("unary Score over an empty grpc.aio handler", ">= 0.85", "requests/s")
+    varied = Ratio("the same, distinct transactions", ">= 0.85", "requests/s")
     hand = Ratio("unary Score over the hand-written server", "> 1", "requests/s")
     cpu = Ratio("CPU per 1,000 unary Scores over the empty handler's", "reported", "CPU s per 1,000")
     response = _response(run, message)
@@ -52,10 +55,14 @@ def unary(run: Run) -> list[Ratio]:
 
             return measure
 
+        def varied_rate(server: Server) -> Callable[[], float]:
+            return lambda: server.varied_load(SCORE, messages, **UNARY_LOAD).rate
+
         interleave(empty, rate(assay), rate(bare), run.pairs, run.report)
         cpu.pairs = list(zip(costs[assay.pid], costs[bare.pid], strict=True))
+        interleave(varied, varied_rate(assay), varied_rate(bare), run.pairs, run.report)
         interleave(hand, rate(assay), rate(written), run.pairs, run.report)
-    return [empty, hand, cpu]
+    return [empty, varied, hand, cpu]
 
 
 def batch(run: Run) -> list[Ratio]:
@@ -89,14 +96,15 @@ def rows(run: Run) -> list[Ratio]:
 
 
 def lone(run: Run) -> list[Ratio]:
-    """One request at a time: median latency against the empty handler's."""
+    """One request at a time, distinct transactions: median latency against the empty handler's."""
     message = run.material.requests(1)[0].SerializeToString()
+    messages = run.material.messages_file(VARIED_MESSAGES)
     ratio = Ratio("one request at a time, p50, over an empty grpc.aio handler", "<= 1.3", "us")
     response = _response(run, message)
     with assay_server(run.material) as assay, empty_server(response) as bare:
 
         def median(server: Server) -> Callable[[], float]:
-            return lambda: statistics.median(server.latencies(SCORE, message, 1500).latencies_us)
+            return lambda: server.latency_us_p50(SCORE, messages, 1500)
 
         for server in (assay, bare):
             median(server)()

@@ -24,6 +24,7 @@ from assay.models.ort_library import find_library
 from assay.models.pack import Commit, PackRequest, Rows, pack_bundle
 from assay.models.rows import input_columns
 from assay.v1 import scoring_pb2
+from benchmarks.varied_load import write_messages
 
 TREES, LEAVES = 200, 31
 TRAINING = SimulatorParameters(seed=7, customers=1_000, terminals=2_000, days=75)
@@ -82,6 +83,10 @@ class Material:
             assert isinstance(read, _core.ReadRow)
             rows.append(np.frombuffer(read.row, dtype=np.float32)[: len(self.plan.input_names)])
         return np.stack(rows)
+
+    def messages_file(self, count: int) -> Path:
+        """Distinct ScoreRequests for varied_load.py."""
+        return write_messages(self.folder / "messages.bin", [request.SerializeToString() for request in self.requests(count)])
 
 
 def prepare(folder: Path, report: Callable[[str], None]) -> Material:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import LoadResult, h2load
+from benchmarks.load import h2load, varied_load
 from benchmarks.material import Material
 from benchmarks.measure import Sample, process_cpu_s
 
@@ -32,9 +33,17 @@ class Server:
         result = h2load(self.port, method, message, requests=requests, clients=clients, in_flight=in_flight)
         return Sample(result.requests * rows, result.wall_s, process_cpu_s(self.pid) - cpu_s)
 
-    def latencies(self, method: str, message: bytes, requests: int) -> LoadResult:
-        """One request at a time."""
-        return h2load(self.port, method, message, requests=requests, clients=1, in_flight=1, keep_latencies=True)
+    def varied_load(self, method: str, messages: Path, *, requests: int, clients: int, in_flight: int) -> Sample:
+        """The same with distinct messages."""
+        cpu_s = process_cpu_s(self.pid)
+        result = varied_load(self.port, method, messages, requests=requests, clients=clients, in_flight=in_flight)
+        return Sample(result.requests, result.wall_s, process_cpu_s(self.pid) - cpu_s)
+
+    def latency_us_p50(self, method: str, messages: Path, requests: int) -> float:
+        """Of distinct messages, one at a time."""
+        result = varied_load(self.port, method, messages, requests=requests, clients=1, in_flight=1)
+        assert result.latencies_us
+        return statistics.median(result.latencies_us)
 
 
 def free_port() -> int:

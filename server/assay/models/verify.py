@@ -155,6 +155,8 @@ def verify_bundle(
             scorer(np.take(rows, range(batch_rows), axis=0, mode="wrap"))
         row_run_ns = round(statistics.median(model.time_rows(plan, rows, score_output)))
         found.detail = f"batches of {', '.join(map(str, buckets))}; {row_run_ns / 1000:.0f} us a row alone"
+        if not inspection.has_fixed_work:
+            found.detail += ", but a row's values may make it longer: never run inline"
     return VerifiedModel(
         bundle=bundle,
         feature_set=feature_set,
