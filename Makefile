@@ -1,4 +1,5 @@
-# assay: one verb for each thing people do. `make` lists them. Everything goes into .venv and build/; nothing else is touched.
+# assay: one verb for each thing people do. `make` lists them. Everything goes into .venv and build/, but for the
+# demo's history (~/.cache/assay).
 #
 # PYTHON=python3.12   the interpreter to make .venv with
 # ORT=cpu | gpu       which ONNX Runtime wheel to install (default: gpu where an NVIDIA driver answers, else cpu)
@@ -40,6 +41,7 @@ help:
 	@echo 'make torture  full counts and an hour of fuzzing'
 	@echo 'make proto    generated code from proto/'
 	@echo 'make lock     pin dependencies anew (needs uv)'
+	@echo 'make clean    removes what the others made'
 
 # --- set-up
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +32,7 @@ def main() -> None:
     if unknown := set(arguments.names) - set(BENCHES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are: {', '.join(BENCHES)}")
 
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the baselines' ONNX Runtime must not work for Microsoft meanwhile
     with console.status("preparing", spinner="line") as status:
         run = Run(prepare(arguments.out, status.update), arguments.pairs, status.update)
         results = [ratio.as_dict() for name in arguments.names or BENCHES for ratio in BENCHES[name](run)]

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 SCALE = int(os.environ.get("ASSAY_TEST_SCALE", "1"))
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of the ONNX Runtime that tests compare with
+
 # Hypothesis prints the blob that reproduces a failure; the deadline is off because timing has no place in tests.
 settings.register_profile(
     "assay",

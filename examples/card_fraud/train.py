@@ -9,6 +9,7 @@ the model passes the leak gate (evaluation.py), and the ONNX file must give XGBo
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -224,6 +225,7 @@ def to_onnx(model: xgboost.XGBClassifier, input_names: list[str]) -> bytes:
 
 def check_parity(model: xgboost.XGBClassifier, model_bytes: bytes, inputs: NDArray[np.float32]) -> None:
     """The ONNX file must give XGBoost's probabilities on every row it was trained on."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # nothing of a training run leaves this machine
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model_bytes, providers=["CPUExecutionProvider"])

@@ -149,7 +149,8 @@ class Config(BaseSettings):
     reflection: bool = Field(default=True, description="Answer gRPC reflection.")
     admin_socket: str = Field(
         default="auto",
-        description="Path of the admin listener's Unix socket. auto: in the runtime directory, named after the port. off: none.",
+        description="Path of the admin listener's Unix socket. auto: in the runtime directory, named after the port, with "
+        "reuse_port after the process too. off: none.",
     )
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Bundles to serve (NAME/VERSION directories), the default model first. Empty: the demo."

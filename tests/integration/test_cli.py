@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -127,10 +128,12 @@ def test_config_print_says_where_values_come_from(tmp_path: Path) -> None:
     assert value["listen"] == {"value": "127.0.0.1:7", "source": "environment"}
     assert value["drain.delay_s"] == {"value": 1.0, "source": "command line"}
     assert value["lane.batch_rows_max"]["source"] == "default"
-    human = run(*arguments, COLUMNS="200")
-    assert human.stdout == ""
-    assert "engine.slots" in human.stderr
-    assert "hunter2" not in found.stdout + found.stderr + human.stderr
+    human = run(*arguments)
+    assert human.stderr == ""
+    assert "engine.slots" in human.stdout
+    assert "hunter2" not in found.stdout + found.stderr + human.stdout
+    # In a pipe no line is broken: each key stands on the line of its value.
+    assert all(re.match(r"[a-z_.]+ ", line) for line in human.stdout.splitlines()), human.stdout
 
 
 def test_wrong_configuration_is_usage_with_a_hint() -> None:
@@ -147,7 +150,7 @@ def test_markup_in_a_value_is_text() -> None:
     """A path with brackets once ended the command with a MarkupError."""
     found = run("config", "print", "--set", "admin_socket=[/x]")
     assert found.returncode == 0, found.stderr
-    assert "[/x]" in found.stderr
+    assert "[/x]" in found.stdout
 
 
 def test_config_schema_is_json_schema() -> None:
@@ -211,7 +214,7 @@ def test_score_as_json_and_for_people(server: ServeProcess) -> None:
     assert "timings" in answer
     human = score(server, *DEMO_ARGUMENTS, COLUMNS="200")
     assert human.returncode == 0
-    assert human.stdout == ""
+    assert human.stderr == ""
     for word in (
         repr(answer["score"]),
         "APPROVE",
@@ -220,8 +223,8 @@ def test_score_as_json_and_for_people(server: ServeProcess) -> None:
         "infer",
         answer["provenance"]["schema_hash"][:16],
     ):
-        assert word in human.stderr
-    assert "\x1b" not in human.stderr
+        assert word in human.stdout
+    assert "\x1b" not in human.stdout
 
 
 def test_score_from_a_file_and_from_stdin(server: ServeProcess, tmp_path: Path) -> None:
@@ -299,8 +302,8 @@ def test_the_lines_that_serve_prints_can_be_pasted() -> None:
                 lines.append(line.strip())
                 if line.startswith("Ctrl-C"):
                     break
-            (pasted,) = [line for line in lines if line.startswith("assay score")]
-            found = run(*shlex.split(pasted)[1:], "--json")
+            (pasted,) = [line for line in lines if re.match(r"\S*assay score ", line)]
+            found = subprocess.run([*shlex.split(pasted), "--json"], capture_output=True, text=True, timeout=60, check=False)
             assert found.returncode == 0, found.stderr
             expected = json.loads(found.stdout)
             (grpcurl,) = [line for line in lines if line.startswith("grpcurl ")]
@@ -310,6 +313,10 @@ def test_the_lines_that_serve_prints_can_be_pasted() -> None:
             if tool is not None:
                 answer = subprocess.run([tool, *words[1:]], capture_output=True, text=True, timeout=30, check=True).stdout
                 assert json.loads(answer)["score"] == expected["score"]
+                # Details of an error are readable, too: reflection knows their types.
+                words[words.index("-d") + 1] = "{}"
+                refused = subprocess.run([tool, *words[1:]], capture_output=True, text=True, timeout=30, check=False)
+                assert re.search(r'"reason": ?"INVALID_REQUEST"', refused.stderr), refused.stderr
             process.send_signal(signal.SIGINT)
             assert process.wait(WAIT_S) == 0
         finally:
@@ -413,6 +420,19 @@ def test_serve_says_why_it_cannot_start(arguments: list[str], code: int, says: s
     assert says in found.stderr
     assert "Traceback" not in found.stderr
     assert "hunter2" not in found.stderr
+
+
+def test_servers_that_share_a_port_have_admin_sockets_of_their_own(tmp_path: Path) -> None:
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with ServeProcess("--set", "reuse_port=true", "--admin-socket", "auto", environment=environment) as first:
+        arguments = ("--set", "reuse_port=true", "--admin-socket", "auto", "--listen", first.target)
+        with ServeProcess(*arguments, environment=environment) as second:
+            assert second.target == first.target
+            assert second.ready["admin_socket"] != first.ready["admin_socket"]
+            for server in (first, second):
+                with grpc.insecure_channel(server.admin_target) as channel:
+                    status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10).status
+                    assert status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_a_port_that_is_taken(server: ServeProcess) -> None:

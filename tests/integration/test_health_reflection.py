@@ -147,6 +147,9 @@ def test_reflection_sends_comments_and_answers_by_file_and_by_symbol(server: Loc
     for answer in (by_extension, none):
         assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
     assert list(numbers.all_extension_numbers_response.extension_number) == []
+    (details,) = reflect(server.channel(), "v1", asked(file_containing_symbol="google.rpc.ErrorInfo"))
+    first = FileDescriptorProto.FromString(details.file_descriptor_response.file_descriptor_proto[0])
+    assert first.name == "google/rpc/error_details.proto"
     (nothing,) = reflect(server.channel(), "v1", asked())
     assert nothing.error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert nothing.original_request == asked()

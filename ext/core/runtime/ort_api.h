@@ -43,6 +43,7 @@ inline constexpr int64_t kFreeAxis = -1;
 #define ASSAY_ORT_SLOTS(ASSAY_ORT_SLOT)                                                                                         \
   ASSAY_ORT_SLOT(2, GetErrorMessage, const char*, (const OrtStatus*))                                                           \
   ASSAY_ORT_SLOT(3, CreateEnv, OrtStatus*, (int log_level, const char* id, OrtEnv** out))                                       \
+  ASSAY_ORT_SLOT(6, DisableTelemetryEvents, OrtStatus*, (const OrtEnv*))                                                        \
   ASSAY_ORT_SLOT(8, CreateSessionFromArray, OrtStatus*,                                                                         \
                  (const OrtEnv*, const void* data, size_t bytes, const OrtSessionOptions*, OrtSession** out))                   \
   ASSAY_ORT_SLOT(9, Run, OrtStatus*,                                                                                            \

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <cctype>
+#include <cstdlib>
 
 namespace assay::ort {
 namespace {
@@ -44,6 +45,9 @@ Status OrtLibrary::open(const std::string& path, std::unique_ptr<OrtLibrary>* ou
 }
 
 Status OrtLibrary::load_table() {
+  // Official builds since 1.30 or so send telemetry to Microsoft from Linux too, and keep an identity in ~/.cache. A bank's server
+  // phones nobody. The variable is read while the library loads and when the environment is made.
+  setenv("ORT_DISABLE_TELEMETRY", "1", /*overwrite=*/1);
   void* handle = dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     const char* error = dlerror();
@@ -70,6 +74,7 @@ Status OrtLibrary::create_globals() {
   OrtEnv* env = nullptr;
   if (Status status = take(api_.CreateEnv(kLogFatal, "assay", &env), code, "CreateEnv"); !status.ok()) return status;
   env_ = Owned<OrtEnv>(env, api_.ReleaseEnv);
+  if (Status silenced = take(api_.DisableTelemetryEvents(env), code, "DisableTelemetryEvents"); !silenced.ok()) return silenced;
 
   OrtMemoryInfo* memory = nullptr;
   Status status = take(api_.CreateCpuMemoryInfo(kAllocatorArena, kMemoryDefault, &memory), code, "CreateCpuMemoryInfo");

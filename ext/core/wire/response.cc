@@ -44,7 +44,8 @@ void append_degradations(WireWriter& out, std::string_view view, const FoldResul
     append_degradation(out, DegradationKind::kDistinctSaturated, view, "a distinct count is a lower bound");
   }
   if (__builtin_expect(result.is_approximate, 0)) {
-    append_degradation(out, DegradationKind::kWindowApproximate, view, "a window was folded from tiles");
+    append_degradation(out, DegradationKind::kWindowApproximate, view,
+                       "a window reaches into tiles, or back past what the record keeps");
   }
 }
 

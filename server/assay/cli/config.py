@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from assay.cli.output import console, print_json
+from assay.cli.output import answers, print_json
 from assay.config import Config
 from assay.config_loading import LoadedConfig, load_config, printable_config, set_dotted
 
@@ -56,7 +56,7 @@ def print_config(
         shown.add_column(column, overflow="fold")
     for key, (value, source) in table.items():
         shown.add_row(key, escape(str(value)), escape(source), style="dim" if source == "default" else None)
-    console.print(shown)
+    answers.print(shown)
 
 
 @app.command()

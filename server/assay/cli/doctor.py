@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from assay.cli.output import EXIT_UNHEALTHY, console, print_json
+from assay.cli.output import EXIT_UNHEALTHY, answers, console, print_json
 from assay.errors import AssayError
 
 PYTHON_MIN = (3, 11)
@@ -58,7 +58,7 @@ def doctor(
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        console.print(_table(findings))
+        answers.print(_table(findings))
     if any(finding.status == "failed" for finding in findings):
         raise typer.Exit(EXIT_UNHEALTHY)
 

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json, progress
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, console, fail, print_json, progress
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ def show(
     if as_json:
         print_json(_show_document(loaded, entity, entity_id, format_time_us(time_us), views))
         return
-    console.print(Text(f"{entity} {entity_id} at {format_time_us(time_us)}, feature set {loaded.name} {loaded.version}"))
+    answers.print(Text(f"{entity} {entity_id} at {format_time_us(time_us)}, feature set {loaded.name} {loaded.version}"))
     if not views:
-        console.print(f"no view of the feature set is of {entity}")
+        answers.print(f"no view of the feature set is of {entity}")
     for view in views:
-        console.print(_show_table(view))
+        answers.print(_show_table(view))
 
 
 # --- shared with `assay ingest`

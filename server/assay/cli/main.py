@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; score against a server that does not "
     "serve); 4 a check said no (model check and pack; ingest and features replay with rejects); 130 stopped by Ctrl-C. NO_COLOR "
-    "is respected. Data (--json) goes to stdout, what people read to stderr."
+    "is respected. What was asked for goes to stdout, everything else to stderr."
 )
 
 # Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.

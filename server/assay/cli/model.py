@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from assay.cli.output import EXIT_REFUSED, console, fail, print_json
+from assay.cli.output import EXIT_REFUSED, answers, console, fail, print_json
 from assay.errors import AssayError, InputError
 
 app = typer.Typer(help="Pack and check model bundles.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -157,4 +157,4 @@ def _print_table(path: Path, results: list[Any], not_run: tuple[str, ...]) -> No
         table.add_row(result.check, verdict, Text(result.detail))
     for name in not_run:
         table.add_row(Text(name, "dim"), Text("not run", "dim"), "")
-    console.print(table)
+    answers.print(table)

@@ -1,10 +1,11 @@
-"""What every command shares: where people read (stderr), where programs read (stdout), how a failure ends.
+"""What every command shares: what was asked for goes to stdout, everything said about it to stderr; how a failure ends.
 
 EXIT_CODES in main.py says what the exit codes mean.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,10 @@ EXIT_USAGE = 2
 EXIT_UNHEALTHY = 3
 EXIT_REFUSED = 4
 
-# People read stderr; stdout is for data. NO_COLOR and dumb terminals are rich's business.
+# NO_COLOR and dumb terminals are rich's business.
 console = Console(stderr=True, highlight=False)
+# What was asked for. In a pipe, lines are wide enough for grep.
+answers = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 
 
 class Advance(Protocol):

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, console, fail, print_error, print_json
+from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_error, print_json
 
 if TYPE_CHECKING:
     import grpc
@@ -191,13 +191,13 @@ def _show_answer(answer: ScoreResponse) -> None:
     for age in answer.view_ages:
         table.add_row(
             "view",
-            f"{escape(age.view)}: " + (f"newest event {_seconds(age.age):,.0f} s before" if age.HasField("age") else "no record"),
+            f"{escape(age.view)}: " + (_age_text(_seconds(age.age)) if age.HasField("age") else "no record"),
         )
     if answer.HasField("timings"):
         table.add_row("time", _timings_line(answer.timings))
-    console.print(table)
+    answers.print(table)
     if answer.inputs:
-        console.print(_inputs_table(answer))
+        answers.print(_inputs_table(answer))
 
 
 def _inputs_table(answer: ScoreResponse) -> Table:
@@ -219,6 +219,10 @@ def _timings_line(timings: Any) -> str:
     return f"{', '.join(parts)} [dim](batch of {timings.batch_rows})[/]"
 
 
+def _age_text(age_s: float) -> str:
+    return f"newest event {abs(age_s):,.0f} s {'before' if age_s >= 0 else 'later'}"
+
+
 def _seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos * 1e-9
 
@@ -236,7 +240,7 @@ def _show_error(error: grpc.RpcError, target: str, as_json: bool) -> int:
         print_json({"error": value})
         return exit_code
     violations = value.get("violations", [])
-    reason = f" {value['reason']}" if "reason" in value else ""
+    reason = f" {value['reason']}" if value.get("reason", code.name) != code.name else ""
     print_error(f"{code.name}{reason}: {_without_violations(value['message'], violations)}")
     for violation in violations:
         console.print(

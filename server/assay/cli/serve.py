@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -166,7 +168,7 @@ def grpcurl_line(transaction: dict[str, Any], target: str) -> str:
 
 def score_line(transaction: dict[str, Any], target: str) -> str:
     """The same call with our own client."""
-    words = ["assay", "score", "--target", target, "--id", transaction["transactionId"], "--time", transaction["eventTime"]]
+    words = [_program(), "score", "--target", target, "--id", transaction["transactionId"], "--time", transaction["eventTime"]]
     for name, value in transaction["entities"].items():
         words += ["--entity", f"{name}={value}"]
     for name, value in transaction["features"].items():
@@ -174,3 +176,12 @@ def score_line(transaction: dict[str, Any], target: str) -> str:
         text = json.dumps(plain) if kind in ("doubleValue", "boolValue") else str(plain)
         words += ["--feature", f"{name}={text}"]
     return shlex.join(words)
+
+
+def _program() -> str:
+    """How a person can call us: by name where the PATH knows it, else by the path of this environment's script."""
+    if shutil.which("assay"):
+        return "assay"
+    script = Path(sys.executable).parent / "assay"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)

@@ -62,7 +62,7 @@ class Transport:
         """Opens the listeners; health still says NOT_SERVING. Raises ConfigError where an address cannot be had."""
         public = self._public.open_port(self._config.listen)
         if self._admin is not None:
-            self._admin_path = _admin_path(self._config.admin_socket, default_socket_dir, public)
+            self._admin_path = _admin_path(self._config, default_socket_dir, public)
             self._admin.open_socket(self._admin_path)
             await self._admin.server.start()
         await self._public.server.start()
@@ -184,8 +184,12 @@ def channel_options(config: Config) -> list[tuple[str, int]]:
     return list(options.items())
 
 
-def _admin_path(configured: str, default_dir: Path, public: str) -> Path:
-    return default_dir / f"admin-{public.rpartition(':')[2]}.sock" if configured == "auto" else Path(configured)
+def _admin_path(config: Config, default_dir: Path, public: str) -> Path:
+    """auto: named after the port, and after the process too where several share the port."""
+    if config.admin_socket != "auto":
+        return Path(config.admin_socket)
+    port = public.rpartition(":")[2]
+    return default_dir / (f"admin-{port}-{os.getpid()}.sock" if config.reuse_port else f"admin-{port}.sock")
 
 
 def _check_directory(directory: Path) -> None:
