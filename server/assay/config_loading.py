@@ -139,9 +139,14 @@ def _describe(item: Mapping[str, Any], merged: Mapping[str, Any], sources: Mappi
     for part in path:
         value = value.get(part) if isinstance(value, Mapping) else value
     key = ".".join(path) or "configuration"
-    source = next((sources[name] for name in (key, path[0] if path else "") if name in sources), "default")
+    source = next((found for name, found in sources.items() if _is_within(name, key) or _is_within(key, name)), "default")
     found = "" if isinstance(value, Mapping) else f" (found {type(value).__name__})"
     return f"{key}: {str(item['msg']).removeprefix('Value error, ')}{found} ({source})"
+
+
+def _is_within(inner: str, outer: str) -> bool:
+    """Whether one dotted key is the other or below it: what is wrong may be a whole section, or one item of a list."""
+    return f"{inner}.".startswith(f"{outer}.")
 
 
 def _shown(value: Any) -> Any:

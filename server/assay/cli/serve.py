@@ -116,7 +116,7 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"  listen    {addresses.public} (plaintext)",
         f"  admin     {addresses.admin or 'off'}",
         *models,
-        f"  store     {app.store.url} {store.record_count:,} records, {store.bytes >> 20} of {store.bytes_max >> 20} MiB",
+        f"  store     {app.store.url}, {store.record_count:,} records, {store.bytes >> 20} of {store.bytes_max >> 20} MiB",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",
