@@ -68,10 +68,12 @@ struct Stores {
     CHECK(store.add_view(profile, "customer_id", &of_profile).ok());
   }
 
+  // Every entity has an event; whose the others are is random.
   void fill(EmbeddedStore& store, int entities, int events, std::mt19937_64& random) const {
     for (int i = 0; i < events; ++i) {
       const EventEntry event = random_event(customer, static_cast<int64_t>(i) * kMinute, random);
-      CHECK(store.apply(by_customer, "c" + std::to_string(random() % static_cast<uint64_t>(entities)), event) == Code::kOk);
+      const uint64_t whose = i < entities ? static_cast<uint64_t>(i) : random() % static_cast<uint64_t>(entities);
+      CHECK(store.apply(by_customer, "c" + std::to_string(whose), event) == Code::kOk);
     }
     for (int i = 0; i < entities; ++i) {
       const Value values[5] = {Value::of(i + 0.5), Value::of(int64_t{i}), Value(), Value::of(std::string_view("gold")), Value()};
