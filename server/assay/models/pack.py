@@ -64,7 +64,9 @@ from assay.models.verify import (
 )
 
 # Whose versions the lineage records, where they are installed.
+# Distributions whose versions the lineage names, where they are installed.
 LIBRARIES: Final = (
+    "lightgbm",
     "numpy",
     "onnx",
     "onnxruntime",
@@ -73,6 +75,7 @@ LIBRARIES: Final = (
     "scikit-learn",
     "skl2onnx",
     "xgboost",
+    "xgboost-cpu",
 )
 DECISIONS: Final[tuple[DecisionName, ...]] = get_args(DecisionName)
 
