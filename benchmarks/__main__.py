@@ -38,12 +38,14 @@ def main() -> None:
         results = [ratio.as_dict() for name in arguments.names or BENCHES for ratio in BENCHES[name](run)]
 
     table = Table(title="assay over its baseline", box=None, pad_edge=False)
-    for column in ("what", "budget", "ratio", "95 % interval", "assay", "baseline", "unit"):
+    for column in ("what", "budget", "ratio", "95 % interval", "assay", "baseline", "unit", "void"):
         table.add_column(column)
     for row in results:
         low, high = row["interval_95"]
         figures = (f"{row['ratio']:.3f}", f"{low:.3f} .. {high:.3f}", f"{row['median_a']:,}", f"{row['median_b']:,}")
-        table.add_row(row["name"], row["budget"], *figures, row["unit"])
+        table.add_row(
+            row["name"], row["budget"], *figures, row["unit"], f"{row['void_runs']} of {row['pairs'] + row['void_runs']}"
+        )
     console.print(table)
     console.print(", ".join(f"{key} {value}" for key, value in machine().items()))
     out = arguments.out / "results.json"

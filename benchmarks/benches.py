@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,29 @@ def lone(run: Run) -> list[Ratio]:
     return [ratio]
 
 
+def inline(run: Run) -> list[Ratio]:
+    """What inline runs are worth: the same server with and without them, distinct transactions."""
+    messages = run.material.messages_file(VARIED_MESSAGES)
+    rate = Ratio("unary Score, inline runs over runners", "reported", "requests/s")
+    latency = Ratio("one request at a time, p50, inline runs over runners", "reported", "us")
+    # A store belongs to one server: the other one has a copy.
+    snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
+    other = ("--set", "lane.inline_run_us_max=0", "--store", f"embedded:{snapshot}")
+    with assay_server(run.material) as with_inline, assay_server(run.material, *other) as without:
+
+        def rate_of(server: Server) -> Callable[[], float]:
+            return lambda: server.varied_load(SCORE, messages, **UNARY_LOAD).rate
+
+        def median_of(server: Server) -> Callable[[], float]:
+            return lambda: server.latency_us_p50(SCORE, messages, 1500)
+
+        for server in (with_inline, without):
+            rate_of(server)()
+        interleave(rate, rate_of(with_inline), rate_of(without), run.pairs, run.report)
+        interleave(latency, median_of(with_inline), median_of(without), run.pairs, run.report)
+    return [rate, latency]
+
+
 def start(run: Run) -> list[Ratio]:
     """Start of a server whose material is there, and its memory when idle."""
     seconds = Ratio("start to serving, s, over 2 s", "<= 1", "s")
@@ -124,7 +148,14 @@ def start(run: Run) -> list[Ratio]:
     return [seconds, memory]
 
 
-BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {"unary": unary, "batch": batch, "rows": rows, "lone": lone, "start": start}
+BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
+    "unary": unary,
+    "inline": inline,
+    "batch": batch,
+    "rows": rows,
+    "lone": lone,
+    "start": start,
+}
 
 
 # --- implementation ---

@@ -177,7 +177,9 @@ cdef class Engine:
     def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal:
         self._check_queue(queue)
         # With the GIL: microseconds (an inline run's included), and a released GIL may stay away for a switch interval.
-        return _submitted(dereference(self._engine), self._engine.get().submit_score(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
+        cdef CallContext context = self._context(deadline_ns)
+        cdef string_view view = view_of_bytes(data)
+        return _submitted(dereference(self._engine), self._engine.get().submit_score(view, context, queue._queue, token))
 
     def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
         """Releases the GIL while decoding."""
@@ -192,7 +194,9 @@ cdef class Engine:
 
     def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal:
         self._check_queue(queue)
-        return _submitted(dereference(self._engine), self._engine.get().submit_stream(view_of_bytes(data), self._context(deadline_ns), queue._queue, token))
+        cdef CallContext context = self._context(deadline_ns)
+        cdef string_view view = view_of_bytes(data)
+        return _submitted(dereference(self._engine), self._engine.get().submit_stream(view, context, queue._queue, token))
 
     def cancel(self, call: int) -> bool:
         """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""

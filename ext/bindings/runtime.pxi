@@ -83,7 +83,6 @@ cdef class OrtModel:
         _widen(view, count * view.row_elements, <double*>target.view.buf)
         return matrix
 
-
     def time_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> list[int]:
         """Runs finished rows (n, row_bytes) one by one, as an inline run would: nanoseconds of each. Releases the GIL."""
         cdef _Memory memory = _row_matrix(plan, rows)

@@ -1,9 +1,10 @@
 // Engine: requests in, answers out. Owns the slab of slots and the lanes; the only class of this room that transports use.
 //
-// LIFE OF A CALL. submit_*() decodes, looks up and queues (on the caller's thread; a few microseconds a row), or refuses. A runner takes rows, runs them and pushes the call to the reply queue when its last row is done. The transport drains
-// the queue and calls finish(), which encodes the answer and frees the slots. A row of a quick model that nothing waits before is
-// run by submit itself (inline_run.h); its call is complete at once and never passes the reply queue. Exactly one of finish() or the engine itself (after
-// cancel()) frees a call. docs: ext/README.md has the states, locks and memory.
+// LIFE OF A CALL. submit_*() decodes, looks up and queues (on the caller's thread; a few microseconds a row), or refuses. A
+// runner takes rows, runs them and pushes the call to the reply queue when its last row is done. The transport drains the queue and
+// calls finish(), which encodes the answer and frees the slots. A row of a quick model that nothing waits before is run by submit
+// itself (inline_run.h); its call is complete at once and never passes the reply queue. Exactly one of finish() or the engine
+// itself (after cancel()) frees a call. docs: ext/README.md has the states, locks and memory.
 //
 // THREADS. submit, cancel, finish, stats: any thread. Bytes are not kept after submit returns.
 #pragma once
@@ -65,7 +66,8 @@ struct CallContext {
   int64_t deadline_ns = 0;  // the RPC's own, 0: none
 };
 
-// The answer to submit. Accepted: `call`; is_complete: finish() it now, nothing will come through the reply queue. Refused: code != kOk and rpc_status has the encoded google.rpc.Status.
+// The answer to submit. Accepted: `call`. Complete: finish() the call now, nothing will come through the reply queue. Refused:
+// code != kOk and rpc_status has the encoded google.rpc.Status.
 struct Submission {
   Code code = Code::kOk;
   bool is_complete = false;

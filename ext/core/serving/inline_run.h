@@ -1,12 +1,12 @@
 // InlineRun: one row, run by the thread that submits it.
 //
-// To hand a row to a runner and its answer back takes two wakes, which cost the event loop more than a small tree model's whole run.
-// A lane whose model was proved that quick has one of these, and a row that nothing waits before is run at once, here.
+// To hand a row to a runner and its answer back takes two wakes, which cost the event loop more than a small tree model's run. A
+// lane whose model was proved that quick has one of these, and a row that nothing waits before is run at once, here.
 //
 // SAFETY. The submitting thread keeps the timers of all calls, so a run must not hold it up. Who makes the lane gives an inline
-// runner only to a model whose work is bounded (no loops in its graph) and was measured. A run that takes longer than run_ns_max all
-// the same is an overrun: rows go to the runners for 100 times as long as it took, so that overruns cost the thread at most 1 % of
-// its time, whatever the model does.
+// runner only to a model that no row can make slow (models/fixed_work.py) and whose run was measured. A run that takes longer than
+// run_ns_max all the same is an overrun: rows go to the runners for 100 times as long as it took, so that overruns cost the thread
+// at most 1 % of its time.
 //
 // STATES. free -> taken (try_take) -> free, or resting until a time (give_back). Guarded by the lane's mutex; run() is called without.
 #pragma once
