@@ -56,12 +56,9 @@ def unary(run: Run) -> list[Ratio]:
 
             return measure
 
-        def varied_rate(server: Server) -> Callable[[], float]:
-            return lambda: server.varied_load(SCORE, messages, **UNARY_LOAD).rate
-
         interleave(empty, rate(assay), rate(bare), run.pairs, run.report)
         cpu.pairs = list(zip(costs[assay.pid], costs[bare.pid], strict=True))
-        interleave(varied, varied_rate(assay), varied_rate(bare), run.pairs, run.report)
+        interleave(varied, _varied_rate(assay, messages), _varied_rate(bare, messages), run.pairs, run.report)
         interleave(hand, rate(assay), rate(written), run.pairs, run.report)
     return [empty, varied, hand, cpu]
 
@@ -103,13 +100,9 @@ def lone(run: Run) -> list[Ratio]:
     ratio = Ratio("one request at a time, p50, over an empty grpc.aio handler", "<= 1.3", "us")
     response = _response(run, message)
     with assay_server(run.material) as assay, empty_server(response) as bare:
-
-        def median(server: Server) -> Callable[[], float]:
-            return lambda: server.latency_us_p50(SCORE, messages, 1500)
-
         for server in (assay, bare):
-            median(server)()
-        interleave(ratio, median(assay), median(bare), run.pairs, run.report)
+            _lone_p50(server, messages)()
+        interleave(ratio, _lone_p50(assay, messages), _lone_p50(bare, messages), run.pairs, run.report)
     return [ratio]
 
 
@@ -122,17 +115,10 @@ def inline(run: Run) -> list[Ratio]:
     snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
     other = ("--set", "lane.inline_run_us_max=0", "--store", f"embedded:{snapshot}")
     with assay_server(run.material) as with_inline, assay_server(run.material, *other) as without:
-
-        def rate_of(server: Server) -> Callable[[], float]:
-            return lambda: server.varied_load(SCORE, messages, **UNARY_LOAD).rate
-
-        def median_of(server: Server) -> Callable[[], float]:
-            return lambda: server.latency_us_p50(SCORE, messages, 1500)
-
         for server in (with_inline, without):
-            rate_of(server)()
-        interleave(rate, rate_of(with_inline), rate_of(without), run.pairs, run.report)
-        interleave(latency, median_of(with_inline), median_of(without), run.pairs, run.report)
+            _varied_rate(server, messages)()
+        interleave(rate, _varied_rate(with_inline, messages), _varied_rate(without, messages), run.pairs, run.report)
+        interleave(latency, _lone_p50(with_inline, messages), _lone_p50(without, messages), run.pairs, run.report)
     return [rate, latency]
 
 
@@ -159,6 +145,14 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
 
 
 # --- implementation ---
+
+
+def _varied_rate(server: Server, messages: Path) -> Callable[[], float]:
+    return lambda: server.varied_load(SCORE, messages, **UNARY_LOAD).rate
+
+
+def _lone_p50(server: Server, messages: Path) -> Callable[[], float]:
+    return lambda: server.latency_us_p50(SCORE, messages, 1500)
 
 
 def _response(run: Run, message: bytes) -> Path:

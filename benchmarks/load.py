@@ -21,7 +21,7 @@ class LoadResult:
     latencies_us: list[int] | None = None  # of each request; h2load keeps none
 
 
-def frame(message: bytes) -> bytes:
+def grpc_frame(message: bytes) -> bytes:
     """A gRPC message on the wire: flag, length, bytes."""
     return struct.pack(">BI", 0, len(message)) + message
 
@@ -33,7 +33,7 @@ def h2load(port: int, method: str, message: bytes, *, requests: int, clients: in
         raise SystemExit("benchmarks need h2load: sudo apt-get install -y nghttp2-client")
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder) / "body"
-        body.write_bytes(frame(message))
+        body.write_bytes(grpc_frame(message))
         command = [program, "-n", str(requests), "-c", str(clients), "-m", str(in_flight), "-t", "1", "-d", str(body)]
         command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
         command += [f"http://127.0.0.1:{port}/{method}"]

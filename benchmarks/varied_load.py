@@ -19,6 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.load import grpc_frame
+
 FRAME_BYTES_MAX = 16_384
 WINDOW_MAX = (1 << 31) - 1
 WINDOW_AT_START = 65_535
@@ -51,7 +53,7 @@ class Work:
     """What is still to be sent, and what has come of the rest. Shared by all connections."""
 
     def __init__(self, messages: Sequence[bytes], requests: int) -> None:
-        self._bodies = [struct.pack(">BI", 0, len(message)) + message for message in messages]
+        self._bodies = [grpc_frame(message) for message in messages]
         self._requests = requests
         self._sent = 0
         self.latencies_us: list[int] = []

@@ -491,7 +491,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t queue_rows_max
         int64_t queue_delay_ns_max
         int64_t timeout_ns_default
-        int64_t inline_run_ns_max
+        int64_t inline_overrun_ns
 
     cdef cppclass LaneSpec:
         string model

@@ -122,7 +122,7 @@ cdef class Engine:
         queue_rows_max: int = 4096,
         queue_delay_ns_max: int = 0,
         timeout_ns_default: int = 1_000_000_000,
-        inline_run_ns_max: int = 0,
+        inline_overrun_ns: int = 0,
         is_default: bool = False,
     ) -> None:
         cdef LaneSpec spec
@@ -140,14 +140,14 @@ cdef class Engine:
         spec.options.queue_rows_max = queue_rows_max
         spec.options.queue_delay_ns_max = queue_delay_ns_max
         spec.options.timeout_ns_default = timeout_ns_default
-        spec.options.inline_run_ns_max = inline_run_ns_max
+        spec.options.inline_overrun_ns = inline_overrun_ns
         if runners < 1 or spec.options.batch_rows_max < 1:
             raise ValueError("runners and batch_rows_max: expected at least 1")
         _add_thresholds(spec, thresholds)
         for _ in range(runners):
             _make_runner(runner, reader.plan, spec.options.batch_rows_max, score_output, &one)
             spec.runners.push_back(move(one))
-        if inline_run_ns_max > 0:
+        if inline_overrun_ns > 0:
             _make_runner(runner, reader.plan, 1, score_output, &spec.inline_runner)
         with nogil:
             status = self._engine.get().add_lane(move(spec), default)

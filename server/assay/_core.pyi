@@ -357,7 +357,7 @@ class EngineStats(NamedTuple):
     batched_rows: int
     retried_batches: int
     inline_rows: int  # not queued: their submitter took them to their end
-    inline_overruns: int  # of those, runs longer than inline_run_ns_max
+    inline_overruns: int  # of those, runs longer than inline_overrun_ns
     degraded_rows: int
     slots: int
     slots_used: int
@@ -391,10 +391,10 @@ class Engine:
         queue_rows_max: int = 4096,
         queue_delay_ns_max: int = 0,
         timeout_ns_default: int = 1_000_000_000,
-        inline_run_ns_max: int = 0,
+        inline_overrun_ns: int = 0,
         is_default: bool = False,
     ) -> None:
-        """`inline_run_ns_max` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
+        """`inline_overrun_ns` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
         known to be quick: a run that takes longer sends rows to the runners for 100 times as long as it took."""
 
     def remove_lane(self, model: str, version: str) -> None:

@@ -43,7 +43,7 @@ struct LiveHouse {
   LaneSpec inline_lane_spec(const std::string& version, size_t runners) const {
     LaneSpec spec = lane_spec(version, runners);
     spec.inline_runner = std::make_unique<FakeRunner>(fake, reader->plan().segments()[2].offset_bytes);
-    spec.options.inline_run_ns_max = 20'000;  // some runs will be longer: rows go both ways
+    spec.options.inline_overrun_ns = 20'000;  // some runs will be longer: rows go both ways
     return spec;
   }
   CallContext context() const { return {SystemClock::instance().now_ns(), 0}; }
@@ -221,6 +221,16 @@ EngineOptions engine_options() {
   return options;
 }
 
+void swap_under_load(LiveHouse& house, const std::function<LaneSpec(const std::string& version)>& make_spec) {
+  REQUIRE(house.engine.add_lane(make_spec("0"), true).ok());
+  storm(house, 2, check::scaled(1500), [&] {
+    for (int version = 1; version <= 40; ++version) {
+      CHECK(house.engine.add_lane(make_spec(std::to_string(version)), true).ok());
+      CHECK(house.engine.remove_lane("fraud", std::to_string(version - 1)).ok());
+    }
+  });
+}
+
 }  // namespace
 
 TEST(storm_every_call_is_answered_once) {
@@ -266,25 +276,13 @@ TEST(storm_with_inline_runs_keeps_every_promise) {
 
 TEST(hot_swaps_with_inline_runs_lose_no_call) {
   LiveHouse house(engine_options());
-  REQUIRE(house.engine.add_lane(house.inline_lane_spec("0", 1), true).ok());
-  storm(house, 2, check::scaled(1500), [&] {
-    for (int version = 1; version <= 40; ++version) {
-      CHECK(house.engine.add_lane(house.inline_lane_spec(std::to_string(version), 1), true).ok());
-      CHECK(house.engine.remove_lane("fraud", std::to_string(version - 1)).ok());
-    }
-  });
+  swap_under_load(house, [&](const std::string& version) { return house.inline_lane_spec(version, 1); });
   CHECK(house.engine.stats().inline_rows > 0);
 }
 
 TEST(hot_swaps_under_load_lose_no_call) {
   LiveHouse house(engine_options());
-  REQUIRE(house.engine.add_lane(house.lane_spec("0", 2), true).ok());
-  storm(house, 2, check::scaled(1500), [&] {
-    for (int version = 1; version <= 40; ++version) {
-      CHECK(house.engine.add_lane(house.lane_spec(std::to_string(version), 2), true).ok());
-      CHECK(house.engine.remove_lane("fraud", std::to_string(version - 1)).ok());
-    }
-  });
+  swap_under_load(house, [&](const std::string& version) { return house.lane_spec(version, 2); });
 }
 
 TEST(a_hung_run_stops_neither_submit_nor_other_lanes) {

@@ -18,7 +18,7 @@ constexpr int64_t kRunNsMax = 1 * kMs;
 LaneSpec inline_spec(const House& house) {
   LaneSpec spec = house.lane_spec();
   spec.inline_runner = house.make_runner(house.fake);
-  spec.options.inline_run_ns_max = kRunNsMax;
+  spec.options.inline_overrun_ns = kRunNsMax;
   return spec;
 }
 
@@ -283,10 +283,10 @@ TEST(submitter_that_comes_after_stop_is_refused) {
 TEST(inline_runner_needs_a_limit) {
   House house;
   LaneSpec spec = inline_spec(house);
-  spec.options.inline_run_ns_max = 0;
+  spec.options.inline_overrun_ns = 0;
   const Status status = house.add(std::move(spec));
   CHECK(status.code == Code::kModelUnsupported);
-  CHECK(status.detail.find("inline_run_ns_max") != std::string::npos);
+  CHECK(status.detail.find("inline_overrun_ns") != std::string::npos);
 }
 
 ASSAY_TEST_MAIN

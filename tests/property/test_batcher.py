@@ -207,7 +207,7 @@ class Batcher(RuleBasedStateMachine):
             batch_rows_max=batch_rows_max,
             queue_rows_max=QUEUE_ROWS_MAX,
             timeout_ns_default=DEFAULT_TIMEOUT_NS,
-            inline_run_ns_max=MS if is_inline else 0,  # never an overrun: no time passes in a run
+            inline_overrun_ns=MS if is_inline else 0,  # never an overrun: no time passes in a run
         )
         self.model = Model(batch_rows_max)
         self.amount = 0

@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 # Lane options of LocalServer under which rows are run by the event loop; no run of a puppet is too long for it.
-INLINE: dict[str, Any] = {"inline_run_ns_max": 3_600_000_000_000}
+INLINE: dict[str, Any] = {"inline_overrun_ns": 3_600_000_000_000}
 
 
 class LocalServer:

@@ -562,7 +562,7 @@ def test_batches_and_streams(served: Served) -> None:
 
 
 def test_a_row_run_inline_comes_back_at_once() -> None:
-    served = Served(threads=False, inline_run_ns_max=1)
+    served = Served(threads=False, inline_overrun_ns=1)
     answer = served.submit(request(5, 250))
     assert isinstance(answer, bytes)
     response = scoring_pb2.ScoreResponse.FromString(answer)

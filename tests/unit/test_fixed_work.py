@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from assay.models.fixed_work import has_fixed_work
+from assay.models.fixed_work import TREE_NODES_MAX, has_fixed_work
 from assay.models.inspect_onnx import inspect
 from tests.support.onnx_models import dynamic_int8_model, linear_model, make_model, output_value, tree_model, weights
 
@@ -87,6 +87,39 @@ def test_sizes_that_follow_from_values(nodes: list[onnx.NodeProto]) -> None:
     document = inspect(computed_model(*nodes).SerializeToString())
     assert document["problems"] == []  # a model that is served, by runners
     assert document["has_fixed_work"] is False
+
+
+def chain_model(nodes: int) -> onnx.ModelProto:
+    """One tree that is a chain: most rows leave it at once, one walks through all of it. `nodes`: odd."""
+    inner = range(0, nodes - 1, 2)  # each has a leaf beside it, the last one two
+    modes = ["BRANCH_LT" if i in inner else "LEAF" for i in range(nodes)]
+    leaves = [i for i in range(nodes) if modes[i] == "LEAF"]
+    tree = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["input"],
+        ["score"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=[0] * nodes,
+        nodes_nodeids=list(range(nodes)),
+        nodes_featureids=[0] * nodes,
+        nodes_values=[float(-i) for i in range(nodes)],
+        nodes_modes=modes,
+        nodes_truenodeids=[i + 2 if i in inner else 0 for i in range(nodes)],
+        nodes_falsenodeids=[i + 1 if i in inner else 0 for i in range(nodes)],
+        target_treeids=[0] * len(leaves),
+        target_nodeids=leaves,
+        target_ids=[0] * len(leaves),
+        target_weights=[0.5] * len(leaves),
+    )
+    return make_model([tree], opsets={"": 17, "ai.onnx.ml": 3})
+
+
+@pytest.mark.parametrize(("nodes", "is_fixed"), [(TREE_NODES_MAX - 1, True), (TREE_NODES_MAX + 1, False)])
+def test_how_far_a_row_can_walk_is_limited(nodes: int, is_fixed: bool) -> None:
+    document = inspect(chain_model(nodes).SerializeToString())
+    assert document["problems"] == []
+    assert document["has_fixed_work"] is is_fixed
 
 
 def test_what_a_file_declares_proves_nothing() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from assay.config import LaneConfig
-from assay.scoring.scoring import inline_run_ns_max
+from assay.scoring.scoring import inline_overrun_ns
 
 
 def model(row_run_us: float, *, has_fixed_work: bool = True) -> Any:
@@ -16,8 +16,8 @@ def model(row_run_us: float, *, has_fixed_work: bool = True) -> Any:
 
 
 def test_a_quick_model_is_run_inline_with_a_millisecond_to_spare() -> None:
-    assert inline_run_ns_max(model(50.0), LaneConfig(inline_run_us_max=50)) == 1_050_000
-    assert inline_run_ns_max(model(9.0), LaneConfig(inline_run_us_max=10)) == 1_010_000
+    assert inline_overrun_ns(model(50.0), LaneConfig(inline_run_us_max=50)) == 1_050_000
+    assert inline_overrun_ns(model(9.0), LaneConfig(inline_run_us_max=10)) == 1_010_000
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_a_quick_model_is_run_inline_with_a_millisecond_to_spare() -> None:
     ],
 )
 def test_others_are_left_to_the_runners(quick_or_not: Any, lane: LaneConfig) -> None:
-    assert inline_run_ns_max(quick_or_not, lane) == 0
+    assert inline_overrun_ns(quick_or_not, lane) == 0

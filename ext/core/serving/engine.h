@@ -43,7 +43,7 @@ struct LaneOptions {
   int64_t queue_delay_ns_max = 0;  // 0: a free runner takes what is there at once. Below timeout_ns_default.
   int64_t ageing_ns = 50'000'000;  // a priority whose oldest row waited longer gets a place in every batch (batch_former.h)
   int64_t timeout_ns_default = 1'000'000'000;  // longest a call of this lane may take, and what one without a deadline gets
-  int64_t inline_run_ns_max = 0;               // an inline run that takes longer is an overrun. Positive with an inline runner
+  int64_t inline_overrun_ns = 0;               // an inline run that takes longer is an overrun. Positive with an inline runner
 };
 
 // One loaded model version. Owned by the engine from add_lane() on.

@@ -12,7 +12,7 @@ bool InlineRun::give_back(int64_t started_ns, int64_t ended_ns) noexcept {
   ASSAY_ASSERT(is_taken_);
   is_taken_ = false;
   const int64_t took_ns = ended_ns - started_ns;
-  if (took_ns <= run_ns_max_) return false;
+  if (took_ns <= overrun_ns_) return false;
   rests_until_ns_ = ended_ns + kInlineRestFactor * took_ns;
   return true;
 }

@@ -5,7 +5,7 @@
 //
 // SAFETY. The submitting thread keeps the timers of all calls, so a run must not hold it up. Who makes the lane gives an inline
 // runner only to a model that no row can make slow (models/fixed_work.py) and whose run was measured. A run that takes longer than
-// run_ns_max all the same is an overrun: rows go to the runners for 100 times as long as it took, so that overruns cost the thread
+// overrun_ns all the same is an overrun: rows go to the runners for 100 times as long as it took, so that overruns cost the thread
 // at most 1 % of its time.
 //
 // STATES. free -> taken (try_take) -> free, or resting until a time (give_back). Guarded by the lane's mutex; run() is called without.
@@ -23,7 +23,7 @@ inline constexpr int64_t kInlineRestFactor = 100;
 
 class InlineRun {
  public:
-  InlineRun(std::unique_ptr<BatchRun> run, int64_t run_ns_max) : run_(std::move(run)), run_ns_max_(run_ns_max), batch_(1) {}
+  InlineRun(std::unique_ptr<BatchRun> run, int64_t overrun_ns) : run_(std::move(run)), overrun_ns_(overrun_ns), batch_(1) {}
 
   // False: another thread has it, or it rests.
   bool try_take(int64_t now_ns) noexcept;
@@ -36,7 +36,7 @@ class InlineRun {
 
  private:
   const std::unique_ptr<BatchRun> run_;
-  const int64_t run_ns_max_;
+  const int64_t overrun_ns_;
   FormedBatch batch_;
   int64_t rests_until_ns_ = INT64_MIN;
   bool is_taken_ = false;

@@ -43,8 +43,8 @@ Status check_spec(const LaneSpec& spec) {
   if (options.queue_delay_ns_max < 0 || options.queue_delay_ns_max >= options.timeout_ns_default) {
     return unsupported("queue_delay_ns_max: must be 0 or more and below the default timeout");
   }
-  if (spec.inline_runner != nullptr && options.inline_run_ns_max <= 0) {
-    return unsupported("inline_run_ns_max: must be positive with an inline runner");
+  if (spec.inline_runner != nullptr && options.inline_overrun_ns <= 0) {
+    return unsupported("inline_overrun_ns: must be positive with an inline runner");
   }
   if (options.ageing_ns < 0) return unsupported("ageing_ns: must not be negative");
   return Status();
@@ -93,7 +93,7 @@ Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared
   }
   if (spec.inline_runner != nullptr) {
     auto run = std::make_unique<BatchRun>(std::move(spec.inline_runner), 1, lane->memory_, lane->scoring_, calls, clock);
-    lane->inline_run_ = std::make_unique<InlineRun>(std::move(run), lane->options_.inline_run_ns_max);
+    lane->inline_run_ = std::make_unique<InlineRun>(std::move(run), lane->options_.inline_overrun_ns);
   }
   if (!has_threads) lane->step_batch_ = std::make_unique<FormedBatch>(lane->runs_[0]->rows_max());
   *out = std::move(lane);

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from assay.models.onnx_operators import SUBGRAPH_OPERATORS
+from assay.models.onnx_operators import SUBGRAPH_OPERATORS, TREE_OPERATORS
 
 if TYPE_CHECKING:
     import onnx
 
+# How far a row walks down a tree follows from its values, but it meets no node twice: this many, all trees together, are a few
+# milliseconds at worst.
+TREE_NODES_MAX: Final = 100_000
+
 
 def has_fixed_work(model: onnx.ModelProto) -> bool:
-    """Whether ONNX's shape inference knows every tensor's size for a batch of one, and no operator holds a graph of its own (it
-    may run any number of times). A shape that follows from values (Slice to a computed end, NonZero, TopK of a computed k) is not
-    known; neither is what inference has no rule for: when in doubt the answer is no. The model must be valid; it is changed."""
+    """Whether ONNX's shape inference knows every tensor's size for a batch of one, no operator holds a graph of its own (it
+    may run any number of times), and trees are not too large. A shape that follows from values (Slice to a computed end,
+    NonZero) is not known; neither is what inference has no rule for: when in doubt the answer is no. The model must be valid;
+    it is changed."""
     import onnx
 
-    if any(node.op_type in SUBGRAPH_OPERATORS for node in model.graph.node):
+    if any(node.op_type in SUBGRAPH_OPERATORS for node in model.graph.node) or _tree_node_count(model) > TREE_NODES_MAX:
         return False
     initializers = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
@@ -35,6 +40,11 @@ def has_fixed_work(model: onnx.ModelProto) -> bool:
 
 
 # --- implementation ---
+
+
+def _tree_node_count(model: onnx.ModelProto) -> int:
+    trees = [node for node in model.graph.node if node.op_type in TREE_OPERATORS]
+    return sum(len(item.ints) for tree in trees for item in tree.attribute if item.name == "nodes_featureids")
 
 
 def _is_fixed(value: Any) -> bool:

@@ -63,8 +63,7 @@ from assay.models.verify import (
     verify_bundle,
 )
 
-# Whose versions the lineage records, where they are installed.
-# Distributions whose versions the lineage names, where they are installed.
+# Distributions whose versions the lineage records, where they are installed.
 LIBRARIES: Final = (
     "lightgbm",
     "numpy",

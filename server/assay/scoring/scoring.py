@@ -43,7 +43,7 @@ class Scoring:
             queue_rows_max=lane.queue_rows_max,
             queue_delay_ns_max=lane.queue_delay_us_max * 1000,
             timeout_ns_default=min(model.timeout_ns_default, lane.timeout_ms_max * 1_000_000),
-            inline_run_ns_max=inline_run_ns_max(model, lane),
+            inline_overrun_ns=inline_overrun_ns(model, lane),
             is_default=is_default,
         )
         # Models of one feature set share its events: recording them twice would only count duplicates.
@@ -56,7 +56,7 @@ class Scoring:
         self.engine.stop()
 
 
-def inline_run_ns_max(model: VerifiedModel, lane: LaneConfig) -> int:
+def inline_overrun_ns(model: VerifiedModel, lane: LaneConfig) -> int:
     """How long a row may hold the thread that submits it; 0: runners run every row of this model.
 
     That thread answers others too: no row may be able to make the model's run long, and the run is measured. Where a delay is
