@@ -1,5 +1,6 @@
 #!/bin/sh
-# Pins every dependency with hashes: server/assay/lock/cpu.txt and server/assay/lock/gpu.txt (what runs), server/assay/lock/dev.txt (what tests and trains beside it).
+# Pins every dependency with hashes, in server/assay/lock: cpu.txt, gpu.txt (CUDA 13) and gpu-cu12.txt (CUDA 12) are what runs, dev.txt
+# is what tests and trains beside it.
 # Run by `make lock`. Needs uv.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,8 +12,10 @@ compile() { uv pip compile -q --universal --python-version 3.11 --generate-hashe
 echo "onnxruntime-gpu; sys_platform == 'never'" > "$work/override.txt"
 echo "onnxruntime" > "$work/cpu.in"
 compile pyproject.toml "$work/cpu.in" --group build --override "$work/override.txt" -o server/assay/lock/cpu.txt
-compile pyproject.toml --group build -o server/assay/lock/gpu.txt
-# Versions that both have are those of the CPU lock; ONNX Runtime stays the runtime locks' business.
+# Versions that several have are those of the CPU lock; ONNX Runtime is each runtime lock's own business.
 grep -E '^[a-zA-Z0-9_.-]+==' server/assay/lock/cpu.txt | sed 's/ \\$//' > "$work/constraints.txt"
+grep -v '^onnxruntime' "$work/constraints.txt" > "$work/others.txt"
+compile pyproject.toml --extra gpu --group build -c "$work/others.txt" -o server/assay/lock/gpu.txt
+compile pyproject.toml --extra gpu-cu12 --group build -c "$work/others.txt" -o server/assay/lock/gpu-cu12.txt
 compile pyproject.toml --extra train --group build --group dev --override "$work/override.txt" -c "$work/constraints.txt" \
   --no-emit-package onnxruntime -o server/assay/lock/dev.txt
