@@ -122,9 +122,12 @@ cdef class EventWriter:
                 self._writer.get().add_records_of(dereference(transaction), &records)
             violations.clear()
 
-    def record_of_attributes(self, view: str, entity_id: str) -> RecordRef:
-        """The record that write_attributes() would change."""
-        return _record_of(self._writer.get().record_of(self._attribute_view(view), view_of_str(entity_id)))
+    def record_of(self, view: str, entity_id: str) -> RecordRef:
+        """One entity's record in a view of the plan."""
+        if view not in self._plan.view_names:
+            raise ValueError(f"no view {view!r} in feature set {self._plan.feature_set!r}; its views are {self._plan.view_names}")
+        cdef size_t index = self._plan.view_names.index(view)
+        return _record_of(self._writer.get().record_of(index, view_of_str(entity_id)))
 
     def put_record(self, record: RecordRef, sealed: bytes) -> int:
         """Takes a record of a remote store into this one, after all its checks. Returns the code: OK, RECORD_..., STORE_FULL."""

@@ -230,8 +230,8 @@ class EventWriter:
     def records_of_events(self, message: bytes) -> list[RecordRef]:
         """The records that record_events(message) would change, each once. Bad events have none. Releases the GIL."""
 
-    def record_of_attributes(self, view: str, entity_id: str) -> RecordRef:
-        """The record that write_attributes() would change."""
+    def record_of(self, view: str, entity_id: str) -> RecordRef:
+        """One entity's record in a view of the plan."""
 
     def put_record(self, record: RecordRef, sealed: bytes) -> int:
         """Takes a record of a remote store into this one, after all its checks. Returns the code: OK, RECORD_..., STORE_FULL."""

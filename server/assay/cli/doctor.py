@@ -156,18 +156,21 @@ def check_demo_bundle() -> Finding:
 
 
 def check_store(url: str) -> Finding:
-    from assay.features.store import open_store
+    from assay.features.store import is_remote, open_remote_store, open_store
 
+    if is_remote(url):
+        remote = open_remote_store(url)
+        remote.check()
+        return Finding("store", "ok", f"{remote.url}: {remote.describe()}")
     path = Path(url.removeprefix("embedded:"))
     if url.startswith("embedded:") and not path.is_file():
         return Finding("store", "ok", "embedded, empty" if url == "embedded:" else f"{url}: no snapshot yet; it starts empty")
     opened = open_store(url, bytes_max=STORE_BYTES_MAX, mode="read")
-    stats = opened.core.stats()
-    return Finding("store", "ok", f"{url}: {stats.record_count:,} records, {stats.bytes / 1e6:,.1f} MB")
+    return Finding("store", "ok", f"{url}: {opened.describe()}")
 
 
 def check_disk(store: str) -> Finding:
-    path = Path(store.removeprefix("embedded:") or ".").resolve()
+    path = Path(store.removeprefix("embedded:") if store.startswith("embedded:") else ".").resolve()
     while not path.exists():
         path = path.parent
     free = shutil.disk_usage(path).free

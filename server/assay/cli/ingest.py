@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from assay.features.flush_record import FlushRecord
     from assay.features.ingest import IngestSummary
     from assay.features.rejects import Rejects
-    from assay.features.store import OpenStore
+    from assay.features.store import Store
 
 
 def ingest(
-    store: Annotated[str, typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there).")],
+    store: Annotated[
+        str, typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there), or redis://HOST:PORT/DB.")
+    ],
     events: Annotated[Path | None, typer.Option(help="Events, one JSON object a line; - is standard input.")] = None,
     view: Annotated[str | None, typer.Option(help="Attribute view to fill from --attributes.")] = None,
     attributes: Annotated[
@@ -51,13 +53,13 @@ def ingest(
         assay ingest --view profile --attributes customers.parquet --store embedded:store.snapshot --feature-set features.yaml
     """
     from assay.features.rejects import Rejects
-    from assay.features.store import open_store, parse_store_url
+    from assay.features.store import open_store
 
     if (events is None) == (attributes is None) or (attributes is None) != (view is None):
         fail("give either --events FILE, or --view NAME with --attributes FILE", EXIT_USAGE)
     started = time.monotonic()
     try:
-        if parse_store_url(store) is None:
+        if store == "embedded:":
             fail("a store in memory is gone when this command ends", EXIT_USAGE, hint="name a file: --store embedded:PATH")
         loaded = load_feature_set(feature_set)
         with open_store(store, store_bytes_max) as opened, Rejects(rejects) as kept:
@@ -81,7 +83,7 @@ _LATE_EVENTS = (
 
 
 def _load(
-    opened: OpenStore,
+    opened: Store,
     feature_set: FeatureSet,
     path: Path | None,
     view: str | None,
@@ -89,12 +91,11 @@ def _load(
     flush_rows: int,
     as_json: bool,
 ) -> IngestSummary:
-    from assay import _core
     from assay.features.compile import compile_plan
     from assay.features.ingest import ingest_events
 
     plan = compile_plan(feature_set)
-    writer = _core.EventWriter(plan, opened.core)
+    writer = opened.writer(plan)
     source = None if path == Path("-") else path
     on_flush = None if as_json else _print_record
     with bar("reading") as advance:

@@ -16,6 +16,7 @@ from assay.features.flush_record import FlushRecord, flush_record
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
 from assay.features.null_counts import count_nulls
 from assay.features.rejects import Reject, Rejects, Violation
+from assay.features.store_writer import StoreWriter
 from assay.features.times import AHEAD_US_MAX
 
 FLUSH_EVENTS_DEFAULT = 1_000_000  # events held, sorted and applied together: about 250 MB
@@ -40,7 +41,7 @@ class IngestSummary:
 
 def ingest_events(
     source: Path | None,
-    writer: _core.EventWriter,
+    writer: StoreWriter,
     plan: _core.FeaturePlan,
     feature_set: FeatureSet,
     *,
@@ -119,7 +120,7 @@ class _Ingestion:
 
     def __init__(
         self,
-        writer: _core.EventWriter,
+        writer: StoreWriter,
         plan: _core.FeaturePlan,
         feature_set: FeatureSet,
         source: str,
@@ -174,7 +175,7 @@ class _Ingestion:
         self._lines.log.sort()
         count = self._lines.log.event_count
         for start in range(0, count, APPLY_EVENTS):
-            report = self._lines.log.ingest(self._writer, start, min(start + APPLY_EVENTS, count))
+            report = self._writer.ingest(self._lines.log, start, min(start + APPLY_EVENTS, count))
             check_report(report)
             self._events += report.event_count
             self._recorded += report.recorded_count
