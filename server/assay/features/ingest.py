@@ -67,6 +67,20 @@ def ingest_events(
         return ingestion.summary()
 
 
+def ingest_log(log: _core.EventLog, writer: StoreWriter, progress: Progress | None = None) -> IngestSummary:
+    """Applies every event of a sorted log. Raises StoreError."""
+    totals = [0, 0, 0, 0]
+    for start in range(0, log.event_count, APPLY_EVENTS):
+        stop = min(start + APPLY_EVENTS, log.event_count)
+        report = writer.ingest(log, start, stop)
+        check_report(report)
+        counts = (report.event_count, report.recorded_count, report.duplicate_count, report.late_count)
+        totals = [total + count for total, count in zip(totals, counts, strict=True)]
+        if progress is not None:
+            progress(stop, log.event_count)
+    return IngestSummary(*totals, rejected_count=0, flushes=())
+
+
 def open_source(source: Path | None) -> AbstractContextManager[BinaryIO]:
     """The file, or standard input for None. Raises InputError."""
     if source is None:
@@ -173,14 +187,11 @@ class _Ingestion:
 
     def _apply(self) -> None:
         self._lines.log.sort()
-        count = self._lines.log.event_count
-        for start in range(0, count, APPLY_EVENTS):
-            report = self._writer.ingest(self._lines.log, start, min(start + APPLY_EVENTS, count))
-            check_report(report)
-            self._events += report.event_count
-            self._recorded += report.recorded_count
-            self._duplicates += report.duplicate_count
-            self._late += report.late_count
+        applied = ingest_log(self._lines.log, self._writer)
+        self._events += applied.event_count
+        self._recorded += applied.recorded_count
+        self._duplicates += applied.duplicate_count
+        self._late += applied.late_count
 
     def summary(self) -> IngestSummary:
         return IngestSummary(
