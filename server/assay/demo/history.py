@@ -54,7 +54,7 @@ def demo_store(
 
 
 def demo_log(plan: _core.FeaturePlan) -> _core.EventLog:
-    """The events of the demo's history, sorted. `plan`: of the demo's feature set. Raises StoreError where it does not take them."""
+    """The events of the demo's history, sorted. `plan`: of the demo's feature set, else StoreError is raised."""
     log = _core.EventLog(plan)
     transactions = simulate(DEMO_PARAMETERS)
     before = int((DEMO_TIME - transactions.midnight).total_seconds())

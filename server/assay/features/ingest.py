@@ -69,16 +69,18 @@ def ingest_events(
 
 def ingest_log(log: _core.EventLog, writer: StoreWriter, progress: Progress | None = None) -> IngestSummary:
     """Applies every event of a sorted log. Raises StoreError."""
-    totals = [0, 0, 0, 0]
+    events = recorded = duplicates = late = 0
     for start in range(0, log.event_count, APPLY_EVENTS):
         stop = min(start + APPLY_EVENTS, log.event_count)
         report = writer.ingest(log, start, stop)
         check_report(report)
-        counts = (report.event_count, report.recorded_count, report.duplicate_count, report.late_count)
-        totals = [total + count for total, count in zip(totals, counts, strict=True)]
+        events += report.event_count
+        recorded += report.recorded_count
+        duplicates += report.duplicate_count
+        late += report.late_count
         if progress is not None:
             progress(stop, log.event_count)
-    return IngestSummary(*totals, rejected_count=0, flushes=())
+    return IngestSummary(events, recorded, duplicates, late, rejected_count=0, flushes=())
 
 
 def open_source(source: Path | None) -> AbstractContextManager[BinaryIO]:
