@@ -1,4 +1,4 @@
-"""Redis killed, frozen and back while clients score: all are answered inside their deadlines, and say truthfully what they are."""
+"""Redis killed, frozen and back while clients score: all answers come inside their deadlines and say truthfully what they are."""
 
 from __future__ import annotations
 

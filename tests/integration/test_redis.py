@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,7 @@ inputs:
   - {name: opened, when_null: {default: -1}, dtype: float64}
   - {name: tier_index, when_null: {default: -1}}
 """
+ROOT = Path(__file__).resolve().parents[2]
 START_US = int(EVENT_TIME.timestamp()) * 1_000_000
 DAY_US = 86_400_000_000
 ODD_ID = "c:{%} é\t"  # a customer's id may be any text
@@ -329,6 +331,26 @@ def test_a_password_is_used_and_never_shown(tmp_path: Path, caplog: pytest.LogCa
         assert remote.fetch([b"k"]) is None
         assert "sesame" not in str(caught.value) + caplog.text + remote.url
         remote.close()
+
+
+def test_the_documented_permissions_are_enough_and_no_more(plan: _core.FeaturePlan) -> None:
+    text = (ROOT / "docs" / "stores.md").read_text()
+    users = {name: rules.split() for name, rules in re.findall(r"^user (\w+) +on >\.\.\. (.*)$", text, re.MULTILINE)}
+    with redis_server() as locked:
+        with locked.client() as client:
+            for name, rules in users.items():
+                client.execute_command("ACL", "SETUSER", name, "on", ">word", *rules)
+        ingest = open_remote_store(f"redis://ingest:word@127.0.0.1:{locked.port}/0")
+        ingest_log(sorted_log(plan, lines(1, 20)), ingest.writer(plan))
+        scorer = open_remote_store(f"redis://scorer:word@127.0.0.1:{locked.port}/0", lookup_timeout_ms=10_000)
+        scorer.check()
+        found = scorer.fetch([b"a1:{customer_id:c1}:customer:0", b"a1:x"])
+        assert found == [None, None]
+        assert scorer.fetch([b"other"]) is None
+        with pytest.raises(StoreError, match="NoPermissionError"):
+            ingest_log(sorted_log(plan, lines(2, 20)), scorer.writer(plan))
+        ingest.close()
+        scorer.close()
 
 
 def test_tls(tmp_path: Path) -> None:
