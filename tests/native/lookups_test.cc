@@ -378,6 +378,45 @@ TEST(stop_answers_everybody_and_wakes_the_waiting) {
   CHECK(house.score(3).code == Code::kDraining);
 }
 
+// The thread that gives up looks at rows while they are being taken; none of them may be forgotten.
+TEST(a_row_that_is_taken_and_never_given_is_answered) {
+  EngineOptions options;
+  options.slots = 4;
+  options.batch_call_rows_max = 1;
+  options.lookup_timeout_ns_max = kMs;
+  Engine engine(options, SystemClock::instance());
+  CompletionQueue queue(options.slots);
+  const std::shared_ptr<const FeaturePlan> plan = make_plan();
+  LaneSpec spec;
+  spec.model = "fraud";
+  spec.version = "1";
+  spec.reader = FeatureReader::create_remote(plan);
+  spec.runners.push_back(std::make_unique<FakeRunner>(std::make_shared<Fake>(), plan->segments()[2].offset_bytes));
+  REQUIRE(engine.add_lane(std::move(spec), true).ok());
+  std::thread taking([&] {
+    while (engine.take_lookups(1, true) != nullptr) {}  // what is taken is dropped
+  });
+  std::vector<Completion> completions;
+  for (int i = 0; i < check::scaled(500); ++i) {
+    const CallContext context{SystemClock::instance().now_ns(), 0};
+    REQUIRE(engine.submit_score(score_request(i, with_timeout_ms(20'000)), context, &queue, 1).code == Code::kOk);
+    size_t answered = 0;
+    for (int waited = 0; waited < 20'000 && answered == 0; ++waited) {
+      queue.drain(completions);
+      for (const Completion& completion : completions) {
+        CHECK(has_degradation(engine.finish(completion.call), "STORE_UNAVAILABLE"));
+        ++answered;
+      }
+      if (answered == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    CHECK_EQ(answered, 1u);
+    if (answered == 0) break;
+  }
+  engine.stop();
+  taking.join();
+  engine.check_idle();
+}
+
 // Real time: clients, look-up threads of which each third fetch fails, hangs or is late, rows that give up by themselves, cancels.
 TEST(a_storm_settles_every_row_once) {
   EngineOptions options;

@@ -141,18 +141,17 @@ size_t Lookups::take_waiting(size_t rows_max, bool waits, LookupBatch& batch) {
 }
 
 void Lookups::begin_fetching(const LookupBatch& batch) noexcept {
-  const int64_t now_ns = clock_.now_ns();
-  bool is_due = false;
+  bool is_sooner = false;  // than the thread knows: it left these rows out while they were being taken
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const LookupBatch::Row& row : batch.rows) {
       parked_[row.slot].state = State::kFetching;
-      is_due |= parked_[row.slot].give_up_ns <= now_ns;
+      is_sooner |= parked_[row.slot].give_up_ns < armed_ns_;
     }
-    is_due |= is_stopped_;  // stop() waits for rows that were being taken
+    is_sooner |= is_stopped_;  // stop() waits for rows that were being taken
   }
   calls_.counters().lookup_batches.add(1);
-  if (is_due) give_up_changed_.notify_all();
+  if (is_sooner) give_up_changed_.notify_all();
 }
 
 void Lookups::give(const LookupBatch& batch, const FetchedRecord* records) noexcept {
@@ -201,7 +200,7 @@ size_t Lookups::give_up_due() noexcept {
   return mine.claimed.size();
 }
 
-// REQUIRES: mutex_ is held. Rows being taken are left out: begin_fetching() says when one of them is due.
+// REQUIRES: mutex_ is held. Rows being taken are left out: begin_fetching() wakes the thread for them.
 int64_t Lookups::next_give_up_ns() const noexcept {
   int64_t next_ns = INT64_MAX;
   for (const List* list : {&waiting_, &fetching_}) {
