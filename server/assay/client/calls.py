@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 # The caller's decision where there is no answer: always the same one, or made from the transaction and the error.
 Fallback: TypeAlias = Decision | Callable[[Transaction, NoAnswer], Decision]
 
-TIMEOUT_S_MAX = 60.0  # service_config.json's `timeout`, and the longest that a server lets a call take
+TIMEOUT_S_MAX = 60.0  # no server lets a call take longer (lane.timeout_ms_max)
 
 
 class Options(TypedDict, total=False):

@@ -42,7 +42,8 @@ class Tls:
 
 
 def service_config() -> str:
-    """service_config.json: balancing, retries and the longest deadline, for clients in any language."""
+    """service_config.json: balancing and retries, for clients in any language. It has no `timeout`: gRPC's C core counts that
+    from the start of the process (grpc/grpc#40633), so that one of a second fails every call of an older process."""
     return (files("assay.client") / "service_config.json").read_text()
 
 
