@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from assay.client import AsyncClient, Client, Transaction, Value
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
@@ -78,6 +79,9 @@ class ScriptedServer:
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(self._servicer(), self._server)
+        self.health = health.HealthServicer()
+        self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         address = "127.0.0.1:0"
         port = self._server.add_insecure_port(address) if self.tls is None else self._server.add_secure_port(address, self.tls)
         self.target = f"127.0.0.1:{port}"

@@ -72,10 +72,15 @@ def _violations_of(transaction: Transaction) -> Iterator[Violation]:
         yield Violation("event_time", *problem)
     for name, text in transaction.entities.items():
         if problem := _problem_of_text(name) or _problem_of_text(text):
-            yield Violation(f'entities["{name}"]', *problem)
+            yield Violation(_field("entities", name), *problem)
     for name, value in transaction.features.items():
         if problem := _problem_of_text(name) or problem_of(value):
-            yield Violation(f'features["{name}"]', *problem)
+            yield Violation(_field("features", name), *problem)
+
+
+def _field(map_name: str, key: str) -> str:
+    """As the server names it; what UTF-8 cannot carry is escaped, so that the error can be printed."""
+    return f'{map_name}["{key}"]'.encode(errors="backslashreplace").decode()
 
 
 def _problem_of_text(value: object) -> tuple[str, str] | None:
