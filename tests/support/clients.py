@@ -71,7 +71,7 @@ class ScriptedServer:
     """A grpcio server whose Score answers as `script` says, attempt by attempt; then as its last line. None: OK, with the id of
     the request. Not assay's transport: for what that one does not do on demand."""
 
-    script: Sequence[Failure | None] = (None,)
+    script: Sequence[Failure | scoring_pb2.ScoreResponse | None] = (None,)
     tls: grpc.ServerCredentials | None = None
     attempts: list[Attempt] = field(default_factory=list)
 
@@ -104,6 +104,8 @@ class ScriptedServer:
         with self._lock:
             line = self.script[min(len(self.attempts), len(self.script) - 1)]
             self.attempts.append(Attempt(dict(context.invocation_metadata()), context.time_remaining()))
+        if isinstance(line, scoring_pb2.ScoreResponse):
+            return line
         if line is not None:
             context.set_trailing_metadata(tuple(line.trailers))
             context.abort(line.code, "by script")
