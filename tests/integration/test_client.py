@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from assay.client import (
     Transaction,
     Unavailable,
 )
+from assay.client.channel import service_config
 from assay.config import LimitsConfig
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2_grpc
@@ -269,13 +271,29 @@ def test_a_drained_server_and_a_lame_duck(make: Make) -> None:
     with LocalServer() as server, make(server.addresses.public, timeout_s=10, fallback=Decision.REVIEW) as client:
         assert client.is_serving()
         assert not client.score(make_transaction()).is_fallback
-        drained = server.start_drain(delay_s=1.0)
+        drained = server.start_drain(delay_s=3.0)
         wait_until(lambda: not client.is_serving(), "the drain begins")
         assert not client.score(make_transaction()).is_fallback
         drained()
         score = client.score(make_transaction())
         assert isinstance(score.fallback_cause, Unavailable)
         assert not client.is_serving()
+
+
+def test_why_the_service_config_checks_no_health() -> None:
+    """With healthCheckConfig, a client with one connection refuses its own calls while the server drains and still answers."""
+    checked = json.dumps({**json.loads(service_config()), "healthCheckConfig": {"serviceName": "assay.v1.ScoringService"}})
+    with LocalServer() as server, Client(server.addresses.public, timeout_s=10) as client:
+        stub = scoring_pb2_grpc.ScoringServiceStub(server.channel(("grpc.service_config", checked)))
+        stub.Score(make_request(), timeout=10)
+        drained = server.start_drain(delay_s=3.0)
+
+        def is_refused() -> bool:
+            return stub.Score.future(make_request(), timeout=10).code() is grpc.StatusCode.UNAVAILABLE
+
+        wait_until(is_refused, "the checked channel heard of the drain")
+        assert client.score(make_transaction()).score is not None
+        drained()
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])

@@ -27,7 +27,7 @@ def test_a_busy_server_serves() -> None:
 
 def test_a_draining_server_does_not_serve() -> None:
     with LocalServer() as server:
-        drained = server.start_drain(delay_s=1.0)
+        drained = server.start_drain(delay_s=3.0)
         wait_until(lambda: check_server(server.addresses.public, None).status == "failed", "health says so")
         assert "NOT_SERVING" in check_server(server.addresses.public, None).found
         drained()
