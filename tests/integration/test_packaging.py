@@ -123,15 +123,7 @@ def test_the_wheel_has_types_contract_demo_and_locks_but_no_sources_and_no_tests
     bundle = {
         f"assay/demo/bundle/card_fraud/1/{name}" for name in ("manifest.yaml", "model.onnx", "feature_set.yaml", "golden.npz")
     }
-    wanted = {
-        "assay/_core.pyi",
-        "assay/py.typed",
-        "assay/v1/assay.binpb",
-        "assay/client/service_config.json",
-        "assay/lock/cpu.txt",
-        "assay/lock/gpu.txt",
-        *bundle,
-    }
+    wanted = {"assay/_core.pyi", "assay/py.typed", "assay/v1/assay.binpb", "assay/lock/cpu.txt", "assay/lock/gpu.txt", *bundle}
     assert wanted - names == set()
     assert [name for name in names if Path(name).suffix in SOURCE_SUFFIXES] == []
     assert [name for name in names if "test" in Path(name).name.lower()] == []

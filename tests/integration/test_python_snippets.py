@@ -1,4 +1,4 @@
-"""Every ```python block of the documents runs as it stands, against a real demo server; a ```text block after it is its output."""
+"""Every ```python block of the documents runs as it stands against a real demo server; a ```text block after it is its output."""
 
 from __future__ import annotations
 
