@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -212,6 +213,18 @@ def test_a_killed_server(make: Make) -> None:
         assert isinstance(score.fallback_cause, Unavailable)
 
 
+def test_a_frozen_server(make: Make) -> None:
+    """It takes connections and says nothing: only the deadline ends the call."""
+    with ServeProcess() as server, make(server.target, timeout_s=10, fallback=Decision.REVIEW) as client:
+        assert client.is_serving()
+        server.signal(signal.SIGSTOP)
+        score = client.score(make_transaction(), timeout_s=0.2)
+        assert isinstance(score.fallback_cause, DeadlineExceeded)
+        assert not client.is_serving(timeout_s=0.2)
+        server.signal(signal.SIGCONT)
+        assert client.is_serving()
+
+
 def test_the_deadline(make: Make) -> None:
     with LocalServer() as server, held(server):
         error, _ = no_answers(make, server.addresses.public, timeout_s=0.2)
@@ -333,6 +346,17 @@ def test_a_fallback_may_look_at_the_transaction_and_the_error(make: Make) -> Non
         assert [row.decision for row in client.score_batch(rows)] == [Decision.APPROVE, Decision.REVIEW]
         assert client.score(rows[0]).decision is Decision.APPROVE
     assert seen == [("small", Unavailable), ("large", Unavailable), ("small", Unavailable)]
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_wrong_fallback_is_found_before_it_is_needed(client: Any) -> None:
+    with pytest.raises(TypeError, match="fallback"):
+        client("127.0.0.1:1", fallback="REVIEW")
+
+
+def test_a_fallback_that_decides_nothing_is_an_error(make: Make) -> None:
+    with make("127.0.0.1:1", timeout_s=10, fallback=lambda *_: None) as client, pytest.raises(ValueError, match="Decision"):
+        client.score(make_transaction())
 
 
 def test_a_row_without_an_answer_is_for_the_fallback_and_a_wrong_one_is_not(make: Make) -> None:

@@ -151,7 +151,10 @@ def test_what_a_newer_server_may_send_is_no_error() -> None:
     response = scoring_pb2.ScoreResponse.FromString(
         scoring_pb2.ScoreResponse(transaction_id="t1", score=0.5).SerializeToString() + bytes([3 << 3, 99, 5 << 3 | 2, 2, 8, 98])
     )
+    response.inputs.add(name="known").value.int64_value = 0
+    response.inputs.add(name="of another kind")
     score = decode_score(response)
+    assert score.inputs == {"known": 0}
     assert (score.decision, score.degradations[0].kind) == (Decision.UNSPECIFIED, "KIND_98")
 
 
@@ -219,6 +222,9 @@ def test_details_that_are_not_ours_are_as_if_absent(details: bytes) -> None:
     broken = packed(error_details_pb2.ErrorInfo(reason="X"))
     broken.details[0].value = b"\xff"
     assert decode_status(broken).reason == ""
+    long = error_details_pb2.RetryInfo()
+    long.retry_delay.seconds = 2**62
+    assert decode_status(packed(long)).retry_delay is None
 
 
 def test_a_row_with_a_status_that_does_not_exist_is_an_error() -> None:

@@ -61,7 +61,7 @@ class AsyncClient:
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def close(self) -> None:
-        """Ends the connection. Calls in flight end without an answer."""
+        """Ends the connection. Calls in flight are cancelled."""
         if "_channel" in self.__dict__:
             await self._channel.close()
 

@@ -54,6 +54,8 @@ class Calls:
     """Makes the calls of one client. Immutable, and so for any thread."""
 
     def __init__(self, timeout_s: float, fallback: Fallback | None) -> None:
+        if not (fallback is None or isinstance(fallback, Decision) or callable(fallback)):  # found now, not in an outage
+            raise TypeError(f"fallback: is {type(fallback).__qualname__}; expected a Decision, or a function that makes one")
         self._timeout_s = _checked_timeout_s(timeout_s)
         self._fallback = fallback
 
@@ -116,7 +118,7 @@ class Calls:
         if self._fallback is None or not isinstance(error, NoAnswer):
             raise error
         decision = self._fallback if isinstance(self._fallback, Decision) else self._fallback(transaction, error)
-        return Score(transaction_id=transaction.transaction_id, score=None, decision=decision, fallback_cause=error)
+        return Score(transaction_id=transaction.transaction_id, score=None, decision=Decision(decision), fallback_cause=error)
 
     def _join(
         self, transactions: Sequence[Transaction], rows: Sequence[ScoreRequest | Refused], answers: Iterator[Score | Refused]

@@ -27,7 +27,7 @@ def decode_score(response: ScoreResponse, made_by: Provenance | None = None) -> 
         missing=frozenset(response.missing_features),
         imputed=frozenset(response.imputed_features),
         view_ages={item.view: item.age.ToTimedelta() if item.HasField("age") else None for item in response.view_ages},
-        inputs={item.name: decode_value(item.value) for item in response.inputs} if response.inputs else None,
+        inputs=_inputs(response),
         timings=_timings(response.timings) if response.HasField("timings") else None,
     )
 
@@ -39,15 +39,21 @@ def decode_result(result: ScoreResult, made_by: Provenance) -> Score | Refused:
     return decode_score(result.response, made_by)
 
 
-def decode_value(value: FeatureValue) -> Value:
+def decode_value(value: FeatureValue) -> Value | None:
+    """None: no value, or one of a kind that this version of the client does not know."""
     kind = value.WhichOneof("value")
-    if kind is None:
-        raise ValueError("a FeatureValue without a value")
-    found: Value = getattr(value, kind)
+    found: Value | None = None if kind is None else getattr(value, kind)
     return found
 
 
 # --- implementation ---
+
+
+def _inputs(response: ScoreResponse) -> dict[str, Value] | None:
+    if not response.inputs:
+        return None
+    decoded = ((item.name, decode_value(item.value)) for item in response.inputs)
+    return {name: value for name, value in decoded if value is not None}
 
 
 def _decision(number: int) -> Decision:

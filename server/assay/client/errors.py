@@ -158,7 +158,7 @@ def _make(code: grpc.StatusCode, message: str, details: status_pb2.Status) -> Sc
                 retry_delay = retry.retry_delay.ToTimedelta()
             else:
                 _ = detail.Unpack(info) or detail.Unpack(bad)
-        except DecodeError:
+        except (DecodeError, OverflowError):
             continue
     violations = tuple(Violation(item.field, item.reason, item.description) for item in bad.field_violations)
     return _CLASSES.get(code, ScoreError)(code, message, info.reason, violations, retry_delay, info.metadata)
