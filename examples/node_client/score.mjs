@@ -28,7 +28,7 @@ const tls = {
 
 const client = new AssayClient(options.target, {
   packageDir: options.package,
-  tls: tls.ca && tls,
+  tls: Object.values(tls).some(Boolean) ? tls : null, // any of them means TLS: never plaintext by oversight
   timeoutMs: Number(options['timeout-ms']),
   fallback: options.fallback ?? null,
 });

@@ -122,3 +122,6 @@ def test_mutual_tls(score: Score, tmp_path: Path) -> None:
         assert (code, answer["score"]) == (0, 0.25)
         assert score(server.target)[0] == 1
         assert len(server.attempts) == 1
+    with ScriptedServer() as plaintext:
+        assert score(plaintext.target, *options[:2])[0] == 1
+        assert plaintext.attempts == []
