@@ -12,14 +12,18 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.output import EXIT_UNHEALTHY, answers, console, print_json
+from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay.client import Tls
 
 PYTHON_MIN = (3, 11)
 # The lock pins what builds the core too; an installed wheel runs without it.
@@ -41,6 +45,14 @@ class Finding:
 
 def doctor(
     store: Annotated[str, typer.Option(help="Store to look at, as for `assay serve --store`.")] = "embedded:",
+    server: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="Ask only whether the server at HOST:PORT or unix:PATH serves.")
+    ] = None,
+    tls: TlsOn = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsServerName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this machine and this installation, and say what to do.
@@ -52,9 +64,12 @@ def doctor(
         assay doctor
 
         assay doctor --store embedded:/var/lib/assay/store.snapshot --json
+
+        assay doctor --server 127.0.0.1:50051
     """
+    trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
     with console.status("examining", spinner="line"):
-        findings = list(examine(store))
+        findings = list(examine(store)) if server is None else [_check_server(server, trust)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -195,6 +210,12 @@ def check_processors() -> Finding:
     if count < 2:
         return Finding("processors", "warning", "1", "the event loop and a runner want a core each; expect a longer tail latency")
     return Finding("processors", "ok", str(count))
+
+
+def _check_server(target: str, tls: Tls | None) -> Finding:
+    from assay.cli.server_check import check_server
+
+    return check_server(target, tls)
 
 
 # --- what the checks share
