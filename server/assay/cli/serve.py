@@ -91,7 +91,10 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
         print_json(
             {
                 "listen": addresses.public,
+                "protection": addresses.protection.value,
+                "health_listen": addresses.health,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
+                "admin_listen": addresses.admin_port,
                 "models": [{"model": model.name, "version": model.version} for model in app.models],
             }
         )
@@ -113,8 +116,9 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
     transaction = example_request(app.models[0].feature_set, is_demo=app.config.is_demo)
     return [
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
-        f"  listen    {addresses.public} (plaintext)",
-        f"  admin     {addresses.admin or 'off'}",
+        f"  listen    {addresses.public} ({addresses.protection.value})",
+        f"  health    {f'{addresses.health} (plaintext, health only)' if addresses.health else 'on the same port'}",
+        f"  admin     {addresses.admin or 'no socket'}{f', {addresses.admin_port} (mTLS)' if addresses.admin_port else ''}",
         *models,
         f"  store     {app.store.url}, {store.record_count:,} records, {store.bytes >> 20} of {store.bytes_max >> 20} MiB",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
