@@ -121,7 +121,17 @@ class ConnectionConfig(Section):
         description="A connection is asked to reconnect after this many seconds (10 % jitter), so that load spreads and a new "
         "certificate reaches everybody. 0: never.",
     )
-    age_grace_s: int = Field(default=60, ge=1, description="How long calls of such a connection may still run, in seconds.")
+    age_grace_s: int = Field(
+        default=600,
+        ge=1,
+        description="How long calls of such a connection may still run, in seconds. A ScoreStream is ended by the server after nine "
+        "tenths of it (STREAM_TOO_OLD), with all that was read of it answered, so that none is cut.",
+    )
+
+    @property
+    def stream_age_s_max(self) -> float:
+        """How long a ScoreStream may be open; 0: for ever. One that starts as its connection is sent away has the grace alone."""
+        return 0.9 * self.age_grace_s if self.age_s_max else 0.0
 
 
 class TlsConfig(Section):

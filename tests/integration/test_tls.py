@@ -185,12 +185,13 @@ def ports_of(server: LocalServer, folder: TlsFolder) -> list[tuple[Listener, grp
 
 
 def is_answered(channel: grpc.Channel, method: str) -> bool:
-    """Whether something other than the policy's UNIMPLEMENTED comes back. Nothing is sent but an open stream."""
-    call = channel.stream_stream(method)(iter(()), timeout=10)
+    """Whether the first thing that comes back is something other than the policy's UNIMPLEMENTED."""
+    call = channel.stream_stream(method)(iter([b""]), timeout=10)
     try:
-        list(call)
+        next(call)
     except grpc.RpcError as error:
         return error.code() is not grpc.StatusCode.UNIMPLEMENTED
+    call.cancel()
     return True
 
 

@@ -120,6 +120,11 @@ constexpr CodeInfo kTable[] = {
     {Code::kMissingRole, "MISSING_ROLE", GrpcCode::kPermissionDenied, 0,
      "The client's certificate is good, but its principal has no role that may call this. Ask for one in the server's roles "
      "file."},
+
+    {Code::kStreamTooOld, "STREAM_TOO_OLD", kAway, 1,
+     "The stream has been open for as long as one may be; all that was read of it is answered. Open a new one, and send again "
+     "what "
+     "was not."},
 };
 
 constexpr bool table_is_complete() noexcept {

@@ -83,6 +83,8 @@ enum class Code : uint8_t {
   kWrongListener,       // UNIMPLEMENTED: answered elsewhere
   kMissingCertificate,  // UNAUTHENTICATED
   kMissingRole,         // PERMISSION_DENIED
+  // --- connections
+  kStreamTooOld,  // UNAVAILABLE + RetryInfo: its connection may be about to end
   kCount_,
 };
 

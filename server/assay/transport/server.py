@@ -62,6 +62,7 @@ class Transport:
             self._replies,
             stream_messages_max=config.limits.stream_messages_max,
             streams_max=config.limits.streams_max,
+            stream_age_s_max=config.connection.stream_age_s_max,
         )
         self._features = FeatureService(writers)
         self._security = Security(config, engine)
