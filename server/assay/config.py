@@ -124,7 +124,7 @@ class ConnectionConfig(Section):
     age_grace_s: int = Field(
         default=600,
         ge=1,
-        description="How long calls of such a connection may still run, in seconds. A ScoreStream is ended by the server after nine "
+        description="How long calls of such a connection may still run, in seconds. The server ends a ScoreStream after nine "
         "tenths of it (STREAM_TOO_OLD), with all that was read of it answered, so that none is cut.",
     )
 

@@ -19,9 +19,12 @@ from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.server import LocalServer, make_request, reason_of, status_of, wait_until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, PING, GOAWAY = 4, 6, 7
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
+END_STREAM, END_HEADERS = 1, 4  # flags
 MAX_CONCURRENT_STREAMS = 3  # of SETTINGS
-NO_ERROR, ENHANCE_YOUR_CALM = 0, 11
+NO_ERROR, INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM = 0, 2, 8, 11
+SCORE = "/assay.v1.ScoringService/Score"
+RESETS = 3000
 
 
 class RawConnection:
@@ -35,7 +38,15 @@ class RawConnection:
         self.send(SETTINGS)
 
     def send(self, kind: int, payload: bytes = b"", flags: int = 0) -> None:
-        self._socket.sendall(len(payload).to_bytes(3, "big") + bytes([kind, flags]) + bytes(4) + payload)
+        self._socket.sendall(frame(kind, payload, flags))
+
+    def send_call(self, stream: int, message: bytes, *, is_reset: bool) -> None:
+        """A whole Score call and, in the same packet, its reset."""
+        data = b"\0" + struct.pack(">I", len(message)) + message
+        reset = frame(RST_STREAM, struct.pack(">I", CANCEL), 0, stream) if is_reset else b""
+        self._socket.sendall(
+            frame(HEADERS, headers_block(SCORE), END_HEADERS, stream) + frame(DATA, data, END_STREAM, stream) + reset
+        )
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """(type, payload) until the server closes."""
@@ -58,6 +69,19 @@ class RawConnection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def headers_block(path: str) -> bytes:
+    """HPACK without compression: literal fields with new names."""
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers"}
+    fields["content-type"] = "application/grpc"
+    return b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in fields.items()
+    )
 
 
 def goaway_error(payload: bytes) -> tuple[int, bytes]:
@@ -103,11 +127,27 @@ def test_calls_past_the_connections_limit_wait_and_are_answered() -> None:
         assert server.engine.stats().slots_used_max == 2
 
 
-@pytest.mark.parametrize("limit", ["age_s_max", "idle_s_max"])
-def test_an_old_or_idle_connection_is_asked_to_go(limit: str) -> None:
+def test_a_flood_of_calls_that_are_reset_at_once_costs_neighbours_nothing() -> None:
+    """CVE-2023-44487: resets make room for more calls while those before are still worked on."""
+    with LocalServer() as server, RawConnection(server.addresses.public) as raw:
+        neighbour, message = stub_of(server), make_request("reset").SerializeToString()
+        raw.send_call(1, message, is_reset=False)
+        assert raw.wait_for(DATA)  # it is a call, had it not been reset
+        for index in range(1, RESETS):
+            raw.send_call(2 * index + 1, message, is_reset=True)
+            if index % 100 == 0:
+                assert neighbour.Score(make_request(), timeout=20).HasField("score")
+        assert neighbour.Score(make_request(), timeout=20).HasField("score")
+        wait_until(lambda: server.waiting_count() == 0 and server.engine.stats().slots_used == 0, "every slot comes back")
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"), [("age_s_max", (NO_ERROR, b"max_age")), ("idle_s_max", (INTERNAL_ERROR, b"connection idle"))]
+)
+def test_an_old_or_idle_connection_is_asked_to_go(limit: str, error: tuple[int, bytes]) -> None:
     connection = {"age_s_max": 0, "idle_s_max": 0, limit: 1}
     with LocalServer(connection=connection) as server, RawConnection(server.addresses.public) as raw:
-        assert goaway_error(raw.wait_for(GOAWAY))[0] == NO_ERROR
+        assert goaway_error(raw.wait_for(GOAWAY)) == error
 
 
 def test_connections_that_grow_old_under_load_lose_no_call() -> None:

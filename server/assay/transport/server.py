@@ -219,6 +219,9 @@ def channel_options(config: Config) -> list[tuple[str, int]]:
         "grpc.max_metadata_size": limits.metadata_bytes_max,
         "grpc.absolute_max_metadata_size": limits.metadata_bytes_max,
         "grpc.max_concurrent_streams": limits.connection_streams_max,
+        # Else calls that have ended count until their last reference is gone, and every second call that waits at a client which
+        # keeps to the limit is refused. Floods of resets are held by the limits on all calls, over all connections.
+        "grpc.http.overload_protection": 0,
         # Calls that Python has not taken up yet. Past its own limits (1,000, at random; 3,000) gRPC would end them as CANCELLED,
         # which tells a client nothing and is not tried again.
         "grpc.server.max_pending_requests": calls_max,
