@@ -2,6 +2,7 @@
 
 A line `$ command` is run by a shell in an empty directory; the lines under it are its expected output, where `...` stands for
 anything (as in doctest). Lines without expected output must only succeed. ```sh blocks (make, docker, git) are not run here.
+127.0.0.1:50051 is the demo; another port is a free one. A server that a document starts writes its process id to a file NAME.pid.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,16 +25,27 @@ from tests.support.server import ServeProcess
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+HEREDOC = re.compile(r"<<'(\w+)'$")
+TARGET = re.compile(r"127\.0\.0\.1:5[0-9]{4}\b")
 CHECKER = doctest.OutputChecker()
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def commands(document: Path) -> Iterator[tuple[str, str]]:
-    """(command, expected output) of every `$ ` line; a command goes on after a backslash."""
+    """(command, expected output) of every `$ ` line; a command goes on after a backslash, and to the end of its <<'END'."""
     for block in BLOCK.findall(document.read_text()):
         joined = block.replace("\\\n", " ")
         for part in re.split(r"^\$ ", joined, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")
+            if heredoc := HEREDOC.search(command):
+                body, end, expected = expected.partition(f"\n{heredoc[1]}\n")
+                command += f"\n{body}{end}"
             yield command, expected
 
 
@@ -49,8 +64,20 @@ def test_console_blocks(document: Path, demo: ServeProcess, tmp_path: Path) -> N
     (programs / "assay").chmod(0o755)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = dict(os.environ, PATH=path, NO_COLOR="1", COLUMNS="120")
+    try:
+        run_all(document, demo, tmp_path, environment)
+    finally:
+        for started in tmp_path.glob("*.pid"):
+            with suppress(ProcessLookupError, ValueError):
+                os.kill(int(started.read_text()), signal.SIGKILL)
+
+
+def run_all(document: Path, demo: ServeProcess, tmp_path: Path, environment: dict[str, str]) -> None:
+    targets = {"127.0.0.1:50051": demo.target}
     for command, expected in commands(document):
-        here = command.replace("127.0.0.1:50051", demo.target).replace("examples/", f"{ROOT}/examples/")
+        for target in TARGET.findall(command):
+            targets.setdefault(target, f"127.0.0.1:{free_port()}")
+        here = TARGET.sub(lambda match: targets[match[0]], command).replace("examples/", f"{ROOT}/examples/")
         done = subprocess.run(
             here, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
