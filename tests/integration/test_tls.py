@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from assay.transport.policy import POLICY, Listener
 from assay.transport.security import Protection
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2_grpc
 from tests.integration.test_health_reflection import PUBLIC_SERVICES, describe
-from tests.support.certificates import TlsFolder
+from tests.support.certificates import Pair, TlsFolder
 from tests.support.server import LocalServer, ServeProcess, make_event, make_request, reason_of, status_of, wait_until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -258,6 +260,19 @@ def test_the_health_listener_says_not_serving_until_the_last_call_has_ended(fold
         assert list(watch) == []
 
 
+def test_plaintext_beyond_loopback_is_said_aloud(folder: TlsFolder, caplog: pytest.LogCaptureFixture) -> None:
+    for config, is_loud in (
+        ({"listen": "127.0.0.1:0"}, False),
+        ({"listen": "localhost:0"}, False),
+        ({"listen": "0.0.0.0:0"}, True),
+        ({"listen": "[::]:0"}, True),
+        ({"listen": "0.0.0.0:0", **folder.config()}, False),
+    ):
+        caplog.clear()
+        with LocalServer(**config):
+            assert any("PLAINTEXT on" in record.getMessage() for record in caplog.records) is is_loud, config
+
+
 # --- as users run it
 
 
@@ -266,29 +281,61 @@ def grpcurl(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_serve_says_where_and_how_it_listens_and_grpcurl_scores_over_mtls(tmp_path: Path) -> None:
+def pem_files(folder: TlsFolder, client: Pair) -> dict[str, str]:
+    """What a client needs, under the names that `assay serve` prints."""
+    contents = {"CA.pem": folder.authority.certificate, "CLIENT.pem": client.certificate, "CLIENT.key": client.key}
+    for name, data in contents.items():
+        (folder.key.parent / name).write_bytes(data)
+    return {name: str(folder.key.parent / name) for name in contents}
+
+
+def test_the_grpcurl_line_that_serve_prints_scores_over_mtls(tmp_path: Path) -> None:
+    folder = TlsFolder(tmp_path)
+    files = pem_files(folder, folder.clients.issue("core.bank.internal"))
+    command = [sys.executable, "-m", "assay", "serve", "--listen", "127.0.0.1:0", "--admin-socket", "off", *folder.arguments()]
+    command += ["--set", "health_listen=127.0.0.1:0", "--set", "admin_listen=127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            lines = []
+            for line in process.stderr:
+                lines.append(line.strip())
+                if line.startswith("Ctrl-C"):
+                    break
+            shown = {line.split()[0]: line for line in lines if line.startswith(("listen ", "health ", "admin "))}
+            assert re.fullmatch(r"listen +127.0.0.1:[0-9]+ \(mTLS\)", shown["listen"])
+            assert re.fullmatch(r"health +127.0.0.1:[0-9]+ \(plaintext, health only\)", shown["health"])
+            assert re.fullmatch(r"admin +127.0.0.1:[0-9]+ \(mTLS\)", shown["admin"])
+            (pasted,) = [line for line in lines if line.startswith("grpcurl ")]
+            done = grpcurl(*(files.get(word, word) for word in shlex.split(pasted)[1:]))
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["decision"] == "DECISION_APPROVE"
+            assert not [line for line in lines if line.startswith("assay score")]
+        finally:
+            process.kill()
+
+
+def test_serve_tells_scripts_where_and_how_it_listens(tmp_path: Path) -> None:
     folder = TlsFolder(tmp_path)
     ports = ["--set", "health_listen=127.0.0.1:0", "--set", "admin_listen=127.0.0.1:0"]
     with ServeProcess(*folder.arguments(), *ports) as server:
         assert server.ready["protection"] == "mTLS"
-        client = folder.clients.issue("core.bank.internal")
-        for name, data in (("ca", folder.authority.certificate), ("client", client.certificate), ("key", client.key)):
-            (tmp_path / f"{name}.pem").write_bytes(data)
-        tls = ["-cacert", f"{tmp_path}/ca.pem", "-cert", f"{tmp_path}/client.pem", "-key", f"{tmp_path}/key.pem"]
-        request = {
-            "transactionId": "t1",
-            "eventTime": "2018-05-09T10:30:00Z",
-            "entities": {"customer_id": "596", "terminal_id": "3156"},
-            "features": {"amount_minor": {"int64Value": "5716"}},
-        }
-        done = grpcurl(*tls, "-d", json.dumps(request), server.target, "assay.v1.ScoringService/Score")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["decision"] == "DECISION_APPROVE"
-        assert grpcurl("-cacert", f"{tmp_path}/ca.pem", server.target, "list").returncode != 0
-        probe = grpcurl("-plaintext", "-d", "{}", "-import-path", str(tmp_path), str(server.ready["health_listen"]), "list")
-        assert "does not support the reflection API" in probe.stderr
         with grpc.insecure_channel(server.ready["health_listen"]) as channel:
             assert check(channel) == SERVING
         with grpc.secure_channel(server.ready["admin_listen"], folder.client("events.bank.internal")) as channel:
             answer = feature_pb2_grpc.FeatureServiceStub(channel).RecordEvents(iter(()), timeout=10)
             assert answer.recorded_count == 0
+        with grpc.insecure_channel(server.admin_target) as channel:
+            assert check(channel) == SERVING
+
+
+@pytest.mark.parametrize("spoil", ["key", "roles"])
+def test_serve_says_which_file_is_wrong(tmp_path: Path, spoil: str) -> None:
+    folder = TlsFolder(tmp_path)
+    path: Path = getattr(folder, spoil)
+    path.write_text("nonsense")
+    command = [sys.executable, "-m", "assay", "serve", "--listen", "127.0.0.1:0", "--admin-socket", "off", *folder.arguments()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert str(path) in done.stderr
+    assert "Traceback" not in done.stderr

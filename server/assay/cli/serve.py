@@ -118,13 +118,14 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs"
         for index, model in enumerate(app.models)
     ]
+    admins = [str(addresses.admin)] if addresses.admin else []
+    admins += [f"{addresses.admin_port} (mTLS)"] if addresses.admin_port else []
     transaction = example_request(app.models[0].feature_set, is_demo=app.config.is_demo)
     return [
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
         f"  listen    {addresses.public} ({addresses.protection.value})",
         *([f"  health    {addresses.health} (plaintext, health only)"] if addresses.health else []),
-        f"  admin     {addresses.admin or 'off'}",
-        *([f"  admin     {addresses.admin_port} (mTLS)"] if addresses.admin_port else []),
+        *(f"  admin     {where}" for where in admins or ["off"]),
         *models,
         f"  store     {app.store.url}, {store.record_count:,} records, {store.bytes >> 20} of {store.bytes_max >> 20} MiB",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
