@@ -89,6 +89,34 @@ cdef extern from "core/base/status.h" namespace "assay" nogil:
     string c_printable "assay::printable"(string_view text) noexcept
 
 
+cdef extern from "core/base/policy.h" namespace "assay" nogil:
+    cdef enum class Listener(unsigned char):
+        kPublic
+        kAdmin
+        kHealth
+
+    cdef enum class Role(unsigned char):
+        kScore
+        kRead
+        kWrite
+        kAdmin
+        kAnyone
+
+    cdef cppclass CPolicyRow "assay::PolicyRow":
+        string_view method
+        uint8_t listeners
+        uint8_t roles
+
+    cdef cppclass Caller:
+        cbool needs_certificate
+        cbool has_certificate
+        uint8_t roles
+
+    size_t policy_row_count() noexcept
+    const CPolicyRow& policy_row(size_t index) noexcept
+    Code c_check_access "assay::check_access"(Listener listener, string_view method, const Caller& caller) noexcept
+
+
 cdef extern from "core/base/value.h" namespace "assay" nogil:
     cdef enum class Dtype(unsigned char):
         kNull

@@ -20,7 +20,17 @@ class CodeRow(NamedTuple):
     retry_ms: int  # 0: do not retry
     message: str
 
+class PolicyRow(NamedTuple):
+    """One row of the policy table (base/policy.h): which listeners answer a method, and to whom."""
+
+    method: str  # full: "/assay.v1.ScoringService/Score"
+    listeners: int  # a sum of LISTENERS
+    roles: int  # a sum of ROLES: any one of them will do
+
 CODE_TABLE: Final[tuple[CodeRow, ...]]
+POLICY_TABLE: Final[tuple[PolicyRow, ...]]
+LISTENERS: Final[dict[str, int]]  # "public": 1, "admin": 2, "health": 4
+ROLES: Final[dict[str, int]]  # "score": 1, "read": 2, "write": 4, "admin": 8, "anyone": 128 (in rows only)
 LIMITS: Final[dict[str, int]]  # base/limits.h, by snake_case name ("id_bytes_max", ...)
 BUILD: Final[dict[str, str]]  # "compiler", "flags" ("debug", "sanitize"), "cpu"
 
@@ -489,6 +499,12 @@ class Engine:
 
     def stats(self) -> EngineStats: ...
     def check_idle(self) -> None: ...
+
+def check_access(listener: int, method: str, *, needs_certificate: bool, has_certificate: bool, roles: int) -> int:
+    """Whether a call may be answered: the number of OK, UNKNOWN_METHOD, WRONG_LISTENER, MISSING_CERTIFICATE or MISSING_ROLE.
+
+    `listener`: one of LISTENERS. `needs_certificate`: the listener wants one; else reaching it is the permission, and the rest is
+    not looked at. `roles`: a sum of ROLES, those of the caller."""
 
 def xxh64(data: bytes) -> int: ...
 def crc32c(data: bytes) -> int: ...

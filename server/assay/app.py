@@ -84,7 +84,15 @@ class App:
         gc.collect()
         gc.freeze()
         transport.set_serving(True)
-        log.info("serving listen=%s admin=%s models=%d", addresses.public, addresses.admin or "off", len(self.models))
+        log.info(
+            "serving listen=%s protection=%s health=%s admin=%s admin_port=%s models=%d",
+            addresses.public,
+            addresses.protection.value,
+            addresses.health or "off",
+            addresses.admin or "off",
+            addresses.admin_port or "off",
+            len(self.models),
+        )
         on_ready(addresses)
         received = await signals.first
         # After Ctrl-C a person waits, and no balancer has to look away first.

@@ -32,6 +32,7 @@ from assay.features.store import RemoteStore
 from assay.features.store_writer import LocalWriter, StoreWriter
 from assay.scoring.lookups import LookupThreads
 from assay.transport.policy import Listener, MethodTable
+from assay.transport.security import SecurityStats
 from assay.transport.server import Addresses, Transport
 from assay.v1 import feature_pb2, scoring_pb2
 
@@ -112,12 +113,25 @@ class LocalServer:
             self._thread.join()
             raise self._failure
 
-    def channel(self, *options: tuple[str, Any]) -> grpc.Channel:
+    def channel(self, *options: tuple[str, Any], credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
         """A channel to the public port; retries are off, so that nothing is hidden."""
-        return self._keep(grpc.insecure_channel(self.addresses.public, options=[("grpc.enable_retries", 0), *options]))
+        return self.channel_to(self.addresses.public, *options, credentials=credentials)
 
     def admin_channel(self) -> grpc.Channel:
         return self._keep(grpc.insecure_channel(f"unix:{self.addresses.admin}"))
+
+    def channel_to(
+        self, target: str | None, *options: tuple[str, Any], credentials: grpc.ChannelCredentials | None = None
+    ) -> grpc.Channel:
+        """A channel to any port, with a connection of its own."""
+        assert target is not None, "the server has no such port"
+        wanted = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1), *options]
+        if credentials is None:
+            return self._keep(grpc.insecure_channel(target, options=wanted))
+        return self._keep(grpc.secure_channel(target, credentials, options=wanted))
+
+    def security_stats(self) -> SecurityStats:
+        return self._transport.security_stats()
 
     def waiting_count(self) -> int:
         """Calls (and messages of streams) that wait for the core."""

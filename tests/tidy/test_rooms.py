@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": LEAVES | {"observe", "features"},
     "demo": LEAVES | {"features", "models"},
     "scoring": LEAVES | {"observe", "features", "models"},
-    "transport": LEAVES | {"observe", "features", "models", "scoring", "v1"},
+    "transport": LEAVES | {"config_file", "observe", "features", "models", "scoring", "v1"},
     "app": LEAVES | {"observe", "features", "models", "scoring", "transport", "demo"},
     "cli": LEAVES | {"config_loading", "observe", "features", "models", "scoring", "transport", "demo", "app", "v1", "client"},
     "__main__": {"cli"},

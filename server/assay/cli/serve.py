@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from assay.app import App
     from assay.config import Config
     from assay.features.feature_set import FeatureSet
+    from assay.transport.security import Protection
     from assay.transport.server import Addresses
 
 
@@ -82,6 +84,8 @@ def _log_to_stderr(config: Config) -> None:
 
 
 def _build(config: Config) -> App:
+    # Read once, when grpc is imported. Its default writes a line for each failed handshake: disk for a packet from anybody.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from assay.app import App
 
     with bar("starting") as advance:
@@ -93,7 +97,10 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
         print_json(
             {
                 "listen": addresses.public,
+                "protection": addresses.protection.value,
+                "health_listen": addresses.health,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
+                "admin_listen": addresses.admin_port,
                 "models": [{"model": model.name, "version": model.version} for model in app.models],
             }
         )
@@ -103,26 +110,30 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
 
 
 def status_lines(app: App, addresses: Addresses) -> list[str]:
-    """What runs where, and two commands to paste."""
+    """What runs where, and commands to paste."""
     from assay import __version__
+    from assay.transport.security import Protection
 
     models = [
         f"  model     {model.name} {model.version}{' (default)' if index == 0 and len(app.models) > 1 else ''}, "
         f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs"
         for index, model in enumerate(app.models)
     ]
+    admins = [str(addresses.admin)] if addresses.admin else []
+    admins += [f"{addresses.admin_port} (mTLS)"] if addresses.admin_port else []
     transaction = example_request(app.models[0].feature_set, is_demo=app.config.is_demo)
     return [
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
-        f"  listen    {addresses.public} (plaintext)",
-        f"  admin     {addresses.admin or 'off'}",
+        f"  listen    {addresses.public} ({addresses.protection.value})",
+        *([f"  health    {addresses.health} (plaintext, health only)"] if addresses.health else []),
+        *(f"  admin     {where}" for where in admins or ["off"]),
         *models,
         f"  store     {app.store.url}, {app.store.describe()}",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",
-        f"  {grpcurl_line(transaction, addresses.public)}",
-        f"  {score_line(transaction, addresses.public)}",
+        f"  {grpcurl_line(transaction, addresses.public, addresses.protection)}",
+        *([f"  {score_line(transaction, addresses.public)}"] if addresses.protection is Protection.PLAINTEXT else []),
         "",
         "Ctrl-C stops it.",
     ]
@@ -161,10 +172,11 @@ def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]
     }
 
 
-def grpcurl_line(transaction: dict[str, Any], target: str) -> str:
-    """Ready to paste into a shell."""
+def grpcurl_line(transaction: dict[str, Any], target: str, protection: Protection) -> str:
+    """Ready to paste into a shell, but for the caller's own files where there is TLS."""
+    options = {"plaintext": "-plaintext", "TLS": "-cacert CA.pem", "mTLS": "-cacert CA.pem -cert CLIENT.pem -key CLIENT.key"}
     body = shlex.quote(json.dumps(transaction, separators=(",", ":")))
-    return f"grpcurl -plaintext -d {body} {target} assay.v1.ScoringService/Score"
+    return f"grpcurl {options[protection.value]} -d {body} {target} assay.v1.ScoringService/Score"
 
 
 def score_line(transaction: dict[str, Any], target: str) -> str:

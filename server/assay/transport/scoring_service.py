@@ -25,13 +25,17 @@ Submit = Callable[[bytes, int, CompletionQueue, int], bytes | Accepted | Refusal
 
 
 class ScoringService:
-    """The three methods. `stream_messages_max`: in flight per ScoreStream; `streams_max`: open ScoreStream calls."""
+    """The three methods. `stream_messages_max`: in flight per ScoreStream; `streams_max`: open ScoreStream calls;
+    `stream_age_s_max`: how long one may be open, 0: for ever."""
 
-    def __init__(self, engine: Engine, replies: Replies, *, stream_messages_max: int, streams_max: int) -> None:
+    def __init__(
+        self, engine: Engine, replies: Replies, *, stream_messages_max: int, streams_max: int, stream_age_s_max: float
+    ) -> None:
         self._engine = engine
         self._replies = replies
         self._stream_messages_max = stream_messages_max
         self._streams_max = streams_max
+        self._stream_age_s_max = stream_age_s_max
         self._streams: set[_ScoreStream] = set()
         self._is_draining = False
 
@@ -60,12 +64,15 @@ class ScoringService:
             await abort(context, self._engine.refuse("STREAM_LIMIT", f"{self._streams_max} streams are open"))
         stream = _ScoreStream(self._engine, self._replies, context, self._stream_messages_max)
         self._streams.add(stream)
+        end = asyncio.get_running_loop().call_later(self._stream_age_s_max, stream.drain) if self._stream_age_s_max else None
         try:
             await stream.run()
         finally:
             self._streams.discard(stream)
+            if end is not None:
+                end.cancel()
         if stream.is_draining:
-            await abort(context, self._engine.refuse("DRAINING"))
+            await abort(context, self._engine.refuse("DRAINING" if self._is_draining else "STREAM_TOO_OLD"))
 
 
 # --- implementation ---
