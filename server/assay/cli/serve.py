@@ -18,18 +18,29 @@ from assay.cli.features import bar
 from assay.cli.output import console, print_json
 
 if TYPE_CHECKING:
+    from assay._core import FeaturePlan
     from assay.app import App
     from assay.config import Config
     from assay.features.feature_set import FeatureSet
     from assay.transport.server import Addresses
 
+SAMPLE_BYTES_MAX = 1 << 20
+
 
 def serve(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME_OR_PATH]...",
+            help="Models to serve: a bundle (NAME/VERSION), or NAME for its newest version, as a path or under ./models. The first "
+            "is the default.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT of the public listener; port 0 takes a free one.")] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION). Repeatable; the first is the default."),
+        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION), after those named. Repeatable."),
     ] = None,
     store: Annotated[str | None, typer.Option(help="embedded: (in memory) or embedded:PATH (with its snapshot at PATH).")] = None,
     admin_socket: Annotated[str | None, typer.Option(help="Path of the admin listener's Unix socket, auto, or off.")] = None,
@@ -46,13 +57,16 @@ def serve(
 
         assay serve
 
+        assay serve fraud
+
         assay serve --model models/card_fraud/1 --store embedded:/var/lib/assay/store.snapshot --listen 0.0.0.0:50051
 
         assay serve --config assay.yaml --set engine.slots=16384
     """
+    models = [*_locate(names or []), *(str(path) for path in model or [])]
     options = {
         "listen": listen,
-        "models": [str(path) for path in model] if model else None,
+        "models": models or None,
         "store.url": store,
         "admin_socket": admin_socket,
         "drain.delay_s": drain_delay,
@@ -77,6 +91,14 @@ def _log_to_stderr(config: Config) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     logging.Formatter.converter = lambda *_: datetime.now(UTC).timetuple()
+
+
+def _locate(names: list[str]) -> list[str]:
+    if not names:  # the demo, and servers that are configured by a file
+        return []
+    from assay.models.locate import locate_bundle
+
+    return [str(locate_bundle(name)) for name in names]
 
 
 def _build(config: Config) -> App:
@@ -110,7 +132,6 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs"
         for index, model in enumerate(app.models)
     ]
-    transaction = example_request(app.models[0].feature_set, is_demo=app.config.is_demo)
     return [
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
         f"  listen    {addresses.public} (plaintext)",
@@ -120,11 +141,42 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",
-        f"  {grpcurl_line(transaction, addresses.public)}",
-        f"  {score_line(transaction, addresses.public)}",
+        *(f"  {line}" for line in example_lines(app, addresses.public)),
         "",
         "Ctrl-C stops it.",
     ]
+
+
+def example_lines(app: App, target: str) -> list[str]:
+    """The same call with grpcurl and with our own client: of the sample beside the bundle if it has one, else made up."""
+    model = app.models[0]
+    sample = None if app.config.is_demo else find_sample_request(model.bundle.path, model.plan)
+    if sample is not None:
+        path = shlex.quote(_relative(sample))
+        return [
+            f"grpcurl -plaintext -d @ {target} assay.v1.ScoringService/Score < {path}",
+            f"{shlex.quote(_program())} score --target {target} --request {path}",
+        ]
+    transaction = example_request(model.feature_set, is_demo=app.config.is_demo)
+    return [grpcurl_line(transaction, target), score_line(transaction, target)]
+
+
+def find_sample_request(bundle: Path, plan: FeaturePlan) -> Path | None:
+    """The sample_request.json that `assay init` wrote beside a bundle's versions, if this version would take it."""
+    from google.protobuf import json_format
+
+    from assay._core import DecodedTransaction
+    from assay.models.starter_files import SAMPLE_REQUEST_FILE
+    from assay.v1.scoring_pb2 import ScoreRequest
+
+    path = bundle.parent / SAMPLE_REQUEST_FILE
+    try:
+        with path.open("rb") as file:
+            request = json_format.Parse(file.read(SAMPLE_BYTES_MAX), ScoreRequest())
+    except (OSError, json_format.ParseError, UnicodeDecodeError):
+        return None
+    is_ours = request.model in ("", bundle.parent.name) and not request.version
+    return path if is_ours and isinstance(plan.decode_score_request(request.SerializeToString()), DecodedTransaction) else None
 
 
 def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]:
@@ -182,6 +234,10 @@ def _program() -> str:
     """How a person can call us: by name where the PATH knows it, else by the path of this environment's script."""
     if shutil.which("assay"):
         return "assay"
-    script = Path(sys.executable).parent / "assay"
+    return _relative(Path(sys.executable).parent / "assay")
+
+
+def _relative(path: Path) -> str:
+    """As a person in this directory would write it."""
     here = Path.cwd()
-    return str(script.relative_to(here) if script.is_relative_to(here) else script)
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
