@@ -123,7 +123,7 @@ def _warnings(started: Started, sample: SampleFile | None, *, is_default: bool) 
     if sample is None:
         lines += [
             "WARNING: without --sample the golden rows and the drift baseline are RANDOM numbers (0 to 100). They prove that the",
-            "  model runs and nothing else; drift against them means nothing. Make it anew, under another NAME, with --sample rows.csv.",
+            "  model runs, nothing else: drift against them means nothing. Make it anew (another NAME) with a --sample rows.csv.",
         ]
     elif sample.is_cut:
         lines.append(f"WARNING: the first {len(sample.rows):,} rows of {sample.path} were used, the rest was not read.")

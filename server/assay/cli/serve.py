@@ -32,8 +32,8 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[NAME_OR_PATH]...",
-            help="Models to serve: a bundle (NAME/VERSION), or NAME for its newest version, as a path or under ./models. The first "
-            "is the default.",
+            help="Models to serve: a bundle (NAME/VERSION), or NAME for its newest version, as a path or under ./models. The "
+            "first is the default.",
         ),
     ] = None,
     config: ConfigFile = None,

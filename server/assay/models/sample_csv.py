@@ -77,7 +77,7 @@ def read_sample(path: Path) -> SampleFile:
 def parse_column(sample: SampleFile, name: str, dtype: str) -> tuple[Cell, ...]:
     """The cells of a column as values that fit a tensor of `dtype` (float32, float64, int32, int64, bool); None: empty.
 
-    A column of true and false only holds truth values, whatever the tensor. Raises InputError at the first cell that does not fit.
+    A column of true and false only holds truth values, whatever the tensor. Raises InputError at the first misfit.
     """
     texts = sample.column(name)
     is_truth = dtype == "bool" or all(text in _TRUTHS for text in texts if text)

@@ -30,7 +30,7 @@ from assay.errors import BundleError, InputError
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.models.foreign import refuse_foreign_model
-from assay.models.inspection import inspect_model
+from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.manifest import FEATURE_SET_FILE, NAME_PATTERN, Threshold
 from assay.models.pack import Commit, PackRequest, Rows, find_commit, pack_bundle
 from assay.models.rows import pack_rows
@@ -38,7 +38,7 @@ from assay.models.sample_csv import Cell, SampleFile, parse_column
 from assay.models.score_output import ScorePlace, choose_score
 from assay.models.starter_files import SAMPLE_REQUEST_FILE, Columns, feature_set_yaml, score_request
 from assay.models.starter_inputs import InputElement, map_inputs
-from assay.models.verify import BATCH_ROWS_MAX_DEFAULT, check_inspection, make_scorer, make_step
+from assay.models.verify import BATCH_ROWS_MAX_DEFAULT, make_scorer
 
 ROWS_FILE: Final = "rows.parquet"
 BESIDE_FILES: Final = (FEATURE_SET_FILE, SAMPLE_REQUEST_FILE, ROWS_FILE)
@@ -47,6 +47,8 @@ THRESHOLDS_DEFAULT: Final = (Threshold(decision="review", score=0.5), Threshold(
 # Rows for a model without a sample: they prove that it runs, and say nothing of real transactions.
 GENERATED_ROWS: Final = 1_000
 GENERATED_LOW, GENERATED_HIGH = 0, 100
+
+ROUNDING: Final = 1e-5  # a forest's sum of float32 votes may come to 1.0000001
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def start_model(request: StarterRequest, runtime: OrtRuntime) -> Started:
     model_bytes = _read_model(request.model_path)
     refuse_foreign_model(str(request.model_path), model_bytes)
     inspection = inspect_model(model_bytes, str(request.model_path))
-    check_inspection(inspection, make_step(None))
+    _check_model(request.model_path, inspection)
 
     elements = map_inputs(inspection.inputs, request.sample, request.label)
     score = choose_score(inspection.outputs, request.score_output, request.score_column)
@@ -120,7 +122,7 @@ def start_model(request: StarterRequest, runtime: OrtRuntime) -> Started:
         thresholds=thresholds,
         tensor_features=_features_by_tensor(elements),
     )
-    bundle = pack_bundle(pack, request.out, runtime, model_file=str(request.model_path))
+    bundle = pack_bundle(pack, request.out, runtime, model_file=str(request.model_path), inspection=inspection)
     sample_request = score_request(request.name, elements, columns, datetime.now(UTC))
     _write_beside(
         request.out / request.name,
@@ -160,6 +162,13 @@ def _read_model(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; give an ONNX model") from None
+
+
+def _check_model(path: Path, inspection: OnnxInspection) -> None:
+    """All that is wrong at once, each with its mend: an export takes a while."""
+    if inspection.problems:
+        lines = [f"  {problem.reason}: {problem.mend}" for problem in inspection.problems]
+        raise BundleError("\n".join([f"{path}: cannot be served as it is", *lines]))
 
 
 def _of_sample(sample: SampleFile, elements: Sequence[InputElement]) -> Columns:
@@ -231,7 +240,8 @@ def _check_scores(
             f"{int((~finite).sum())} rows with empty cells ({', '.join(with_nulls[:5])}) score NaN: the model knows no missing "
             "values. Impute them inside the model (scikit-learn: SimpleImputer in the pipeline), or give rows without empty cells"
         )
-    if thresholds is None and finite.all() and not ((scores >= 0) & (scores <= 1)).all():
+    is_probability = ((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)).all()
+    if thresholds is None and finite.all() and not is_probability:
         raise InputError(
             f"output {score.output}[{score.column}] is no probability: scores of the rows go from {scores.min():.4g} to "
             f"{scores.max():.4g}. Export probabilities, choose another --score-output, or say what these mean with "

@@ -39,7 +39,8 @@ def map_inputs(
 ) -> tuple[InputElement, ...]:
     """The elements of all inputs in order. `label`: a column of the sample to leave out.
 
-    REQUIRES: an inspection without problems. Raises InputError: the sample's columns are not what the model takes, or a name cannot be a feature's.
+    REQUIRES: an inspection without problems. Raises InputError: the sample's columns are not what the model takes, or a name
+    cannot be a feature's.
     """
     count = sum(math.prod(tensor.dims) for tensor in inputs)
     if count > LIMITS["request_features_max"]:
