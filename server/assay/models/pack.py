@@ -125,8 +125,9 @@ def pack_bundle(
     is_replacing: bool = False,
     inspection: OnnxInspection | None = None,
 ) -> Path:
-    """Writes OUT/NAME/VERSION and returns it. Nothing is left behind when it fails. `inspection`: of these bytes, if there is one.
+    """Writes OUT/NAME/VERSION and returns it. Nothing is left behind when it fails.
 
+    `inspection`: what inspect_model() said of these bytes, if it was asked already.
     Raises BundleError (also where that version exists and `is_replacing` is false), FeatureSetError, InputError.
     """
     refuse_foreign_model(model_file, request.model_bytes)

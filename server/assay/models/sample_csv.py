@@ -24,7 +24,6 @@ BYTES_MAX: Final = 64 << 20
 COLUMNS_MAX: Final = 512
 
 Cell = float | int | bool | None
-INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # Not whatever float() takes: nan, inf and 1_0 are no numbers of a file.
@@ -80,22 +79,22 @@ def parse_column(sample: SampleFile, name: str, dtype: str) -> tuple[Cell, ...]:
     A column of true and false only holds truth values, whatever the tensor. Raises InputError at the first misfit.
     """
     texts = sample.column(name)
-    is_truth = dtype == "bool" or all(text in _TRUTHS for text in texts if text)
-    if all(not text for text in texts):
+    if not any(texts):
         raise InputError(f"{sample.path}: column {printable_name(name)}: every cell is empty; give rows with values")
+    is_truth = dtype == "bool" or all(text in _TRUTHS for text in texts if text)
     parse = _parse_truth if is_truth else _parse_float if dtype.startswith("float") else _parse_integer
-    limits = np.finfo(dtype) if dtype.startswith("float") else np.iinfo(dtype) if dtype != "bool" else None
+    lowest, highest = (False, True) if is_truth else _limits(dtype)
     cells: list[Cell] = []
     for number, text in enumerate(texts, 1):
         value = parse(text) if text else None
         if text and value is None:
             raise _misfit(sample, number, name, "true or false" if is_truth else _WANTED[dtype], text)
-        if value is not None and not is_truth and limits is not None and not limits.min <= value <= limits.max:
-            raise InputError(f"{_place(sample, number, name)}: past {dtype}, the type of the model's input")
         if value is None and not dtype.startswith("float"):
             raise InputError(
                 f"{_place(sample, number, name)}: the cell is empty, but the model's input is {dtype}, which has no NaN; fill it"
             )
+        if value is not None and not lowest <= value <= highest:
+            raise InputError(f"{_place(sample, number, name)}: past {dtype}, the type of the model's input")
         cells.append(value)
     return tuple(cells)
 
@@ -130,6 +129,13 @@ def _check_width(path: Path, number: int, row: list[str], header: tuple[str, ...
     if len(row) != len(header):
         raise InputError(f"{path}: row {number}: {len(row)} cells, the header has {len(header)}")
     return tuple(row)
+
+
+def _limits(dtype: str) -> tuple[float, float] | tuple[int, int]:
+    """Smallest and largest value of a numeric type."""
+    if dtype.startswith("float"):
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
 def _parse_float(text: str) -> float | None:
