@@ -406,6 +406,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
         uint64_t rejected_count() noexcept
         const vector[CEventRejection]& rejections() noexcept
         void sort() noexcept
+        uint64_t position_at(int64_t time_us) noexcept
         void ingest(const CEventWriter& writer, uint64_t start, uint64_t stop, CIngestReport* report) noexcept
         void replay(
             const CFeatureReader& reader,

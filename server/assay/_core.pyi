@@ -255,6 +255,9 @@ class EventLog:
     def sort(self) -> None:
         """Releases the GIL."""
 
+    def position_at(self, time_us: int) -> int:
+        """How many events are before `time_us`: the index of the first at or after it. Call after sort()."""
+
     def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
         """Applies events [start, stop). Releases the GIL."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from assay import _core
 from assay.errors import StoreError
 from assay.features.attribute_files import AttributeRows, read_rows
+from assay.features.attribute_row import AttributeRow
 from assay.features.columns import stored_attributes
 from assay.features.definitions import AttributeView
 from assay.features.feature_set import FeatureSet
@@ -19,6 +20,7 @@ from assay.features.ingest import IngestSummary, OnFlush, Progress, source_name
 from assay.features.rejects import Rejects
 
 FLUSH_ROWS_DEFAULT = 1_000_000
+OUTCOMES = ("OK", "EVENT_DUPLICATE", "EVENT_TOO_LATE")
 
 
 def ingest_attributes(
@@ -47,6 +49,15 @@ def ingest_attributes(
     return ingestion.summary()
 
 
+def write_row(writer: _core.EventWriter, view_name: str, row: AttributeRow) -> str:
+    """Sets one row and returns what became of it: one of OUTCOMES. Raises StoreError where the store says no."""
+    code = writer.write_attributes(view_name, row.entity_id, row.time_us, row.values)
+    reason = _core.CODE_TABLE[code].reason
+    if reason not in OUTCOMES:
+        raise StoreError(f"the store refused attributes ({reason}: {_core.CODE_TABLE[code].message})")
+    return reason
+
+
 # --- implementation ---
 
 
@@ -69,8 +80,7 @@ class _Ingestion:
         self._rejects = rejects
         self._on_flush = on_flush
         self._flushes: list[FlushRecord] = []
-        self._outcomes = {"OK": 0, "EVENT_DUPLICATE": 0, "EVENT_TOO_LATE": 0}
-        self._reasons = {row.number: row.reason for row in _core.CODE_TABLE}
+        self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._start_flush()
 
     def _start_flush(self) -> None:
@@ -82,11 +92,7 @@ class _Ingestion:
         self._rejected += len(rows.bad)
         self._rows += len(rows.good)
         for row in rows.good:
-            code = self._writer.write_attributes(self._view_name, row.entity_id, row.time_us, row.values)
-            reason = self._reasons[code]
-            if reason not in self._outcomes:
-                raise StoreError(f"the store refused attributes ({reason}: {_core.CODE_TABLE[code].message})")
-            self._outcomes[reason] += 1
+            self._outcomes[write_row(self._writer, self._view_name, row)] += 1
             for index, value in enumerate(row.values):
                 self._nulls[index] += value is None
 
