@@ -85,16 +85,19 @@ def init(
 
 
 def _report(started: Started, sample: SampleFile | None, *, is_default: bool) -> list[str]:
+    from assay.models.starter_files import one_line
+
     names = [element.feature for element in started.elements]
     shown = ", ".join(names[:INPUTS_SHOWN_MAX]) + (
         f" and {len(names) - INPUTS_SHOWN_MAX} more" if len(names) > INPUTS_SHOWN_MAX else ""
     )
+    scores = started.scores
     lines = [
         f"made {started.bundle}",
         f"  features    {started.directory / 'feature_set.yaml'}: {shown}",
-        f"  score       {started.score.output}[{started.score.column}], {started.scores.min():.4g} to {started.scores.max():.4g}",
+        f"  score       {one_line(started.score.output)}[{started.score.column}], {scores.min():.4g} to {scores.max():.4g}",
         f"  decisions   {_thresholds(started)}",
-        f"  sample      {started.request_path} must score {started.scores[0]:.6g}",
+        f"  sample      {started.request_path} must score {scores[0]:.6g}",
         "",
         *_warnings(started, sample, is_default=is_default),
         "",

@@ -170,6 +170,8 @@ def find_sample_request(bundle: Path, plan: FeaturePlan) -> Path | None:
     from assay.v1.scoring_pb2 import ScoreRequest
 
     path = bundle.parent / SAMPLE_REQUEST_FILE
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         with path.open("rb") as file:
             request = json_format.Parse(file.read(SAMPLE_BYTES_MAX), ScoreRequest())

@@ -273,7 +273,8 @@ def _check_interface(model: Any) -> list[Problem]:
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
     if not 1 <= len(inputs) <= INPUTS_MAX:
-        found.append(_problem("batch axis", f"{len(inputs)} inputs, expected 1 to {INPUTS_MAX}", "see docs/bundles.md, Inputs"))
+        mend = "export with one input for all columns (skl2onnx: an array instead of a DataFrame, FloatTensorType([None, n]))"
+        found.append(_problem("batch axis", f"{len(inputs)} inputs, expected 1 to {INPUTS_MAX}", mend))
     for value in inputs:
         name, kind = _printable(value.name), value.type.tensor_type
         if not value.type.HasField("tensor_type") or kind.elem_type not in INPUT_TYPES:

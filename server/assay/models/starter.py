@@ -34,9 +34,9 @@ from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.manifest import FEATURE_SET_FILE, NAME_PATTERN, Threshold
 from assay.models.pack import Commit, PackRequest, Rows, find_commit, pack_bundle
 from assay.models.rows import pack_rows
-from assay.models.sample_csv import Cell, SampleFile, parse_column
+from assay.models.sample_csv import Cell, SampleFile, parse_column, printable_name
 from assay.models.score_output import ScorePlace, choose_score
-from assay.models.starter_files import SAMPLE_REQUEST_FILE, Columns, feature_set_yaml, score_request
+from assay.models.starter_files import SAMPLE_REQUEST_FILE, Columns, feature_set_yaml, one_line, score_request
 from assay.models.starter_inputs import InputElement, map_inputs
 from assay.models.verify import BATCH_ROWS_MAX_DEFAULT, make_scorer
 
@@ -243,8 +243,8 @@ def _check_scores(
     is_probability = ((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)).all()
     if thresholds is None and finite.all() and not is_probability:
         raise InputError(
-            f"output {score.output}[{score.column}] is no probability: scores of the rows go from {scores.min():.4g} to "
-            f"{scores.max():.4g}. Export probabilities, choose another --score-output, or say what these mean with "
+            f"output {printable_name(score.output)}[{score.column}] is no probability: scores of the rows go from "
+            f"{scores.min():.4g} to {scores.max():.4g}. Export probabilities, choose another --score-output, or say what these mean with "
             "--thresholds review=SCORE,decline=SCORE"
         )
 
@@ -270,7 +270,7 @@ def _pack_command(request: StarterRequest, elements: Sequence[InputElement], sco
     words += ["--thresholds", ",".join(f"{threshold.decision}={threshold.score:g}" for threshold in thresholds)]
     if len(by_tensor) > 1:
         words += [word for tensor, names in by_tensor.items() for word in ("--input", f"{tensor}={','.join(names)}")]
-    return shlex.join([*words, "--out", str(request.out), "--allow-dirty"])
+    return one_line(shlex.join([*words, "--out", str(request.out), "--allow-dirty"]))
 
 
 def _next_version(version: str) -> str:

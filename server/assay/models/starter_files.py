@@ -62,8 +62,8 @@ def feature_set_yaml(
     inputs = [_model_input(element, columns[element.feature]) for element in elements]
     head = _HEAD.format(
         model=model,
-        source=_comment(source),
-        pack_command=_comment(pack_command),
+        source=one_line(source),
+        pack_command=one_line(pack_command),
         name=feature_name(model),
         entity=entity,
     )
@@ -91,6 +91,11 @@ def entity_name(elements: Sequence[InputElement]) -> str:
     taken = {element.feature for element in elements}
     candidates = ("customer_id", *(f"customer_id_{number}" for number in range(2, len(taken) + 3)))
     return next(name for name in candidates if name not in taken)
+
+
+def one_line(text: str) -> str:
+    """Text that stays inside its line, whatever names a model or a file has."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 # --- implementation ---
@@ -152,8 +157,3 @@ def _is_truth(cells: Sequence[Cell]) -> bool:
 def _word(name: str) -> str:
     """A name as YAML text: `on` and `null` would be read as something else."""
     return name if yaml.safe_load(name) == name else f'"{name}"'
-
-
-def _comment(text: str) -> str:
-    """Text that stays inside its comment."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
