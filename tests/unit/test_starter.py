@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
+from assay.cli.serve import SAMPLE_BYTES_MAX, find_sample_request
 from assay.errors import AssayError, BundleError, InputError
+from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.models.inspection import OnnxTensor
 from assay.models.manifest import Threshold
@@ -146,6 +149,12 @@ def test_the_users_choice_holds() -> None:
     assert choose_score(words, None, 0) == ScorePlace("probabilities", 0)
 
 
+def test_a_models_own_words_are_shown_safely() -> None:
+    with pytest.raises(InputError) as error:
+        choose_score([tensor("\x1b[31mred", FLOAT, 3)])
+    assert "\x1b" not in str(error.value)
+
+
 # --- files
 
 
@@ -253,6 +262,21 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"feature_set.yaml: exists and may hold your changes"):
         start(tmp_path, tree_model(), version="2")
     assert not (tmp_path / "models" / "own" / "2").exists()
+
+
+def test_serve_shows_a_sample_that_the_version_takes(tmp_path: Path) -> None:
+    started = start(tmp_path, tree_model(), sample_of(amount=["50.0"], is_night=["true"], tx=["1"]))
+    plan = compile_plan(FeatureSet.load(started.directory / "feature_set.yaml"))
+    path = started.request_path
+    text = path.read_text()
+    assert find_sample_request(started.bundle, plan) == path
+    for wrong in ("{]", text.replace('"own"', '"other"'), text.replace("amount", "sum"), " " * SAMPLE_BYTES_MAX + text):
+        path.write_text(wrong)
+        assert find_sample_request(started.bundle, plan) is None
+    path.unlink()
+    assert find_sample_request(started.bundle, plan) is None
+    os.mkfifo(path)  # opening one waits for a writer
+    assert find_sample_request(started.bundle, plan) is None
 
 
 def test_generated_rows_are_the_same_every_time(tmp_path: Path) -> None:

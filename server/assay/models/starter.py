@@ -5,7 +5,7 @@
     OUT/NAME/sample_request.json  a ScoreRequest that the model answers
     OUT/NAME/rows.parquet         the rows of the sample as the model takes them, for packing the next version
 
-Nothing that is there is overwritten, and nothing is left behind when it fails.
+Nothing that is there is overwritten, and a model that is refused leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -244,8 +244,8 @@ def _check_scores(
     if thresholds is None and finite.all() and not is_probability:
         raise InputError(
             f"output {printable_name(score.output)}[{score.column}] is no probability: scores of the rows go from "
-            f"{scores.min():.4g} to {scores.max():.4g}. Export probabilities, choose another --score-output, or say what these mean with "
-            "--thresholds review=SCORE,decline=SCORE"
+            f"{scores.min():.4g} to {scores.max():.4g}. Export probabilities, choose another --score-output, or say what these "
+            "mean with --thresholds review=SCORE,decline=SCORE"
         )
 
 
@@ -267,7 +267,7 @@ def _pack_command(request: StarterRequest, elements: Sequence[InputElement], sco
     words = ["assay", "model", "pack", "--name", request.name, "--version", _next_version(request.version)]
     words += ["--model", str(request.model_path), "--feature-set", str(directory / FEATURE_SET_FILE)]
     words += ["--rows", str(directory / ROWS_FILE), "--score-output", score.output, "--score-column", str(score.column)]
-    words += ["--thresholds", ",".join(f"{threshold.decision}={threshold.score:g}" for threshold in thresholds)]
+    words += ["--thresholds", ",".join(f"{threshold.decision}={threshold.score!r}" for threshold in thresholds)]
     if len(by_tensor) > 1:
         words += [word for tensor, names in by_tensor.items() for word in ("--input", f"{tensor}={','.join(names)}")]
     return one_line(shlex.join([*words, "--out", str(request.out), "--allow-dirty"]))
