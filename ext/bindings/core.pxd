@@ -458,6 +458,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
         const vector[CEventRejection]& rejections() noexcept
         void sort() noexcept
         void add_records(const CEventWriter& writer, uint64_t start, uint64_t stop, vector[CRecordRef]* records)
+        uint64_t position_at(int64_t time_us) noexcept
         void ingest(const CEventWriter& writer, uint64_t start, uint64_t stop, CIngestReport* report) noexcept
         void replay(
             const CFeatureReader& reader,

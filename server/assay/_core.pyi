@@ -293,6 +293,9 @@ class EventLog:
     def records(self, writer: EventWriter, start: int, stop: int) -> list[RecordRef]:
         """The records that ingest() of the same events would change, each once. Releases the GIL."""
 
+    def position_at(self, time_us: int) -> int:
+        """How many events are before `time_us`: the index of the first at or after it. Call after sort()."""
+
     def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
         """Applies events [start, stop). Releases the GIL."""
 

@@ -194,16 +194,15 @@ class LocalServer:
 
 
 class ServeProcess:
-    """`assay serve --json` in a process of its own. `arguments` go to it as they are; stderr is kept."""
+    """`assay serve --json` in a process of its own, in `cwd`. `arguments` go to it as they are; stderr is kept."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._stderr = (self._directory / "stderr").open("w+")
         command = [sys.executable, "-m", "assay", "serve", "--json", "--listen", "127.0.0.1:0"]
         command += ["--admin-socket", str(self._directory / "admin.sock"), *arguments]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env={**os.environ, **(environment or {})}
-        )
+        environment = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env=environment, cwd=cwd)
         try:
             self.ready = self._read_ready()
         except BaseException:

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shlex
-import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assay.cli.config import Assignments, ConfigFile, load
+from assay.cli.examples import example_lines
 from assay.cli.features import bar
 from assay.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from assay.app import App
     from assay.config import Config
-    from assay.features.feature_set import FeatureSet
-    from assay.transport.security import Protection
     from assay.transport.server import Addresses
 
 
 def serve(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME_OR_PATH]...",
+            help="Models to serve: a bundle (NAME/VERSION), or NAME for its newest version, as a path or under ./models. The "
+            "first is the default.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT of the public listener; port 0 takes a free one.")] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION). Repeatable; the first is the default."),
+        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION), after those named. Repeatable."),
     ] = None,
     store: Annotated[
         str | None, typer.Option(help="embedded: (in memory), embedded:PATH (snapshot at PATH), or redis://HOST:PORT/DB.")
@@ -50,13 +53,16 @@ def serve(
 
         assay serve
 
+        assay serve fraud
+
         assay serve --model models/card_fraud/1 --store embedded:/var/lib/assay/store.snapshot --listen 0.0.0.0:50051
 
         assay serve --config assay.yaml --set engine.slots=16384
     """
+    models = [*_locate(names or []), *(str(path) for path in model or [])]
     options = {
         "listen": listen,
-        "models": [str(path) for path in model] if model else None,
+        "models": models or None,
         "store.url": store,
         "admin_socket": admin_socket,
         "drain.delay_s": drain_delay,
@@ -81,6 +87,14 @@ def _log_to_stderr(config: Config) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     logging.Formatter.converter = lambda *_: datetime.now(UTC).timetuple()
+
+
+def _locate(names: list[str]) -> list[str]:
+    if not names:  # the demo, and servers that are configured by a file
+        return []
+    from assay.models.locate import locate_bundle
+
+    return [str(locate_bundle(name)) for name in names]
 
 
 def _build(config: Config) -> App:
@@ -112,7 +126,6 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
 def status_lines(app: App, addresses: Addresses) -> list[str]:
     """What runs where, and commands to paste."""
     from assay import __version__
-    from assay.transport.security import Protection
 
     models = [
         f"  model     {model.name} {model.version}{' (default)' if index == 0 and len(app.models) > 1 else ''}, "
@@ -121,7 +134,6 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
     ]
     admins = [str(addresses.admin)] if addresses.admin else []
     admins += [f"{addresses.admin_port} (mTLS)"] if addresses.admin_port else []
-    transaction = example_request(app.models[0].feature_set, is_demo=app.config.is_demo)
     return [
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
         f"  listen    {addresses.public} ({addresses.protection.value})",
@@ -132,69 +144,7 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",
-        f"  {grpcurl_line(transaction, addresses.public, addresses.protection)}",
-        *([f"  {score_line(transaction, addresses.public)}"] if addresses.protection is Protection.PLAINTEXT else []),
+        *(f"  {line}" for line in example_lines(app, addresses)),
         "",
         "Ctrl-C stops it.",
     ]
-
-
-def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]:
-    """A ScoreRequest, as JSON, that the server would answer."""
-    if is_demo:
-        from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
-
-        return {
-            "transactionId": "demo-1",
-            "eventTime": DEMO_TIME.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "entities": {"customer_id": DEMO_CUSTOMER_ID, "terminal_id": DEMO_TERMINAL_ID},
-            "features": {"amount_minor": {"int64Value": "5716"}},
-        }
-    samples: dict[str, tuple[str, Any]] = {
-        "float64": ("doubleValue", 1.0),
-        "int64": ("int64Value", "1"),
-        "bool": ("boolValue", True),
-        "string": ("stringValue", "text"),
-    }
-    features = {}
-    for name, feature in feature_set.request_features.items():
-        if not feature.is_required:
-            continue
-        kind, value = samples[feature.dtype]
-        if feature.minimum is not None and feature.dtype in ("float64", "int64"):
-            value = float(feature.minimum) if feature.dtype == "float64" else str(int(feature.minimum))
-        features[name] = {kind: value}
-    return {
-        "transactionId": "example-1",
-        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "entities": dict.fromkeys(feature_set.entities, "1"),
-        "features": features,
-    }
-
-
-def grpcurl_line(transaction: dict[str, Any], target: str, protection: Protection) -> str:
-    """Ready to paste into a shell, but for the caller's own files where there is TLS."""
-    options = {"plaintext": "-plaintext", "TLS": "-cacert CA.pem", "mTLS": "-cacert CA.pem -cert CLIENT.pem -key CLIENT.key"}
-    body = shlex.quote(json.dumps(transaction, separators=(",", ":")))
-    return f"grpcurl {options[protection.value]} -d {body} {target} assay.v1.ScoringService/Score"
-
-
-def score_line(transaction: dict[str, Any], target: str) -> str:
-    """The same call with our own client."""
-    words = [_program(), "score", "--target", target, "--id", transaction["transactionId"], "--time", transaction["eventTime"]]
-    for name, value in transaction["entities"].items():
-        words += ["--entity", f"{name}={value}"]
-    for name, value in transaction["features"].items():
-        (kind, plain), *_ = value.items()
-        text = json.dumps(plain) if kind in ("doubleValue", "boolValue") else str(plain)
-        words += ["--feature", f"{name}={text}"]
-    return shlex.join(words)
-
-
-def _program() -> str:
-    """How a person can call us: by name where the PATH knows it, else by the path of this environment's script."""
-    if shutil.which("assay"):
-        return "assay"
-    script = Path(sys.executable).parent / "assay"
-    here = Path.cwd()
-    return str(script.relative_to(here) if script.is_relative_to(here) else script)
