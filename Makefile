@@ -120,7 +120,7 @@ hooks: $(STAMPS)/dev-$(ORT)
 audit: $(STAMPS)/dev-$(ORT)
 	@status=0; for lock in server/assay/lock/*.txt; do \
 	  echo "== $$lock"; \
-	  $(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r $$lock || status=1; \
+	  $(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$lock || status=1; \
 	done; exit $$status
 
 debug: $(STAMPS)/runtime-$(ORT)
