@@ -147,8 +147,8 @@ proto: $(STAMPS)/dev-$(ORT)
 lock:
 	tools/lock.sh
 
-# Byte for byte the same from the same sources: archives carry 1980, the earliest time that a ZIP file knows. build/lib goes first, for
-# setuptools would pack what an earlier build left there.
+# The wheel is byte for byte the same from the same sources: it carries 1980, the earliest time that a ZIP file knows. build/lib goes first,
+# for setuptools would pack what an earlier build left there.
 wheel: $(STAMPS)/dev-$(ORT)
 	rm -rf build/lib build/lib.* build/bdist.*
 	SOURCE_DATE_EPOCH=315532800 $(BIN)/python -m build --sdist --wheel --no-isolation --outdir dist
