@@ -179,13 +179,15 @@ def test_refusals_are_logged_some_at_a_time_and_the_rest_is_counted(caplog: pyte
     for _ in range(LOG_LINES_MAX + 5):
         denials.record(Listener.PUBLIC, SCORE, "dns:other", "MISSING_ROLE")
     assert len(caplog.records) == LOG_LINES_MAX
-    clock.now_s += LOG_INTERVAL_S
-    denials.record(Listener.ADMIN, "/x\n4929 4929 4929 4929", "", "UNKNOWN_METHOD")
+    denials.record(Listener.ADMIN, SCORE, "dns:other", "WRONG_LISTENER")  # another listener has lines of its own
     assert len(caplog.records) == LOG_LINES_MAX + 1
+    clock.now_s += LOG_INTERVAL_S
+    denials.record(Listener.PUBLIC, "/x\n4929 4929 4929 4929", "", "UNKNOWN_METHOD")
+    assert len(caplog.records) == LOG_LINES_MAX + 2
     line = caplog.records[-1].getMessage()
-    assert line == r"denied listener=admin method=/x\x0a<digits> principal=- reason=UNKNOWN_METHOD not_logged_before=5"
+    assert line == r"denied listener=public method=/x\x0a<digits> principal=- reason=UNKNOWN_METHOD not_logged_before=5"
     assert caplog.records[-1].levelno == logging.WARNING
-    assert denials.counts == {"MISSING_ROLE": LOG_LINES_MAX + 5, "UNKNOWN_METHOD": 1}
+    assert denials.counts == {"MISSING_ROLE": LOG_LINES_MAX + 5, "WRONG_LISTENER": 1, "UNKNOWN_METHOD": 1}
 
 
 def test_a_handler_without_a_row_reaches_no_server() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 
-from assay._core import CODE_TABLE, LISTENERS, ROLES, Engine, Refusal, check_access, printable
+from assay._core import CODE_TABLE, ROLES, Engine, Refusal, check_access, printable
 from assay.transport.policy import Listener
 from assay.transport.principals import certificate_of, principals_of
 from assay.transport.proved_files import ProvedFiles
@@ -38,34 +38,27 @@ _OK = 0
 
 
 class Denials:
-    """Counts every refused call by its reason, and logs some. On the event loop's thread only."""
+    """Counts every refused call by its reason, and logs some of each listener's. On the event loop's thread only."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()
         self._clock = clock
-        self._interval_ends_s = 0.0
-        self._line_count = 0
-        self._unlogged_count = 0
+        # One a listener: who floods the health port must not hide what happens at the admin port.
+        self._lines: dict[Listener, _Lines] = {}
 
     def record(self, listener: Listener, method: str, principal: str, reason: str) -> None:
         """`method` and `principal` as they came: they are made safe to show here."""
         self.counts[reason] += 1
-        now_s = self._clock()
-        if now_s >= self._interval_ends_s:
-            self._interval_ends_s, self._line_count = now_s + LOG_INTERVAL_S, 0
-        if self._line_count >= LOG_LINES_MAX:
-            self._unlogged_count += 1
-            return
-        self._line_count += 1
-        unlogged, self._unlogged_count = self._unlogged_count, 0
-        log.warning(
-            "denied listener=%s method=%s principal=%s reason=%s not_logged_before=%d",
-            (listener.name or "").lower(),
-            _shown(method),
-            _shown(principal) or "-",
-            reason,
-            unlogged,
-        )
+        unlogged = self._lines.setdefault(listener, _Lines()).take(self._clock())
+        if unlogged is not None:
+            log.warning(
+                "denied listener=%s method=%s principal=%s reason=%s not_logged_before=%d",
+                (listener.name or "").lower(),
+                _shown(method),
+                _shown(principal) or "-",
+                reason,
+                unlogged,
+            )
 
 
 class Access:
@@ -73,7 +66,6 @@ class Access:
 
     def __init__(self, listener: Listener, engine: Engine, denials: Denials, roles: ProvedFiles[Roles] | None) -> None:
         self._listener = listener
-        self._number = LISTENERS[(listener.name or "").lower()]
         self._engine = engine
         self._denials = denials
         self._roles = roles
@@ -132,7 +124,7 @@ class Access:
         for principal in principals:
             roles |= granted.get(principal, 0)
         code = check_access(
-            self._number,
+            self._listener.value,
             method,
             needs_certificate=self._roles is not None,
             has_certificate=bool(certificate_of(auth)),
@@ -152,6 +144,26 @@ class Access:
 
 
 # --- implementation ---
+
+
+class _Lines:
+    """How many lines may still be written: LOG_LINES_MAX in each LOG_INTERVAL_S."""
+
+    def __init__(self) -> None:
+        self._interval_ends_s = 0.0
+        self._taken_count = 0
+        self._refused_count = 0
+
+    def take(self, now_s: float) -> int | None:
+        """Takes one line: how many were refused since the last one that was taken. None: there is none left."""
+        if now_s >= self._interval_ends_s:
+            self._interval_ends_s, self._taken_count = now_s + LOG_INTERVAL_S, 0
+        if self._taken_count >= LOG_LINES_MAX:
+            self._refused_count += 1
+            return None
+        self._taken_count += 1
+        refused, self._refused_count = self._refused_count, 0
+        return refused
 
 
 class _Answer(NamedTuple):
