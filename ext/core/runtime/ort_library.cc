@@ -4,25 +4,38 @@
 
 #include <cctype>
 #include <cstdlib>
+#include <string_view>
 
 namespace assay::ort {
 namespace {
 
-constexpr size_t kMessageBytesMax = 300;
+constexpr size_t kMessageBytesMax = 500;
 
 Status unavailable(const std::string& detail) { return Status(Code::kRuntimeUnavailable, detail); }
+
+// What failed, out of a text that says where as well: files, lines and template arguments before it, a host's name and an
+// expression after it. Of a chain of failures the innermost.
+std::string_view without_place(std::string_view text) {
+  text = text.substr(0, text.find(" ; GPU="));
+  for (const std::string_view start : {"CUDA failure ", "CUBLAS failure ", "CUDNN failure ", "CUFFT failure "}) {
+    if (const size_t at = text.rfind(start); at != std::string_view::npos) return text.substr(at);
+  }
+  constexpr std::string_view kException = "[ONNXRuntimeError] : ";
+  const size_t at = text.rfind(kException);
+  return at == std::string_view::npos ? text : text.substr(at + kException.size());
+}
 
 }  // namespace
 
 std::string ort_message(const char* text, bool hides_digits) {
   std::string message;
-  for (; text != nullptr && *text != '\0'; ++text) {
+  for (const char letter : without_place(text == nullptr ? "" : text)) {
     if (message.size() == kMessageBytesMax) return message + "...";
-    const auto byte = static_cast<unsigned char>(*text);
+    const auto byte = static_cast<unsigned char>(letter);
     if (std::iscntrl(byte) || byte >= 0x80) {
       if (!message.empty() && message.back() != ' ') message += ' ';
     } else {
-      message += hides_digits && std::isdigit(byte) ? '#' : *text;
+      message += hides_digits && std::isdigit(byte) ? '#' : letter;
     }
   }
   return message;
@@ -65,6 +78,7 @@ Status OrtLibrary::load_table() {
                        "; install onnxruntime 1.28 or newer");
   }
   api_ = OrtApi(table);
+  cuda_api_ = OrtCudaApi(table);
   return Status();
 }
 
