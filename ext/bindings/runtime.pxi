@@ -8,6 +8,7 @@ cdef class OrtRuntime:
     """ONNX Runtime's shared library, opened once a process and self-checked."""
 
     cdef shared_ptr[COrtRuntime] _runtime
+    cdef readonly str library_path
 
     def __cinit__(self, library_path: str):
         """Releases the GIL."""
@@ -16,6 +17,7 @@ cdef class OrtRuntime:
         with nogil:
             status = COrtRuntime.open(path, &self._runtime)
         check_status(status)
+        self.library_path = library_path
 
     @property
     def version(self) -> str:

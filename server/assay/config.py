@@ -85,6 +85,18 @@ class LaneConfig(Section):
     )
 
 
+class CudaConfig(Section):
+    """What models may take of a CUDA device."""
+
+    memory_bytes_max: int = Field(
+        default=2 << 30,
+        ge=0,
+        le=1 << 40,
+        description="Most memory of each model's arena on the device, in bytes. CUDA itself takes some hundred MB beside it. "
+        "0: no limit.",
+    )
+
+
 class LimitsConfig(Section):
     """What one client may ask of the server."""
 
@@ -155,12 +167,18 @@ class Config(BaseSettings):
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Bundles to serve (NAME/VERSION directories), the default model first. Empty: the demo."
     )
+    device: str = Field(
+        default="auto",
+        description="Where models run: cpu; cuda or cuda:N, which refuses to start without it; auto: cuda:0 for each model that "
+        "proves itself there, else the CPU.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe line that is logged."
     )
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     lane: LaneConfig = LaneConfig()
+    cuda: CudaConfig = CudaConfig()
     limits: LimitsConfig = LimitsConfig()
     connection: ConnectionConfig = ConnectionConfig()
     drain: DrainConfig = DrainConfig()
@@ -182,6 +200,13 @@ class Config(BaseSettings):
         host, separator, port = value.rpartition(":")
         if not separator or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
             raise ValueError("expected HOST:PORT, for example 127.0.0.1:50051 or [::1]:50051")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_one(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", value):
+            raise ValueError("expected auto, cpu, cuda or cuda:N, for example cuda:0")
         return value
 
     @field_validator("models", mode="before")

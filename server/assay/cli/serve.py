@@ -31,6 +31,7 @@ def serve(
         list[Path] | None,
         typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION). Repeatable; the first is the default."),
     ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     store: Annotated[str | None, typer.Option(help="embedded: (in memory) or embedded:PATH (with its snapshot at PATH).")] = None,
     admin_socket: Annotated[str | None, typer.Option(help="Path of the admin listener's Unix socket, auto, or off.")] = None,
     drain_delay: Annotated[float | None, typer.Option(help="Lame-duck seconds after SIGTERM.")] = None,
@@ -53,6 +54,7 @@ def serve(
     options = {
         "listen": listen,
         "models": [str(path) for path in model] if model else None,
+        "device": device,
         "store.url": store,
         "admin_socket": admin_socket,
         "drain.delay_s": drain_delay,
@@ -92,7 +94,9 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
             {
                 "listen": addresses.public,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
-                "models": [{"model": model.name, "version": model.version} for model in app.models],
+                "models": [
+                    {"model": model.name, "version": model.version, "device": str(model.placement.device)} for model in app.models
+                ],
             }
         )
         return
@@ -107,7 +111,8 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
     store = app.store.core.stats()
     models = [
         f"  model     {model.name} {model.version}{' (default)' if index == 0 and len(app.models) > 1 else ''}, "
-        f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs"
+        f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs, "
+        f"on {model.placement.device}"
         for index, model in enumerate(app.models)
     ]
     transaction = example_request(app.models[0].feature_set, is_demo=app.config.is_demo)
