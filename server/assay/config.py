@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 ENV_PREFIX = "ASSAY_"
 SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un
+DEVICE_PATTERN = r"(auto|cpu|cuda)(?:(?<=cuda):([0-9]{1,2}))?"
 
 
 class Section(BaseModel):
@@ -205,7 +206,7 @@ class Config(BaseSettings):
     @field_validator("device")
     @classmethod
     def _device_is_one(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", value):
+        if not re.fullmatch(DEVICE_PATTERN, value):
             raise ValueError("expected auto, cpu, cuda or cuda:N, for example cuda:0")
         return value
 

@@ -1,13 +1,11 @@
 """Where a model runs: on the CPU, or on a CUDA device where it proved itself.
 
-                 cpu ------------------------------------------------------.
-                                                                           v
-    wished ----- auto, cuda:n --> obstacle in sight? -- no --> proved there? -- no --> auto: CPU, with the obstacle
-                                        |                          |                   cuda: refused, with the obstacle
-                                        '-- yes --> as under "no"  '-- yes --> cuda:n
+cpu      -> the CPU; nothing else is looked at.
+auto     -> tried: no obstacle in sight, and proved there -> cuda:0. Else the CPU, and the obstacle is kept for who asks why.
+cuda:N   -> tried likewise -> cuda:N. Else refused, with the obstacle and what to do about it.
 
-The proof is that of the CPU: batch invariance, golden rows within the manifest's tolerance, warm-up, on the very session that will
-serve.
+The proof is that of the CPU: batch invariance, golden rows within the manifest's tolerance, warm-up, on the very session that
+will serve.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from assay._core import OrtModel, OrtRuntime
+from assay.config import DEVICE_PATTERN
 from assay.errors import CoreError
 from assay.models import cuda_libraries, cuda_machine
 from assay.models.cuda_build import build_of
@@ -55,7 +54,7 @@ class DeviceWish:
     @classmethod
     def parse(cls, text: str, memory_bytes_max: int = 0) -> DeviceWish:
         """auto, cpu, cuda or cuda:N. Raises ValueError."""
-        found = re.fullmatch(r"(auto|cpu|cuda)(?:(?<=cuda):([0-9]{1,2}))?", text)
+        found = re.fullmatch(DEVICE_PATTERN, text)
         if found is None:
             raise ValueError("expected auto, cpu, cuda or cuda:N, for example cuda:0")
         return cls(found[1], int(found[2] or 0), memory_bytes_max)  # type: ignore[arg-type]
