@@ -27,8 +27,8 @@ _ABSENT = "cannot open shared object file: No such file or directory\n"
 _INFO = "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc"
 _PARSE = (
     "static onnxruntime::CUDAExecutionProviderInfo onnxruntime::CUDAExecutionProviderInfo::FromProviderOptions("
-    "const onnxruntime::ProviderOptions&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed to parse provider "
-    'option "device_id": '
+    "const onnxruntime::ProviderOptions&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed to parse "
+    'provider option "device_id": '
 )
 _COUNT = f" ; GPU=-1 ; hostname=scorer-7 ; file={_INFO} ; line=70 ; expr=cudaGetDeviceCount(&num_devices); \n"
 _CALL = (

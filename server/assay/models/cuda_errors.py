@@ -37,7 +37,7 @@ def explain(text: str) -> Obstacle:
         text = inner[1]
     for pattern, reason, mend in _TABLE:
         if found := re.search(pattern, text):
-            return Obstacle(reason.format(**found.groupdict()), mend)
+            return Obstacle(reason.format(**{name: value.strip() for name, value in found.groupdict().items()}), mend)
     if found := re.search(r"with error: (lib\S+\.so\.\d+): cannot open shared object file", text):
         return _missing_library(found[1])
     return Obstacle(text.strip(), CPU_MEND)
@@ -97,16 +97,16 @@ _TABLE: Final = (
         "restart the machine after a driver update; in a container, use no driver libraries of its own",
     ),
     (
-        r"CUDA failure (?:3|802|999): (?P<what>.*)",
+        r"CUDA failure (?:3|802|999): (?P<what>[^;]*)",
         "CUDA does not start: {what}",
         "see that nvidia-smi works as this user and, on NVSwitch machines, that nvidia-fabricmanager runs",
     ),
     (
-        r"CUDA failure (?:214|220|226|700|702|710|71[4-9]): (?P<what>.*)",
+        r"CUDA failure (?:214|220|226|700|702|710|71[4-9]): (?P<what>[^;]*)",
         "the card failed ({what}), and no later call of this process can use it",
         _XID,
     ),
-    (r"(?P<what>(?:CUDA|CUBLAS|CUDNN|CUFFT) failure \d+: .*)", "{what}", CPU_MEND),
+    (r"(?P<what>(?:CUDA|CUBLAS|CUDNN|CUFFT) failure \d+: [^;]*)", "{what}", CPU_MEND),
 )
 
 
