@@ -7,12 +7,14 @@
 //
 //   update_error append_error session_error run_error   the text of the status that this step returns
 //   run_rows_max   run_error is for batches of more rows than this (0: all)
+//   hold           a run waits while this is 1, after saying so in the log (`held ROWS`)
 //   shift          added to every float32 output: a device that computes differently
 //
 // What it was asked is appended to the script's path + ".log": `option KEY=VALUE`, `session DEVICE`, `run ROWS`.
 
 #include <dlfcn.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -20,6 +22,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "core/runtime/ort_api.h"
 
@@ -176,6 +179,8 @@ OrtStatus* run(OrtSession* session, const OrtRunOptions* options, const char* co
   if (rows > (rows_max.empty() ? 0 : std::stoll(rows_max))) {
     if (OrtStatus* status = scripted("run_error")) return status;
   }
+  if (script("hold") == "1") log("held " + std::to_string(rows));
+  while (script("hold") == "1") std::this_thread::sleep_for(std::chrono::milliseconds(1));
   OrtStatus* status = run_really();
   const std::string shift = script("shift");
   for (size_t i = 0; status == nullptr && !shift.empty() && i < output_count; ++i) {

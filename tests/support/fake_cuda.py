@@ -13,6 +13,7 @@ from pathlib import Path
 
 from assay.models.cuda_build import CudaBuild
 from assay.models.ort_library import find_library
+from tests.support.server import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 _NATIVE = ROOT / "tests" / "native"
@@ -70,10 +71,19 @@ class FakeCuda:
         environment = {**os.environ, **self.environment(), "COLUMNS": "200", "NO_COLOR": "1"}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
+    def lines(self) -> list[str]:
+        """What was asked of the device, and which libraries were opened, since the last forget()."""
+        return self._log.read_text().splitlines() if self._log.exists() else []
+
     def log(self, kind: str) -> list[str]:
-        """What was asked of the device so far: option, session, run or opened."""
-        lines = self._log.read_text().splitlines() if self._log.exists() else []
-        return [line.partition(" ")[2] for line in lines if line.startswith(f"{kind} ")]
+        """The lines of one kind: option, session, run, held or opened."""
+        return [line.partition(" ")[2] for line in self.lines() if line.startswith(f"{kind} ")]
+
+    def forget(self) -> None:
+        self._log.unlink(missing_ok=True)
+
+    def wait_for_held_run(self) -> None:
+        wait_until(lambda: bool(self.log("held")), "a run that the script holds")
 
 
 def compile_library(target: Path, sources: list[Path], *options: str) -> None:
