@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from assay.models.cuda_build import CudaBuild
@@ -35,12 +37,12 @@ class FakeCuda:
         (capi / "build_and_package_info.py").write_text(f"package_name = 'onnxruntime-gpu'\ncuda_version = '{cuda_version}'\n")
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: {version}\n")
         self.ort = capi / f"libonnxruntime.so.{version}"
-        compile_library(self.ort, [_NATIVE / "fake_cuda_ort.cc"])
+        self.ort.write_bytes(_compiled("fake_cuda_ort.cc"))
         self.script()
 
     def install_driver(self) -> None:
         """NVIDIA's driver, as far as its library can be opened."""
-        _compile_stub(self.libraries / "libcuda.so.1")
+        (self.libraries / "libcuda.so.1").write_bytes(_compiled("stub_library.cc"))
 
     def install_libraries(self, build: CudaBuild) -> None:
         """The nvidia wheels of a build. Each library writes `opened NAME` to the log when it is opened."""
@@ -48,7 +50,7 @@ class FakeCuda:
             part = "cudnn" if name.startswith("libcudnn") else f"cu{build.major}" if build.major >= 13 else name[3:].split(".")[0]
             path = self.site / "nvidia" / part / "lib" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            _compile_stub(path)
+            path.write_bytes(_compiled("stub_library.cc"))
 
     def script(self, **steps: object) -> None:
         """What the device does: see fake_cuda_ort.cc. Without steps it works. Replaced at once, read at the next call."""
@@ -67,7 +69,10 @@ class FakeCuda:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`assay ARGUMENTS` on this machine."""
-        command = [sys.executable, "-m", "assay", *arguments]
+        return self.python("-m", "assay", *arguments)
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *arguments]
         environment = {**os.environ, **self.environment(), "COLUMNS": "200", "NO_COLOR": "1"}
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
@@ -105,5 +110,10 @@ def compile_library(target: Path, sources: list[Path], *options: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _compile_stub(target: Path) -> None:
-    compile_library(target, [_NATIVE / "stub_library.cc"], f'-DNAME="{target.name}"', f"-Wl,-soname,{target.name}")
+@cache
+def _compiled(source: str) -> bytes:
+    """One library of tests/native, compiled once a process."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "library.so"
+        compile_library(target, [_NATIVE / source])
+        return target.read_bytes()
