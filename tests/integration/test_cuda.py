@@ -193,8 +193,8 @@ def test_auto_serves_on_the_cpu_and_says_why_once(
     assert message.advises in line
 
 
-# Proves a bundle on the card once for each NAME=SCRIPT on the command line; prints JSON: name -> the refusal. One process for all:
-# what takes long is to start it and to inspect the model, and neither looks at the card.
+# Proves a bundle on the card once for each NAME=SCRIPT on the command line; prints JSON: name -> the refusal. One process for
+# all: what takes long is to start it and to inspect the model, and neither looks at the card.
 PROVE = """
 import json, sys
 from pathlib import Path
@@ -317,3 +317,36 @@ def test_nvidias_libraries_are_opened_in_order_before_the_session(
     assert checked.returncode == 0, checked.stdout
     assert cuda.log("opened") == ["libcuda.so.1", *build.libraries]
     assert cuda.lines()[: len(build.libraries) + 1] == [f"opened {name}" for name in ("libcuda.so.1", *build.libraries)]
+
+
+# --- doctor
+
+
+def cuda_findings(cuda: FakeCuda, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+    done = cuda.run("doctor", "--json", *arguments)
+    return done.returncode, {item["name"]: item for item in json.loads(done.stdout) if "cuda" in item["name"]}
+
+
+def test_doctor_computes_on_the_card(cuda: FakeCuda) -> None:
+    _, findings = cuda_findings(cuda)
+    assert findings["cuda trial"]["status"] == "ok"
+    assert findings["cuda trial"]["found"].startswith("cuda:0 computes as the CPU does")
+    assert cuda.log("session") == ["0"]
+
+
+def test_doctor_says_what_keeps_the_server_off_the_card(cuda: FakeCuda) -> None:
+    message = cuda_messages.OLD_DRIVER_AT_OPTIONS
+    cuda.script(**script_of(message))
+    code, findings = cuda_findings(cuda, "--device", "cuda:2")
+    assert code == 3
+    assert findings["cuda trial"]["status"] == "failed"
+    assert message.says in findings["cuda trial"]["found"]
+    assert message.advises in findings["cuda trial"]["mend"]
+    assert "libcudart.so.13" in findings["cuda libraries"]["found"]
+
+
+def test_doctor_sees_a_card_that_computes_wrongly(cuda: FakeCuda) -> None:
+    cuda.script(shift=1)
+    _, findings = cuda_findings(cuda)
+    assert findings["cuda trial"]["status"] == "warning"
+    assert "differently from the CPU, by 1" in findings["cuda trial"]["found"]

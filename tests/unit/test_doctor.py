@@ -31,6 +31,7 @@ CHECKS = [
     "native core",
     "onnxruntime wheel",
     "onnxruntime",
+    "cuda",
     "demo bundle",
     "store",
     "disk",
@@ -274,13 +275,13 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_still_run(monkeypatch: 
 def test_exit_code_and_output(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], status: str, exit_code: int, as_json: bool
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda store: iter([finding_of("ok")(), finding_of(status)()]))
+    monkeypatch.setattr(doctor, "examine", lambda store, device: iter([finding_of("ok")(), finding_of(status)()]))
     if exit_code:
         with pytest.raises(typer.Exit) as caught:
-            doctor.doctor(store="embedded:", as_json=as_json)
+            doctor.doctor(store="embedded:", device="auto", as_json=as_json)
         assert caught.value.exit_code == exit_code
     else:
-        doctor.doctor(store="embedded:", as_json=as_json)
+        doctor.doctor(store="embedded:", device="auto", as_json=as_json)
     out, err = capfdbinary.readouterr()
     if as_json:
         assert [finding["status"] for finding in json.loads(out)] == ["ok", status]

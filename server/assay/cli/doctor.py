@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from assay.cli.config import DeviceName
+from assay.cli.finding import Finding
 from assay.cli.output import EXIT_UNHEALTHY, answers, console, print_json
 from assay.errors import AssayError
 
@@ -29,18 +31,9 @@ OPEN_FILES_MIN = 4096
 STORE_BYTES_MAX = 1 << 34
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `status` is ok, warning or failed; `mend` says what to do unless it is ok."""
-
-    name: str
-    status: str
-    found: str
-    mend: str = ""
-
-
 def doctor(
     store: Annotated[str, typer.Option(help="Store to look at, as for `assay serve --store`.")] = "embedded:",
+    device: DeviceName = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this machine and this installation, and say what to do.
@@ -52,9 +45,11 @@ def doctor(
         assay doctor
 
         assay doctor --store embedded:/var/lib/assay/store.snapshot --json
+
+        assay doctor --device cuda:0
     """
     with console.status("examining", spinner="line"):
-        findings = list(examine(store))
+        findings = list(examine(store, device))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -63,7 +58,7 @@ def doctor(
         raise typer.Exit(EXIT_UNHEALTHY)
 
 
-def examine(store: str) -> Iterator[Finding]:
+def examine(store: str, device: str = "auto") -> Iterator[Finding]:
     """Runs every check; a check that breaks is a finding too."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", check_python),
@@ -71,6 +66,7 @@ def examine(store: str) -> Iterator[Finding]:
         ("native core", check_core),
         ("onnxruntime wheel", check_wheel),
         ("onnxruntime", check_runtime),
+        *_cuda_checks(device),
         ("demo bundle", check_demo_bundle),
         ("store", lambda: check_store(store)),
         ("disk", lambda: check_disk(store)),
@@ -98,7 +94,7 @@ def check_python() -> Finding:
 
 def check_versions() -> Finding:
     """Installed versions against the lock file that belongs to the installed ONNX Runtime wheel."""
-    flavour = "gpu" if _installed("onnxruntime-gpu") else "cpu"
+    flavour = lock_flavour(_installed("onnxruntime-gpu"))
     locked = locked_versions(flavour)
     installed = {name: _installed(name) for name in locked}
     absent = [name for name, version in installed.items() if version is None and name not in BUILD_PACKAGES]
@@ -132,6 +128,9 @@ def check_wheel() -> Finding:
         return Finding("onnxruntime wheel", "failed", " and ".join(found), mend)
     if not found:
         return Finding("onnxruntime wheel", "failed", "none", "pip install onnxruntime (CPU) or onnxruntime-gpu")
+    if (_installed("onnxruntime-gpu") or "").startswith("1.27."):
+        mend = "pip install 'assay[gpu]' takes a newer one: the extras of this one name CUDA wheels that are empty"
+        return Finding("onnxruntime wheel", "warning", found[0], mend)
     return Finding("onnxruntime wheel", "ok", found[0])
 
 
@@ -197,6 +196,15 @@ def check_processors() -> Finding:
 # --- what the checks share
 
 
+def lock_flavour(gpu_wheel: str | None) -> str:
+    """The lock file that belongs to the installed wheel. `gpu_wheel`: version of onnxruntime-gpu, for CUDA 12 up to 1.26."""
+    from packaging.version import Version
+
+    if gpu_wheel is None:
+        return "cpu"
+    return "gpu-cu12" if Version(gpu_wheel) < Version("1.27") else "gpu"
+
+
 def locked_versions(flavour: str) -> dict[str, str]:
     """Package to version of lock/{flavour}.txt, as far as its markers hold here."""
     from packaging.markers import Marker
@@ -207,6 +215,15 @@ def locked_versions(flavour: str) -> dict[str, str]:
         if match and (match[3] is None or Marker(match[3].strip()).evaluate()):
             versions[match[1]] = match[2]
     return versions
+
+
+def _cuda_checks(device: str) -> list[tuple[str, Callable[[], Finding]]]:
+    try:
+        from assay.cli.doctor_cuda import cuda_checks
+        from assay.models.device import DeviceWish
+    except ImportError:  # the native core cannot be imported: its own check says so
+        return []
+    return cuda_checks(DeviceWish.parse(device))
 
 
 def _lock_path(flavour: str) -> Path:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from assay.cli.config import DeviceName
 from assay.cli.output import EXIT_REFUSED, answers, console, fail, print_json
 from assay.errors import AssayError, InputError
 
@@ -21,7 +22,7 @@ def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle: the directory NAME/VERSION.")],
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     batch_rows_max: Annotated[int, typer.Option(min=1, max=4096, help="Largest batch to measure and warm.")] = 256,
-    device: Annotated[str, typer.Option(help="Where to prove it: auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceName = "auto",
 ) -> None:
     """Load and prove a bundle as a server would. Exit code 4 when it is refused.
 
@@ -40,10 +41,7 @@ def check(
 
     results: list[CheckResult] = []
     refusal: BundleRefusedError | None = None
-    try:
-        wish = DeviceWish.parse(device, CudaConfig().memory_bytes_max)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--device") from None
+    wish = DeviceWish.parse(device, CudaConfig().memory_bytes_max)
     try:
         with console.status("checking", spinner="line"):
             runtime = OrtRuntime(str(find_library()))

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from assay.models.cuda_build import BUILDS, CUDA_12, CUDA_13
+from assay.models.cuda_build import BUILDS, CUDA_12, CUDA_13, CudaBuild
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Obstacle:
     is_expected: bool = False
 
 
-DRIVER_MEND: Final = (
-    f"install NVIDIA's driver R{CUDA_13.driver_min} or newer (in a container: start it with --gpus all), "
-    f"or from R{CUDA_12.driver_min} on pip install 'assay[{CUDA_12.extra}]'"
-)
 NO_DRIVER: Final = "there is no NVIDIA driver"
 CPU_MEND: Final = "run `assay doctor`, or set device: cpu"
+
+
+def driver_mend(build: CudaBuild = CUDA_13) -> str:
+    """What to do where the driver is missing or too old for the wheel."""
+    older = f", or from R{CUDA_12.driver_min} on pip install 'assay[{CUDA_12.extra}]'" if build is not CUDA_12 else ""
+    return f"install NVIDIA's driver R{build.driver_min} or newer (in a container: start it with --gpus all){older}"
 
 
 def explain(text: str) -> Obstacle:
@@ -58,13 +60,13 @@ _TABLE: Final = (
         "the ONNX Runtime wheel lacks its {file}",
         _REINSTALL,
     ),
-    (r"with error: libcuda\.so\.1: cannot open", f"{NO_DRIVER} (libcuda.so.1)", DRIVER_MEND),
+    (r"with error: libcuda\.so\.1: cannot open", f"{NO_DRIVER} (libcuda.so.1)", driver_mend()),
     (
         r"Failed to get symbol|undefined symbol|version `\S+' not found|SUBLIBRARY_VERSION_MISMATCH",
         "libraries of different versions are mixed",
         f"take CUDA and cuDNN off LD_LIBRARY_PATH; {_REINSTALL}",
     ),
-    (r"CUDA failure 35:", "the NVIDIA driver is too old for the wheel's CUDA, or there is none", DRIVER_MEND),
+    (r"CUDA failure 35:", "the NVIDIA driver is too old for the wheel's CUDA, or there is none", driver_mend()),
     (
         r"CUDA failure 100:",
         "CUDA sees no card",

@@ -21,8 +21,8 @@ from assay._core import OrtModel, OrtRuntime
 from assay.config import DEVICE_PATTERN
 from assay.errors import CoreError
 from assay.models import cuda_libraries, cuda_machine
-from assay.models.cuda_build import build_of
-from assay.models.cuda_errors import DRIVER_MEND, NO_DRIVER, Obstacle, explain
+from assay.models.cuda_build import CUDA_13, build_of
+from assay.models.cuda_errors import NO_DRIVER, Obstacle, driver_mend, explain
 from assay.models.refusal import BundleRefusedError
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def find_cuda_obstacle(runtime: OrtRuntime, *, is_tree_ensemble: bool) -> Obstac
         # The wheel for CUDA is what pip installs on Linux, card or not. Whoever installed CUDA's libraries meant to use one.
         build = build_of(Path(runtime.library_path))
         is_meant = build is not None and any(cuda_libraries.wheel_paths(name) for name in build.libraries)
-        return Obstacle(NO_DRIVER, DRIVER_MEND, is_expected=not is_meant)
+        return Obstacle(NO_DRIVER, driver_mend(build or CUDA_13), is_expected=not is_meant)
     return None
 
 
