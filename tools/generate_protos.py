@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ("assay/v1/scoring.proto", "assay/v1/feature.proto")
+# Nobody imports it, and every error carries it in google.rpc.Status.details: clients in other languages decode it from the set.
+DETAILS = "google/rpc/error_details.proto"
 TOOLS_VERSION = "1.82.3"
 
 
@@ -38,12 +40,12 @@ def generate(out: Path) -> list[Path]:
     package = out / "assay" / "v1"
     package.mkdir(parents=True, exist_ok=True)
     descriptor_set = package / "assay.binpb"
-    arguments = [f"-I{directory}" for directory in include_dirs()]
-    arguments += [f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}"]
+    code = [f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}"]
     # Comments travel with the descriptors: grpcurl -protoset shows them.
-    arguments += [f"--descriptor_set_out={descriptor_set}", "--include_imports", "--include_source_info"]
-    if protoc.main(["protoc", *arguments, *PROTOS]) != 0:
-        raise SystemExit("protoc failed")
+    descriptors = [f"--descriptor_set_out={descriptor_set}", "--include_imports", "--include_source_info"]
+    for arguments in ([*code, *PROTOS], [*descriptors, *PROTOS, DETAILS]):
+        if protoc.main(["protoc", *(f"-I{directory}" for directory in include_dirs()), *arguments]) != 0:
+            raise SystemExit("protoc failed")
     (package / "__init__.py").write_text('"""Generated from proto/assay/v1 by tools/generate_protos.py. Do not edit."""\n')
     for stub in package.glob("*.pyi"):
         # Trailing blanks and the like would fight with the linter for ever.

@@ -117,6 +117,8 @@ cdef extern from "core/base/value.h" namespace "assay" nogil:
 
 
 cdef extern from "core/base/clock.h" namespace "assay" nogil:
+    int64_t wall_now_us() noexcept
+
     cdef cppclass CClock "assay::Clock":
         int64_t now_ns() noexcept
 
@@ -186,6 +188,7 @@ cdef extern from "core/features/view.h" namespace "assay" nogil:
 
     cdef cppclass ViewSchema:
         const ViewSpec& spec() noexcept
+        int64_t horizon_us() noexcept
 
 
 cdef extern from "core/features/plan.h" namespace "assay" nogil:
@@ -356,6 +359,11 @@ cdef extern from "core/features/feature_reader.h" namespace "assay" nogil:
         uint64_t* imputed
         FoldResult* views
 
+    cdef cppclass FetchedRecord:
+        FetchedRecord() noexcept
+        string_view bytes
+        Code why
+
     cdef cppclass ReadScratch:
         ReadScratch() noexcept
 
@@ -364,6 +372,8 @@ cdef extern from "core/features/feature_reader.h" namespace "assay" nogil:
         Status create(
             shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, shared_ptr[const CFeatureReader]* out
         ) noexcept
+        @staticmethod
+        shared_ptr[const CFeatureReader] create_remote(shared_ptr[const CFeaturePlan] plan) noexcept
         cbool read(const Transaction& transaction, ReadScratch& scratch, const RowOut& out, Violations& violations) noexcept
 
 
@@ -371,6 +381,13 @@ cdef extern from "core/wire/row_cost.h" namespace "assay" nogil:
     Status measure_rows(
         const CFeatureReader& reader, const vector[string_view]& messages, uint32_t rounds, int64_t* total_ns
     ) noexcept
+
+
+cdef extern from "core/features/record_key.h" namespace "assay" nogil:
+    cdef cppclass CRecordRef "assay::RecordRef":
+        string key
+        uint32_t view_index
+        string entity_id
 
 
 cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
@@ -382,6 +399,12 @@ cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
         ) noexcept
         Code write(const Transaction& event) noexcept
         Code write_attributes(size_t view_index, string_view entity_id, int64_t time_us, const Value* values) noexcept
+        void add_records_of(const Transaction& event, vector[CRecordRef]* records)
+        CRecordRef record_of(size_t view_index, string_view entity_id)
+        Code put_record(size_t view_index, string_view entity_id, string_view sealed) noexcept
+        cbool take_changed_record(
+            size_t view_index, string_view entity_id, string_view before, int64_t now_us, string* sealed
+        )
 
 
 cdef extern from "core/features/event_log.h" namespace "assay" nogil:
@@ -406,6 +429,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
         uint64_t rejected_count() noexcept
         const vector[CEventRejection]& rejections() noexcept
         void sort() noexcept
+        void add_records(const CEventWriter& writer, uint64_t start, uint64_t stop, vector[CRecordRef]* records)
         void ingest(const CEventWriter& writer, uint64_t start, uint64_t stop, CIngestReport* report) noexcept
         void replay(
             const CFeatureReader& reader,
@@ -477,10 +501,17 @@ cdef extern from "core/serving/completion_queue.h" namespace "assay" nogil:
         void drain(vector[Completion]& out) noexcept
 
 
+cdef extern from "core/serving/lookups.h" namespace "assay" nogil:
+    cdef cppclass CLookupBatch "assay::LookupBatch":
+        vector[string] keys
+
+
 cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass EngineOptions:
         uint32_t slots
         uint32_t batch_call_rows_max
+        int64_t lookup_timeout_ns_max
+        cbool has_lookup_thread
 
     cdef cppclass Threshold:
         double minimum
@@ -539,6 +570,11 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint64_t inline_rows
         uint64_t inline_overruns
         uint64_t degraded_rows
+        uint64_t lookup_batches
+        uint64_t lookup_given_up_rows
+        uint64_t lookup_unavailable_records
+        uint64_t lookup_rejected_records
+        uint32_t looking_up_rows
         uint32_t slots
         uint32_t slots_used
         uint32_t slots_used_max
@@ -551,6 +587,10 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         Submission submit_score(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
         Submission submit_batch(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
         Submission submit_stream(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
+        unique_ptr[CLookupBatch] take_lookups(size_t rows_max, cbool waits)
+        void give_lookups(const CLookupBatch& batch, const FetchedRecord* records) noexcept
+        void fail_lookups(const CLookupBatch& batch) noexcept
+        size_t step_lookups() noexcept
         Answer finish(uint64_t call) noexcept
         cbool cancel(uint64_t call) noexcept
         void drain() noexcept

@@ -3,7 +3,8 @@
 EngineStats = _namedtuple(
     "EngineStats",
     "accepted_rows answered_rows failed_rows cancelled_rows shed_rows refused_calls expired_rows defaulted_deadlines batch_count "
-    "batched_rows retried_batches inline_rows inline_overruns degraded_rows slots slots_used slots_used_max queued_rows",
+    "batched_rows retried_batches inline_rows inline_overruns degraded_rows lookup_batches lookup_given_up_rows "
+    "lookup_unavailable_records lookup_rejected_records looking_up_rows slots slots_used slots_used_max queued_rows",
     module="assay._core",
 )
 Accepted = _namedtuple("Accepted", "call deadline_ns", module="assay._core")
@@ -61,6 +62,56 @@ cdef class CompletionQueue:
 
 
 @cython.final
+cdef class LookupBatch:
+    """Rows that wait for records of a remote store. Give or fail it, once."""
+
+    cdef Engine _engine
+    cdef unique_ptr[CLookupBatch] _batch
+
+    def __cinit__(self, key=None):
+        require_factory(key, "LookupBatch", "Engine.take_lookups()")
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The records to fetch, in the order in which give() wants them."""
+        cdef size_t i
+        self._check()
+        return [bytes_of_string(self._batch.get().keys[i]) for i in range(self._batch.get().keys.size())]
+
+    def give(self, records: Sequence[bytes | None]) -> None:
+        """One a key; None: the store has no such record. Reads the rows and queues them. Releases the GIL."""
+        cdef vector[FetchedRecord] fetched
+        cdef FetchedRecord one
+        cdef unique_ptr[CLookupBatch] batch
+        kept = tuple(records)   # C++ reads their bytes
+        self._check()
+        if len(kept) != <Py_ssize_t>self._batch.get().keys.size():
+            raise ValueError(f"records: expected {self._batch.get().keys.size()}, one a key, not {len(kept)}")
+        fetched.reserve(<size_t>len(kept))
+        for record in kept:
+            one = FetchedRecord()
+            if record is not None:
+                one.bytes = view_of_bytes(record)
+            fetched.push_back(one)
+        batch = move(self._batch)
+        with nogil:
+            self._engine._engine.get().give_lookups(dereference(batch), fetched.data())
+
+    def fail(self) -> None:
+        """The store gave nothing: the rows go on without their records, and say so. Releases the GIL."""
+        cdef unique_ptr[CLookupBatch] batch
+        self._check()
+        batch = move(self._batch)
+        with nogil:
+            self._engine._engine.get().fail_lookups(dereference(batch))
+
+    cdef int _check(self) except -1:
+        if self._batch.get() == NULL:
+            raise ValueError("this batch was given or failed already")
+        return 0
+
+
+@cython.final
 cdef class Engine:
     """Requests in, answers out. See ext/core/serving/engine.h."""
 
@@ -72,8 +123,17 @@ cdef class Engine:
     cdef uint32_t _slots
     cdef pid_t _process
 
-    def __cinit__(self, *, slots: int = 8192, batch_call_rows_max: int = 1024, clock: ManualClock | None = None):
+    def __cinit__(
+        self,
+        *,
+        slots: int = 8192,
+        batch_call_rows_max: int = 1024,
+        lookup_timeout_ns_max: int = 50_000_000,
+        clock: ManualClock | None = None,
+    ):
         cdef EngineOptions options
+        options.lookup_timeout_ns_max = lookup_timeout_ns_max
+        options.has_lookup_thread = clock is None
         options.slots = slots
         options.batch_call_rows_max = batch_call_rows_max
         if options.slots == 0:
@@ -209,6 +269,25 @@ cdef class Engine:
                 return refusal_of_status(Status(<Code><int>row.number, string_of_str(detail)), NULL)
         raise ValueError(f"no reason {reason!r} in CODE_TABLE")
 
+    def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:
+        """Rows of lanes with a remote store that wait for their records, oldest first. Waits for some; None: the engine has
+        stopped (or, without `waits`, there are none). Releases the GIL. Any thread, several at once."""
+        cdef LookupBatch batch = LookupBatch.__new__(LookupBatch, _FACTORY)
+        cdef size_t count = rows_max
+        cdef cbool blocks = waits
+        if count == 0:
+            raise ValueError("rows_max: expected at least 1")
+        with nogil:
+            batch._batch = self._engine.get().take_lookups(count, blocks)
+        if batch._batch.get() == NULL:
+            return None
+        batch._engine = self
+        return batch
+
+    def step_lookups(self) -> int:
+        """Settles the rows that have waited for their records long enough, here and now. Tests."""
+        return self._engine.get().step_lookups()
+
     def drain(self) -> None:
         self._engine.get().drain()
 
@@ -240,7 +319,8 @@ cdef class Engine:
             stats.accepted_rows, stats.answered_rows, stats.failed_rows, stats.cancelled_rows, stats.shed_rows,
             stats.refused_calls, tuple([stats.expired_rows[i] for i in range(5)]), stats.defaulted_deadlines,
             stats.batch_count, stats.batched_rows, stats.retried_batches,
-            stats.inline_rows, stats.inline_overruns, stats.degraded_rows,
+            stats.inline_rows, stats.inline_overruns, stats.degraded_rows, stats.lookup_batches, stats.lookup_given_up_rows,
+            stats.lookup_unavailable_records, stats.lookup_rejected_records, stats.looking_up_rows,
             stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows,
         )
 

@@ -3,6 +3,7 @@
 IngestReport = _namedtuple(
     "IngestReport", "event_count recorded_count duplicate_count late_count refused_count refused_code", module="assay._core"
 )
+RecordRef = _namedtuple("RecordRef", "key view_index entity_id", module="assay._core")
 EventRejection = _namedtuple("EventRejection", "line offset_bytes transaction_id violations", module="assay._core")
 
 
@@ -97,6 +98,53 @@ cdef class EventWriter:
             row.push_back(typed_value(kept[i], spec.attributes[i].dtype, what))
         return <int>self._writer.get().write_attributes(view_index, view_of_str(entity_id), time_us, row.data())
 
+    def records_of_events(self, message: bytes) -> list[RecordRef]:
+        """The records that record_events(message) would change, each once. Bad events have none. Releases the GIL."""
+        cdef vector[string_view] events
+        cdef vector[CRecordRef] records
+        cdef string_view data = view_of_bytes(message)
+        with nogil:
+            if scan_record_events_request(data, events).ok():
+                self._add_records(events, records)
+        return _records_of(records)
+
+    cdef void _add_records(self, const vector[string_view]& events, vector[CRecordRef]& records) noexcept nogil:
+        cdef unique_ptr[TransactionScan] scan = make_unique[TransactionScan]()
+        cdef unique_ptr[Transaction] transaction = make_unique[Transaction]()
+        cdef Violations violations
+        cdef size_t i
+        for i in range(events.size()):
+            if not scan_event(events[i], dereference(scan)).ok():
+                continue
+            if decode_transaction(
+                dereference(scan), dereference(self._plan._plan), TransactionUse.kEvent, dereference(transaction), violations
+            ):
+                self._writer.get().add_records_of(dereference(transaction), &records)
+            violations.clear()
+
+    def record_of(self, view: str, entity_id: str) -> RecordRef:
+        """One entity's record in a view of the plan."""
+        if view not in self._plan.view_names:
+            raise ValueError(f"no view {view!r} in feature set {self._plan.feature_set!r}; its views are {self._plan.view_names}")
+        cdef size_t index = self._plan.view_names.index(view)
+        return _record_of(self._writer.get().record_of(index, view_of_str(entity_id)))
+
+    def put_record(self, record: RecordRef, sealed: bytes) -> int:
+        """Takes a record of a remote store into this one, after all its checks. Returns the code: OK, RECORD_..., STORE_FULL."""
+        return <int>self._writer.get().put_record(record.view_index, view_of_str(record.entity_id), view_of_bytes(sealed))
+
+    def take_changed_record(self, record: RecordRef, before: bytes | None) -> bytes | None:
+        """The record, sealed with the time, if it says something else than `before` (None: there was none); else None."""
+        cdef string sealed
+        cdef string_view known
+        if before is not None:
+            known = view_of_bytes(before)
+        if not self._writer.get().take_changed_record(
+            record.view_index, view_of_str(record.entity_id), known, wall_now_us(), &sealed
+        ):
+            return None
+        return bytes_of_string(sealed)
+
     cdef size_t _attribute_view(self, str view) except? 0:
         cdef const PlanSpec* spec = &self._plan._plan.get().spec()
         cdef size_t i
@@ -172,6 +220,18 @@ cdef class EventLog:
             raise ValueError("the log, the reader and the writer must share one FeaturePlan")
         return 0
 
+    def records(self, writer: EventWriter, start: int, stop: int) -> list[RecordRef]:
+        """The records that ingest() of the same events would change, each once. Releases the GIL."""
+        cdef uint64_t first, last
+        cdef vector[CRecordRef] records
+        self._check_plan(writer._plan)
+        with self._lock:
+            self._check_range(start, stop)
+            first, last = start, stop
+            with nogil:
+                self._log.get().add_records(dereference(writer._writer), first, last, &records)
+        return _records_of(records)
+
     def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
         """Applies events [start, stop). Releases the GIL."""
         cdef uint64_t first, last
@@ -220,6 +280,20 @@ cdef class EventLog:
         with self._lock:
             self._check_range(start, stop)
             return [str_of_view(self._log.get().transaction_id(i)) for i in range(<uint64_t>start, <uint64_t>stop)]
+
+
+cdef object _record_of(const CRecordRef& record):
+    return RecordRef(bytes_of_string(record.key), record.view_index, str_of_string(record.entity_id))
+
+
+cdef list _records_of(const vector[CRecordRef]& records):
+    cdef dict found = {}
+    cdef size_t i
+    for i in range(records.size()):
+        key = bytes_of_string(records[i].key)
+        if key not in found:
+            found[key] = RecordRef(key, records[i].view_index, str_of_string(records[i].entity_id))
+    return list(found.values())
 
 
 cdef object _rejection_of(const CEventRejection& rejection):

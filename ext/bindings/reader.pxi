@@ -6,16 +6,25 @@ ViewFold = _namedtuple("ViewFold", "view found stale saturated approximate rejec
 
 @cython.final
 cdef class FeatureReader:
-    """One plan bound to one store, for reading. Keeps both alive."""
+    """One plan bound to one store, for reading. Keeps both alive. `store` None: a store elsewhere, whose records the engine asks
+    for (Engine.take_lookups)."""
 
     cdef shared_ptr[const CFeatureReader] _reader
     cdef readonly FeaturePlan plan
     cdef EmbeddedStore _store
 
-    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore):
+    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore | None):
         self.plan = plan
         self._store = store
-        check_status(CFeatureReader.create(plan._plan, store._store, &self._reader))
+        if store is None:
+            self._reader = CFeatureReader.create_remote(plan._plan)
+        else:
+            check_status(CFeatureReader.create(plan._plan, store._store, &self._reader))
+
+    cdef int _check_local(self) except -1:
+        if self._store is None:
+            raise ValueError("this reader's store is elsewhere: the engine reads its rows")
+        return 0
 
     def read(
         self,
@@ -25,6 +34,7 @@ cdef class FeatureReader:
         features: dict[str, Scalar],
     ) -> ReadRow | Refusal:
         """The model-input row of one transaction: what the model would see. For tools and tests."""
+        self._check_local()
         cdef unique_ptr[Transaction] transaction = make_unique[Transaction]()
         cdef Violations violations
         dereference(transaction).clear(<size_t>len(self.plan.entity_names), <size_t>len(self.plan.feature_names))
@@ -41,6 +51,7 @@ cdef class FeatureReader:
 
     def measure(self, messages: Sequence[bytes], rounds: int) -> int:
         """Nanoseconds that scan, decode, fold and assembly of every message take in all, `rounds` times over. For benchmarks."""
+        self._check_local()
         cdef list held = list(messages)   # the views point into these
         cdef vector[string_view] views
         cdef uint32_t count = rounds

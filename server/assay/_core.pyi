@@ -104,6 +104,10 @@ class FeaturePlan:
     @property
     def view_names(self) -> tuple[str, ...]: ...
     @property
+    def view_horizons_us(self) -> tuple[int, ...]:
+        """How long a view's record matters after its newest event: longest window + delay + lateness. 0: attributes."""
+
+    @property
     def row_bytes(self) -> int: ...
     @property
     def segments(self) -> tuple[tuple[str, int, int, int], ...]:
@@ -183,9 +187,10 @@ class ViewFold(NamedTuple):
 
 @final
 class FeatureReader:
-    """One plan bound to one store, for reading. Keeps both alive."""
+    """One plan bound to one store, for reading. Keeps both alive. `store` None: a store elsewhere, whose records the engine asks
+    for (Engine.take_lookups)."""
 
-    def __init__(self, plan: FeaturePlan, store: EmbeddedStore) -> None: ...
+    def __init__(self, plan: FeaturePlan, store: EmbeddedStore | None) -> None: ...
     @property
     def plan(self) -> FeaturePlan: ...
     def read(
@@ -221,6 +226,26 @@ class EventWriter:
         """Sets one entity's attributes, in the view's order and declared types. Returns the code: OK, EVENT_DUPLICATE,
         EVENT_TOO_LATE, or why nothing changed."""
 
+    # For records of a remote store: bring them (put_record), write, take back what has changed.
+    def records_of_events(self, message: bytes) -> list[RecordRef]:
+        """The records that record_events(message) would change, each once. Bad events have none. Releases the GIL."""
+
+    def record_of(self, view: str, entity_id: str) -> RecordRef:
+        """One entity's record in a view of the plan."""
+
+    def put_record(self, record: RecordRef, sealed: bytes) -> int:
+        """Takes a record of a remote store into this one, after all its checks. Returns the code: OK, RECORD_..., STORE_FULL."""
+
+    def take_changed_record(self, record: RecordRef, before: bytes | None) -> bytes | None:
+        """The record, sealed with the time, if it says something else than `before` (None: there was none); else None."""
+
+class RecordRef(NamedTuple):
+    """One entity's record in one view: where a remote store keeps it."""
+
+    key: bytes
+    view_index: int  # into FeaturePlan.view_names
+    entity_id: str
+
 class IngestReport(NamedTuple):
     event_count: int
     recorded_count: int
@@ -254,6 +279,9 @@ class EventLog:
     def rejections(self) -> list[EventRejection]: ...
     def sort(self) -> None:
         """Releases the GIL."""
+
+    def records(self, writer: EventWriter, start: int, stop: int) -> list[RecordRef]:
+        """The records that ingest() of the same events would change, each once. Releases the GIL."""
 
     def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
         """Applies events [start, stop). Releases the GIL."""
@@ -356,6 +384,20 @@ class CompletionQueue:
     def drain(self) -> list[tuple[int, bytes | Refusal]]:
         """(token, response message or refusal) of every finished call. Frees their slots. The owner's thread only."""
 
+@final
+class LookupBatch:
+    """Rows that wait for records of a remote store. From Engine.take_lookups(); give or fail it, once."""
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The records to fetch, in the order in which give() wants them."""
+
+    def give(self, records: Sequence[bytes | None]) -> None:
+        """One a key; None: the store has no such record. Reads the rows and queues them. Releases the GIL."""
+
+    def fail(self) -> None:
+        """The store gave nothing: the rows go on without their records, and say so. Releases the GIL."""
+
 class EngineStats(NamedTuple):
     accepted_rows: int
     answered_rows: int
@@ -371,6 +413,11 @@ class EngineStats(NamedTuple):
     inline_rows: int  # not queued: their submitter took them to their end
     inline_overruns: int  # of those, runs longer than inline_overrun_ns
     degraded_rows: int
+    lookup_batches: int
+    lookup_given_up_rows: int  # stopped waiting for the remote store
+    lookup_unavailable_records: int
+    lookup_rejected_records: int
+    looking_up_rows: int
     slots: int
     slots_used: int
     slots_used_max: int
@@ -384,7 +431,17 @@ class Accepted(NamedTuple):
 class Engine:
     """Requests in, answers out. See ext/core/serving/engine.h."""
 
-    def __init__(self, *, slots: int = 8192, batch_call_rows_max: int = 1024, clock: ManualClock | None = None) -> None: ...
+    def __init__(
+        self,
+        *,
+        slots: int = 8192,
+        batch_call_rows_max: int = 1024,
+        lookup_timeout_ns_max: int = 50_000_000,
+        clock: ManualClock | None = None,
+    ) -> None:
+        """`lookup_timeout_ns_max`: how long a row waits for its records from a remote store; two fifths of what is left of its
+        deadline if that is less. With a ManualClock rows stop waiting in step_lookups() only."""
+
     def open_queue(self) -> CompletionQueue: ...
     def add_lane(
         self,
@@ -419,6 +476,13 @@ class Engine:
         """Releases the GIL while decoding."""
 
     def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal: ...
+    def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:
+        """Rows of lanes with a remote store that wait for their records, oldest first. Waits for some; None: the engine has
+        stopped (or, without `waits`, there are none). Releases the GIL. Any thread, several at once."""
+
+    def step_lookups(self) -> int:
+        """Settles the rows that have waited for their records long enough, here and now. Tests."""
+
     def cancel(self, call: int) -> bool:
         """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""
 

@@ -15,12 +15,14 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from assay._core import OrtRuntime
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
-from assay.features.store import OpenStore, open_store
+from assay.features.local_store import LocalStore
+from assay.features.store import RemoteStore, Store, is_remote, open_remote_store, open_store
 from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
@@ -38,7 +40,7 @@ class App:
     """Everything of one server process. build() then run() then close()."""
 
     config: Config
-    store: OpenStore
+    store: Store
     models: tuple[VerifiedModel, ...]
     scoring: Scoring
 
@@ -56,9 +58,9 @@ class App:
         _say_fallbacks(models)
         store = _open_store(config, observe)
         try:
-            scoring = Scoring(config.engine, config.lane, config.runner_count)
+            scoring = _make_scoring(config, store)
             for index, model in enumerate(models):
-                scoring.add_model(model, store.core, is_default=index == 0)
+                scoring.add_model(model, store, is_default=index == 0)
         except BaseException:
             store.close()
             raise
@@ -141,12 +143,21 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-def _open_store(config: Config, observe: Progress) -> OpenStore:
+def _make_scoring(config: Config, store: Store) -> Scoring:
+    scoring = Scoring(config.engine, config.lane, config.runner_count, lookup_timeout_ms=config.store.lookup_timeout_ms_max)
+    if store.core is None:
+        scoring.start_lookups(cast("RemoteStore", store).fetch, config.store.lookup_threads)
+    return scoring
+
+
+def _open_store(config: Config, observe: Progress) -> Store:
     """The configured store; for the demo without a store of its own, one that holds the demo's history."""
     url = config.store.url.get_secret_value()
     if config.is_demo and url == "embedded:":
         history = demo_history.demo_store(
             lambda done, total: observe("demo history", done, total), bytes_max=config.store.bytes_max
         )
-        return OpenStore(history, url, None, None)
+        return LocalStore(history, url, None, None)
+    if is_remote(url):
+        return open_remote_store(url, config.store.bytes_max, lookup_timeout_ms=config.store.lookup_timeout_ms_max)
     return open_store(url, config.store.bytes_max, progress=lambda done, total: observe("loading the snapshot", done, total))

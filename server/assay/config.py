@@ -30,9 +30,20 @@ class StoreConfig(Section):
 
     url: SecretStr = Field(
         default=SecretStr("embedded:"),
-        description="Where row records live: embedded: (this process) or embedded:PATH (the same, with its snapshot at PATH).",
+        description="Where row records live: embedded: (this process), embedded:PATH (the same, with its snapshot at PATH), "
+        "redis://[USER:PASSWORD@]HOST:PORT/DB, or rediss:// (the same over TLS).",
     )
     bytes_max: int = Field(default=1 << 30, ge=1 << 20, description="Most memory that the embedded store takes, in bytes.")
+    lookup_timeout_ms_max: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="Longest that a row waits for a remote store, in milliseconds; two fifths of what is left of its deadline if "
+        "that is less. Then it is scored with declared defaults, and says so.",
+    )
+    lookup_threads: int = Field(
+        default=2, ge=1, le=32, description="Threads that ask a remote store; each has one batch of rows on its way."
+    )
 
 
 class EngineConfig(Section):

@@ -6,6 +6,7 @@ AssayError
 +-- BundleError (ValueError)         a bundle is damaged or refused: file, reason, what to do
 +-- StoreError (RuntimeError)        a store cannot be opened, read or written
 +-- InputError (ValueError)          a file of events, attributes or rows is wrong
++-- ScoreError                       a client got no score: its own tree stands in client/errors.py
 +-- CoreError (RuntimeError)         the native core said no: `reason` and `grpc_code` by its table of codes
 """
 

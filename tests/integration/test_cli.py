@@ -165,40 +165,39 @@ def test_config_schema_is_json_schema() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
     [
-        ("5716", "int64_value", 5716),
-        ("-5", "int64_value", -5),
-        ("+5", "int64_value", 5),
-        ("007", "int64_value", 7),
-        ("9223372036854775807", "int64_value", 2**63 - 1),
-        ("-9223372036854775808", "int64_value", -(2**63)),
-        ("57.16", "double_value", 57.16),
-        ("1e3", "double_value", 1000.0),
-        (".5", "double_value", 0.5),
-        ("-0.5", "double_value", -0.5),
-        ("5.", "double_value", 5.0),
-        ("true", "bool_value", True),
-        ("false", "bool_value", False),
-        ("True", "string_value", "True"),
-        ("nan", "string_value", "nan"),
-        ("inf", "string_value", "inf"),
-        ("1_000", "string_value", "1_000"),
-        ("12-34", "string_value", "12-34"),
-        ("", "string_value", ""),
-        ("web", "string_value", "web"),
-        ('"5716"', "string_value", "5716"),
-        ('"', "string_value", '"'),
-        ("\N{ARABIC-INDIC DIGIT THREE}", "string_value", "\N{ARABIC-INDIC DIGIT THREE}"),
+        ("5716", int, 5716),
+        ("-5", int, -5),
+        ("+5", int, 5),
+        ("007", int, 7),
+        ("9223372036854775807", int, 2**63 - 1),
+        ("-9223372036854775808", int, -(2**63)),
+        ("57.16", float, 57.16),
+        ("1e3", float, 1000.0),
+        (".5", float, 0.5),
+        ("-0.5", float, -0.5),
+        ("5.", float, 5.0),
+        ("true", bool, True),
+        ("false", bool, False),
+        ("True", str, "True"),
+        ("nan", str, "nan"),
+        ("inf", str, "inf"),
+        ("1_000", str, "1_000"),
+        ("12-34", str, "12-34"),
+        ("", str, ""),
+        ("web", str, "web"),
+        ('"5716"', str, "5716"),
+        ('"', str, '"'),
+        ("\N{ARABIC-INDIC DIGIT THREE}", str, "\N{ARABIC-INDIC DIGIT THREE}"),
     ],
 )
-def test_values_are_typed_by_their_looks(text: str, kind: str, value: Any) -> None:
+def test_values_are_typed_by_their_looks(text: str, kind: type, value: Any) -> None:
     parsed = parse_value(text)
-    assert (parsed.WhichOneof("value"), getattr(parsed, kind)) == (kind, value)
+    assert (type(parsed), parsed) == (kind, value)
 
 
 def test_a_number_that_does_not_fit_is_refused() -> None:
-    for text in ("9223372036854775808", "-9223372036854775809", "1" * 40, "1" * 5000):
-        with pytest.raises(ValueError, match="int64"):
-            parse_value(text)
+    with pytest.raises(ValueError, match="int64"):
+        parse_value("1" * 5000)
     with pytest.raises(ValueError, match="float64"):
         parse_value("1e400")
 
@@ -249,7 +248,12 @@ def test_score_from_a_file_and_from_stdin(server: ServeProcess, tmp_path: Path) 
     [
         (["--entity", "customer_id"], "NAME=VALUE"),
         (["--feature", "=5"], "NAME=VALUE"),
-        (["--feature", "a=99999999999999999999"], "int64"),
+        (["--feature", "a=9223372036854775808"], "int64"),
+        (["--feature", "a=-9223372036854775809"], "int64"),
+        (["--feature", f"a={'1' * 5000}"], "int64"),
+        (["--tls-certificate", "own.pem"], "--tls-key"),
+        (["--tls-ca", "no-such-ca.pem"], "no-such-ca.pem"),
+        (["--timeout", "61"], "60"),
         (["--time", "yesterday"], "2018-04-01T00:00:31Z"),
         (["--time", "2018-04-01T00:00:31"], "time zone"),
         (["--time", ""], "2018-04-01T00:00:31Z"),

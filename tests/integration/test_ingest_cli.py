@@ -46,7 +46,7 @@ def event(number: int, day: int, amount: Any = 1_000, **more: Any) -> str:
 
 def values_of(url: str, feature_set: Path, entity: str, entity_id: str, at: str) -> dict[str, Any]:
     with open_store(url, mode="read") as store:
-        views = show_entity(FeatureSet.load(feature_set), store.core, entity, entity_id, parse_time_us(at))
+        views = show_entity(FeatureSet.load(feature_set), store, entity, entity_id, parse_time_us(at))
     return {value.name: value.value for view in views for value in view.values}
 
 
@@ -176,7 +176,7 @@ def test_usage(tmp_path: Path, url: str) -> None:
         ["--store", url, "--events", "a", "--view", "b", "--attributes", "c"],
     ):
         result = run(*arguments)
-        assert (result.exit_code, "give either --events" in result.stderr) == (2, True)
+        assert (result.exit_code, "give one of --events" in result.stderr) == (2, True)
     result = run("--store", "embedded:", "--events", "a.jsonl")
     assert (result.exit_code, "--store embedded:PATH" in result.stderr) == (2, True)
     result = run("--store", url, "--events", tmp_path / "absent.jsonl", "--feature-set", DEMO)

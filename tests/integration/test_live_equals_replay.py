@@ -421,7 +421,7 @@ def _ingest(events: Path, count: int, url: str) -> None:
     """As `assay ingest` does."""
     plan = compile_plan(feature_set())
     with open_store(url) as store:
-        summary = ingest_events(events, _core.EventWriter(plan, store.core), plan, feature_set())
+        summary = ingest_events(events, store.writer(plan), plan, feature_set())
         assert (summary.recorded_count, summary.rejected_count) == (count, 0)
         store.save()
 

@@ -28,6 +28,9 @@ from assay import _core
 from assay.config import Config
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.store import RemoteStore
+from assay.features.store_writer import LocalWriter, StoreWriter
+from assay.scoring.lookups import LookupThreads
 from assay.transport.policy import Listener, MethodTable
 from assay.transport.server import Addresses, Transport
 from assay.v1 import feature_pb2, scoring_pb2
@@ -71,20 +74,31 @@ INLINE: dict[str, Any] = {"inline_overrun_ns": 3_600_000_000_000}
 
 
 class LocalServer:
-    """The transport over a real engine in this process. `config` overrides fields of Config.
+    """The transport over a real engine in this process. `config` overrides fields of Config; `remote` is asked for records
+    instead of `store`.
 
     engine, store, plan and puppet are there to look at and to turn; channel() and admin_channel() to call."""
 
     def __init__(
-        self, *, runner: Any = None, plan: _core.FeaturePlan | None = None, lane: dict[str, Any] | None = None, **config: Any
+        self,
+        *,
+        runner: Any = None,
+        plan: _core.FeaturePlan | None = None,
+        lane: dict[str, Any] | None = None,
+        remote: RemoteStore | None = None,
+        **config: Any,
     ) -> None:
         self.config = Config(**{"listen": "127.0.0.1:0", **config})
         self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
         self.store = _core.EmbeddedStore()
-        self.reader = _core.FeatureReader(self.plan, self.store)
+        self.reader = _core.FeatureReader(self.plan, None if remote else self.store)
+        self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         self.puppet = _core.PuppetModel()
         engine = self.config.engine
         self.engine = _core.Engine(slots=engine.slots, batch_call_rows_max=engine.batch_call_rows_max)
+        self._lookups = LookupThreads(self.engine, remote.fetch, 2) if remote else None
+        if self._lookups is not None:
+            self._lookups.start()
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
@@ -130,6 +144,8 @@ class LocalServer:
         assert self.engine.wait_idle(WAIT_S), "slots are still in use after the last call ended"
         self.engine.check_idle()
         self.engine.stop()
+        if self._lookups is not None:
+            self._lookups.join(WAIT_S)
         shutil.rmtree(self._directory)
 
     def __enter__(self) -> LocalServer:
@@ -148,7 +164,7 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         try:
-            self._transport = Transport(self.engine, [_core.EventWriter(self.plan, self.store)], self.config)
+            self._transport = Transport(self.engine, [self._writer], self.config)
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)
         except BaseException as error:

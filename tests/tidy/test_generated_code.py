@@ -37,6 +37,7 @@ def test_the_descriptor_set_stands_alone() -> None:
         "assay/v1/scoring.proto",
         "assay/v1/feature.proto",
         "google/rpc/status.proto",
+        "google/rpc/error_details.proto",
         "google/protobuf/timestamp.proto",
     } <= seen
     for file in shipped.file:

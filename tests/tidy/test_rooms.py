@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_loading": {"config", "config_file", "errors"},
     "_core": {"errors"},
     "v1": set(),
+    "client": {"v1", "errors"},
     "observe": LEAVES,
     "features": LEAVES | {"observe"},
     "models": LEAVES | {"observe", "features"},
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scoring": LEAVES | {"observe", "features", "models"},
     "transport": LEAVES | {"observe", "features", "models", "scoring", "v1"},
     "app": LEAVES | {"observe", "features", "models", "scoring", "transport", "demo"},
-    "cli": LEAVES | {"config_loading", "observe", "features", "models", "scoring", "transport", "demo", "app", "v1"},
+    "cli": LEAVES | {"config_loading", "observe", "features", "models", "scoring", "transport", "demo", "app", "v1", "client"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from assay import _core
 from assay.errors import InputError, StoreError
 from assay.features.line_blocks import LINE_BYTES_MAX, read_blocks
+from assay.features.local_store import snapshot_path
 from assay.features.null_counts import count_nulls
 from assay.features.rejects import EXAMPLES_MAX, Reject, Rejects, Violation, encode
-from assay.features.store import open_store, parse_store_url
+from assay.features.store import is_remote, open_store
 from assay.features.times import format_time_us, parse_time_us
 
 # --- blocks of lines
@@ -186,11 +187,16 @@ def test_rejects_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None
 
 
 def test_store_urls() -> None:
-    assert parse_store_url("embedded:") is None
-    assert parse_store_url("embedded:/a/b.snapshot") == Path("/a/b.snapshot")
-    for url in ("redis://user:secret@host/0", "embedded", "/a/b.snapshot", ""):
-        with pytest.raises(StoreError, match=r"this version has embedded: \(in memory\) and embedded:PATH") as caught:
-            parse_store_url(url)
+    assert snapshot_path("embedded:") is None
+    assert snapshot_path("embedded:/a/b.snapshot") == Path("/a/b.snapshot")
+    assert [is_remote(url) for url in ("embedded:", "redis://h", "rediss://h")] == [False, True, True]
+    for url in ("mysql://user:secret@host/0", "embedded", "/a/b.snapshot", "", "REDIS://user:secret@host"):
+        with pytest.raises(StoreError, match=r"this version has embedded: \(in memory\), embedded:PATH") as caught:
+            open_store(url)
+        assert "secret" not in str(caught.value)
+    for url in ("redis://user:secret@host:no/0", "redis://user:secret@host/0?socket_timeout=secret", "redis://[secret"):
+        with pytest.raises(StoreError, match=r"not a Redis URL .* expected redis://HOST:PORT/DB") as caught:
+            open_store(url)
         assert "secret" not in str(caught.value)
 
 

@@ -5,6 +5,7 @@
 
 #include "core/features/attribute_record.h"
 #include "core/features/fold.h"
+#include "core/features/record_layout.h"
 #include "core/features/store_impl.h"
 
 namespace assay {
@@ -152,31 +153,63 @@ void EmbeddedStore::fold(uint32_t view_id, std::string_view entity_id, const Fol
                          FoldResult* result, char* arena) const noexcept {
   ASSAY_ASSERT(view_id < kStoreViewsMax && impl_->views[view_id] != nullptr);
   const StoreView& view = *impl_->views[view_id];
-  const bool is_window = view.schema.spec().kind == ViewKind::kWindow;
-  *result = FoldResult();
-  if (!is_window) std::fill_n(values, view.schema.output_count(), Value());
-  if (entity_id.size() > limits::kIdBytesMax) {
-    if (is_window) fold_record(view.schema, nullptr, request, values, result);
-    return;
-  }
+  if (entity_id.size() > limits::kIdBytesMax) return fold_view(view.schema, nullptr, request, values, result, arena);
   const RecordKey key = record_key_of(view.entity_kind, view.state, entity_id);
   const StoreShard& shard = impl_->shard_of(key.hash);
   const std::lock_guard<std::mutex> lock(shard.mutex);
   const RecordBlock* block = shard.table.find(key.hash, view.state, entity_id);
   if (block != nullptr) {
     if (const Code code = check_header(block->record(), view.schema.hash64(), key.digest); code != Code::kOk) {
-      ++shard.counters.rejected;  // nulls, not zeros: nothing is known of this entity
-      result->rejected = code;
-      std::fill_n(values, view.schema.output_count(), Value());
-      return;
+      ++shard.counters.rejected;
+      return fold_unknown(view.schema, code, values, result);
     }
   }
-  if (is_window) {
-    fold_record(view.schema, block == nullptr ? nullptr : block->record(), request, values, result);
-  } else if (block != nullptr) {
-    const int64_t t_us = std::clamp(request.event_time_us, limits::kTimeUsMin, limits::kTimeUsMax);
-    read_attributes(view.schema, block->record(), t_us, values, result, arena);
+  fold_view(view.schema, block == nullptr ? nullptr : block->record(), request, values, result, arena);
+}
+
+// --- records across the border
+
+Code EmbeddedStore::put_record(uint32_t view_id, std::string_view entity_id, std::string_view sealed) noexcept {
+  ASSAY_ASSERT(view_id < kStoreViewsMax && impl_->views[view_id] != nullptr);
+  const StoreView& view = *impl_->views[view_id];
+  if (entity_id.size() > limits::kIdBytesMax) return Code::kTooLong;
+  const RecordKey key = record_key_of(view.entity_kind, view.state, entity_id);
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(sealed.data());
+  if (Code code = validate_record(bytes, sealed.size(), view.schema, key.digest); code != Code::kOk) return code;
+  const auto size = static_cast<uint32_t>(sealed.size());
+  StoreShard& shard = impl_->shard_of(key.hash);
+  const std::lock_guard<std::mutex> lock(shard.mutex);
+  if (shard.is_loading) return Code::kStoreUnavailable;
+  RecordBlock* block = shard.table.find(key.hash, view.state, entity_id);
+  if (block == nullptr) {
+    block = shard.table.add(key.hash, view.state, entity_id, size);
+  } else if (block->capacity() < size) {
+    block = shard.table.resize(block, size);
   }
+  if (block == nullptr) {
+    ++shard.counters.full;
+    return Code::kStoreFull;
+  }
+  std::memcpy(block->record(), bytes, size);
+  store_le<uint32_t>(block->record() + header::kCrc, 0);
+  shard.table.trim(block, size);
+  return Code::kOk;
+}
+
+bool EmbeddedStore::copy_record(uint32_t view_id, std::string_view entity_id, std::string* sealed) const {
+  ASSAY_ASSERT(view_id < kStoreViewsMax && impl_->views[view_id] != nullptr);
+  const StoreView& view = *impl_->views[view_id];
+  if (entity_id.size() > limits::kIdBytesMax) return false;
+  const RecordKey key = record_key_of(view.entity_kind, view.state, entity_id);
+  {
+    const StoreShard& shard = impl_->shard_of(key.hash);
+    const std::lock_guard<std::mutex> lock(shard.mutex);
+    const RecordBlock* block = shard.table.find(key.hash, view.state, entity_id);
+    if (block == nullptr) return false;
+    sealed->assign(reinterpret_cast<const char*>(block->record()), record_bytes(block->record()));
+  }
+  seal_record(reinterpret_cast<uint8_t*>(sealed->data()));
+  return true;
 }
 
 void EmbeddedStore::prefetch(uint32_t view_id, std::string_view entity_id) const noexcept {

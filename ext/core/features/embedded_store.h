@@ -82,6 +82,12 @@ class EmbeddedStore {
   void fold(uint32_t view_id, std::string_view entity_id, const FoldRequest& request, Value* values, FoldResult* result,
             char* arena) const noexcept;
 
+  // A record from outside, with its checksum, takes the place of what is there. All checks of record.h are made first: kOk, kRecord...,
+  // kTooLong, kStoreFull, kStoreUnavailable. For tools that work on records of a remote store.
+  Code put_record(uint32_t view_id, std::string_view entity_id, std::string_view sealed) noexcept;
+  // Copies the record out and seals it. False: there is none.
+  bool copy_record(uint32_t view_id, std::string_view entity_id, std::string* sealed) const;
+
   // Brings the record towards the cache. A hint.
   void prefetch(uint32_t view_id, std::string_view entity_id) const noexcept;
 

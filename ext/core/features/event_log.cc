@@ -196,6 +196,12 @@ void EventLog::sort() {
   std::stable_sort(index.begin(), index.end(), is_before);
 }
 
+void EventLog::add_records(const EventWriter& writer, uint64_t from, uint64_t to, std::vector<RecordRef>* records) const {
+  ASSAY_ASSERT(from <= to && to <= impl_->index.size());
+  Decoder decoder(*impl_->plan);
+  for (uint64_t i = from; i < to; ++i) writer.add_records_of(decoder.decode(impl_->index[i].text()), records);
+}
+
 void EventLog::ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const {
   ASSAY_ASSERT(from <= to && to <= impl_->index.size());
   Decoder decoder(*impl_->plan);

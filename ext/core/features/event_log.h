@@ -60,6 +60,8 @@ class EventLog {
   // has valid[i - from] 0 and a row of zeros, and is still applied. REQUIRES: reader and writer have this log's plan.
   void replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows, uint8_t* valid,
               int64_t* event_times_us, IngestReport* report) const;
+  // Adds the records that events [from, to) would change; many of them more than once.
+  void add_records(const EventWriter& writer, uint64_t from, uint64_t to, std::vector<RecordRef>* records) const;
   // transaction_id of event i in order; valid while the log lives.
   std::string_view transaction_id(uint64_t index) const noexcept;
 

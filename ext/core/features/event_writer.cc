@@ -4,6 +4,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/hash.h"
+#include "core/features/record.h"
 
 namespace assay {
 namespace {
@@ -109,6 +110,35 @@ Code EventWriter::write_attributes(size_t view_index, std::string_view entity_id
     if (code != Code::kOk) return code;
   }
   return store_->put_attributes(view_ids_[view_index], entity_id, time_us, checked.data());
+}
+
+void EventWriter::add_records_of(const Transaction& event, std::vector<RecordRef>* records) const {
+  for (size_t i = 0; i < plan_->views().size(); ++i) {
+    const ViewSpec& view = plan_->views()[i].spec();
+    const std::string_view entity_id = event.entities[view.entity_index];
+    if (view.kind == ViewKind::kWindow && !entity_id.empty()) records->push_back(record_of(i, entity_id));
+  }
+}
+
+RecordRef EventWriter::record_of(size_t view_index, std::string_view entity_id) const {
+  const ViewSpec& view = plan_->views()[view_index].spec();
+  RecordRef record;
+  append_record_key(view, plan_->spec().entities[view.entity_index], entity_id, record.key);
+  record.view_index = static_cast<uint32_t>(view_index);
+  record.entity_id = entity_id;
+  return record;
+}
+
+Code EventWriter::put_record(size_t view_index, std::string_view entity_id, std::string_view sealed) const noexcept {
+  return store_->put_record(view_ids_[view_index], entity_id, sealed);
+}
+
+bool EventWriter::take_changed_record(size_t view_index, std::string_view entity_id, std::string_view before, int64_t now_us,
+                                      std::string* sealed) const {
+  if (!store_->copy_record(view_ids_[view_index], entity_id, sealed)) return false;
+  if (!before.empty() && is_same_state(before, *sealed)) return false;
+  seal_record(reinterpret_cast<uint8_t*>(sealed->data()), now_us);
+  return true;
 }
 
 }  // namespace assay

@@ -4,9 +4,11 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/features/embedded_store.h"
 #include "core/features/plan.h"
+#include "core/features/record_key.h"
 #include "core/features/transaction.h"
 
 namespace assay {
@@ -37,6 +39,16 @@ class EventWriter {
   Code write_attributes(size_t view_index, std::string_view entity_id, int64_t time_us, const Value* values) const noexcept;
 
   const FeaturePlan& plan() const noexcept { return *plan_; }
+
+  // --- for records of a remote store: bring them, write, and take back what changed
+  // Adds the records that the event would change.
+  void add_records_of(const Transaction& event, std::vector<RecordRef>* records) const;
+  RecordRef record_of(size_t view_index, std::string_view entity_id) const;
+  // EmbeddedStore::put_record, by view of the plan.
+  Code put_record(size_t view_index, std::string_view entity_id, std::string_view sealed) const noexcept;
+  // The record if it says something else than `before` (empty: there was none), sealed with the time. False: it does not.
+  bool take_changed_record(size_t view_index, std::string_view entity_id, std::string_view before, int64_t now_us,
+                           std::string* sealed) const;
 
  private:
   EventWriter() = default;

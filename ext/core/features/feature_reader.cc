@@ -5,6 +5,9 @@
 
 #include "core/base/hash.h"
 #include "core/features/event_writer.h"
+#include "core/features/fold.h"
+#include "core/features/record.h"
+#include "core/features/record_key.h"
 #include "core/features/row_program.h"
 
 namespace assay {
@@ -96,6 +99,20 @@ Status FeatureReader::create(std::shared_ptr<const FeaturePlan> plan, std::share
   return Status();
 }
 
+std::shared_ptr<const FeatureReader> FeatureReader::create_remote(std::shared_ptr<const FeaturePlan> plan) {
+  std::shared_ptr<FeatureReader> reader(new FeatureReader());
+  reader->plan_ = std::move(plan);
+  return reader;
+}
+
+void FeatureReader::record_keys(const Transaction& transaction, std::string* keys) const {
+  for (size_t v = 0; v < plan_->views().size(); ++v) {
+    const ViewSpec& view = plan_->views()[v].spec();
+    keys[v].clear();
+    append_record_key(view, plan_->spec().entities[view.entity_index], transaction.entities[view.entity_index], keys[v]);
+  }
+}
+
 void FeatureReader::prefetch(const Transaction& transaction) const noexcept {
   const RowProgram& program = plan_->program();
   for (size_t v = 0; v < program.views.size(); ++v) {
@@ -105,17 +122,47 @@ void FeatureReader::prefetch(const Transaction& transaction) const noexcept {
 
 bool FeatureReader::read(const Transaction& transaction, ReadScratch& scratch, const RowOut& out,
                          Violations& violations) const noexcept {
+  prefetch(transaction);  // before anything else: the records travel while the features are loaded
+  const auto fold_one = [&](size_t v, const FoldRequest& request, FoldResult* result) {
+    const std::string_view id = transaction.entities[plan_->program().views[v].entity];
+    store_->fold(view_ids_[v], id, request, scratch.outputs.data(), result, scratch.arena.data());
+  };
+  return read_with(fold_one, transaction, scratch, out, violations);
+}
+
+bool FeatureReader::read(const Transaction& transaction, const FetchedRecord* records, ReadScratch& scratch, const RowOut& out,
+                         Violations& violations) const noexcept {
+  const auto fold_one = [&](size_t v, const FoldRequest& request, FoldResult* result) {
+    const ViewSchema& schema = plan_->views()[v];
+    const std::string_view bytes = records[v].bytes;
+    const auto* const record = reinterpret_cast<const uint8_t*>(bytes.data());
+    Code why = records[v].why;
+    if (why == Code::kOk && record != nullptr) {
+      const uint16_t entity = schema.spec().entity_index;
+      const uint64_t digest = entity_digest(plan_->spec().entities[entity], transaction.entities[entity]);
+      why = validate_record(record, bytes.size(), schema, digest);
+    }
+    if (why != Code::kOk) return fold_unknown(schema, why, scratch.outputs.data(), result);
+    fold_view(schema, record, request, scratch.outputs.data(), result, scratch.arena.data());
+  };
+  return read_with(fold_one, transaction, scratch, out, violations);
+}
+
+template <typename FoldOne>
+bool FeatureReader::read_with(const FoldOne& fold_one, const Transaction& transaction, ReadScratch& scratch, const RowOut& out,
+                              Violations& violations) const noexcept {
   const RowProgram& program = plan_->program();
   uint64_t defaulted[kBitWords] = {};
   Value* const nodes = scratch.nodes.data();
-  prefetch(transaction);  // before anything else: the records travel while the features are loaded
   load_features(program, transaction, nodes, defaulted);
-  fold_views(transaction, scratch, out.views);
+  fold_views(fold_one, transaction, scratch, out.views);
   for (const DerivedStep& step : program.derived) nodes[step.node] = step.operation.apply(nodes);
   return write_row(defaulted, nodes, out, violations);
 }
 
-void FeatureReader::fold_views(const Transaction& transaction, ReadScratch& scratch, FoldResult* results) const noexcept {
+template <typename FoldOne>
+void FeatureReader::fold_views(const FoldOne& fold_one, const Transaction& transaction, ReadScratch& scratch,
+                               FoldResult* results) const noexcept {
   const RowProgram& program = plan_->program();
   const uint64_t fingerprint = xxh64(transaction.id);
   char* kept = scratch.kept.data();
@@ -129,9 +176,7 @@ void FeatureReader::fold_views(const Transaction& transaction, ReadScratch& scra
       entry.is_fraud = -1;  // the label of the transaction being scored is not known, whatever a replayed event says
       request.current = &entry;
     }
-    results[v] = FoldResult();
-    store_->fold(view_ids_[v], transaction.entities[step.entity], request, scratch.outputs.data(), &results[v],
-                 scratch.arena.data());
+    fold_one(v, request, &results[v]);
     for (uint32_t i = step.outputs_begin; i < step.outputs_end; ++i) {
       const OutputStep& output = program.outputs[i];
       Value& node = scratch.nodes[output.node];

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "core/features/embedded_store.h"
 #include "core/features/plan.h"
@@ -28,11 +30,20 @@ struct ReadScratch {
 };
 static_assert(limits::kAttributesMax <= limits::kAggregatesMax, "outputs hold either");
 
+// A record as a remote store gave it, borrowed. A null view: the store has none. `why` other than kOk: it could not be had.
+struct FetchedRecord {
+  std::string_view bytes;
+  Code why = Code::kOk;
+};
+
 // Binds one plan to one store. Immutable and thread-safe; keeps the plan and the store alive.
 class FeatureReader {
  public:
   static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
                        std::shared_ptr<const FeatureReader>* out);
+  // For a store elsewhere: who reads brings the records.
+  static std::shared_ptr<const FeatureReader> create_remote(std::shared_ptr<const FeaturePlan> plan);
+  bool is_remote() const noexcept { return store_ == nullptr; }
 
   // Folds every view at the transaction's event time, derives, converts and writes the row. False: `violations` says why
   // (NULL_INPUT, OUT_OF_RANGE; NOT_FINITE if a store held what no writer of ours writes) and the row must not be used.
@@ -41,21 +52,32 @@ class FeatureReader {
   // Adds to `violations`, never clears them.
   bool read(const Transaction& transaction, ReadScratch& scratch, const RowOut& out, Violations& violations) const noexcept;
 
+  // The same from records that were fetched: one per view of the plan, in its order. Each is checked to its last entry first; one
+  // that fails is left out and said in out.views[].rejected, as the embedded store does.
+  bool read(const Transaction& transaction, const FetchedRecord* records, ReadScratch& scratch, const RowOut& out,
+            Violations& violations) const noexcept;
+  // The keys of those records.
+  void record_keys(const Transaction& transaction, std::string* keys) const;
+
   // Brings the transaction's records towards the cache. A hint; read() gives it to itself.
   void prefetch(const Transaction& transaction) const noexcept;
 
   const FeaturePlan& plan() const noexcept { return *plan_; }
   const std::shared_ptr<const FeaturePlan>& shared_plan() const noexcept { return plan_; }
-  EmbeddedStore& store() const noexcept { return *store_; }
 
  private:
   FeatureReader() = default;
-  void fold_views(const Transaction& transaction, ReadScratch& scratch, FoldResult* results) const noexcept;
+  template <typename FoldOne>
+  bool read_with(const FoldOne& fold_one, const Transaction& transaction, ReadScratch& scratch, const RowOut& out,
+                 Violations& violations) const noexcept;
+  template <typename FoldOne>
+  void fold_views(const FoldOne& fold_one, const Transaction& transaction, ReadScratch& scratch,
+                  FoldResult* results) const noexcept;
   bool write_row(const uint64_t* defaulted, const Value* nodes, const RowOut& out, Violations& violations) const noexcept;
   void refuse_input(size_t index, const Value& value, Violations& violations) const;
 
   std::shared_ptr<const FeaturePlan> plan_;
-  std::shared_ptr<EmbeddedStore> store_;
+  std::shared_ptr<EmbeddedStore> store_;  // null: remote
   std::array<uint32_t, limits::kViewsMax> view_ids_{};
 };
 

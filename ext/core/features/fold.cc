@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/features/attribute_record.h"
 #include "core/features/cells.h"
 #include "core/features/distinct.h"
 #include "core/features/record_layout.h"
@@ -376,6 +377,22 @@ void fold_record(const ViewSchema& schema, const uint8_t* record, const FoldRequ
   result->is_approximate |=
       bounded.event_time_us < newest_us - schema.spec().lateness_us &&
       bounded.event_time_us - schema.horizon_us() + schema.spec().lateness_us < expiry_cut_us(schema, newest_us);
+}
+
+void fold_view(const ViewSchema& schema, const uint8_t* record, const FoldRequest& request, Value* values, FoldResult* result,
+               char* arena) noexcept {
+  if (schema.spec().kind == ViewKind::kWindow) return fold_record(schema, record, request, values, result);
+  *result = FoldResult();
+  std::fill_n(values, schema.output_count(), Value());
+  if (record == nullptr) return;
+  const int64_t t_us = std::clamp(request.event_time_us, limits::kTimeUsMin, limits::kTimeUsMax);
+  read_attributes(schema, record, t_us, values, result, arena);
+}
+
+void fold_unknown(const ViewSchema& schema, Code why, Value* values, FoldResult* result) noexcept {
+  *result = FoldResult();
+  result->rejected = why;
+  std::fill_n(values, schema.output_count(), Value());
 }
 
 }  // namespace assay

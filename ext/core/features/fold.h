@@ -14,4 +14,12 @@ namespace assay {
 void fold_record(const ViewSchema& schema, const uint8_t* record, const FoldRequest& request, Value* values,
                  FoldResult* result) noexcept;
 
+// The same for a view of either kind: what one entity's record (null: there is none) says at one moment. `arena` takes the text of
+// attributes: kAttributesMax * kStringValueBytesMax bytes.
+void fold_view(const ViewSchema& schema, const uint8_t* record, const FoldRequest& request, Value* values, FoldResult* result,
+               char* arena) noexcept;
+
+// For a record that may not be used, or could not be had: nulls, not zeros, since nothing is known of the entity.
+void fold_unknown(const ViewSchema& schema, Code why, Value* values, FoldResult* result) noexcept;
+
 }  // namespace assay

@@ -53,6 +53,10 @@ uint32_t commit_insert(const ViewSchema& schema, uint8_t* record, const InsertPl
 
 // Writes the record's CRC. In the embedded store's memory the field is 0: reads there do not check it.
 void seal_record(uint8_t* record) noexcept;
+// The same with the time of this write in it.
+void seal_record(uint8_t* record, int64_t computed_time_us) noexcept;
+// Whether two records say the same: all but checksum and computed time. REQUIRES records of at least a header's length.
+bool is_same_state(std::string_view a, std::string_view b) noexcept;
 
 // The checks that need no schema: magic, version, length, checksum, view hash, entity. Each has its own code.
 Code check_record(const uint8_t* bytes, size_t size, uint64_t view_hash64, uint64_t digest) noexcept;

@@ -118,6 +118,19 @@ bool is_window_layout(const ViewSchema& schema, const uint8_t* bytes, size_t siz
 
 void seal_record(uint8_t* record) noexcept { store_le(record + header::kCrc, crc_of(record, record_bytes(record))); }
 
+void seal_record(uint8_t* record, int64_t computed_time_us) noexcept {
+  store_le(record + header::kComputedTime, computed_time_us);
+  seal_record(record);
+}
+
+bool is_same_state(std::string_view a, std::string_view b) noexcept {
+  ASSAY_ASSERT(a.size() >= kRecordHeaderBytes && b.size() >= kRecordHeaderBytes);
+  const auto part = [](std::string_view bytes, size_t begin, size_t end) { return bytes.substr(begin, end - begin); };
+  return a.size() == b.size() && part(a, 0, header::kCrc) == part(b, 0, header::kCrc) &&
+         part(a, header::kViewHash, header::kComputedTime) == part(b, header::kViewHash, header::kComputedTime) &&
+         part(a, header::kValidation, a.size()) == part(b, header::kValidation, b.size());
+}
+
 Code check_header(const uint8_t* record, uint64_t view_hash64, uint64_t digest) noexcept {
   if (load_le<uint32_t>(record + header::kMagic) != kRecordMagicWord) return Code::kRecordMagic;
   if (load_le<uint16_t>(record + header::kFormat) != kRecordFormat) return Code::kRecordVersion;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/serving/failure.h"
+
 namespace assay {
 namespace {
 
@@ -32,10 +34,6 @@ Priority read_priority(int32_t number, Priority fallback, Violations& violations
       violations.add(Code::kBadPriority, "priority", "expected PRIORITY_INTERACTIVE (1), PRIORITY_BULK (2) or unset");
       return fallback;
   }
-}
-
-std::unique_ptr<Failure> make_failure(const Status& status, const Violations& violations) {
-  return std::make_unique<Failure>(Failure{rpc_message(status, &violations), encode_rpc_status(status, &violations)});
 }
 
 }  // namespace
@@ -76,13 +74,14 @@ struct Admission::CallFields {
   DurationField timeout;
 };
 
-Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes)
+Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes, Lookups& lookups)
     : batch_rows_max_(std::min(
           {options.batch_call_rows_max, std::max(1u, options.slots / 4), static_cast<uint32_t>(limits::kBatchRowsWireMax)})),
       timeout_ns_max_(std::clamp<int64_t>(options.timeout_ns_max, 1, kTimeoutNsCeiling)),
       clock_(clock),
       calls_(calls),
-      lanes_(lanes) {}
+      lanes_(lanes),
+      lookups_(lookups) {}
 
 Admission::Scratch& Admission::scratch() noexcept {
   thread_local const std::unique_ptr<Scratch> mine = std::make_unique<Scratch>();
@@ -144,7 +143,7 @@ Submission Admission::admit_one(Call& call, Scratch& mine) noexcept {
     calls_.discard(index);
     return refused(status, &mine.violations);
   }
-  slot.failure = make_failure(status, mine.violations);
+  slot.failure = make_failure(status, &mine.violations);
   slot.failed_check = call.failed_check;
   if (!calls_.is_open(index)) calls_.open(index, 1, mine.completions);
   calls_.finish_row(index, status.code, mine.completions);
@@ -172,7 +171,7 @@ Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& min
   if (!status.ok()) return status;
   slot.stamp(Stamp::kQueued) = now_ns;
   const QueuedRow row{index, index, now_ns, call.deadline_ns, 0};
-  call.is_complete = call.lane->run_inline(row, call.priority);
+  call.is_complete = !call.lane->reader().is_remote() && call.lane->run_inline(row, call.priority);
   if (call.is_complete) return Status();
   mine.rows.clear();
   mine.rows.push_back(row);
@@ -228,7 +227,7 @@ void Admission::fill_batch(Call& call, std::string_view bytes, Scratch& mine) {
       mine.rows.push_back({index, mine.slots[0], 0, call.deadline_ns, 0});
     } else {
       slot.outcome = status.code;
-      slot.failure = make_failure(status, mine.violations);
+      slot.failure = make_failure(status, &mine.violations);
       move_slot(slot, SlotState::kDone);
     }
   }
@@ -309,17 +308,28 @@ Status Admission::claim_slots(Call& call, uint32_t count, uint32_t* slots) noexc
 
 Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch& mine) {
   move_slot(slot, SlotState::kLookup);
+  if (call.lane->reader().is_remote()) {
+    lookups_.keep(index, mine.transaction, call.lane->reader().plan());
+    return Status();
+  }
   const bool is_read = call.lane->reader().read(mine.transaction, mine.read, call.lane->memory().out(index), mine.violations);
   return is_read ? Status() : Status(Code::kInvalidRequest);
 }
 
-// Opens the call and queues its rows under one lock. After kOk the slots are the runners'.
+// Opens the call and queues its rows under one lock, or parks them until their records are fetched. After kOk the slots are the
+// runners', or the look-ups'.
 Status Admission::queue_rows(Call& call, uint32_t head, Scratch& mine) noexcept {
   const auto count = static_cast<uint32_t>(mine.rows.size());
-  for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);
+  const bool is_remote = call.lane->reader().is_remote();
+  if (!is_remote) {
+    for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);
+  }
   Code code = Code::kOk;
   calls_.open(head, count, mine.completions);
-  if (count > 0) code = call.lane->enqueue(std::move(call.ticket), mine.rows.data(), count, call.priority, mine.completions);
+  if (count > 0 && is_remote) {
+    code = lookups_.park(std::move(call.ticket), mine.rows.data(), count, call.priority);
+  } else if (count > 0)
+    code = call.lane->enqueue(std::move(call.ticket), mine.rows.data(), count, call.priority, mine.completions);
   mine.completions.flush();
   return Status(code);
 }

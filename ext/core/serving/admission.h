@@ -1,7 +1,7 @@
 // Admission: from a request's bytes to rows in a lane's queue, on the caller's thread; or the refusal.
 //
 // In this order: draining, wire format, model, the call's own fields, deadline, slots, the row (types, look-up), deadline again,
-// queue. A unary or batch call that fails is refused as a value. A row of a batch that fails is an answered row. A stream message
+// queue; or, where the store is remote, parked for a look-up thread (lookups.h). A unary or batch call that fails is refused as a value. A row of a batch that fails is an answered row. A stream message
 // that fails is a completed call, so that its refusal travels in the stream.
 #pragma once
 
@@ -12,12 +12,13 @@
 #include "core/serving/calls.h"
 #include "core/serving/engine.h"
 #include "core/serving/lane_table.h"
+#include "core/serving/lookups.h"
 
 namespace assay {
 
 class Admission {
  public:
-  Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes);
+  Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes, Lookups& lookups);
 
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
@@ -54,6 +55,7 @@ class Admission {
   const Clock& clock_;
   Calls& calls_;
   LaneTable& lanes_;
+  Lookups& lookups_;
   std::atomic<bool> is_draining_{false};
 };
 

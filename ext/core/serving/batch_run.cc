@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/serving/failure.h"
+
 namespace assay {
 namespace {
 
@@ -139,7 +141,7 @@ void BatchRun::score_row(uint32_t index, double score, int64_t scored_ns, uint32
 
 void BatchRun::fail_row(uint32_t index, const Status& status) noexcept {
   Slot& slot = calls_.slab()[index];
-  slot.failure = std::make_unique<Failure>(Failure{rpc_message(status), encode_rpc_status(status)});
+  slot.failure = make_failure(status);
   calls_.finish_row(index, status.code, completions_);
 }
 

@@ -38,6 +38,12 @@ struct Counters {
   // --- rows that were not queued: their submitter took them to their end. Written by submitters
   alignas(64) Counter inline_rows;
   Counter inline_overruns;
+  // --- rows of lanes with a remote store
+  Counter looking_up_rows;  // a level, not a sum
+  Counter lookup_batches;
+  Counter lookup_given_up_rows;        // their time for it ran out
+  Counter lookup_unavailable_records;  // the store gave nothing, in time or at all
+  Counter lookup_rejected_records;     // could not be trusted
 };
 
 }  // namespace assay

@@ -7,16 +7,21 @@
 #include "core/serving/calls.h"
 #include "core/serving/lane.h"
 #include "core/serving/lane_table.h"
+#include "core/serving/lookups.h"
 
 namespace assay {
 
 struct Engine::Impl {
   Impl(const EngineOptions& options, const Clock& engine_clock)
-      : clock(engine_clock), calls(options.slots), admission(options, engine_clock, calls, lanes) {}
+      : clock(engine_clock),
+        calls(options.slots),
+        lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, calls, engine_clock),
+        admission(options, engine_clock, calls, lanes, lookups) {}
 
   const Clock& clock;
   Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
   LaneTable lanes;
+  Lookups lookups;
   Admission admission;
 };
 
@@ -25,6 +30,9 @@ Engine::Engine(const EngineOptions& options, const Clock& clock) : impl_(std::ma
 Engine::~Engine() { stop(); }
 
 Status Engine::add_lane(LaneSpec spec, bool is_default) {
+  if (spec.reader != nullptr && spec.reader->is_remote()) {
+    if (Status enabled = impl_->lookups.enable(); !enabled.ok()) return enabled;
+  }
   std::shared_ptr<Lane> lane;
   Status status = Lane::create(std::move(spec), impl_->calls, impl_->clock, &lane);
   if (status.ok()) status = lane->start();
@@ -82,10 +90,21 @@ bool Engine::wait_idle(int64_t timeout_ns) noexcept { return impl_->calls.slab()
 
 void Engine::stop() noexcept {
   drain();
+  impl_->lookups.stop();
   const std::vector<std::shared_ptr<Lane>> lanes = impl_->lanes.take_all();
   for (const auto& lane : lanes) lane->abort();  // all first: a run that hangs in one must not keep the others' rows waiting
   for (const auto& lane : lanes) lane->join();
 }
+
+std::unique_ptr<LookupBatch> Engine::take_lookups(size_t rows_max, bool waits) { return impl_->lookups.take(rows_max, waits); }
+
+void Engine::give_lookups(const LookupBatch& batch, const FetchedRecord* records) noexcept {
+  impl_->lookups.give(batch, records);
+}
+
+void Engine::fail_lookups(const LookupBatch& batch) noexcept { impl_->lookups.fail(batch); }
+
+size_t Engine::step_lookups() noexcept { return impl_->lookups.give_up_due(); }
 
 size_t Engine::step(std::string_view model, std::string_view version) noexcept {
   const std::shared_ptr<Lane> lane = impl_->lanes.get(model, version);
@@ -112,6 +131,11 @@ EngineStats Engine::stats() const noexcept {
   stats.inline_rows = counters.inline_rows.get();
   stats.inline_overruns = counters.inline_overruns.get();
   stats.degraded_rows = counters.degraded_rows.get();
+  stats.lookup_batches = counters.lookup_batches.get();
+  stats.lookup_given_up_rows = counters.lookup_given_up_rows.get();
+  stats.lookup_unavailable_records = counters.lookup_unavailable_records.get();
+  stats.lookup_rejected_records = counters.lookup_rejected_records.get();
+  stats.looking_up_rows = static_cast<uint32_t>(counters.looking_up_rows.get());
   stats.slots = impl_->calls.slab().size();
   stats.slots_used = use.used;
   stats.slots_used_max = use.used_max;
@@ -123,7 +147,7 @@ void Engine::check_idle() const noexcept {
   const Counters& counters = impl_->calls.counters();
   const SlabUse use = impl_->calls.slab().use();
   ASSAY_ASSERT(use.used == 0 && use.allocated_count == use.freed_count);
-  ASSAY_ASSERT(counters.queued_rows.get() == 0);
+  ASSAY_ASSERT(counters.queued_rows.get() == 0 && counters.looking_up_rows.get() == 0);
   uint64_t ended =
       counters.answered_rows.get() + counters.failed_rows.get() + counters.cancelled_rows.get() + counters.shed_rows.get();
   for (const Counter& expired : counters.expired_rows) ended += expired.get();

@@ -26,9 +26,11 @@
 namespace assay {
 
 struct EngineOptions {
-  uint32_t slots = 8192;                    // rows in flight, all lanes together
-  uint32_t batch_call_rows_max = 1024;      // rows of one ScoreBatch; slots / 4 holds if that is less
-  int64_t timeout_ns_max = 60'000'000'000;  // cap on any deadline; at most a day
+  uint32_t slots = 8192;                       // rows in flight, all lanes together
+  uint32_t batch_call_rows_max = 1024;         // rows of one ScoreBatch; slots / 4 holds if that is less
+  int64_t timeout_ns_max = 60'000'000'000;     // cap on any deadline; at most a day
+  int64_t lookup_timeout_ns_max = 50'000'000;  // how long a row waits for a remote store, if its deadline allows (lookups.h)
+  bool has_lookup_thread = true;               // false (tests): rows give up in step_lookups() alone
 };
 
 // Scores at or above `minimum` get `decision`; the highest such threshold holds. Below all: kApprove.
@@ -60,6 +62,8 @@ struct LaneSpec {
   std::vector<Threshold> thresholds;
   LaneOptions options;
 };
+
+struct LookupBatch;  // lookups.h
 
 struct CallContext {
   int64_t received_ns = 0;  // when the transport had the whole message
@@ -94,6 +98,9 @@ struct EngineStats {
   uint64_t batch_count = 0, batched_rows = 0, retried_batches = 0;  // inline runs are batches of one
   uint64_t inline_rows = 0, inline_overruns = 0;
   uint64_t degraded_rows = 0;
+  uint64_t lookup_batches = 0, lookup_given_up_rows = 0;  // remote store: hops to it; rows that stopped waiting for it
+  uint64_t lookup_unavailable_records = 0, lookup_rejected_records = 0;
+  uint32_t looking_up_rows = 0;
   uint32_t slots = 0, slots_used = 0, slots_used_max = 0, queued_rows = 0;
 };
 
@@ -118,6 +125,14 @@ class Engine {
   // Answers by a ScoreStreamResponse, refusals of one message included. Refused here: a malformed message, and any message while
   // no slot is left to carry its answer (kSlotsExhausted).
   Submission submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+
+  // --- remote store: the look-up threads' side (lookups.h has the contracts)
+  // Null: the engine has stopped.
+  std::unique_ptr<LookupBatch> take_lookups(size_t rows_max, bool waits);
+  void give_lookups(const LookupBatch& batch, const FetchedRecord* records) noexcept;
+  void fail_lookups(const LookupBatch& batch) noexcept;
+  // Without a thread of its own: settles the rows whose time has come. Returns how many.
+  size_t step_lookups() noexcept;
 
   // Encodes the answer of a completed call and frees its slots. A handle that is gone: kInternal.
   Answer finish(CallId call) noexcept;

@@ -1,12 +1,13 @@
 #include "core/serving/lane.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <system_error>
+
+#include "core/serving/signals_blocked.h"
 
 namespace assay {
 namespace {
@@ -56,24 +57,15 @@ Scoring make_scoring(LaneSpec& spec) {
   return {spec.score_output, spec.score_column, std::move(spec.thresholds)};
 }
 
-// Signals are Python's business: a thread that inherits this mask never takes one.
-class SignalsBlocked {
- public:
-  SignalsBlocked() noexcept {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
-};
-
 }  // namespace
 
 LaneTicket::~LaneTicket() {
   if (lane_ != nullptr) lane_->return_ticket();
+}
+
+LaneTicket LaneTicket::another() const noexcept {
+  lane_->issue_ticket();
+  return LaneTicket(lane_);
 }
 
 Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out) {

@@ -39,6 +39,8 @@ class LaneTicket {
   ~LaneTicket();
 
   const std::shared_ptr<Lane>& lane() const noexcept { return lane_; }
+  // One more of the same lane, whoever has taken it out of the table meanwhile.
+  LaneTicket another() const noexcept;
   // For Lane::enqueue, which hands it back itself.
   std::shared_ptr<Lane> use() noexcept { return std::move(lane_); }
 
@@ -65,7 +67,7 @@ class Lane {
   // Starts the runner threads. kIo.
   Status start();
 
-  // Called by the lane table, under its lock.
+  // Called by the lane table, under its lock, or by who holds a ticket already.
   void issue_ticket() noexcept { tickets_.fetch_add(1, std::memory_order_relaxed); }
   void return_ticket() noexcept;
 

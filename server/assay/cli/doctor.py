@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -21,7 +21,11 @@ from rich.table import Table
 from assay.cli.config import DeviceName
 from assay.cli.finding import Finding
 from assay.cli.output import EXIT_UNHEALTHY, answers, console, print_json
+from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay.client import Tls
 
 PYTHON_MIN = (3, 11)
 # The lock pins what builds the core too; an installed wheel runs without it.
@@ -34,6 +38,14 @@ STORE_BYTES_MAX = 1 << 34
 def doctor(
     store: Annotated[str, typer.Option(help="Store to look at, as for `assay serve --store`.")] = "embedded:",
     device: DeviceName = "auto",
+    server: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="Ask only whether the server at HOST:PORT or unix:PATH serves.")
+    ] = None,
+    tls: TlsOn = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsServerName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this machine and this installation, and say what to do.
@@ -47,9 +59,12 @@ def doctor(
         assay doctor --store embedded:/var/lib/assay/store.snapshot --json
 
         assay doctor --device cuda:0
+
+        assay doctor --server 127.0.0.1:50051
     """
+    trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
     with console.status("examining", spinner="line"):
-        findings = list(examine(store, device))
+        findings = list(examine(store, device)) if server is None else [_check_server(server, trust)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -155,18 +170,21 @@ def check_demo_bundle() -> Finding:
 
 
 def check_store(url: str) -> Finding:
-    from assay.features.store import open_store
+    from assay.features.store import is_remote, open_remote_store, open_store
 
+    if is_remote(url):
+        remote = open_remote_store(url)
+        remote.check()
+        return Finding("store", "ok", f"{remote.url}: {remote.describe()}")
     path = Path(url.removeprefix("embedded:"))
     if url.startswith("embedded:") and not path.is_file():
         return Finding("store", "ok", "embedded, empty" if url == "embedded:" else f"{url}: no snapshot yet; it starts empty")
     opened = open_store(url, bytes_max=STORE_BYTES_MAX, mode="read")
-    stats = opened.core.stats()
-    return Finding("store", "ok", f"{url}: {stats.record_count:,} records, {stats.bytes / 1e6:,.1f} MB")
+    return Finding("store", "ok", f"{url}: {opened.describe()}")
 
 
 def check_disk(store: str) -> Finding:
-    path = Path(store.removeprefix("embedded:") or ".").resolve()
+    path = Path(store.removeprefix("embedded:") if store.startswith("embedded:") else ".").resolve()
     while not path.exists():
         path = path.parent
     free = shutil.disk_usage(path).free
@@ -191,6 +209,12 @@ def check_processors() -> Finding:
     if count < 2:
         return Finding("processors", "warning", "1", "the event loop and a runner want a core each; expect a longer tail latency")
     return Finding("processors", "ok", str(count))
+
+
+def _check_server(target: str, tls: Tls | None) -> Finding:
+    from assay.cli.server_check import check_server
+
+    return check_server(target, tls)
 
 
 # --- what the checks share

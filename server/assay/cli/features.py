@@ -16,10 +16,10 @@ from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, console, fail, p
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
-    from assay._core import EmbeddedStore
     from assay.features.feature_set import FeatureSet
     from assay.features.replay import ReplaySummary
     from assay.features.show import ShownValue, ShownView
+    from assay.features.store import Store
 
 app = typer.Typer(
     help="Replay events into features, and look at stored features.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -73,7 +73,9 @@ def replay(
 def show(
     entity: Annotated[str, typer.Argument(metavar="ENTITY", help="Kind of entity, as the feature set names it: customer_id.")],
     entity_id: Annotated[str, typer.Argument(metavar="ID", help="Which one.")],
-    store: Annotated[str | None, typer.Option(help="Store: embedded:PATH, a snapshot file. Default: the demo's history.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Store: embedded:PATH or redis://HOST:PORT/DB. Default: the demo's history.")
+    ] = None,
     feature_set: FeatureSetOption = None,
     at: Annotated[str | None, typer.Option(help="Moment, RFC 3339. Default: now; in the demo's history its end.")] = None,
     as_json: JsonOption = False,
@@ -136,17 +138,18 @@ def bar(description: str) -> Iterator[Callable[[int, int], None]]:
 # --- implementation ---
 
 
-def _open(store: str | None) -> tuple[EmbeddedStore, int]:
+def _open(store: str | None) -> tuple[Store, int]:
     """The store, and the moment to look at it unless told: now, or the end of the demo's history."""
     if store is None:
         from assay.demo.history import DEMO_TIME, demo_store
+        from assay.features.local_store import LocalStore
 
         with bar("making the demo's history") as advance:
-            return demo_store(advance), int(DEMO_TIME.timestamp()) * 1_000_000
+            return LocalStore(demo_store(advance), "embedded:", None, None), int(DEMO_TIME.timestamp()) * 1_000_000
     from assay.features.store import open_store
 
     with open_store(store, bytes_max=1 << 40, mode="read") as opened:
-        return opened.core, time.time_ns() // 1000
+        return opened, time.time_ns() // 1000
 
 
 def _print_replay(summary: ReplaySummary, feature_set: FeatureSet, out: Path, seconds: float, as_json: bool) -> None:

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from assay.features.flush_record import FlushRecord
     from assay.features.ingest import IngestSummary
     from assay.features.rejects import Rejects
-    from assay.features.store import OpenStore
+    from assay.features.store import Store
 
 
 def ingest(
-    store: Annotated[str, typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there).")],
+    store: Annotated[
+        str, typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there), or redis://HOST:PORT/DB.")
+    ],
     events: Annotated[Path | None, typer.Option(help="Events, one JSON object a line; - is standard input.")] = None,
     view: Annotated[str | None, typer.Option(help="Attribute view to fill from --attributes.")] = None,
     attributes: Annotated[
         Path | None, typer.Option(help="Attributes: JSON lines or Parquet; - is JSON lines from standard input.")
     ] = None,
+    demo_history: Annotated[bool, typer.Option("--demo-history", help="The demo's simulated past instead of a file.")] = False,
     feature_set: FeatureSetOption = None,
     rejects: Annotated[
         Path | None, typer.Option(help="Write what is rejected here: JSON lines with reason and original.", dir_okay=False)
@@ -49,24 +52,32 @@ def ingest(
         assay ingest --events events.jsonl --store embedded:store.snapshot --rejects rejects.jsonl
 
         assay ingest --view profile --attributes customers.parquet --store embedded:store.snapshot --feature-set features.yaml
+
+        assay ingest --demo-history --store redis://127.0.0.1:6379/0
     """
     from assay.features.rejects import Rejects
-    from assay.features.store import open_store, parse_store_url
+    from assay.features.store import open_store
 
-    if (events is None) == (attributes is None) or (attributes is None) != (view is None):
-        fail("give either --events FILE, or --view NAME with --attributes FILE", EXIT_USAGE)
+    if [events is None, attributes is None, not demo_history].count(False) != 1 or (attributes is None) != (view is None):
+        fail("give one of --events FILE, --view NAME with --attributes FILE, and --demo-history", EXIT_USAGE)
+    if demo_history and feature_set is not None:
+        fail("the demo's history belongs to the demo's feature set: leave --feature-set out", EXIT_USAGE)
     started = time.monotonic()
     try:
-        if parse_store_url(store) is None:
+        if store == "embedded:":
             fail("a store in memory is gone when this command ends", EXIT_USAGE, hint="name a file: --store embedded:PATH")
         loaded = load_feature_set(feature_set)
         with open_store(store, store_bytes_max) as opened, Rejects(rejects) as kept:
-            summary = _load(opened, loaded, events or attributes, view, kept, flush_rows, as_json)
+            url = opened.url
+            if demo_history:
+                summary = _load_demo(opened, loaded)
+            else:
+                summary = _load(opened, loaded, events or attributes, view, kept, flush_rows, as_json)
             with bar("saving") as advance:
                 opened.save(advance)
     except AssayError as error:
         fail(str(error))
-    _print(summary, kept, store, rejects, time.monotonic() - started, as_json, is_attributes=view is not None)
+    _print(summary, kept, url, rejects, time.monotonic() - started, as_json, is_attributes=view is not None)
     if summary.rejected_count:
         raise typer.Exit(EXIT_REFUSED)
 
@@ -81,7 +92,7 @@ _LATE_EVENTS = (
 
 
 def _load(
-    opened: OpenStore,
+    opened: Store,
     feature_set: FeatureSet,
     path: Path | None,
     view: str | None,
@@ -89,12 +100,11 @@ def _load(
     flush_rows: int,
     as_json: bool,
 ) -> IngestSummary:
-    from assay import _core
     from assay.features.compile import compile_plan
     from assay.features.ingest import ingest_events
 
     plan = compile_plan(feature_set)
-    writer = _core.EventWriter(plan, opened.core)
+    writer = opened.writer(plan)
     source = None if path == Path("-") else path
     on_flush = None if as_json else _print_record
     with bar("reading") as advance:
@@ -114,6 +124,18 @@ def _load(
         return ingest_attributes(
             source, view, writer, feature_set, rejects=rejects, flush_rows=flush_rows, on_flush=on_flush, progress=advance
         )
+
+
+def _load_demo(opened: Store, feature_set: FeatureSet) -> IngestSummary:
+    from assay.demo.history import demo_log
+    from assay.features.compile import compile_plan
+    from assay.features.ingest import ingest_log
+
+    plan = compile_plan(feature_set)
+    with bar("simulating"):
+        log = demo_log(plan)
+    with bar("loading") as advance:
+        return ingest_log(log, opened.writer(plan), advance)
 
 
 def _print_record(record: FlushRecord) -> None:

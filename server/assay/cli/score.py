@@ -6,6 +6,7 @@ import math
 import re
 import sys
 import uuid
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,16 +16,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_error, print_json
+from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 
 if TYPE_CHECKING:
-    import grpc
     from google.protobuf.duration_pb2 import Duration
-    from google.rpc.status_pb2 import Status
 
-    from assay.v1.scoring_pb2 import FeatureValue, ScoreRequest, ScoreResponse
+    from assay.client import ScoreError, Value
+    from assay.v1.scoring_pb2 import ScoreRequest, ScoreResponse
 
 REQUEST_BYTES_MAX = 4 << 20
-INT64_MAX = (1 << 63) - 1
 INT64_DIGITS_MAX = 64  # leading zeros are fine; a thousand digits are not worth parsing
 
 
@@ -50,7 +50,12 @@ def score(
     request: Annotated[
         str | None, typer.Option(metavar="FILE", help="Take the whole ScoreRequest from a JSON file (- is stdin) instead.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.001)] = 5.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.001, max=60.0)] = 5.0,
+    tls: TlsOn = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsServerName = None,
     inputs: Annotated[bool, typer.Option(help="Show what the model saw.")] = True,
     timings: Annotated[bool, typer.Option(help="Show where the time went.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer (or the error) as JSON.")] = False,
@@ -65,9 +70,7 @@ def score(
 
         assay score --request transaction.json --json
     """
-    import grpc
-
-    from assay.v1 import scoring_pb2_grpc
+    from assay.client import Client, ScoreError
 
     if request is not None and (transaction_id or event_time or entity or feature):
         fail("--request holds the whole transaction; --id, --time, --entity and --feature do not go with it", EXIT_USAGE)
@@ -78,10 +81,10 @@ def score(
     message.version = version or message.version
     message.include_features |= inputs
     message.include_timings |= timings
-    with grpc.insecure_channel(target) as channel:
+    with Client(target, tls=make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name), timeout_s=timeout) as client:
         try:
-            answer = scoring_pb2_grpc.ScoringServiceStub(channel).Score(message, timeout=timeout)  # type: ignore[no-untyped-call]
-        except grpc.RpcError as error:
+            answer = client.score_message(message)
+        except ScoreError as error:
             raise typer.Exit(_show_error(error, target, as_json)) from None
     if as_json:
         print_json(_as_dict(answer))
@@ -89,55 +92,61 @@ def score(
         _show_answer(answer)
 
 
-def parse_value(text: str) -> FeatureValue:
+def parse_value(text: str) -> Value:
     """The typed value of NAME=VALUE's right side; see --feature's help for the rules. Raises ValueError."""
-    from assay.v1.scoring_pb2 import FeatureValue
-
     if text in ("true", "false"):
-        return FeatureValue(bool_value=text == "true")
+        return text == "true"
     if len(text) >= 2 and text[0] == text[-1] == '"':
-        return FeatureValue(string_value=text[1:-1])
+        return text[1:-1]
     if re.fullmatch(r"[+-]?[0-9]+", text):
-        if len(text) > INT64_DIGITS_MAX or not -INT64_MAX - 1 <= int(text) <= INT64_MAX:
+        if len(text) > INT64_DIGITS_MAX:
             raise ValueError("an integer past int64")
-        return FeatureValue(int64_value=int(text))
+        return int(text)
     # Not whatever float() takes: nan, inf and 1_0 are strings.
     if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
         if math.isinf(float(text)):
             raise ValueError("a number past float64")
-        return FeatureValue(double_value=float(text))
-    return FeatureValue(string_value=text)
+        return float(text)
+    return text
 
 
 # --- implementation ---
 
 
 def _make_request(transaction_id: str | None, event_time: str | None, entities: list[str], features: list[str]) -> ScoreRequest:
-    from assay.v1.scoring_pb2 import ScoreRequest
+    from assay.client import InvalidRequest, Transaction
+    from assay.client.encode import encode_transaction
 
-    request = ScoreRequest(transaction_id=f"cli-{uuid.uuid4().hex}" if transaction_id is None else transaction_id)
     try:
         moment = datetime.now(UTC) if event_time is None else datetime.fromisoformat(event_time)
     except ValueError:
         fail("--time: expected a date and time such as 2018-04-01T00:00:31Z", EXIT_USAGE)
     if moment.tzinfo is None:
         fail("--time: a time zone is missing; add Z for UTC, for example 2018-04-01T00:00:31Z", EXIT_USAGE)
-    request.event_time.FromDatetime(moment.astimezone(UTC))
-    for option, pairs in (("--entity", entities), ("--feature", features)):
-        for pair in pairs:
-            name, separator, text = pair.partition("=")
-            if not separator or not name:
-                fail(f"{option}: expected NAME=VALUE", EXIT_USAGE)
-            if name in (request.entities if option == "--entity" else request.features):
-                fail(f"{option} {name}: given twice; which one holds would be a guess", EXIT_USAGE)
-            if option == "--entity":
-                request.entities[name] = text
-                continue
-            try:
-                request.features[name].CopyFrom(parse_value(text))
-            except ValueError as error:
-                fail(f"--feature {name}: {error}", EXIT_USAGE)
-    return request
+    typed = {}
+    for name, text in _pairs("--feature", features).items():
+        try:
+            typed[name] = parse_value(text)
+        except ValueError as error:
+            fail(f"--feature {name}: {error}", EXIT_USAGE)
+    chosen_id = f"cli-{uuid.uuid4().hex}" if transaction_id is None else transaction_id
+    try:
+        return encode_transaction(Transaction(chosen_id, moment, _pairs("--entity", entities), typed))
+    except InvalidRequest as error:
+        fail(error.message, EXIT_USAGE)
+
+
+def _pairs(option: str, texts: list[str]) -> dict[str, str]:
+    """NAME=VALUE, each name once."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            fail(f"{option}: expected NAME=VALUE", EXIT_USAGE)
+        if name in pairs:
+            fail(f"{option} {name}: given twice; which one holds would be a guess", EXIT_USAGE)
+        pairs[name] = value
+    return pairs
 
 
 def _read_request(source: str) -> ScoreRequest:
@@ -227,65 +236,40 @@ def _seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos * 1e-9
 
 
-def _show_error(error: grpc.RpcError, target: str, as_json: bool) -> int:
-    """Prints an RPC's error with everything that its details say; returns the exit code."""
-    import grpc
+def _show_error(error: ScoreError, target: str, as_json: bool) -> int:
+    """Prints everything that an error says; returns the exit code."""
+    from assay.client import Unavailable
 
-    assert isinstance(error, grpc.Call)
-    code: grpc.StatusCode = error.code()
-    value = describe_status(_status_of(error))
-    value = {"code": code.name, "message": error.details() or "", **value}
-    exit_code = EXIT_UNHEALTHY if code is grpc.StatusCode.UNAVAILABLE else EXIT_FAILED
+    exit_code = EXIT_UNHEALTHY if isinstance(error, Unavailable) else EXIT_FAILED
     if as_json:
-        print_json({"error": value})
+        print_json({"error": _error_dict(error)})
         return exit_code
-    violations = value.get("violations", [])
-    reason = f" {value['reason']}" if value.get("reason", code.name) != code.name else ""
-    print_error(f"{code.name}{reason}: {_without_violations(value['message'], violations)}")
-    for violation in violations:
-        console.print(
-            f"  [bold]{escape(violation['field'])}[/] {violation['reason']}: {escape(violation['description'])}", soft_wrap=True
-        )
-    if "retry_after_s" in value:
-        console.print(f"[dim]hint:[/] try again in {value['retry_after_s']:g} s")
-    if exit_code == EXIT_UNHEALTHY and "reason" not in value:
+    reason = f" {error.reason}" if error.reason not in ("", error.status.name) else ""
+    print_error(f"{error.status.name}{reason}: {_without_violations(error)}")
+    for violation in error.violations:
+        console.print(f"  [bold]{escape(violation.field)}[/] {violation.reason}: {escape(violation.description)}", soft_wrap=True)
+    if error.retry_delay is not None:
+        console.print(f"[dim]hint:[/] try again in {error.retry_delay.total_seconds():g} s")
+    if exit_code == EXIT_UNHEALTHY and not error.reason:
         console.print(f"[dim]hint:[/] is a server running at {escape(target)}? `assay serve` starts one", soft_wrap=True)
-    if "reason" in value:
-        console.print(f"[dim]hint:[/] docs/errors.md, {value['reason']}")
+    if error.reason:
+        console.print(f"[dim]hint:[/] docs/errors.md, {error.reason}")
     return exit_code
 
 
-def _without_violations(message: str, violations: list[dict[str, str]]) -> str:
+def _error_dict(error: ScoreError) -> dict[str, Any]:
+    """code and message, and of reason, metadata, violations, retry_after_s what there is."""
+    details = {
+        "reason": error.reason,
+        "metadata": error.metadata,
+        "violations": [asdict(violation) for violation in error.violations],
+        "retry_after_s": error.retry_delay.total_seconds() if error.retry_delay is not None else None,
+    }
+    return {"code": error.status.name, "message": error.message, **{name: value for name, value in details.items() if value}}
+
+
+def _without_violations(error: ScoreError) -> str:
     """The message up to where it repeats the violations, which are listed below it."""
-    if not violations:
-        return message
-    return message.partition(f"{violations[0]['field']} {violations[0]['description']}")[0].rstrip()
-
-
-def _status_of(error: grpc.Call) -> Status | None:
-    from google.rpc.status_pb2 import Status
-
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            return Status.FromString(value)
-    return None
-
-
-def describe_status(status: Status | None) -> dict[str, Any]:
-    """What a google.rpc.Status's details say: reason, metadata, violations, retry_after_s; what is not there is left out."""
-    from google.rpc import error_details_pb2
-
-    value: dict[str, Any] = {}
-    for detail in status.details if status is not None else ():
-        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        if detail.Unpack(info):
-            value["reason"] = info.reason
-            if info.metadata:
-                value["metadata"] = dict(info.metadata)
-        elif detail.Unpack(bad):
-            value["violations"] = [
-                {"field": item.field, "reason": item.reason, "description": item.description} for item in bad.field_violations
-            ]
-        elif detail.Unpack(retry):
-            value["retry_after_s"] = _seconds(retry.retry_delay)
-    return value
+    if not error.violations:
+        return error.message
+    return error.message.partition(f"{error.violations[0].field} {error.violations[0].description}")[0].rstrip()

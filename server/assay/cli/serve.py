@@ -32,7 +32,9 @@ def serve(
         typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION). Repeatable; the first is the default."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    store: Annotated[str | None, typer.Option(help="embedded: (in memory) or embedded:PATH (with its snapshot at PATH).")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="embedded: (in memory), embedded:PATH (snapshot at PATH), or redis://HOST:PORT/DB.")
+    ] = None,
     admin_socket: Annotated[str | None, typer.Option(help="Path of the admin listener's Unix socket, auto, or off.")] = None,
     drain_delay: Annotated[float | None, typer.Option(help="Lame-duck seconds after SIGTERM.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
@@ -108,7 +110,6 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
     """What runs where, and two commands to paste."""
     from assay import __version__
 
-    store = app.store.core.stats()
     models = [
         f"  model     {model.name} {model.version}{' (default)' if index == 0 and len(app.models) > 1 else ''}, "
         f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs, "
@@ -121,7 +122,7 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"  listen    {addresses.public} (plaintext)",
         f"  admin     {addresses.admin or 'off'}",
         *models,
-        f"  store     {app.store.url}, {store.record_count:,} records, {store.bytes >> 20} of {store.bytes_max >> 20} MiB",
+        f"  store     {app.store.url}, {app.store.describe()}",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",

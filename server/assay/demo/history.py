@@ -53,6 +53,21 @@ def demo_store(
         return _load(path, bytes_max) or _make(plan, path if is_writable else None, bytes_max, progress)
 
 
+def demo_log(plan: _core.FeaturePlan) -> _core.EventLog:
+    """The events of the demo's history, sorted. `plan`: of the demo's feature set, else StoreError is raised."""
+    log = _core.EventLog(plan)
+    transactions = simulate(DEMO_PARAMETERS)
+    before = int((DEMO_TIME - transactions.midnight).total_seconds())
+    for block in transactions.select(transactions.seconds < before).json_lines():
+        log.append(block)
+    log.sort()
+    if log.rejected_count:
+        raise StoreError(
+            f"demo history: {log.rejected_count} events do not fit the demo's feature set; they must change together"
+        )
+    return log
+
+
 def cache_directory() -> Path:
     """$ASSAY_CACHE_DIR, else $XDG_CACHE_HOME/assay, else ~/.cache/assay. Not created here."""
     own = os.environ.get("ASSAY_CACHE_DIR")
@@ -93,17 +108,7 @@ def _load(path: Path, bytes_max: int) -> _core.EmbeddedStore | None:
 
 
 def _make(plan: _core.FeaturePlan, path: Path | None, bytes_max: int, progress: Progress | None) -> _core.EmbeddedStore:
-    log = _core.EventLog(plan)
-    transactions = simulate(DEMO_PARAMETERS)
-    before = int((DEMO_TIME - transactions.midnight).total_seconds())
-    for block in transactions.select(transactions.seconds < before).json_lines():
-        log.append(block)
-    log.sort()
-    if log.rejected_count:
-        raise StoreError(
-            f"demo history: {log.rejected_count} events do not fit the demo's feature set; they must change together"
-        )
-
+    log = demo_log(plan)
     store = _core.EmbeddedStore(bytes_max)
     writer = _core.EventWriter(plan, store)
     for first in range(0, log.event_count, _EVENTS_PER_STEP):

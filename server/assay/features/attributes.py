@@ -17,6 +17,7 @@ from assay.features.feature_set import FeatureSet
 from assay.features.flush_record import FlushRecord, flush_record
 from assay.features.ingest import IngestSummary, OnFlush, Progress, source_name
 from assay.features.rejects import Rejects
+from assay.features.store_writer import AttributeWrite, StoreWriter
 
 FLUSH_ROWS_DEFAULT = 1_000_000
 
@@ -24,7 +25,7 @@ FLUSH_ROWS_DEFAULT = 1_000_000
 def ingest_attributes(
     source: Path | None,
     view_name: str,
-    writer: _core.EventWriter,
+    writer: StoreWriter,
     feature_set: FeatureSet,
     *,
     rejects: Rejects | None = None,
@@ -55,7 +56,7 @@ class _Ingestion:
         self,
         view_name: str,
         view: AttributeView,
-        writer: _core.EventWriter,
+        writer: StoreWriter,
         feature_set: FeatureSet,
         source: str,
         rejects: Rejects,
@@ -81,8 +82,9 @@ class _Ingestion:
         self._rejects.add_all(rows.bad)
         self._rejected += len(rows.bad)
         self._rows += len(rows.good)
-        for row in rows.good:
-            code = self._writer.write_attributes(self._view_name, row.entity_id, row.time_us, row.values)
+        writes = [AttributeWrite(row.entity_id, row.time_us, row.values) for row in rows.good]
+        codes = self._writer.write_attributes(self._view_name, writes)
+        for row, code in zip(rows.good, codes, strict=True):
             reason = self._reasons[code]
             if reason not in self._outcomes:
                 raise StoreError(f"the store refused attributes ({reason}: {_core.CODE_TABLE[code].message})")

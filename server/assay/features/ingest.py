@@ -16,6 +16,7 @@ from assay.features.flush_record import FlushRecord, flush_record
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
 from assay.features.null_counts import count_nulls
 from assay.features.rejects import Reject, Rejects, Violation
+from assay.features.store_writer import StoreWriter
 from assay.features.times import AHEAD_US_MAX
 
 FLUSH_EVENTS_DEFAULT = 1_000_000  # events held, sorted and applied together: about 250 MB
@@ -40,7 +41,7 @@ class IngestSummary:
 
 def ingest_events(
     source: Path | None,
-    writer: _core.EventWriter,
+    writer: StoreWriter,
     plan: _core.FeaturePlan,
     feature_set: FeatureSet,
     *,
@@ -64,6 +65,22 @@ def ingest_events(
                 progress(block.offset_bytes + len(block.data), total)
         ingestion.flush()
         return ingestion.summary()
+
+
+def ingest_log(log: _core.EventLog, writer: StoreWriter, progress: Progress | None = None) -> IngestSummary:
+    """Applies every event of a sorted log. Raises StoreError."""
+    events = recorded = duplicates = late = 0
+    for start in range(0, log.event_count, APPLY_EVENTS):
+        stop = min(start + APPLY_EVENTS, log.event_count)
+        report = writer.ingest(log, start, stop)
+        check_report(report)
+        events += report.event_count
+        recorded += report.recorded_count
+        duplicates += report.duplicate_count
+        late += report.late_count
+        if progress is not None:
+            progress(stop, log.event_count)
+    return IngestSummary(events, recorded, duplicates, late, rejected_count=0, flushes=())
 
 
 def open_source(source: Path | None) -> AbstractContextManager[BinaryIO]:
@@ -119,7 +136,7 @@ class _Ingestion:
 
     def __init__(
         self,
-        writer: _core.EventWriter,
+        writer: StoreWriter,
         plan: _core.FeaturePlan,
         feature_set: FeatureSet,
         source: str,
@@ -172,14 +189,11 @@ class _Ingestion:
 
     def _apply(self) -> None:
         self._lines.log.sort()
-        count = self._lines.log.event_count
-        for start in range(0, count, APPLY_EVENTS):
-            report = self._lines.log.ingest(self._writer, start, min(start + APPLY_EVENTS, count))
-            check_report(report)
-            self._events += report.event_count
-            self._recorded += report.recorded_count
-            self._duplicates += report.duplicate_count
-            self._late += report.late_count
+        applied = ingest_log(self._lines.log, self._writer)
+        self._events += applied.event_count
+        self._recorded += applied.recorded_count
+        self._duplicates += applied.duplicate_count
+        self._late += applied.late_count
 
     def summary(self) -> IngestSummary:
         return IngestSummary(

@@ -23,8 +23,8 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.ingest import LoggedLines, check_report, open_source
 from assay.features.line_blocks import read_blocks
+from assay.features.local_store import BYTES_MAX_DEFAULT
 from assay.features.rejects import Rejects
-from assay.features.store import BYTES_MAX_DEFAULT
 
 ROWS_PER_CHUNK = 65_536
 READ_BYTES = 4 << 20

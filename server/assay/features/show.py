@@ -16,6 +16,7 @@ from assay.features.durations import format_duration
 from assay.features.feature_set import FeatureSet
 from assay.features.problems import did_you_mean
 from assay.features.replay import input_columns
+from assay.features.store import Store
 from assay.features.times import format_time_us
 
 TEXT_SHOWN = "(text)"  # a string attribute: that it is there, not what it says
@@ -40,9 +41,7 @@ class ShownView:
     values: tuple[ShownValue, ...]
 
 
-def show_entity(
-    feature_set: FeatureSet, store: _core.EmbeddedStore, entity: str, entity_id: str, time_us: int
-) -> tuple[ShownView, ...]:
+def show_entity(feature_set: FeatureSet, store: Store, entity: str, entity_id: str, time_us: int) -> tuple[ShownView, ...]:
     """Every view of that entity at `time_us`, without a current transaction. Raises FeatureSetError for an unknown entity."""
     if entity not in feature_set.entities:
         hint = did_you_mean(entity, feature_set.entities)
@@ -50,7 +49,7 @@ def show_entity(
     shown = _Plan(feature_set, entity)
     if not shown.views:
         return ()
-    reader = _core.FeatureReader(shown.plan, store)
+    reader = _core.FeatureReader(shown.plan, store.records_of(shown.plan, entity_id))
     # Other entities are named because requests name all; none of their views is in the plan. The id is no transaction's.
     entities = {name: entity_id if name == entity else "-" for name in feature_set.entities}
     row = reader.read("\x00assay features show", time_us, entities, {})

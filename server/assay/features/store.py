@@ -1,58 +1,58 @@
-"""Opens stores by URL. `embedded:` is memory of this process; `embedded:PATH` the same with a snapshot file."""
+"""Feature stores by URL: what any of them can do, and the one place that knows their schemes."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
 from assay import _core
-from assay.errors import CoreError, StoreError
+from assay.errors import StoreError
+from assay.features.local_store import BYTES_MAX_DEFAULT, open_local_store
+from assay.features.store_writer import StoreWriter
 
-BYTES_MAX_DEFAULT = 1 << 30
-SCHEMES = "embedded: (in memory) and embedded:PATH (with a snapshot file)"
+SCHEMES = (
+    "embedded: (in memory), embedded:PATH (with a snapshot file), redis://HOST:PORT/DB and rediss:// (the same over TLS); "
+    "Valkey speaks redis://"
+)
+REMOTE_SCHEMES = ("redis", "rediss")
 
 Progress = Callable[[int, int], None]
 
 
-class OpenStore:
-    """A store and where it is kept. Whoever opens it to write holds a lock until close(), so that two processes cannot overwrite
-    each other's snapshot."""
+class Store(Protocol):
+    """An open store. Close it; it can be used in `with`."""
 
-    def __init__(self, core: _core.EmbeddedStore, url: str, path: Path | None, lock: IO[bytes] | None) -> None:
-        self.core = core
-        self.url = url
-        self.path = path
-        self._lock = lock
+    url: str  # without user and password
+
+    @property
+    def core(self) -> _core.EmbeddedStore | None:
+        """The records in this process; None: they are elsewhere."""
+
+    def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
+        """The way in for events and attributes of this plan's views."""
+
+    def records_of(self, plan: _core.FeaturePlan, entity_id: str) -> _core.EmbeddedStore:
+        """A store in this process with at least the records that the plan's views hold of one entity. Raises StoreError."""
+
+    def describe(self) -> str:
+        """What it holds, or whether it answers: one line for people. Never raises."""
 
     def save(self, progress: Progress | None = None) -> bool:
-        """Writes the snapshot atomically. False: a store in memory has none. Raises StoreError; the old snapshot stays then."""
-        if self.path is None:
-            return False
-        if self._lock is None:
-            raise StoreError(f"{self.url}: opened for reading; it cannot be saved")
-        try:
-            self.core.save(str(self.path), progress)
-        except CoreError as error:
-            raise StoreError(
-                f"{self.url}: the snapshot could not be written ({error.reason}: {error.message}); the last one is unchanged"
-            ) from error
-        return True
+        """Makes what was written durable, if that is this process's business (else False). Raises StoreError."""
 
-    def close(self) -> None:
-        """Gives the lock back. Saves nothing. Idempotent."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+    def close(self) -> None: ...
+    def __enter__(self) -> Store: ...
+    def __exit__(self, *_: object) -> None: ...
 
-    def __enter__(self) -> OpenStore:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class RemoteStore(Store, Protocol):
+    """A store elsewhere."""
+
+    def check(self) -> None:
+        """Raises StoreError unless the store answers."""
+
+    def fetch(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """The records under these keys, in order; None: the store did not answer in time. Never raises. Any thread."""
 
 
 def open_store(
@@ -61,73 +61,32 @@ def open_store(
     *,
     mode: Literal["write", "read"] = "write",
     progress: Progress | None = None,
-) -> OpenStore:
-    """Opens a store, loading its snapshot if there is one. `mode` read takes no lock and cannot save.
+) -> Store:
+    """Opens a store. `bytes_max` bounds what is held in this process. A remote store need not answer yet.
 
-    Raises StoreError: unknown scheme, snapshot damaged or unreadable (the file is left as it is), in use by another process."""
-    path = parse_store_url(url)
-    core = _core.EmbeddedStore(bytes_max)
-    if path is None:
-        return OpenStore(core, url, None, None)
-    if not path.parent.is_dir():
-        raise StoreError(f"{url}: the directory {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise StoreError(f"{url}: this is a directory; name a file, for example embedded:{path / 'store.snapshot'}")
-    lock = _lock(path, url) if mode == "write" else None
-    try:
-        if path.exists():
-            _load(core, path, url, progress)
-        elif mode == "read":
-            raise StoreError(f"{url}: there is no such snapshot; make one with `assay ingest --store {url} --events FILE`")
-    except BaseException:
-        if lock is not None:
-            lock.close()
-        raise
-    return OpenStore(core, url, path, lock)
+    Raises StoreError: unknown scheme, or what open_local_store() and connect() say."""
+    scheme = scheme_of(url)
+    if scheme == "embedded":
+        return open_local_store(url, bytes_max, mode=mode, progress=progress)
+    return open_remote_store(url, bytes_max)
 
 
-def parse_store_url(url: str) -> Path | None:
-    """Path of the snapshot, None for a store in memory. Raises StoreError."""
-    scheme, colon, rest = url.partition(":")
-    if not colon or scheme != "embedded":
-        # Not the URL itself: a URL of another store may hold a password.
-        found = f"scheme {scheme[:20]}" if colon else "a text without a scheme"
-        raise StoreError(f"store URL: {found} is not supported; this version has {SCHEMES}")
-    return Path(rest).expanduser() if rest else None
+def open_remote_store(url: str, bytes_max: int = BYTES_MAX_DEFAULT, *, lookup_timeout_ms: int = 50) -> RemoteStore:
+    """A store elsewhere. `lookup_timeout_ms`: how long one fetch() may take. Raises StoreError where the URL is wrong."""
+    from assay.features.redis_store import connect  # takes a while to load
+
+    return connect(url, bytes_max=bytes_max, lookup_timeout_ms=lookup_timeout_ms)
 
 
-# --- implementation ---
+def is_remote(url: str) -> bool:
+    return scheme_of(url) in REMOTE_SCHEMES
 
 
-def _lock(path: Path, url: str) -> IO[bytes]:
-    lock_path = path.with_name(path.name + ".lock")
-    try:
-        lock = lock_path.open("ab")
-    except OSError as error:
-        raise StoreError(f"{url}: {lock_path} cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise StoreError(f"{url}: {lock_path} cannot be locked: {error.strerror}") from None
-        raise StoreError(
-            f"{url}: in use by another process. Stop it first, or send the events to that server (FeatureService.RecordEvents)"
-        ) from None
-    return lock
-
-
-def _load(core: _core.EmbeddedStore, path: Path, url: str, progress: Progress | None) -> None:
-    if not os.access(path, os.R_OK):
-        raise StoreError(f"{url}: the snapshot cannot be read; check its permissions")
-    try:
-        core.load(str(path), progress)
-    except CoreError as error:
-        if error.reason in ("STORE_FULL", "IO"):
-            raise StoreError(
-                f"{url}: the snapshot could not be loaded ({error.reason}: {error.message}); it is unchanged"
-            ) from error
-        raise StoreError(
-            f"{url}: the snapshot is damaged or not a snapshot ({error.reason}: {error.message}). Nothing was changed. "
-            f"Put back a good copy; or move {path} away, start with an empty store and ingest the events again"
-        ) from error
+def scheme_of(url: str) -> str:
+    """One of the known schemes. Raises StoreError."""
+    scheme, colon, _ = url.partition(":")
+    if colon and scheme in ("embedded", *REMOTE_SCHEMES):
+        return scheme
+    # Not the URL itself: a URL of another store may hold a password.
+    found = f"scheme {scheme[:20]}" if colon else "a text without a scheme"
+    raise StoreError(f"store URL: {found} is not supported; this version has {SCHEMES}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from assay._core import EmbeddedStore, Engine, EventWriter, FeatureReader
+from assay._core import Engine, FeatureReader
 from assay.config import EngineConfig, LaneConfig
+from assay.features.store import Store
+from assay.features.store_writer import StoreWriter
 from assay.models.device import CPU
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
+from assay.scoring.lookups import Fetch, LookupThreads
 
 # What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long; and a core
 # may be away for a moment. Past this much more than the limit something is wrong.
@@ -14,27 +17,37 @@ _OVERRUN_NS = 1_000_000
 
 
 class Scoring:
-    """Owns the engine. `runners`: threads a lane."""
+    """Owns the engine and, with a remote store, the look-up threads. `runners`: threads a lane."""
 
-    def __init__(self, engine: EngineConfig, lane: LaneConfig, runners: int) -> None:
-        self.engine = Engine(slots=engine.slots, batch_call_rows_max=engine.batch_call_rows_max)
+    def __init__(self, engine: EngineConfig, lane: LaneConfig, runners: int, *, lookup_timeout_ms: int = 50) -> None:
+        self.engine = Engine(
+            slots=engine.slots,
+            batch_call_rows_max=engine.batch_call_rows_max,
+            lookup_timeout_ns_max=lookup_timeout_ms * 1_000_000,
+        )
+        self._lookups: LookupThreads | None = None
         self._lane = lane
         self._runners = runners
-        self._writers: dict[str, EventWriter] = {}
+        self._writers: dict[str, StoreWriter] = {}
 
     @property
-    def writers(self) -> tuple[EventWriter, ...]:
+    def writers(self) -> tuple[StoreWriter, ...]:
         """One for each feature set that is served."""
         return tuple(self._writers.values())
 
-    def add_model(self, model: VerifiedModel, store: EmbeddedStore, *, is_default: bool) -> None:
+    def start_lookups(self, fetch: Fetch, threads: int) -> None:
+        """For a remote store: who fetches its records. Once, before the first model."""
+        self._lookups = LookupThreads(self.engine, fetch, threads)
+        self._lookups.start()
+
+    def add_model(self, model: VerifiedModel, store: Store, *, is_default: bool) -> None:
         """Starts a lane. Raises CoreError (PLAN_INVALID, MODEL_UNSUPPORTED)."""
         lane = self._lane
         self.engine.add_lane(
             model=model.name,
             version=model.version,
             model_sha256=model.bundle.manifest.files[MODEL_FILE].sha256,
-            reader=FeatureReader(model.plan, store),
+            reader=FeatureReader(model.plan, store.core),
             runner=model.model,
             runners=runner_count(model, lane, self._runners),
             score_output=model.score_output,
@@ -48,13 +61,15 @@ class Scoring:
             is_default=is_default,
         )
         # Models of one feature set share its events: recording them twice would only count duplicates.
-        self._writers.setdefault(model.plan.schema_hash, EventWriter(model.plan, store))
+        self._writers.setdefault(model.plan.schema_hash, store.writer(model.plan))
 
     def close(self, timeout_s: float) -> None:
         """Lets accepted calls end, at most `timeout_s`, then ends all threads. Blocks. Idempotent."""
         self.engine.drain()
         self.engine.wait_idle(timeout_s)
         self.engine.stop()
+        if self._lookups is not None:
+            self._lookups.join(timeout_s=1.0)
 
 
 def inline_overrun_ns(model: VerifiedModel, lane: LaneConfig) -> int:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
 from google.rpc import status_pb2
 
-from assay._core import CODE_TABLE, LIMITS, EventWriter, Refusal
+from assay._core import CODE_TABLE, LIMITS, Refusal
+from assay.errors import StoreError
+from assay.features.store_writer import StoreWriter
 from assay.transport.status import abort
 from assay.v1 import feature_pb2
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context, Handler
+
+log = logging.getLogger("assay.store")
 
 REJECTIONS_SHOWN_MAX = 100
 
@@ -32,8 +37,9 @@ class FeatureService:
     """Records events into every feature set that is served. `writers`: one a feature set. With several, each records every event,
     and an event that one of them rejects is rejected (recording it again after the mend is harmless)."""
 
-    def __init__(self, writers: Sequence[EventWriter]) -> None:
+    def __init__(self, writers: Sequence[StoreWriter], refuse: Callable[[str], Refusal]) -> None:
         self._writers = tuple(writers)
+        self._refuse = refuse  # by reason
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-events")
 
@@ -53,7 +59,11 @@ class FeatureService:
         loop = asyncio.get_running_loop()
         index = 0
         async for message in messages:
-            outcomes = await loop.run_in_executor(self._executor, self._record, message)
+            try:
+                outcomes = await loop.run_in_executor(self._executor, self._record, message)
+            except StoreError as error:
+                log.warning("events not recorded error=%s", error)
+                outcomes = self._refuse("STORE_UNAVAILABLE")
             if isinstance(outcomes, Refusal):
                 await abort(context, outcomes)
             for outcome in outcomes:

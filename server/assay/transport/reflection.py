@@ -15,7 +15,6 @@ import grpc
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -140,9 +139,9 @@ def _set_error(response: reflection_pb2.ServerReflectionResponse, code: grpc.Sta
 
 
 def _all_files() -> Iterator[FileDescriptorProto]:
-    """Files after their imports. Ours come from the shipped descriptor set, which has the comments."""
+    """Files after their imports. Ours come from the shipped descriptor set, which has the comments; and what google.rpc.Status
+    carries, so that grpcurl shows errors decoded."""
     yield from FileDescriptorSet.FromString((files("assay.v1") / "assay.binpb").read_bytes()).file
-    yield from _file_and_imports(error_details_pb2.DESCRIPTOR)  # what google.rpc.Status carries: grpcurl shows it decoded
     yield from _file_and_imports(health_pb2.DESCRIPTOR)
     yield from _file_and_imports(reflection_pb2.DESCRIPTOR)
     yield _reflection_v1()

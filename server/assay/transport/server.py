@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from assay._core import Engine, EventWriter
+from assay._core import Engine
 from assay.config import Config
 from assay.errors import ConfigError
+from assay.features.store_writer import StoreWriter
 from assay.transport.feature_service import FeatureService
 from assay.transport.health import HealthService
 from assay.transport.policy import Listener, MethodTable, handlers_for
@@ -41,7 +42,7 @@ class Addresses:
 class Transport:
     """All services on all listeners. Made and used on one event loop; start() once, then drain() once."""
 
-    def __init__(self, engine: Engine, writers: Sequence[EventWriter], config: Config) -> None:
+    def __init__(self, engine: Engine, writers: Sequence[StoreWriter], config: Config) -> None:
         self._engine = engine
         self._config = config
         self._replies = Replies(engine, asyncio.get_running_loop())
@@ -51,7 +52,7 @@ class Transport:
             stream_messages_max=config.limits.stream_messages_max,
             streams_max=config.limits.streams_max,
         )
-        self._features = FeatureService(writers)
+        self._features = FeatureService(writers, engine.refuse)
         handlers = {**self._scoring.handlers(), **self._features.handlers()}
         descriptors = Descriptors()
         self._public = _Port(Listener.PUBLIC, handlers, descriptors, config)

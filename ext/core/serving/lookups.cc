@@ -1,0 +1,342 @@
+#include "core/serving/lookups.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+#include <system_error>
+
+#include "core/serving/failure.h"
+#include "core/serving/signals_blocked.h"
+
+namespace assay {
+namespace {
+
+// Of what is left to the deadline a look-up may take two fifths: the rest is for the queue and the run.
+constexpr int64_t kDeadlineShareOver = 2, kDeadlineShareUnder = 5;
+
+// Whether a view of the row has no record because the store is away.
+bool is_store_away(const FoldResult* views, size_t count) noexcept {
+  return std::any_of(views, views + count, [](const FoldResult& view) { return view.rejected == Code::kStoreUnavailable; });
+}
+
+}  // namespace
+
+struct Lookups::Settling {
+  // A row that was read and goes to its lane.
+  struct Ready {
+    LaneTicket ticket;
+    Priority priority;
+  };
+
+  std::vector<uint32_t> claimed;
+  std::vector<FetchedRecord> absent;  // what read() gets where nothing was fetched
+  std::vector<QueuedRow> rows;        // to queue...
+  std::vector<Ready> ready;           // ...and where
+  Transaction transaction;
+  ReadScratch read;
+  Violations violations;
+  CompletionList completions;
+};
+
+Lookups::Lookups(int64_t timeout_ns_max, bool has_thread, Calls& calls, const Clock& clock)
+    : timeout_ns_max_(timeout_ns_max), has_thread_(has_thread), calls_(calls), clock_(clock) {}
+
+Lookups::~Lookups() { ASSAY_ASSERT(!thread_.joinable() && waiting_.first == kNoSlot && fetching_.first == kNoSlot); }
+
+Status Lookups::enable() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!parked_.empty() || is_stopped_) return Status();
+  try {
+    parked_ = std::vector<Parked>(calls_.slab().size());
+    if (!has_thread_) return Status();
+    const SignalsBlocked blocked;
+    thread_ = std::thread([this] { run_thread(); });
+    pthread_setname_np(thread_.native_handle(), "assay-lookups");
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kIo, "no memory for rows that wait for a remote store: lower `slots`");
+  } catch (const std::system_error& error) {
+    return Status(Code::kIo, std::string("the thread that watches look-ups could not be started: ") + error.what());
+  }
+  return Status();
+}
+
+// --- in: parked rows
+
+Code Lookups::park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Priority priority) noexcept {
+  const int64_t now_ns = clock_.now_ns();
+  bool is_sooner = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (is_stopped_) return Code::kDraining;
+    for (uint32_t i = 0; i < count; ++i) {
+      Parked& parked = parked_[rows[i].slot];
+      ASSAY_ASSERT(parked.state == State::kIdle);
+      parked.state = State::kWaiting;
+      parked.serial = ++serial_;
+      parked.priority = priority;
+      parked.row = rows[i];
+      parked.ticket = i + 1 < count ? ticket.another() : std::move(ticket);
+      const int64_t share_ns = (rows[i].deadline_ns - now_ns) / kDeadlineShareUnder * kDeadlineShareOver;
+      parked.give_up_ns = now_ns + std::min(timeout_ns_max_, share_ns);
+      is_sooner |= parked.give_up_ns < armed_ns_;
+      link(waiting_, rows[i].slot);
+    }
+    calls_.counters().looking_up_rows.add(count);
+  }
+  waiting_changed_.notify_one();
+  if (is_sooner) give_up_changed_.notify_one();
+  return Code::kOk;
+}
+
+void Lookups::link(List& list, uint32_t slot) noexcept {
+  parked_[slot].previous = list.last;
+  parked_[slot].next = kNoSlot;
+  (list.last == kNoSlot ? list.first : parked_[list.last].next) = slot;
+  list.last = slot;
+}
+
+void Lookups::unlink(List& list, uint32_t slot) noexcept {
+  const Parked& parked = parked_[slot];
+  (parked.previous == kNoSlot ? list.first : parked_[parked.previous].next) = parked.next;
+  (parked.next == kNoSlot ? list.last : parked_[parked.next].previous) = parked.previous;
+}
+
+// --- out to a look-up thread, and back
+
+std::unique_ptr<LookupBatch> Lookups::take(size_t rows_max, bool waits) {
+  auto batch = std::make_unique<LookupBatch>();
+  if (take_waiting(rows_max, waits, *batch) == 0) return nullptr;
+  // The keys are made outside the lock: while a row is kTaking nobody else touches it.
+  Settling& mine = settling();
+  for (LookupBatch::Row& row : batch->rows) {
+    const Parked& parked = parked_[row.slot];
+    const FeatureReader& reader = parked.ticket.lane()->reader();
+    parked.transaction.load(mine.transaction);
+    row.first_key = static_cast<uint32_t>(batch->keys.size());
+    batch->keys.resize(batch->keys.size() + reader.plan().views().size());
+    reader.record_keys(mine.transaction, batch->keys.data() + row.first_key);
+  }
+  begin_fetching(*batch);
+  return batch;
+}
+
+size_t Lookups::take_waiting(size_t rows_max, bool waits, LookupBatch& batch) {
+  bool wake_another = false;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (waits) waiting_changed_.wait(lock, [this] { return waiting_.first != kNoSlot || is_stopped_; });
+    while (waiting_.first != kNoSlot && batch.rows.size() < rows_max) {
+      const uint32_t slot = waiting_.first;
+      unlink(waiting_, slot);
+      link(fetching_, slot);
+      parked_[slot].state = State::kTaking;
+      batch.rows.push_back({slot, parked_[slot].serial, 0});
+    }
+    wake_another = waiting_.first != kNoSlot;
+  }
+  if (wake_another) waiting_changed_.notify_one();
+  return batch.rows.size();
+}
+
+void Lookups::begin_fetching(const LookupBatch& batch) noexcept {
+  bool is_sooner = false;  // than the thread knows: it left these rows out while they were being taken
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const LookupBatch::Row& row : batch.rows) {
+      parked_[row.slot].state = State::kFetching;
+      is_sooner |= parked_[row.slot].give_up_ns < armed_ns_;
+    }
+    is_sooner |= is_stopped_;  // stop() waits for rows that were being taken
+  }
+  calls_.counters().lookup_batches.add(1);
+  if (is_sooner) give_up_changed_.notify_all();
+}
+
+void Lookups::give(const LookupBatch& batch, const FetchedRecord* records) noexcept {
+  Settling& mine = settling();
+  std::vector<LookupBatch::Row> claimed;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const LookupBatch::Row& row : batch.rows) {
+      const Parked& parked = parked_[row.slot];
+      if (parked.serial != row.serial || parked.state != State::kFetching) continue;  // it has given up
+      claim(row.slot);
+      claimed.push_back(row);
+    }
+  }
+  for (const LookupBatch::Row& row : claimed) settle(row.slot, records != nullptr ? records + row.first_key : nullptr, mine);
+  queue_settled(mine);
+}
+
+void Lookups::fail(const LookupBatch& batch) noexcept { give(batch, nullptr); }
+
+// REQUIRES: mutex_ is held. The row is this thread's from here on.
+void Lookups::claim(uint32_t slot) noexcept {
+  unlink(parked_[slot].state == State::kWaiting ? waiting_ : fetching_, slot);
+  parked_[slot].state = State::kClaimed;
+}
+
+// --- giving up
+
+size_t Lookups::give_up_due() noexcept {
+  Settling& mine = settling();
+  mine.claimed.clear();
+  const int64_t now_ns = clock_.now_ns();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const List* list : {&waiting_, &fetching_}) {
+      for (uint32_t slot = list->first; slot != kNoSlot; slot = parked_[slot].next) {
+        const Parked& parked = parked_[slot];
+        if (parked.give_up_ns <= now_ns && parked.state != State::kTaking) mine.claimed.push_back(slot);
+      }
+    }
+    for (const uint32_t slot : mine.claimed) claim(slot);
+  }
+  calls_.counters().lookup_given_up_rows.add(mine.claimed.size());
+  for (const uint32_t slot : mine.claimed) settle(slot, nullptr, mine);
+  queue_settled(mine);
+  return mine.claimed.size();
+}
+
+// REQUIRES: mutex_ is held. Rows being taken are left out: begin_fetching() wakes the thread for them.
+int64_t Lookups::next_give_up_ns() const noexcept {
+  int64_t next_ns = INT64_MAX;
+  for (const List* list : {&waiting_, &fetching_}) {
+    for (uint32_t slot = list->first; slot != kNoSlot; slot = parked_[slot].next) {
+      if (parked_[slot].state != State::kTaking) next_ns = std::min(next_ns, parked_[slot].give_up_ns);
+    }
+  }
+  return next_ns;
+}
+
+void Lookups::run_thread() noexcept {
+  for (;;) {
+    give_up_due();
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (is_stopped_) return;
+    armed_ns_ = next_give_up_ns();
+    const int64_t wait_ns = armed_ns_ - clock_.now_ns();
+    if (armed_ns_ == INT64_MAX) {
+      give_up_changed_.wait(lock);
+    } else if (wait_ns > 0) {
+      give_up_changed_.wait_for(lock, std::chrono::nanoseconds(wait_ns));
+    }
+    armed_ns_ = INT64_MIN;  // awake: nobody need wake it
+  }
+}
+
+// --- settling claimed rows
+
+Lookups::Settling& Lookups::settling() noexcept {
+  thread_local const std::unique_ptr<Settling> mine = std::make_unique<Settling>();
+  return *mine;
+}
+
+// Reads the row and notes it for its lane, or ends it. `records` null: the store gave nothing.
+void Lookups::settle(uint32_t index, const FetchedRecord* records, Settling& mine) noexcept {
+  Parked& parked = parked_[index];
+  Slot& slot = calls_.slab()[index];
+  const bool is_cancelled = calls_.slab().is_cancelled(parked.row.head);
+  const bool is_late = clock_.now_ns() >= parked.row.deadline_ns;
+  const Status status = is_cancelled || is_late ? Status() : read_row(parked, slot, records, mine);
+  QueuedRow row = parked.row;
+  Settling::Ready ready{std::move(parked.ticket), parked.priority};
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    parked.state = State::kIdle;  // once the row has ended, its slot may be parked again
+  }
+  calls_.counters().looking_up_rows.subtract(1);
+  if (is_cancelled) return calls_.finish_row(index, Code::kCancelled, mine.completions);
+  if (is_late) return calls_.expire_row(index, DeadlineCheck::kAfterLookup, mine.completions);
+  if (!status.ok()) return calls_.finish_row(index, status.code, mine.completions);
+  row.queued_ns = clock_.now_ns();
+  slot.stamp(Stamp::kQueued) = row.queued_ns;
+  mine.rows.push_back(row);
+  mine.ready.push_back(std::move(ready));
+}
+
+Status Lookups::read_row(const Parked& parked, Slot& slot, const FetchedRecord* records, Settling& mine) noexcept {
+  const Lane& lane = *parked.ticket.lane();
+  const size_t view_count = lane.reader().plan().views().size();
+  if (records == nullptr) {
+    mine.absent.assign(view_count, {{}, Code::kStoreUnavailable});
+    records = mine.absent.data();
+  }
+  parked.transaction.load(mine.transaction);
+  mine.violations.clear();
+  const RowOut out = lane.memory().out(parked.row.slot);
+  const bool is_read = lane.reader().read(mine.transaction, records, mine.read, out, mine.violations);
+  for (size_t v = 0; v < view_count; ++v) {
+    const Code rejected = out.views[v].rejected;
+    if (rejected == Code::kStoreUnavailable) {
+      calls_.counters().lookup_unavailable_records.add(1);
+    } else if (rejected != Code::kOk && rejected != Code::kIntegerOverflow) {
+      calls_.counters().lookup_rejected_records.add(1);
+    }
+  }
+  if (is_read) return Status();
+  // An input without a default, because the store is away, is not the client's fault.
+  const bool is_away = is_store_away(out.views, view_count);
+  Status status = is_away ? Status(Code::kStoreUnavailable, "the feature set declares no default for some of the inputs")
+                          : Status(Code::kInvalidRequest);
+  slot.failure = make_failure(status, is_away ? nullptr : &mine.violations);
+  return status;
+}
+
+// Queues what settle() has noted: rows of one lane and priority that follow one another go under one lock.
+void Lookups::queue_settled(Settling& mine) noexcept {
+  for (size_t begin = 0, end = 0; begin < mine.rows.size(); begin = end) {
+    Lane* const lane = mine.ready[begin].ticket.lane().get();
+    const Priority priority = mine.ready[begin].priority;
+    for (end = begin; end < mine.rows.size(); ++end) {
+      if (mine.ready[end].ticket.lane().get() != lane || mine.ready[end].priority != priority) break;
+      move_slot(calls_.slab()[mine.rows[end].slot], SlotState::kQueued);
+    }
+    const auto count = static_cast<uint32_t>(end - begin);
+    LaneTicket ticket = std::move(mine.ready[begin].ticket);
+    const Code code = lane->enqueue(std::move(ticket), &mine.rows[begin], count, priority, mine.completions);
+    if (code == Code::kOk) continue;
+    for (size_t i = begin; i < end; ++i) calls_.finish_row(mine.rows[i].slot, code, mine.completions);
+  }
+  mine.rows.clear();
+  mine.ready.clear();  // gives the other tickets back
+  mine.completions.flush();
+}
+
+// --- the end
+
+void Lookups::stop() noexcept {
+  std::vector<uint32_t> left;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    is_stopped_ = true;
+    waiting_changed_.notify_all();
+    give_up_changed_.notify_all();
+    left.reserve(parked_.size());
+    const auto is_taking = [this] {
+      for (uint32_t slot = fetching_.first; slot != kNoSlot; slot = parked_[slot].next) {
+        if (parked_[slot].state == State::kTaking) return true;
+      }
+      return false;
+    };
+    give_up_changed_.wait(lock, [&] { return !is_taking(); });
+    while (waiting_.first != kNoSlot) left.push_back(waiting_.first), claim(waiting_.first);
+    while (fetching_.first != kNoSlot) left.push_back(fetching_.first), claim(fetching_.first);
+  }
+  if (thread_.joinable()) thread_.join();
+  CompletionList completions;
+  for (const uint32_t slot : left) {
+    LaneTicket ticket = std::move(parked_[slot].ticket);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      parked_[slot].state = State::kIdle;
+    }
+    calls_.counters().looking_up_rows.subtract(1);
+    calls_.finish_row(slot, Code::kCancelled, completions);
+  }
+  completions.flush();
+}
+
+}  // namespace assay

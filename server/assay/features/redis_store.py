@@ -1,0 +1,149 @@
+"""Row records in Redis or Valkey: one string a record, under the key of ext/core/features/record_key.h.
+
+Reading is one MGET for all rows of a batch, on a look-up thread. It has little time: rows go on without their records when it is
+over (ext/core/serving/lookups.h), so nothing here is tried twice, and while the store is down a breaker spares the wait.
+Writing is redis_writer.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from assay import _core
+from assay.errors import StoreError
+from assay.features.breaker import Breaker
+from assay.features.redis_writer import RedisWriter, get_records, put_records
+
+log = logging.getLogger("assay.store")
+
+TOOL_TIMEOUT_S = 5.0  # of what nobody waits for in a call: writing, looking
+BREAKER_FAILURES_MAX = 3
+BREAKER_OPEN_S = 1.0
+
+# What a client of redis-py may raise when the server is away, busy, loading, or answers something else.
+FAILURES = (redis.RedisError, OSError)
+
+Said = TypeVar("Said")
+
+
+def connect(url: str, *, bytes_max: int, lookup_timeout_ms: int) -> RedisStore:
+    """`url` as redis-py takes it: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS with ?ssl_ca_certs=FILE and
+    so on. Connects lazily. Raises StoreError where the URL is wrong; the error never shows it."""
+    try:
+        reading = _client(url, lookup_timeout_ms / 1000)
+        working = _client(url, TOOL_TIMEOUT_S)
+    except (ValueError, TypeError, redis.RedisError) as error:
+        raise StoreError(
+            f"store URL: not a Redis URL ({type(error).__name__}); expected redis://HOST:PORT/DB, or rediss:// for TLS"
+        ) from None
+    return RedisStore(reading, working, _shown(url), bytes_max)
+
+
+class RedisStore:
+    """Thread-safe. `bytes_max` bounds the records held while writing."""
+
+    core = None  # the records are elsewhere
+
+    def __init__(self, reading: redis.Redis, working: redis.Redis, url: str, bytes_max: int) -> None:
+        self.url = url
+        self._reading = reading
+        self._working = working
+        self._bytes_max = bytes_max
+        self._breaker = Breaker(failures_max=BREAKER_FAILURES_MAX, open_s=BREAKER_OPEN_S)
+
+    def fetch(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """The records under these keys, in order; None: no answer in time, or none is expected. Never raises."""
+        if not self._breaker.allows():
+            return None
+        try:
+            records = get_records(self._reading, keys)
+        except FAILURES as error:
+            if self._breaker.failed():
+                log.warning(
+                    "feature store away url=%s error=%s; scores go on with declared defaults, flagged", self.url, _say(error)
+                )
+            return None
+        if self._breaker.succeeded():
+            log.info("feature store is back url=%s", self.url)
+        return records
+
+    def writer(self, plan: _core.FeaturePlan) -> RedisWriter:
+        return RedisWriter(self._working, plan, self.url, self._bytes_max)
+
+    def records_of(self, plan: _core.FeaturePlan, entity_id: str) -> _core.EmbeddedStore:
+        local = _core.EmbeddedStore(self._bytes_max)
+        writer = _core.EventWriter(plan, local)
+        records = [writer.record_of(view, entity_id) for view in plan.view_names]
+        found = self._ask(lambda: get_records(self._working, [record.key for record in records]))
+        put_records(writer, records, found, self.url)
+        return local
+
+    def describe(self) -> str:
+        try:
+            self.check()
+        except StoreError:
+            return "does not answer; scores take declared defaults until it does"
+        return "answers"
+
+    def check(self) -> None:
+        """Raises StoreError unless the store answers."""
+        self._ask(self._working.ping)
+
+    def save(self, progress: Callable[[int, int], None] | None = None) -> bool:
+        return False  # how durable its records are is the store's own configuration
+
+    def close(self) -> None:
+        self._reading.close()
+        self._working.close()
+
+    def __enter__(self) -> RedisStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, question: Callable[[], Said]) -> Said:
+        try:
+            return question()
+        except FAILURES as error:
+            raise StoreError(f"{self.url}: {_say(error)}") from None
+
+
+# --- implementation ---
+
+
+def _client(url: str, timeout_s: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        client_name="assay",
+    )
+
+
+def _shown(url: str) -> str:
+    """Without user, password and query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _say(error: Exception) -> str:
+    """What went wrong, without what redis-py may quote: host names and commands are fine, credentials never are."""
+    if isinstance(error, redis.AuthenticationError):
+        return "the user or the password is wrong"
+    if isinstance(error, redis.TimeoutError | TimeoutError):
+        return "no answer in time"
+    if isinstance(error, redis.BusyLoadingError):
+        return "the server is loading its data"
+    if isinstance(error, redis.ResponseError):
+        return f"the server said {str(error).split(' ')[0][:32]}"
+    return f"no connection ({type(error).__name__})"

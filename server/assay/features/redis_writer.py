@@ -1,0 +1,171 @@
+"""Events and attributes into Redis: bring the records, apply, put back what changed if nobody else changed it meanwhile.
+
+The core applies events to records in this process, by the same code as in the embedded store: state is a function of the set of
+events. A record is put back by compare-and-set: a script on the server replaces it only if its header (times, counts, checksum)
+is still the one that was read. Where another writer was first, that record is read again and the events are applied again; those
+that are in it already change nothing. So writers need no lock, and a writer that died half-way left whole records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import redis
+
+from assay import _core
+from assay.errors import StoreError
+from assay.features.store_writer import AttributeWrite
+
+HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
+TRIES_MAX: Final = 10
+
+# KEYS[1] the record. ARGV[1] the header it was made from ("" if there was none), ARGV[2] the new record, ARGV[3] how long it is
+# of use, in milliseconds (0: for ever), ARGV[4] bytes of a header. Says 1 if it was put there.
+PUT_SCRIPT: Final = """
+if redis.call('GETRANGE', KEYS[1], 0, ARGV[4] - 1) ~= ARGV[1] then return 0 end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
+"""
+HEADER_BYTES: Final = 128  # docs/row-record.md
+
+_OK = 0
+_REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
+_DUPLICATE = next(row.number for row in _core.CODE_TABLE if row.reason == "EVENT_DUPLICATE")
+
+Outcome = TypeVar("Outcome")
+EventOutcome = tuple[int, str, _core.Refusal | None]
+
+
+class RedisWriter:
+    """One plan's way into one Redis. Thread-safe: every call works on records of its own."""
+
+    def __init__(self, client: redis.Redis, plan: _core.FeaturePlan, url: str, bytes_max: int) -> None:
+        self._client = client
+        self._plan = plan
+        self._url = url
+        self._bytes_max = bytes_max
+        self._put = client.register_script(PUT_SCRIPT)
+
+    def record_events(self, message: bytes) -> list[EventOutcome] | _core.Refusal:
+        def apply(writer: _core.EventWriter) -> list[EventOutcome] | _core.Refusal:
+            return writer.record_events(message)
+
+        return self._write(lambda writer: writer.records_of_events(message), apply, _later_outcomes)
+
+    def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
+        def apply(writer: _core.EventWriter) -> _core.IngestReport:
+            return log.ingest(writer, start, stop)
+
+        return self._write(lambda writer: log.records(writer, start, stop), apply, _later_report)
+
+    def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
+        def apply(writer: _core.EventWriter) -> list[int]:
+            return [writer.write_attributes(view, *row) for row in rows]
+
+        def records(writer: _core.EventWriter) -> list[_core.RecordRef]:
+            return list({(found := writer.record_of(view, row.entity_id)).key: found for row in rows}.values())
+
+        return self._write(records, apply, _later_codes)
+
+    # --- implementation ---
+
+    def _write(
+        self,
+        records_of: Callable[[_core.EventWriter], list[_core.RecordRef]],
+        apply: Callable[[_core.EventWriter], Outcome],
+        later: Callable[[Outcome, Outcome], Outcome],
+    ) -> Outcome:
+        """`later(first, again)`: what became of the events when a second try was needed."""
+        outcome: Outcome | None = None
+        try:
+            for _ in range(TRIES_MAX):
+                writer = _core.EventWriter(self._plan, _core.EmbeddedStore(self._bytes_max))
+                records = records_of(writer)
+                before = self._get(records)
+                put_records(writer, records, before, self._url)
+                again = apply(writer)
+                outcome = again if outcome is None else later(outcome, again)
+                if self._put_back(writer, records, before):
+                    return outcome
+        except (redis.RedisError, OSError) as error:
+            raise StoreError(f"{self._url}: writing failed ({type(error).__name__}); records written so far are whole") from None
+        raise StoreError(f"{self._url}: other writers changed the same records {TRIES_MAX} times meanwhile; try again")
+
+    def _get(self, records: Sequence[_core.RecordRef]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for hop in _hops(records):
+            found += get_records(self._client, [record.key for record in hop])
+        return found
+
+    def _put_back(self, writer: _core.EventWriter, records: Sequence[_core.RecordRef], before: Sequence[bytes | None]) -> bool:
+        """False: another writer was first at some record."""
+        is_whole = True
+        for hop in _hops(list(zip(records, before, strict=True))):
+            with self._client.pipeline(transaction=False) as pipeline:
+                for record, known in hop:
+                    sealed = writer.take_changed_record(record, known)
+                    if sealed is not None:
+                        header = (known or b"")[:HEADER_BYTES]
+                        self._put(
+                            keys=[record.key],
+                            args=[header, sealed, self._use_ms(record), HEADER_BYTES],
+                            client=pipeline,
+                        )
+                is_whole &= all(pipeline.execute())
+        return is_whole
+
+    def _use_ms(self, record: _core.RecordRef) -> int:
+        """How long a record is of use if nothing more happens; 0: for ever (attributes)."""
+        return self._plan.view_horizons_us[record.view_index] // 1000
+
+
+def get_records(client: redis.Redis, keys: Sequence[bytes]) -> list[bytes | None]:
+    """One MGET; None where there is no record. Raises what redis-py raises."""
+    found: list[bytes | None] = client.mget(keys)  # type: ignore[assignment]  # the client decodes nothing
+    return found
+
+
+def put_records(writer: _core.EventWriter, records: Sequence[_core.RecordRef], found: Sequence[bytes | None], url: str) -> None:
+    """Brings records of a remote store into the writer's. Raises StoreError for one that cannot be trusted."""
+    for record, sealed in zip(records, found, strict=True):
+        code = _OK if sealed is None else writer.put_record(record, sealed)
+        if code != _OK:
+            raise StoreError(
+                f"{url}: the record {record.key.decode()} cannot be trusted ({_REASONS[code]}). Delete it and load the entity's "
+                "events again; scores leave it out meanwhile"
+            )
+
+
+# --- implementation ---
+
+Item = TypeVar("Item")
+
+
+def _hops(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[start : start + HOP_KEYS] for start in range(0, len(items), HOP_KEYS)]
+
+
+# On a second try, what the first one wrote shows as a repeat: it was recorded. What is refused or late now was so in truth.
+
+
+def _later_code(first: int, again: int) -> int:
+    return first if again == _DUPLICATE else again
+
+
+def _later_codes(first: list[int], again: list[int]) -> list[int]:
+    return [_later_code(*pair) for pair in zip(first, again, strict=True)]
+
+
+def _later_outcomes(
+    first: list[EventOutcome] | _core.Refusal, again: list[EventOutcome] | _core.Refusal
+) -> list[EventOutcome] | _core.Refusal:
+    if isinstance(first, _core.Refusal) or isinstance(again, _core.Refusal):
+        return again
+    return [one if other[0] == _DUPLICATE else other for one, other in zip(first, again, strict=True)]
+
+
+def _later_report(first: _core.IngestReport, again: _core.IngestReport) -> _core.IngestReport:
+    duplicates = first.duplicate_count
+    recorded = again.event_count - duplicates - again.late_count - again.refused_count
+    return again._replace(recorded_count=max(0, recorded), duplicate_count=min(duplicates, again.duplicate_count))

@@ -1,0 +1,47 @@
+"""Events and attributes into a store, wherever its records are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from assay import _core
+
+Scalar = float | int | bool | str
+
+
+class AttributeWrite(NamedTuple):
+    """One entity's attributes, in the view's order and declared types."""
+
+    entity_id: str
+    time_us: int
+    values: Sequence[Scalar | None]
+
+
+class StoreWriter(Protocol):
+    """One plan's way into one store. Thread-safe. Raises StoreError where the store cannot be reached or said no."""
+
+    def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
+        """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event."""
+
+    def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
+        """Applies events [start, stop) of a sorted log of the same plan."""
+
+    def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
+        """Sets attributes of entities. One code a row: OK, EVENT_DUPLICATE, EVENT_TOO_LATE, or why nothing changed."""
+
+
+class LocalWriter:
+    """The StoreWriter of records in this process."""
+
+    def __init__(self, plan: _core.FeaturePlan, store: _core.EmbeddedStore) -> None:
+        self._writer = _core.EventWriter(plan, store)
+
+    def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
+        return self._writer.record_events(message)
+
+    def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
+        return log.ingest(self._writer, start, stop)
+
+    def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
+        return [self._writer.write_attributes(view, *row) for row in rows]

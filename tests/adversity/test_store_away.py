@@ -1,0 +1,194 @@
+"""Redis killed, frozen and back while clients score: all answers come inside their deadlines and say truthfully what they are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+
+from assay import _core
+from assay.features.compile import compile_plan
+from assay.features.feature_set import FeatureSet
+from assay.features.store import RemoteStore, open_remote_store
+from assay.v1 import feature_pb2, scoring_pb2, scoring_pb2_grpc
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.server import FEATURE_SET, LocalServer, make_event, make_request, status_of, wait_until
+
+DEADLINE_S = 10.0  # far more than a look-up may take, far less than a frozen store would
+EVENTS = 7
+ANSWERS = 60  # of a phase
+
+# "tiny" with declared defaults: scores go on without the store.
+OPEN_SET = FEATURE_SET.replace(
+    "inputs: [amount, ratio, tx_count_1d, amount_sum_1d]",
+    "inputs: [amount, ratio, {name: tx_count_1d, when_null: {default: 3}}, {name: amount_sum_1d, when_null: {default: 99}}]",
+)
+assert OPEN_SET != FEATURE_SET
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as started:
+        yield started
+
+
+def fill(remote: RemoteStore, plan: _core.FeaturePlan) -> None:
+    events = [make_event(f"past-{i}", seconds_before=60 + i) for i in range(EVENTS)]
+    outcomes = remote.writer(plan).record_events(feature_pb2.RecordEventsRequest(events=events).SerializeToString())
+    assert [outcome[0] for outcome in outcomes] == [0] * EVENTS
+
+
+def count_of(response: scoring_pb2.ScoreResponse) -> float:
+    return next(i.value.double_value for i in response.inputs if i.name == "tx_count_1d")
+
+
+class Load:
+    """Clients that score without a pause. What comes back is judged at once."""
+
+    def __init__(self, server: LocalServer, clients: int = 4) -> None:
+        self.flagged = 0
+        self.whole = 0
+        self.wrong: list[str] = []
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        self._stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
+        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: Callable[[], int], what: str) -> None:
+        """Waits for ANSWERS more of a kind."""
+        wanted = count() + ANSWERS
+        wait_until(lambda: count() >= wanted or bool(self.wrong), what)
+        assert self.wrong == []
+
+    def _run(self, client: int) -> None:
+        number = 0
+        while not self._is_over.is_set():
+            number += 1
+            request = make_request(f"t-{client}-{number}", include_features=True)
+            try:
+                if number % 4 == 0:
+                    batch = scoring_pb2.ScoreBatchRequest(requests=[request] * 5)
+                    results = self._stub.ScoreBatch(batch, timeout=DEADLINE_S).results
+                    responses = [result.response for result in results if not self._note_status(result)]
+                else:
+                    responses = [self._stub.Score(request, timeout=DEADLINE_S)]
+            except grpc.RpcError as error:
+                with self._lock:
+                    self.wrong.append(f"{error.code()}: {error.details()}")
+                return
+            for response in responses:
+                self._judge(response)
+
+    def _note_status(self, result: scoring_pb2.ScoreResult) -> bool:
+        if result.HasField("status"):
+            with self._lock:
+                self.wrong.append(result.status.message)
+        return result.HasField("status")
+
+    def _judge(self, response: scoring_pb2.ScoreResponse) -> None:
+        kinds = [(flag.kind, flag.subject) for flag in response.degradations]
+        count = count_of(response)
+        with self._lock:
+            if not kinds and count in (1.0, EVENTS + 1.0):  # itself, and the past unless the store has lost it
+                self.whole += count > 1.0
+            elif kinds == [(scoring_pb2.DEGRADATION_KIND_STORE_UNAVAILABLE, "customer")] and count == 3.0:
+                assert "tx_count_1d" in response.imputed_features
+                self.flagged += 1
+            else:
+                self.wrong.append(f"count {count} with {kinds}")
+
+
+@contextmanager
+def house(redis: RedisServer, feature_set: str) -> Iterator[tuple[LocalServer, RemoteStore, _core.FeaturePlan]]:
+    plan = compile_plan(FeatureSet.parse(feature_set))
+    remote = open_remote_store(redis.url, lookup_timeout_ms=50)
+    try:
+        with LocalServer(plan=plan, remote=remote) as server:
+            yield server, remote, plan
+    finally:
+        remote.close()
+
+
+def test_killed_frozen_and_back_under_load(redis: RedisServer) -> None:
+    with house(redis, OPEN_SET) as (server, remote, plan):
+        fill(remote, plan)
+        with Load(server) as load:
+            load.more(lambda: load.whole, "answers with the store")
+            redis.kill()
+            load.more(lambda: load.flagged, "flagged answers while the store is dead")
+            redis.start()
+            fill(remote, plan)
+            load.more(lambda: load.whole, "answers with the store that is back")
+            redis.freeze()
+            load.more(lambda: load.flagged, "flagged answers while the store is frozen")
+            redis.thaw()
+            load.more(lambda: load.whole, "answers with the store that thawed")
+        stats = server.engine.stats()
+        assert stats.degraded_rows == load.flagged
+        assert stats.lookup_unavailable_records == load.flagged
+        assert stats.failed_rows == stats.shed_rows == sum(stats.expired_rows) == 0
+
+
+def test_a_short_deadline_is_kept_though_the_store_hangs(redis: RedisServer) -> None:
+    """The row gives up in time to be scored: two fifths of what its deadline leaves."""
+    with house(redis, OPEN_SET) as (server, remote, plan):
+        fill(remote, plan)
+        redis.freeze()
+        stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
+        server_side = make_request("short", include_features=True)
+        server_side.timeout.FromMilliseconds(2_000)
+        response = stub.Score(server_side, timeout=DEADLINE_S)
+        assert [flag.kind for flag in response.degradations] == [scoring_pb2.DEGRADATION_KIND_STORE_UNAVAILABLE]
+        redis.thaw()
+
+
+def test_a_feature_set_without_defaults_fails_closed(redis: RedisServer) -> None:
+    with house(redis, FEATURE_SET) as (server, _, _plan):
+        redis.kill()
+        stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Score(make_request(), timeout=DEADLINE_S)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "declares no default" in status_of(caught.value).message
+        results = stub.ScoreBatch(scoring_pb2.ScoreBatchRequest(requests=[make_request()] * 2), timeout=DEADLINE_S).results
+        assert [result.status.code for result in results] == [grpc.StatusCode.UNAVAILABLE.value[0]] * 2
+
+
+def test_events_are_refused_while_the_store_is_away(redis: RedisServer) -> None:
+    from assay.v1 import feature_pb2_grpc
+
+    with house(redis, OPEN_SET) as (server, _, _plan):
+        redis.kill()
+        admin = feature_pb2_grpc.FeatureServiceStub(server.admin_channel())
+        message = feature_pb2.RecordEventsRequest(events=[make_event("e1")])
+        with pytest.raises(grpc.RpcError) as caught:
+            admin.RecordEvents(iter([message]), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        redis.start()
+        assert admin.RecordEvents(iter([message]), timeout=30).recorded_count == 1
+
+
+def test_drain_answers_rows_that_wait_for_the_store(redis: RedisServer) -> None:
+    """SIGTERM while the store hangs: what was accepted is answered, and nothing is left in the core (LocalServer checks)."""
+    with house(redis, OPEN_SET) as (server, remote, plan):
+        fill(remote, plan)
+        redis.freeze()
+        stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
+        calls = [stub.Score.future(make_request(f"t{i}"), timeout=DEADLINE_S) for i in range(20)]
+        wait_until(lambda: server.engine.stats().accepted_rows == 20, "accepted rows")
+        server.start_drain()()
+        assert [call.result().transaction_id for call in calls] == [f"t{i}" for i in range(20)]
+        redis.thaw()

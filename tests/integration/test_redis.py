@@ -1,0 +1,377 @@
+"""Redis as the feature store: the same features and scores as the embedded one, to the bit; writers side by side; bad records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay import _core
+from assay.cli.main import load_subcommand
+from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
+from assay.errors import StoreError
+from assay.features.compile import compile_plan
+from assay.features.feature_set import FeatureSet
+from assay.features.ingest import ingest_log
+from assay.features.redis_writer import HEADER_BYTES, PUT_SCRIPT
+from assay.features.store import open_remote_store, open_store
+from assay.features.store_writer import AttributeWrite
+from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from tests.conftest import SCALE
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.server import EVENT_TIME, LocalServer, ServeProcess, make_event, make_request
+
+VIEWS = """
+name: shop
+version: "1"
+entities: [customer_id, terminal_id]
+request_features:
+  amount_minor: {dtype: int64, minimum: 0}
+  channel: {dtype: string, required: false}
+views:
+  customer:
+    entity: customer_id
+    current: include
+    aggregates:
+      count_1d: {op: count, window: 1d}
+      sum_7d: {op: sum, of: amount_minor, window: 7d}
+      channels_7d: {op: distinct, of: channel, window: 7d}
+  terminal:
+    entity: terminal_id
+    labels: true
+    delay: 7d
+    aggregates:
+      risk_30d: {op: rate_true, of: is_fraud, window: 30d}
+      seen_30d: {op: count, window: 30d}
+  profile:
+    kind: attributes
+    entity: customer_id
+    attributes: {opened: int64, tier: string}
+derived:
+  tier_index: {op: vocabulary, of: tier, words: [gold, silver], unknown: 2}
+inputs:
+  - {name: count_1d, when_null: {default: -1}}
+  - {name: sum_7d, when_null: {default: -1}, dtype: float64}
+  - {name: channels_7d, when_null: {default: -1}}
+  - {name: risk_30d, when_null: {default: -1}}
+  - {name: seen_30d, when_null: {default: -1}}
+  - {name: opened, when_null: {default: -1}, dtype: float64}
+  - {name: tier_index, when_null: {default: -1}}
+"""
+ROOT = Path(__file__).resolve().parents[2]
+START_US = int(EVENT_TIME.timestamp()) * 1_000_000
+DAY_US = 86_400_000_000
+ODD_ID = "c:{%} é\t"  # a customer's id may be any text
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _empty(server: RedisServer) -> None:
+    with server.client() as client:
+        client.flushall()
+
+
+@pytest.fixture(scope="module")
+def plan() -> _core.FeaturePlan:
+    return compile_plan(FeatureSet.parse(VIEWS))
+
+
+def lines(seed: int, count: int) -> list[bytes]:
+    """Events of few customers and terminals over 40 days: rings overflow into tiles, some are labelled, some repeat."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(count):
+        when_us = START_US - rng.randrange(40 * DAY_US)
+        event: dict[str, Any] = {
+            "transaction_id": f"t{number}",
+            "event_time": np.datetime_as_string(np.datetime64(when_us, "us")) + "Z",
+            "entities": {"customer_id": rng.choice(["c1", "c2", ODD_ID]), "terminal_id": f"m{rng.randrange(3)}"},
+            "features": {"amount_minor": rng.randrange(100_000)},
+        }
+        if rng.random() < 0.5:
+            event["features"]["channel"] = rng.choice(["web", "app", "shop"])
+        if rng.random() < 0.3:
+            event["is_fraud"] = rng.random() < 0.2
+        made.append(json.dumps(event).encode() + b"\n")
+    return made + rng.sample(made, count // 10)
+
+
+def sorted_log(plan: _core.FeaturePlan, events: list[bytes]) -> _core.EventLog:
+    log = _core.EventLog(plan)
+    log.append(b"".join(events))
+    assert log.rejected_count == 0, log.rejections
+    log.sort()
+    return log
+
+
+def rows_of(plan: _core.FeaturePlan, store: _core.EmbeddedStore, customer: str, terminal: str) -> tuple[Any, ...]:
+    reader = _core.FeatureReader(plan, store)
+    entities = {"customer_id": customer, "terminal_id": terminal}
+    read = [reader.read("probe", START_US + day * DAY_US, entities, {"amount_minor": 5}) for day in range(-20, 20)]
+    return tuple(read)
+
+
+def check_same(plan: _core.FeaturePlan, url: str, local: _core.EmbeddedStore) -> None:
+    """Every entity's row, at many moments, is the same from both stores."""
+    with open_store(url) as store:
+        for customer in ("c1", "c2", ODD_ID, "nobody"):
+            for terminal in ("m0", "m1", "m2"):
+                remote = _core.EmbeddedStore()
+                target = _core.EventWriter(plan, remote)
+                for view, entity in (("customer", customer), ("terminal", terminal), ("profile", customer)):
+                    ref = target.record_of(view, entity)
+                    source = _core.EventWriter(plan, store.records_of(plan, entity))
+                    sealed = source.take_changed_record(ref, None)
+                    if sealed is not None:
+                        assert target.put_record(ref, sealed) == 0
+                assert rows_of(plan, remote, customer, terminal) == rows_of(plan, local, customer, terminal)
+
+
+def test_the_same_events_make_the_same_features(server: RedisServer, plan: _core.FeaturePlan) -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    local = _core.EmbeddedStore()
+    for part in range(3):  # files of history, one after the other; each goes over records that are there
+        log = sorted_log(plan, lines(seed + part, 400 * SCALE))
+        with open_store(server.url) as store:
+            remote_summary = ingest_log(log, store.writer(plan))
+        with open_store("embedded:") as _:
+            writer = _core.EventWriter(plan, local)
+        local_report = log.ingest(writer, 0, log.event_count)
+        assert (remote_summary.recorded_count, remote_summary.duplicate_count, remote_summary.late_count) == (
+            local_report.recorded_count,
+            local_report.duplicate_count,
+            local_report.late_count,
+        )
+    check_same(plan, server.url, local)
+
+
+def test_attributes_go_the_same_way(server: RedisServer, plan: _core.FeaturePlan) -> None:
+    local = _core.EmbeddedStore()
+    writes = [
+        AttributeWrite("c1", START_US, (3, "gold")),
+        AttributeWrite(ODD_ID, START_US, (None, "none of them")),
+        AttributeWrite("c1", START_US - 5, (4, "silver")),
+        AttributeWrite("c1", START_US, (3, "gold")),
+    ]
+    with open_store(server.url) as store:
+        codes = store.writer(plan).write_attributes("profile", writes)
+        again = store.writer(plan).write_attributes("profile", writes[:2])
+    reasons = [_core.CODE_TABLE[code].reason for code in [*codes, *again]]
+    assert reasons == ["OK", "OK", "EVENT_TOO_LATE", "EVENT_DUPLICATE", "EVENT_DUPLICATE", "EVENT_DUPLICATE"]
+    writer = _core.EventWriter(plan, local)
+    for write in writes:
+        writer.write_attributes("profile", *write)
+    check_same(plan, server.url, local)
+
+
+def test_writers_side_by_side_lose_nothing(server: RedisServer, plan: _core.FeaturePlan) -> None:
+    """Four threads write to the same few records at once, each its share of the events and some of its neighbour's."""
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    events = lines(seed, 200)  # fewer than a ring holds: any order gives the same records
+    shares = [events[i::4] + events[(i + 1) % 4 :: 8] for i in range(4)]
+    failures: list[BaseException] = []
+
+    def write(share: list[bytes]) -> None:
+        try:
+            with open_store(server.url) as store:
+                writer = store.writer(plan)
+                for start in range(0, len(share), 20):
+                    ingest_log(sorted_log(plan, share[start : start + 20]), writer)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(share,)) for share in shares]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    local = _core.EmbeddedStore()
+    log = sorted_log(plan, events)
+    log.ingest(_core.EventWriter(plan, local), 0, log.event_count)
+    check_same(plan, server.url, local)
+
+
+def test_the_script_refuses_a_record_made_from_an_older_one(server: RedisServer) -> None:
+    with server.client() as client:
+        put = client.register_script(PUT_SCRIPT)
+        old, new = b"a" * HEADER_BYTES + b"old", b"b" * HEADER_BYTES + b"new"
+        assert put(keys=["k"], args=[b"", old, 0, HEADER_BYTES]) == 1
+        assert put(keys=["k"], args=[b"", new, 0, HEADER_BYTES]) == 0  # somebody was first
+        assert put(keys=["k"], args=[new[:HEADER_BYTES], new, 0, HEADER_BYTES]) == 0
+        assert client.get("k") == old
+        assert put(keys=["k"], args=[old[:HEADER_BYTES], new, 5_000, HEADER_BYTES]) == 1
+        assert client.get("k") == new
+        assert 0 < client.pttl("k") <= 5_000
+
+
+def test_what_nobody_needs_any_more_expires(server: RedisServer, plan: _core.FeaturePlan) -> None:
+    with open_store(server.url) as store:
+        writer = store.writer(plan)
+        ingest_log(sorted_log(plan, lines(1, 20)), writer)
+        writer.write_attributes("profile", [AttributeWrite("c1", START_US, (3, "gold"))])
+    horizon_ms = dict(zip(plan.view_names, (us // 1000 for us in plan.view_horizons_us), strict=True))
+    with server.client() as client:
+        for key in client.keys("*"):
+            view = key.decode().split(":")[-2]
+            left_ms = client.pttl(key)
+            assert left_ms == -1 if view == "profile" else horizon_ms[view] - 60_000 < left_ms <= horizon_ms[view]
+
+
+def test_a_damaged_record_is_left_out_of_scores_and_never_written_over(server: RedisServer, plan: _core.FeaturePlan) -> None:
+    remote = open_remote_store(server.url, lookup_timeout_ms=5_000)
+    with LocalServer(plan=plan, remote=remote) as local, server.client() as client:
+        stub = scoring_pb2_grpc.ScoringServiceStub(local.channel())
+        ingest_log(sorted_log(plan, lines(2, 50)), remote.writer(plan))
+        key = next(key for key in client.keys("a1:*c1*:customer:*"))
+        damaged = bytearray(client.get(key))
+        damaged[-1] ^= 1
+        client.set(key, bytes(damaged))
+        response = stub.Score(request("t-new", "c1", "m0"), timeout=20)
+        assert [(d.kind, d.subject, d.detail) for d in response.degradations] == [
+            (scoring_pb2.DEGRADATION_KIND_RECORD_REJECTED, "customer", "RECORD_CHECKSUM")
+        ]
+        with pytest.raises(StoreError, match=r"a1:\{customer_id:c1\}:customer:.* cannot be trusted \(RECORD_CHECKSUM\)"):
+            ingest_log(sorted_log(plan, lines(3, 50)), remote.writer(plan))
+        assert client.get(key) == bytes(damaged)
+        with pytest.raises(StoreError, match="RECORD_CHECKSUM"):
+            remote.records_of(plan, "c1")
+    remote.close()
+
+
+def request(transaction_id: str, customer: str, terminal: str) -> scoring_pb2.ScoreRequest:
+    made = scoring_pb2.ScoreRequest(
+        transaction_id=transaction_id, entities={"customer_id": customer, "terminal_id": terminal}, include_features=True
+    )
+    made.event_time.FromDatetime(EVENT_TIME)
+    made.features["amount_minor"].int64_value = 5
+    return made
+
+
+def test_live_events_go_through_the_admin_socket_into_redis(server: RedisServer) -> None:
+    remote = open_remote_store(server.url, lookup_timeout_ms=5_000)
+    with LocalServer(remote=remote) as local:
+        stub = scoring_pb2_grpc.ScoringServiceStub(local.channel())
+        admin = feature_pb2_grpc.FeatureServiceStub(local.admin_channel())
+        before = stub.Score(make_request(include_features=True), timeout=20)
+        events = [make_event(f"e{i}") for i in range(3)] + [make_event("e1")]
+        recorded = admin.RecordEvents(iter([feature_pb2.RecordEventsRequest(events=events)]), timeout=20)
+        assert (recorded.recorded_count, recorded.duplicate_count) == (3, 1)
+        after = stub.Score(make_request(include_features=True), timeout=20)
+        counts = [next(i.value.double_value for i in r.inputs if i.name == "tx_count_1d") for r in (before, after)]
+        assert counts == [1.0, 4.0]
+        batch = scoring_pb2.ScoreBatchRequest(requests=[make_request(f"b{i}", include_features=True) for i in range(50)])
+        # The transaction counts itself, once.
+        results = scoring_pb2_grpc.ScoringServiceStub(local.channel()).ScoreBatch(batch, timeout=20).results
+        assert {next(i.value.double_value for i in r.response.inputs if i.name == "tx_count_1d") for r in results} == {4.0}
+        assert local.engine.stats().looking_up_rows == 0
+    remote.close()
+
+
+def test_the_demo_scores_the_same_bytes_from_redis(server: RedisServer) -> None:
+    ingest = load_subcommand("ingest")
+    assert ingest.main(["--demo-history", "--store", server.url, "--json"], standalone_mode=False) in (None, 0)
+    rng = random.Random(7)
+    requests = [demo_request(str(rng.randrange(4_000)), str(rng.randrange(8_000)), i) for i in range(60)]
+    requests.append(demo_request(DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, 1_000))
+    batch = scoring_pb2.ScoreBatchRequest(requests=requests)
+    answers = []
+    # A busy machine may take a while: what is compared is the bits, not the time.
+    patience = ["--set", "store.lookup_timeout_ms_max=10000", "--set", "lane.timeout_ms_max=60000"]
+    for arguments in (["--store", server.url, *patience], []):
+        with ServeProcess(*arguments) as process:
+            import grpc
+
+            with grpc.insecure_channel(process.target) as channel:
+                answers.append(scoring_pb2_grpc.ScoringServiceStub(channel).ScoreBatch(batch, timeout=60))
+    assert not any(result.response.degradations for result in answers[0].results)
+    assert answers[0] == answers[1]
+    assert len({result.response.score for result in answers[0].results}) > 10
+
+
+def demo_request(customer: str, terminal: str, number: int) -> scoring_pb2.ScoreRequest:
+    made = scoring_pb2.ScoreRequest(
+        transaction_id=f"demo-{number}",
+        entities={"customer_id": customer, "terminal_id": terminal},
+        include_features=True,
+    )
+    made.event_time.FromDatetime(DEMO_TIME)
+    made.features["amount_minor"].int64_value = 1_000 + 37 * number
+    return made
+
+
+# --- who may come in, and what is said of it
+
+
+def test_a_password_is_used_and_never_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with redis_server("--requirepass", "hunter2") as locked, caplog.at_level(logging.DEBUG):
+        right, wrong = (f"redis://:{word}@127.0.0.1:{locked.port}/0" for word in ("hunter2", "sesame"))
+        with open_store(right) as store:
+            assert store.describe() == "answers"
+            assert "hunter2" not in store.url
+        remote = open_remote_store(wrong)
+        with pytest.raises(StoreError, match="the user or the password is wrong") as caught:
+            remote.check()
+        assert remote.fetch([b"k"]) is None
+        assert "sesame" not in str(caught.value) + caplog.text + remote.url
+        remote.close()
+
+
+def test_the_documented_permissions_are_enough_and_no_more(plan: _core.FeaturePlan) -> None:
+    text = (ROOT / "docs" / "stores.md").read_text()
+    users = {name: rules.split() for name, rules in re.findall(r"^user (\w+) +on >\.\.\. (.*)$", text, re.MULTILINE)}
+    with redis_server() as locked:
+        with locked.client() as client:
+            for name, rules in users.items():
+                client.execute_command("ACL", "SETUSER", name, "on", ">word", *rules)
+        ingest = open_remote_store(f"redis://ingest:word@127.0.0.1:{locked.port}/0")
+        ingest_log(sorted_log(plan, lines(1, 20)), ingest.writer(plan))
+        scorer = open_remote_store(f"redis://scorer:word@127.0.0.1:{locked.port}/0", lookup_timeout_ms=10_000)
+        scorer.check()
+        found = scorer.fetch([b"a1:{customer_id:c1}:customer:0", b"a1:x"])
+        assert found == [None, None]
+        assert scorer.fetch([b"other"]) is None
+        with pytest.raises(StoreError, match="NoPermissionError"):
+            ingest_log(sorted_log(plan, lines(2, 20)), scorer.writer(plan))
+        ingest.close()
+        scorer.close()
+
+
+def test_tls(tmp_path: Path) -> None:
+    import trustme
+
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued = ca.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    with redis_server() as plain, plain.client() as client:
+        try:
+            files = {"cert": "certificate.pem", "key": "key.pem", "ca-cert": "ca.pem"}
+            for name, file in files.items():
+                client.config_set(f"tls-{name}-file", os.fspath(tmp_path / file))
+            client.config_set("tls-auth-clients", "no")
+            client.config_set("tls-port", plain.port + 1 if plain.port < 65_535 else plain.port - 1)
+        except Exception as error:
+            pytest.skip(f"this Redis speaks no TLS: {error}")
+        port = int(client.config_get("tls-port")["tls-port"])
+        with open_store(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}") as store:
+            assert store.describe() == "answers"
+        with open_store(f"rediss://127.0.0.1:{port}/0") as store:
+            assert "does not answer" in store.describe()
