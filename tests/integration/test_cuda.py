@@ -17,6 +17,7 @@ import pytest
 
 from assay.demo.paths import bundle_path
 from assay.models.cuda_build import CUDA_12, CUDA_13
+from assay.models.cuda_machine import find_driver
 from assay.models.verify import CHECKS
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support import cuda_messages
@@ -293,6 +294,7 @@ def test_trees_stay_on_the_cpu_without_a_word(cuda: FakeCuda, serve: Callable[..
     assert "no CUDA kernels for trees" in refused.stdout + refused.stderr
 
 
+@pytest.mark.skipif(find_driver() is not None, reason="this machine has an NVIDIA driver")
 @pytest.mark.parametrize("has_libraries", [False, True])
 def test_a_machine_without_a_driver(tmp_path: Path, bundle: str, has_libraries: bool) -> None:
     """The wheel for CUDA is pip's default on Linux, card or not: quiet. With NVIDIA's wheels somebody meant to use a card."""

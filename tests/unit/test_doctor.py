@@ -58,6 +58,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]
 Install = Callable[[dict[str, str]], None]
 
 
+@pytest.fixture(autouse=True)
+def _same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which checks of CUDA there are depends on the wheel that is installed: tests/unit/test_doctor_cuda.py."""
+    monkeypatch.setattr(doctor, "_cuda_checks", lambda device: [("cuda", lambda: doctor.Finding("cuda", "ok", device))])
+
+
 # --- versions
 
 
