@@ -2,15 +2,17 @@
 # demo's history (~/.cache/assay).
 #
 # PYTHON=python3.12   the interpreter to make .venv with
-# ORT=cpu | gpu       which ONNX Runtime wheel to install (default: gpu where an NVIDIA driver answers, else cpu)
+# ORT=cpu | gpu | gpu-cu12   which ONNX Runtime wheel to install: for the CPU, CUDA 13 or CUDA 12 (default: the newest that the
+#                     NVIDIA driver runs, cpu where none answers)
 # SCALE=10            multiplies the counts of property, native and fuzz tests
 
 PYTHON ?= python3
 SCALE ?= 1
-NVIDIA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
-ORT ?= $(if $(NVIDIA),gpu,cpu)
+ifndef ORT
+ORT := $(shell tools/ort_flavour.sh)
+endif
 
-$(if $(filter cpu gpu,$(ORT)),,$(error ORT is cpu or gpu, not $(ORT)))
+$(if $(filter cpu gpu gpu-cu12,$(ORT)),,$(error ORT is cpu, gpu or gpu-cu12, not $(ORT)))
 
 # An environment that was moved or copied still points to where it was made: the stamps carry the place.
 PLACE := $(firstword $(shell pwd -P | cksum))
@@ -57,12 +59,16 @@ $(STAMPS)/machine:
 	@$(PYTHON) -m venv --clear $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
-# Both wheels of ONNX Runtime write the same folder, and removing one breaks the other: where the other one is, both go first.
-OTHER_WHEEL := $(if $(filter gpu,$(ORT)),onnxruntime,onnxruntime-gpu)
+# Both wheels of ONNX Runtime write the same folder, and removing one breaks the other: where the other one is, both go first. So do
+# the two of cuDNN.
+OTHERS_cpu := onnxruntime-gpu
+OTHERS_gpu := onnxruntime nvidia-cudnn-cu12
+OTHERS_gpu-cu12 := onnxruntime nvidia-cudnn-cu13
 $(STAMPS)/runtime-$(ORT): server/assay/lock/$(ORT).txt $(STAMPS)/machine
 	@echo 'installing the locked dependencies ($(ORT)) into $(VENV)'
 	@rm -f $(STAMPS)/runtime-*
-	@if $(PIP) show $(OTHER_WHEEL) >/dev/null 2>&1; then $(PIP) -q uninstall -y onnxruntime onnxruntime-gpu; fi
+	@if $(PIP) show $(OTHERS_$(ORT)) >/dev/null 2>&1; then \
+	  $(PIP) uninstall -y onnxruntime onnxruntime-gpu nvidia-cudnn-cu12 nvidia-cudnn-cu13 2>/dev/null; fi
 	@$(PIP) install --no-deps --require-hashes -r $<
 	@touch $@
 

@@ -647,6 +647,8 @@ cdef extern from "core/runtime/ort_model.h" namespace "assay" nogil:
 
     cdef cppclass OrtModelOptions:
         int intra_op_threads
+        int cuda_device
+        uint64_t cuda_memory_bytes_max
 
     cdef cppclass COrtModel "assay::OrtModel":
         @staticmethod

@@ -8,6 +8,7 @@ cdef class OrtRuntime:
     """ONNX Runtime's shared library, opened once a process and self-checked."""
 
     cdef shared_ptr[COrtRuntime] _runtime
+    cdef readonly str library_path
 
     def __cinit__(self, library_path: str):
         """Releases the GIL."""
@@ -16,6 +17,7 @@ cdef class OrtRuntime:
         with nogil:
             status = COrtRuntime.open(path, &self._runtime)
         check_status(status)
+        self.library_path = library_path
 
     @property
     def version(self) -> str:
@@ -37,14 +39,27 @@ cdef class OrtModel:
     cdef readonly tuple inputs
     cdef readonly tuple outputs
 
-    def __cinit__(self, runtime: OrtRuntime, model: bytes, *, intra_op_threads: int = 1):
-        """Releases the GIL."""
+    def __cinit__(
+        self,
+        runtime: OrtRuntime,
+        model: bytes,
+        *,
+        intra_op_threads: int = 1,
+        cuda_device: int | None = None,
+        cuda_memory_bytes_max: int = 0,
+    ):
+        """On a CUDA device or (None) on the CPU. Releases the GIL."""
         cdef OrtModelOptions options
         cdef string_view data = view_of_bytes(model)
         cdef Status status
         if intra_op_threads < 1:
             raise ValueError(f"intra_op_threads: expected at least 1, not {intra_op_threads}")
         options.intra_op_threads = intra_op_threads
+        if cuda_device is not None:
+            if cuda_device < 0:
+                raise ValueError(f"cuda_device: expected at least 0, not {cuda_device}")
+            options.cuda_device = cuda_device
+            options.cuda_memory_bytes_max = cuda_memory_bytes_max
         self._runtime = runtime
         with nogil:
             status = COrtModel.load(runtime._runtime, data, options, &self._model)

@@ -321,6 +321,8 @@ class OrtRuntime:
         """Releases the GIL."""
 
     @property
+    def library_path(self) -> str: ...
+    @property
     def version(self) -> str: ...
     @property
     def providers(self) -> tuple[str, ...]: ...
@@ -329,8 +331,18 @@ class OrtRuntime:
 class OrtModel:
     """One ONNX Runtime session."""
 
-    def __init__(self, runtime: OrtRuntime, model: bytes, *, intra_op_threads: int = 1) -> None:
-        """Releases the GIL."""
+    def __init__(
+        self,
+        runtime: OrtRuntime,
+        model: bytes,
+        *,
+        intra_op_threads: int = 1,
+        cuda_device: int | None = None,
+        cuda_memory_bytes_max: int = 0,
+    ) -> None:
+        """On a CUDA device or (None) on the CPU. A device that cannot be had raises CoreError (RUNTIME_UNAVAILABLE) with ONNX
+        Runtime's own words; open_libraries() of models/cuda_libraries.py comes first. `cuda_memory_bytes_max`: of the session's
+        arena there, 0 is no limit. Releases the GIL."""
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]: ...

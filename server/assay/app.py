@@ -23,6 +23,7 @@ from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
 from assay.features.local_store import LocalStore
 from assay.features.store import RemoteStore, Store, is_remote, open_remote_store, open_store
+from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
 from assay.scoring.scoring import Scoring
@@ -49,10 +50,12 @@ class App:
         observe = progress or (lambda *_: None)
         runtime = OrtRuntime(str(find_library()))
         paths = config.models or (demo_paths.bundle_path(),)
+        wish = DeviceWish.parse(config.device, config.cuda.memory_bytes_max)
         models = []
         for index, path in enumerate(paths):
             observe("proving bundles", index, len(paths))
-            models.append(verify_bundle(path, runtime, batch_rows_max=config.lane.batch_rows_max))
+            models.append(verify_bundle(path, runtime, wish=wish, batch_rows_max=config.lane.batch_rows_max))
+        _say_fallbacks(models)
         store = _open_store(config, observe)
         try:
             scoring = _make_scoring(config, store)
@@ -127,6 +130,16 @@ class _Signals:
             return
         log.warning("stopped at once by a second %s; nothing was saved", number.name)
         os._exit(128 + number)
+
+
+def _say_fallbacks(models: list[VerifiedModel]) -> None:
+    """One line for everything that should have run on a CUDA device and does not. Where nothing is wrong (no card, a model that
+    has no use for one) the status line of the model says it, and no log does."""
+    kept = [(model, model.placement.obstacle) for model in models if model.placement.obstacle is not None]
+    if missed := {obstacle: None for _, obstacle in kept if not obstacle.is_expected}:
+        names = ", ".join(f"{model.name} {model.version}" for model, obstacle in kept if not obstacle.is_expected)
+        why = "; ".join(f"{obstacle.reason}: {obstacle.mend}" for obstacle in missed)
+        log.warning("device=auto: on the CPU instead of CUDA: models=%s: %s", names, why)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

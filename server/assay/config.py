@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 ENV_PREFIX = "ASSAY_"
 SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un
+DEVICE_PATTERN = r"(auto|cpu|cuda)(?:(?<=cuda):([0-9]{1,2}))?"
 
 
 class Section(BaseModel):
@@ -93,6 +94,18 @@ class LaneConfig(Section):
         ge=1,
         le=60_000,
         description="Longest that any call may take, in milliseconds: a cap on the timeout that the bundle declares.",
+    )
+
+
+class CudaConfig(Section):
+    """What models may take of a CUDA device."""
+
+    memory_bytes_max: int = Field(
+        default=2 << 30,
+        ge=0,
+        le=1 << 40,
+        description="Most memory of each model's arena on the device, in bytes. CUDA itself takes some hundred MB beside it. "
+        "0: no limit.",
     )
 
 
@@ -213,6 +226,11 @@ class Config(BaseSettings):
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Bundles to serve (NAME/VERSION directories), the default model first. Empty: the demo."
     )
+    device: str = Field(
+        default="auto",
+        description="Where models run: cpu; cuda or cuda:N, which refuses to start without it; auto: cuda:0 for each model that "
+        "proves itself there, else the CPU.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe line that is logged."
     )
@@ -220,6 +238,7 @@ class Config(BaseSettings):
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     lane: LaneConfig = LaneConfig()
+    cuda: CudaConfig = CudaConfig()
     limits: LimitsConfig = LimitsConfig()
     connection: ConnectionConfig = ConnectionConfig()
     drain: DrainConfig = DrainConfig()
@@ -243,6 +262,13 @@ class Config(BaseSettings):
         host, separator, port = value.rpartition(":")
         if not separator or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
             raise ValueError("expected HOST:PORT, for example 127.0.0.1:50051 or [::1]:50051")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_one(cls, value: str) -> str:
+        if not re.fullmatch(DEVICE_PATTERN, value):
+            raise ValueError("expected auto, cpu, cuda or cuda:N, for example cuda:0")
         return value
 
     @field_validator("models", mode="before")

@@ -15,6 +15,7 @@ SANITIZE := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefine
 
 CORE := $(sort $(shell find ext/core -name '*.cc'))
 TESTS := $(sort $(wildcard tests/native/*_test.cc))
+FAKE_ORT := $(BUILD)/fake_cuda_ort.so
 FUZZERS := $(sort $(wildcard tests/fuzz/*_fuzz.cc))
 CORE_OBJECTS := $(CORE:ext/%.cc=$(BUILD)/%.o)
 PROGRAMS := $(TESTS:tests/native/%.cc=$(BUILD)/%)
@@ -27,10 +28,11 @@ run:
 	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) programs SAN=$(SAN) CXX='$(CXX)'
 	@export ASSAY_TEST_SCALE=$(SCALE) ASSAY_ORT_LIBRARY="$$($(PYTHON) -m assay.models.ort_library 2>/dev/null)"; \
 	export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1; \
+	export ASSAY_TEST_FAKE_ORT=$(CURDIR)/$(FAKE_ORT); \
 	export LSAN_OPTIONS=suppressions=tests/native/lsan.supp:print_suppressions=0; \
 	for program in $(PROGRAMS); do echo "== $$program ($(SAN))"; "$$program" || exit 1; done
 
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) $(FAKE_ORT)
 
 $(BUILD)/%.o: ext/%.cc tests/native/native.mk
 	@mkdir -p $(@D)
@@ -43,9 +45,14 @@ $(BUILD)/%_test.o: tests/native/%_test.cc tests/native/native.mk
 $(BUILD)/%_test: $(BUILD)/%_test.o $(CORE_OBJECTS)
 	@$(CXX) $(SANITIZE) $^ -o $@ -ldl -lpthread
 
+# A library that cuda_test opens in place of ONNX Runtime's.
+$(BUILD)/%.so: tests/native/%.cc tests/native/native.mk ext/core/runtime/ort_api.h
+	@mkdir -p $(@D)
+	@$(CXX) $(FLAGS) $(SANITIZE) -shared -fPIC $< -o $@ -ldl
+
 # For the core only: macros of tests shadow on purpose.
 STRICT := -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
-LINTED := $(CORE) $(TESTS) $(FUZZERS)
+LINTED := $(CORE) $(TESTS) tests/native/fake_cuda_ort.cc $(FUZZERS)
 lint:
 	@$(MAKE) -s -f tests/native/native.mk -j$(JOBS) CXX='$(CXX)' $(LINTED:%.cc=build/lint/%.ok)
 

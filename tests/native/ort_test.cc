@@ -12,37 +12,12 @@
 #include "check.h"
 #include "core/runtime/ort_library.h"
 #include "core/runtime/ort_model.h"
+#include "ort_fixture.h"
 
 using namespace assay;
+using namespace assay::test;
 
 namespace {
-
-constexpr unsigned char kModelBytes[] = {
-#include "core/runtime/self_check_model.inc"
-};
-
-// The self-check's model: see tools/make_self_check_model.py. The row here has other offsets and another order than the
-// self-check's.
-struct Row {
-  uint8_t flags;
-  uint8_t gap[7];
-  int64_t longs;
-  float singles[2];
-  int32_t ints;
-  int32_t gap2;
-  double doubles;
-};
-
-const std::vector<TensorSpec> kTensors = {{"flags", TensorType::kBool, 1},
-                                          {"longs", TensorType::kInt64, 1},
-                                          {"singles", TensorType::kFloat32, 2},
-                                          {"ints", TensorType::kInt32, 1},
-                                          {"doubles", TensorType::kFloat64, 1}};
-const std::vector<TensorSegment> kSegments = {{offsetof(Row, flags), 1},
-                                              {offsetof(Row, longs), 8},
-                                              {offsetof(Row, singles), 8},
-                                              {offsetof(Row, ints), 4},
-                                              {offsetof(Row, doubles), 8}};
 
 const char* library_path() {
   static const char* path = [] {
@@ -78,40 +53,6 @@ std::unique_ptr<Runner> make_runner(size_t rows_max, const std::vector<uint32_t>
   return runner;
 }
 
-// Small integers: every sum is exact in float32.
-Row random_row(std::mt19937_64& random) {
-  std::uniform_int_distribution<int> number(-1000, 1000);
-  Row row{};
-  row.flags = static_cast<uint8_t>(random() & 1);
-  row.longs = number(random);
-  row.singles[0] = static_cast<float>(number(random));
-  row.singles[1] = static_cast<float>(number(random)) + 0.5F;
-  row.ints = number(random);
-  row.doubles = number(random) + 0.25;
-  return row;
-}
-
-bool is_answer(const Row& row, const float* floats, int64_t integer) {
-  return floats[0] == static_cast<float>(row.doubles + static_cast<double>(row.longs) + static_cast<double>(row.singles[0])) &&
-         floats[1] == static_cast<float>(row.ints + row.flags) + row.singles[1] && integer == row.longs + row.ints;
-}
-
-// Gathers, runs and checks every row of the batch.
-bool runs_right(Runner& runner, const std::vector<Row>& rows, size_t count) {
-  std::vector<const uint8_t*> pointers;
-  for (size_t i = 0; i < count; ++i) pointers.push_back(reinterpret_cast<const uint8_t*>(&rows[i]));
-  runner.gather(pointers.data(), count);
-  if (!runner.run(count).ok()) return false;
-  const OutputView floats = runner.output(0);
-  const OutputView integers = runner.output(1);
-  if (floats.row_elements != 2 || integers.row_elements != 1) return false;
-  for (size_t i = 0; i < count; ++i) {
-    if (!is_answer(rows[i], static_cast<const float*>(floats.data) + i * 2, static_cast<const int64_t*>(integers.data)[i]))
-      return false;
-  }
-  return true;
-}
-
 std::string refusal_of_layout(const std::vector<TensorSpec>& tensors, const std::vector<TensorSegment>& segments,
                               const std::vector<uint32_t>& wanted = {}) {
   std::unique_ptr<Runner> runner;
@@ -120,8 +61,6 @@ std::string refusal_of_layout(const std::vector<TensorSpec>& tensors, const std:
   CHECK(runner == nullptr);
   return status.detail;
 }
-
-bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 
@@ -138,7 +77,24 @@ TEST(messages_are_bounded_and_on_one_line) {
   CHECK_EQ(ort::ort_message("idx=5716\n\tout of [-3,3]\x80", true), std::string("idx=#### out of [-#,#] "));
   CHECK_EQ(ort::ort_message("opset 17", false), std::string("opset 17"));
   CHECK_EQ(ort::ort_message(nullptr, false), std::string());
-  CHECK_EQ(ort::ort_message(std::string(1000, 'x').c_str(), false).size(), size_t{303});
+  CHECK_EQ(ort::ort_message(std::string(1000, 'x').c_str(), false).size(), size_t{503});
+}
+
+// Texts of onnxruntime-gpu 1.31.1, with template arguments shortened.
+TEST(messages_say_what_failed_and_not_where_or_on_which_host) {
+  CHECK_EQ(
+      ort::ort_message("/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 std::conditional_t<THRW, void, "
+                       "common::Status> onnxruntime::CudaCall(ERRTYPE, int) [with ERRTYPE = cudaError] CUDA failure 35: CUDA "
+                       "driver version is insufficient for CUDA runtime version ; GPU=-1 ; hostname=scorer-7 ; "
+                       "file=/onnxruntime_src/cuda_execution_provider.cc ; line=355 ; expr=cudaSetDevice(info_.device_id); \n\n",
+                       false),
+      std::string("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"));
+  CHECK_EQ(ort::ort_message("/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:2043 onnxruntime::Provider& "
+                            "onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library a.so",
+                            false),
+           std::string("1 : FAIL : Failed to load library a.so"));
+  CHECK_EQ(ort::ort_message("CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=scorer-7", true),
+           std::string("CUDA failure 700: an illegal memory access was encountered"));
 }
 
 TEST(the_runtime_opens_once) {

@@ -32,6 +32,7 @@ CHECKS = [
     "native core",
     "onnxruntime wheel",
     "onnxruntime",
+    "cuda",
     "demo bundle",
     "store",
     "disk",
@@ -56,6 +57,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]
 
 
 Install = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture(autouse=True)
+def _same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which checks of CUDA there are depends on the wheel that is installed: tests/unit/test_doctor_cuda.py."""
+    monkeypatch.setattr(doctor, "_cuda_checks", lambda device: [("cuda", lambda: doctor.Finding("cuda", "ok", device))])
 
 
 # --- versions
@@ -294,13 +301,13 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_still_run(monkeypatch: 
 def test_exit_code_and_output(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], status: str, exit_code: int, as_json: bool
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda store: iter([finding_of("ok")(), finding_of(status)()]))
+    monkeypatch.setattr(doctor, "examine", lambda store, device: iter([finding_of("ok")(), finding_of(status)()]))
     if exit_code:
         with pytest.raises(typer.Exit) as caught:
-            doctor.doctor(store="embedded:", as_json=as_json)
+            doctor.doctor(store="embedded:", device="auto", as_json=as_json)
         assert caught.value.exit_code == exit_code
     else:
-        doctor.doctor(store="embedded:", as_json=as_json)
+        doctor.doctor(store="embedded:", device="auto", as_json=as_json)
     out, err = capfdbinary.readouterr()
     if as_json:
         assert [finding["status"] for finding in json.loads(out)] == ["ok", status]

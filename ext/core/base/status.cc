@@ -72,7 +72,7 @@ constexpr CodeInfo kTable[] = {
     {Code::kModelUnsupported, "MODEL_UNSUPPORTED", kPrecondition, 0,
      "The model cannot be served. Run 'assay model check' on its bundle."},
     {Code::kRuntimeUnavailable, "RUNTIME_UNAVAILABLE", kPrecondition, 0,
-     "ONNX Runtime could not be opened or failed its self-check. Run 'assay doctor'."},
+     "ONNX Runtime, or the CUDA device asked of it, cannot be used. Run 'assay doctor'."},
 
     {Code::kStoreUnavailable, "STORE_UNAVAILABLE", kAway, 1000,
      "The feature store cannot be reached. Wait as RetryInfo says, then try again."},

@@ -55,7 +55,7 @@ enum class Code : uint8_t {
   kModelRunFailed,      // INTERNAL
   kModelOutputInvalid,  // INTERNAL: NaN or infinity came out, or a wrong shape
   kModelUnsupported,    // FAILED_PRECONDITION at load
-  kRuntimeUnavailable,  // ONNX Runtime could not be opened or failed its self-check
+  kRuntimeUnavailable,  // ONNX Runtime could not be opened, failed its self-check, or has no such device
   // --- the store
   kStoreUnavailable,  // UNAVAILABLE
   kStoreFull,         // RESOURCE_EXHAUSTED

@@ -2,7 +2,8 @@
 //
 // The library exports OrtGetApiBase(); its GetApi(17) returns an array of function pointers that only ever grows at its end, so a
 // slot's number and signature never change. This table is all that assay knows of the ABI. Facts: onnxruntime_c_api.h of
-// API version 17 (ONNX Runtime 1.17) and later. The self-check runs every row at start.
+// API version 17 (ONNX Runtime 1.17) and later. The self-check runs every row of ASSAY_ORT_SLOTS at start; the rows of
+// ASSAY_ORT_CUDA_SLOTS need a card, and are proved by a bundle's golden rows there (models/device.py).
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,8 @@ struct OrtValue;
 struct OrtMemoryInfo;
 struct OrtAllocator;
 struct OrtTypeInfo;
-struct OrtTensorInfo;  // OrtTensorTypeAndShapeInfo
+struct OrtTensorInfo;   // OrtTensorTypeAndShapeInfo
+struct OrtCudaOptions;  // OrtCUDAProviderOptionsV2
 
 // What OrtGetApiBase() returns.
 struct OrtApiBase {
@@ -84,21 +86,34 @@ inline constexpr int64_t kFreeAxis = -1;
   ASSAY_ORT_SLOT(125, GetAvailableProviders, OrtStatus*, (char*** out, int* count))                                             \
   ASSAY_ORT_SLOT(126, ReleaseAvailableProviders, OrtStatus*, (char**, int count))                                               \
   ASSAY_ORT_SLOT(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char* key, const char* value))
+
+// What a session on a CUDA device takes beside them. In the CPU wheel these functions answer that they are not built in.
+#define ASSAY_ORT_CUDA_SLOTS(ASSAY_ORT_SLOT)                                                                                    \
+  ASSAY_ORT_SLOT(204, AppendExecutionProviderCuda, OrtStatus*, (OrtSessionOptions*, const OrtCudaOptions*))                     \
+  ASSAY_ORT_SLOT(205, CreateCudaOptions, OrtStatus*, (OrtCudaOptions** out))                                                    \
+  ASSAY_ORT_SLOT(206, UpdateCudaOptions, OrtStatus*,                                                                            \
+                 (OrtCudaOptions*, const char* const* keys, const char* const* values, size_t count))                           \
+  ASSAY_ORT_SLOT(208, ReleaseCudaOptions, void, (OrtCudaOptions*))
 // clang-format on
+
+#define ASSAY_ORT_DECLARE(number, name, result, arguments) result(*name) arguments = nullptr;
+#define ASSAY_ORT_TAKE(number, name, result, arguments) \
+  name = reinterpret_cast<result(*) arguments>(reinterpret_cast<uintptr_t>(table[number]));
 
 // The slots above as typed function pointers.
 struct OrtApi {
-#define ASSAY_ORT_SLOT(number, name, result, arguments) result(*name) arguments = nullptr;
-  ASSAY_ORT_SLOTS(ASSAY_ORT_SLOT)
-#undef ASSAY_ORT_SLOT
-
+  ASSAY_ORT_SLOTS(ASSAY_ORT_DECLARE)
   OrtApi() = default;
-  explicit OrtApi(const void* const* table) noexcept {
-#define ASSAY_ORT_SLOT(number, name, result, arguments) \
-  name = reinterpret_cast<result(*) arguments>(reinterpret_cast<uintptr_t>(table[number]));
-    ASSAY_ORT_SLOTS(ASSAY_ORT_SLOT)
-#undef ASSAY_ORT_SLOT
-  }
+  explicit OrtApi(const void* const* table) noexcept { ASSAY_ORT_SLOTS(ASSAY_ORT_TAKE) }
 };
+
+struct OrtCudaApi {
+  ASSAY_ORT_CUDA_SLOTS(ASSAY_ORT_DECLARE)
+  OrtCudaApi() = default;
+  explicit OrtCudaApi(const void* const* table) noexcept { ASSAY_ORT_CUDA_SLOTS(ASSAY_ORT_TAKE) }
+};
+
+#undef ASSAY_ORT_DECLARE
+#undef ASSAY_ORT_TAKE
 
 }  // namespace assay::ort

@@ -4,25 +4,45 @@
 
 #include <cctype>
 #include <cstdlib>
+#include <string_view>
 
 namespace assay::ort {
 namespace {
 
-constexpr size_t kMessageBytesMax = 300;
+constexpr size_t kMessageBytesMax = 500;
 
 Status unavailable(const std::string& detail) { return Status(Code::kRuntimeUnavailable, detail); }
+
+// ONNX Runtime writes where in its source something failed before what failed: files, lines, template arguments. A failure of
+// CUDA is followed by the host's name and an expression. Of a chain of failures the innermost counts.
+std::string_view device_failure(std::string_view text) {
+  for (const std::string_view start : {"CUDA failure ", "CUBLAS failure ", "CUDNN failure ", "CUFFT failure "}) {
+    const size_t at = text.rfind(start);
+    if (at != std::string_view::npos) return text.substr(at, text.find(" ; GPU=", at) - at);
+  }
+  return {};
+}
+
+std::string_view without_place(std::string_view text) {
+  constexpr std::string_view kException = "[ONNXRuntimeError] : ";
+  const size_t at = text.rfind(kException);
+  return at == std::string_view::npos ? text : text.substr(at + kException.size());
+}
 
 }  // namespace
 
 std::string ort_message(const char* text, bool hides_digits) {
+  const std::string_view whole = text == nullptr ? "" : text;
+  const std::string_view failure = device_failure(whole);
+  if (!failure.empty()) hides_digits = false;  // its number is CUDA's, and it quotes nothing
   std::string message;
-  for (; text != nullptr && *text != '\0'; ++text) {
+  for (const char letter : failure.empty() ? without_place(whole) : failure) {
     if (message.size() == kMessageBytesMax) return message + "...";
-    const auto byte = static_cast<unsigned char>(*text);
+    const auto byte = static_cast<unsigned char>(letter);
     if (std::iscntrl(byte) || byte >= 0x80) {
       if (!message.empty() && message.back() != ' ') message += ' ';
     } else {
-      message += hides_digits && std::isdigit(byte) ? '#' : *text;
+      message += hides_digits && std::isdigit(byte) ? '#' : letter;
     }
   }
   return message;
@@ -65,6 +85,7 @@ Status OrtLibrary::load_table() {
                        "; install onnxruntime 1.28 or newer");
   }
   api_ = OrtApi(table);
+  cuda_api_ = OrtCudaApi(table);
   return Status();
 }
 

@@ -14,7 +14,8 @@ namespace assay::ort {
 template <typename T>
 using Owned = std::unique_ptr<T, void (*)(T*)>;
 
-// ONNX Runtime's text made fit for an error: one line, bounded. `hides_digits`: the text may quote elements of a request.
+// ONNX Runtime's text made fit for an error: what went wrong, without where in its source and on which host; one line, bounded.
+// `hides_digits`: the text may quote elements of a request.
 std::string ort_message(const char* text, bool hides_digits);
 
 class OrtLibrary {
@@ -24,6 +25,7 @@ class OrtLibrary {
   static Status open(const std::string& path, std::unique_ptr<OrtLibrary>* out);
 
   const OrtApi& api() const noexcept { return api_; }
+  const OrtCudaApi& cuda_api() const noexcept { return cuda_api_; }
   const std::string& path() const noexcept { return path_; }
   const std::string& version() const noexcept { return version_; }
   const std::vector<std::string>& providers() const noexcept { return providers_; }
@@ -43,6 +45,7 @@ class OrtLibrary {
   std::string version_;
   std::vector<std::string> providers_;
   OrtApi api_;
+  OrtCudaApi cuda_api_;
   OrtAllocator* allocator_ = nullptr;  // ONNX Runtime's own, not freed
   Owned<OrtEnv> env_{nullptr, nullptr};
   Owned<OrtMemoryInfo> cpu_memory_{nullptr, nullptr};

@@ -1,5 +1,6 @@
 #include "core/runtime/ort_model.h"
 
+#include "core/runtime/ort_cuda.h"
 #include "core/runtime/ort_internal.h"
 
 namespace assay {
@@ -86,10 +87,17 @@ Status OrtModel::load(std::shared_ptr<OrtRuntime> runtime, std::string_view mode
   RETURN_IF_REFUSED(library, api.CreateSessionOptions(&session_options));
   const Owned<ort::OrtSessionOptions> owned_options(session_options, api.ReleaseSessionOptions);
   if (Status status = set_options(library, options, session_options); !status.ok()) return status;
+  const bool is_cuda = options.cuda_device != OrtModelOptions::kCpu;
+  if (is_cuda) {
+    Status status = ort::append_cuda(library, options.cuda_device, options.cuda_memory_bytes_max, session_options);
+    if (!status.ok()) return status;
+  }
 
   ort::OrtSession* session = nullptr;
-  RETURN_IF_REFUSED(library,
-                    api.CreateSessionFromArray(library.env(), model_bytes.data(), model_bytes.size(), session_options, &session));
+  Status status =
+      library.take(api.CreateSessionFromArray(library.env(), model_bytes.data(), model_bytes.size(), session_options, &session),
+                   is_cuda ? Code::kRuntimeUnavailable : Code::kModelUnsupported, "ONNX Runtime refused the model");
+  if (!status.ok()) return status;
   impl.session = Owned<ort::OrtSession>(session, api.ReleaseSession);
 
   const Side inputs{api.SessionGetInputCount, api.SessionGetInputTypeInfo, api.SessionGetInputName};

@@ -46,11 +46,17 @@ class OrtRuntime {
 struct OrtModelOptions {
   int intra_op_threads = 1;  // more makes tree scores depend on the batch (threads sum in another order)
   bool has_arena = true;
+  // The CUDA device that runs what has a CUDA kernel, the CPU runs the rest; kCpu: the CPU runs everything. Before the first
+  // session there, whoever loads opens the libraries that CUDA needs and the loader would not find (models/cuda_libraries.py).
+  static constexpr int kCpu = -1;
+  int cuda_device = kCpu;
+  uint64_t cuda_memory_bytes_max = 0;  // of this session's arena on the device; 0: no limit
 };
 
 class OrtModel {
  public:
-  // Creates a session from bytes (already verified: no external data). The bytes are not kept.
+  // Creates a session from bytes (already verified: no external data). The bytes are not kept. A session on a CUDA device that
+  // cannot be had fails with kRuntimeUnavailable and ONNX Runtime's own words; it never runs on the CPU instead.
   static Status load(std::shared_ptr<OrtRuntime> runtime, std::string_view model_bytes, const OrtModelOptions& options,
                      std::shared_ptr<OrtModel>* out);
   ~OrtModel();

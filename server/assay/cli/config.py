@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.output import answers, print_json
-from assay.config import Config
+from assay.config import DEVICE_PATTERN, Config
 from assay.config_loading import LoadedConfig, load_config, printable_config, set_dotted
 
 app = typer.Typer(help="Print the configuration or its schema.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -18,6 +19,18 @@ app = typer.Typer(help="Print the configuration or its schema.", no_args_is_help
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file, YAML or TOML.", dir_okay=False)]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any key, for example engine.slots=4096. Repeatable.")
+]
+
+
+def _check_device(value: str) -> str:
+    if not re.fullmatch(DEVICE_PATTERN, value):
+        raise typer.BadParameter("expected auto, cpu, cuda or cuda:N, for example cuda:0")
+    return value
+
+
+DeviceName = Annotated[
+    str,
+    typer.Option("--device", callback=_check_device, help="Where models run, as for `assay serve`: auto, cpu, cuda or cuda:N."),
 ]
 
 

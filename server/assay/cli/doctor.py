@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from importlib.resources import files
@@ -19,7 +19,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from assay.cli.config import ConfigFile, load
+from assay.cli.config import ConfigFile, DeviceName, load
+from assay.cli.finding import Finding
 from assay.cli.output import EXIT_UNHEALTHY, answers, console, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
@@ -36,19 +37,10 @@ STORE_BYTES_MAX = 1 << 34
 CERTIFICATE_LEFT_MIN = timedelta(days=14)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `status` is ok, warning or failed; `mend` says what to do unless it is ok."""
-
-    name: str
-    status: str
-    found: str
-    mend: str = ""
-
-
 def doctor(
     store: Annotated[str, typer.Option(help="Store to look at, as for `assay serve --store`.")] = "embedded:",
     config: ConfigFile = None,
+    device: DeviceName = "auto",
     server: Annotated[
         str | None, typer.Option(metavar="TARGET", help="Ask only whether the server at HOST:PORT or unix:PATH serves.")
     ] = None,
@@ -71,6 +63,8 @@ def doctor(
 
         assay doctor --config assay.yaml
 
+        assay doctor --device cuda:0
+
         assay doctor --server 127.0.0.1:50051
     """
     trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
@@ -78,7 +72,7 @@ def doctor(
         if server is not None:
             findings = [_check_server(server, trust)]
         else:
-            findings = list(examine(store))
+            findings = list(examine(store, device))
             if config is not None:
                 findings.append(_examined("tls", lambda: check_tls(config)))
     if as_json:
@@ -89,7 +83,7 @@ def doctor(
         raise typer.Exit(EXIT_UNHEALTHY)
 
 
-def examine(store: str) -> Iterator[Finding]:
+def examine(store: str, device: str = "auto") -> Iterator[Finding]:
     """Runs every check; a check that breaks is a finding too."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", check_python),
@@ -97,6 +91,7 @@ def examine(store: str) -> Iterator[Finding]:
         ("native core", check_core),
         ("onnxruntime wheel", check_wheel),
         ("onnxruntime", check_runtime),
+        *_cuda_checks(device),
         ("demo bundle", check_demo_bundle),
         ("store", lambda: check_store(store)),
         ("disk", lambda: check_disk(store)),
@@ -128,7 +123,7 @@ def check_python() -> Finding:
 
 def check_versions() -> Finding:
     """Installed versions against the lock file that belongs to the installed ONNX Runtime wheel."""
-    flavour = "gpu" if _installed("onnxruntime-gpu") else "cpu"
+    flavour = lock_flavour(_installed("onnxruntime-gpu"))
     locked = locked_versions(flavour)
     installed = {name: _installed(name) for name in locked}
     absent = [name for name, version in installed.items() if version is None and name not in BUILD_PACKAGES]
@@ -162,6 +157,9 @@ def check_wheel() -> Finding:
         return Finding("onnxruntime wheel", "failed", " and ".join(found), mend)
     if not found:
         return Finding("onnxruntime wheel", "failed", "none", "pip install onnxruntime (CPU) or onnxruntime-gpu")
+    if (_installed("onnxruntime-gpu") or "").startswith("1.27."):
+        mend = "pip install 'assay[gpu]' takes a newer one: the extras of this one name CUDA wheels that are empty"
+        return Finding("onnxruntime wheel", "warning", found[0], mend)
     return Finding("onnxruntime wheel", "ok", found[0])
 
 
@@ -257,6 +255,15 @@ def _check_server(target: str, tls: Tls | None) -> Finding:
 # --- what the checks share
 
 
+def lock_flavour(gpu_wheel: str | None) -> str:
+    """The lock file that belongs to the installed wheel. `gpu_wheel`: version of onnxruntime-gpu, for CUDA 12 up to 1.26."""
+    from packaging.version import Version
+
+    if gpu_wheel is None:
+        return "cpu"
+    return "gpu-cu12" if Version(gpu_wheel) < Version("1.27") else "gpu"
+
+
 def locked_versions(flavour: str) -> dict[str, str]:
     """Package to version of lock/{flavour}.txt, as far as its markers hold here."""
     from packaging.markers import Marker
@@ -267,6 +274,15 @@ def locked_versions(flavour: str) -> dict[str, str]:
         if match and (match[3] is None or Marker(match[3].strip()).evaluate()):
             versions[match[1]] = match[2]
     return versions
+
+
+def _cuda_checks(device: str) -> list[tuple[str, Callable[[], Finding]]]:
+    try:
+        from assay.cli.doctor_cuda import cuda_checks
+        from assay.models.device import DeviceWish
+    except ImportError:  # the native core cannot be imported: its own check says so
+        return []
+    return cuda_checks(DeviceWish.parse(device))
 
 
 def _lock_path(flavour: str) -> Path:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from assay.cli.config import DeviceName
 from assay.cli.output import EXIT_REFUSED, answers, console, fail, print_json
 from assay.errors import AssayError, InputError
 
@@ -21,23 +22,30 @@ def check(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle: the directory NAME/VERSION.")],
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     batch_rows_max: Annotated[int, typer.Option(min=1, max=4096, help="Largest batch to measure and warm.")] = 256,
+    device: DeviceName = "auto",
 ) -> None:
     """Load and prove a bundle as a server would. Exit code 4 when it is refused.
 
-    Example:
+    Examples:
 
         assay model check models/card_fraud/1
+
+        assay model check models/card_fraud/1 --device cuda:0
     """
     from assay._core import OrtRuntime
+    from assay.config import CudaConfig
+    from assay.models.device import DeviceWish
     from assay.models.ort_library import find_library
     from assay.models.refusal import BundleRefusedError
     from assay.models.verify import CHECKS, CheckResult, verify_bundle
 
     results: list[CheckResult] = []
     refusal: BundleRefusedError | None = None
+    wish = DeviceWish.parse(device, CudaConfig().memory_bytes_max)
     try:
         with console.status("checking", spinner="line"):
-            verify_bundle(path, OrtRuntime(str(find_library())), batch_rows_max=batch_rows_max, observe=results.append)
+            runtime = OrtRuntime(str(find_library()))
+            verify_bundle(path, runtime, wish=wish, batch_rows_max=batch_rows_max, observe=results.append)
     except BundleRefusedError as error:
         refusal = error
     except AssayError as error:

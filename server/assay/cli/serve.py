@@ -36,6 +36,7 @@ def serve(
         list[Path] | None,
         typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION), after those named. Repeatable."),
     ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     store: Annotated[
         str | None, typer.Option(help="embedded: (in memory), embedded:PATH (snapshot at PATH), or redis://HOST:PORT/DB.")
     ] = None,
@@ -63,6 +64,7 @@ def serve(
     options = {
         "listen": listen,
         "models": models or None,
+        "device": device,
         "store.url": store,
         "admin_socket": admin_socket,
         "drain.delay_s": drain_delay,
@@ -115,7 +117,9 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
                 "health_listen": addresses.health,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
                 "admin_listen": addresses.admin_port,
-                "models": [{"model": model.name, "version": model.version} for model in app.models],
+                "models": [
+                    {"model": model.name, "version": model.version, "device": str(model.placement.device)} for model in app.models
+                ],
             }
         )
         return
@@ -129,7 +133,8 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
 
     models = [
         f"  model     {model.name} {model.version}{' (default)' if index == 0 and len(app.models) > 1 else ''}, "
-        f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs"
+        f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs, "
+        f"on {model.placement.device}"
         for index, model in enumerate(app.models)
     ]
     admins = [str(addresses.admin)] if addresses.admin else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from assay.cli.doctor import Finding
+from assay.cli.finding import Finding
 
 if TYPE_CHECKING:
     from assay.client import Tls

@@ -25,6 +25,7 @@ from assay.features.feature_set import FeatureSet
 from assay.models import inspect_onnx
 from assay.models.baseline import Baseline, parse_baseline
 from assay.models.bundle import Bundle, check_hashes, check_place, read_files
+from assay.models.device import CPU_WISH, Device, DeviceWish, Placement, choose_device, find_cuda_obstacle, make_session
 from assay.models.golden import parse_golden
 from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.invariance import Scorer, buckets_up_to, measure_batch_effect
@@ -49,6 +50,7 @@ CHECKS: Final = (
     "feature set",
     "rows",
     *inspect_onnx.CHECKS,
+    "device",
     "session",
     "batch invariance",
     "golden scores",
@@ -63,6 +65,7 @@ class VerifiedModel:
     bundle: Bundle
     feature_set: FeatureSet
     plan: FeaturePlan
+    placement: Placement  # the device that the model proved itself on
     model: OrtModel
     score_output: int
     score_column: int
@@ -104,15 +107,79 @@ Observer = Callable[[CheckResult], None]
 Step = Callable[[str], AbstractContextManager[Finding]]  # runs the named step; a refusal in it is observed and goes on
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle whose files fit together; no session has run yet."""
+
+    bundle: Bundle
+    feature_set: FeatureSet
+    plan: FeaturePlan
+    golden_rows: PackedRows
+    golden_scores: NDArray[np.float64]
+    baseline: Baseline
+    inspection: OnnxInspection
+
+
+@dataclass(frozen=True)
+class SessionProof:
+    """A session that scored right, in any batch, on the device that it will serve on."""
+
+    model: OrtModel
+    score_output: int
+    row_run_ns: int
+
+
 def verify_bundle(
-    path: Path, runtime: OrtRuntime, *, batch_rows_max: int = BATCH_ROWS_MAX_DEFAULT, observe: Observer | None = None
+    path: Path,
+    runtime: OrtRuntime,
+    *,
+    wish: DeviceWish = CPU_WISH,
+    batch_rows_max: int = BATCH_ROWS_MAX_DEFAULT,
+    observe: Observer | None = None,
 ) -> VerifiedModel:
-    """Loads and proves the bundle at `path` (NAME/VERSION). Blocks for a second or more; call it off the event loop.
+    """Loads the bundle at `path` (NAME/VERSION) and proves it on the device that `wish` leads to. Blocks for a second or more;
+    call it off the event loop.
 
     `observe` sees every step as it ends. Raises BundleRefusedError (a BundleError) at the first step that says no.
     """
     step = make_step(observe)
+    candidate = read_candidate(path, step)
 
+    def prove(device: Device, step: Step) -> SessionProof:
+        return prove_session(candidate, runtime, device, wish.memory_bytes_max, batch_rows_max, step)
+
+    steps_there: list[CheckResult] = []
+    with step("device") as found:
+        placement, proof = choose_device(
+            wish,
+            lambda: find_cuda_obstacle(runtime, is_tree_ensemble=candidate.inspection.is_tree_ensemble),
+            lambda device: prove(device, make_step(steps_there.append)),
+        )
+        found.detail = str(placement)
+    if proof is None:
+        proof = prove(placement.device, step)
+    elif observe:
+        for result in steps_there:
+            observe(result)
+
+    manifest = candidate.bundle.manifest
+    return VerifiedModel(
+        bundle=candidate.bundle,
+        feature_set=candidate.feature_set,
+        plan=candidate.plan,
+        placement=placement,
+        model=proof.model,
+        score_output=proof.score_output,
+        score_column=manifest.score.column,
+        thresholds=decision_thresholds(manifest),
+        baseline=candidate.baseline,
+        row_run_ns=proof.row_run_ns,
+        has_fixed_work=candidate.inspection.has_fixed_work,
+    )
+
+
+def read_candidate(path: Path, step: Step) -> Candidate:
+    """The steps before a session: what lies on disk, and whether it belongs together."""
     with step("files") as found:
         raw = read_files(path)
         found.detail = f"{len(raw.files)} files, {sum(map(len, raw.files.values())):,} bytes"
@@ -138,9 +205,16 @@ def verify_bundle(
 
     inspection = inspect_model(bundle.model_bytes, MODEL_FILE)
     check_inspection(inspection, step)
+    return Candidate(bundle, feature_set, plan, rows, scores, baseline, inspection)
 
+
+def prove_session(
+    candidate: Candidate, runtime: OrtRuntime, device: Device, memory_bytes_max: int, batch_rows_max: int, step: Step
+) -> SessionProof:
+    """The steps of a session on one device. `memory_bytes_max`: of its arena on a CUDA device, 0 is no limit."""
+    manifest, plan, rows = candidate.bundle.manifest, candidate.plan, candidate.golden_rows
     with step("session") as found:
-        model = OrtModel(runtime, bundle.model_bytes)
+        model = make_session(runtime, candidate.bundle.model_bytes, device, memory_bytes_max)
         score_output = find_score_output(model, manifest)
         found.detail = f"ONNX Runtime {runtime.version}, score is {manifest.score.output}[{manifest.score.column}]"
     scorer = make_scorer(model, plan, score_output, manifest.score.column)
@@ -148,27 +222,16 @@ def verify_bundle(
     with step("batch invariance") as found:
         found.detail = check_invariance(scorer, plan, rows, manifest.batch_tolerance, batch_rows_max)
     with step("golden scores") as found:
-        found.detail = check_golden(scorer, rows, scores, manifest.golden_tolerance)
+        found.detail = check_golden(scorer, rows, candidate.golden_scores, manifest.golden_tolerance)
     with step("warm-up") as found:
         buckets = buckets_up_to(batch_rows_max)
         for batch_rows in buckets:
             scorer(np.take(rows, range(batch_rows), axis=0, mode="wrap"))
         row_run_ns = round(statistics.median(model.time_rows(plan, rows, score_output)))
         found.detail = f"batches of {', '.join(map(str, buckets))}; {row_run_ns / 1000:.0f} us a row alone"
-        if not inspection.has_fixed_work:
+        if not candidate.inspection.has_fixed_work:
             found.detail += ", but a row's values may make it longer: never run inline"
-    return VerifiedModel(
-        bundle=bundle,
-        feature_set=feature_set,
-        plan=plan,
-        model=model,
-        score_output=score_output,
-        score_column=manifest.score.column,
-        thresholds=decision_thresholds(manifest),
-        baseline=baseline,
-        row_run_ns=row_run_ns,
-        has_fixed_work=inspection.has_fixed_work,
-    )
+    return SessionProof(model, score_output, row_run_ns)
 
 
 # --- the steps ---

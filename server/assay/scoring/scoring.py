@@ -6,6 +6,7 @@ from assay._core import Engine, FeatureReader
 from assay.config import EngineConfig, LaneConfig
 from assay.features.store import Store
 from assay.features.store_writer import StoreWriter
+from assay.models.device import CPU
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
 from assay.scoring.lookups import Fetch, LookupThreads
@@ -48,7 +49,7 @@ class Scoring:
             model_sha256=model.bundle.manifest.files[MODEL_FILE].sha256,
             reader=FeatureReader(model.plan, store.core),
             runner=model.model,
-            runners=self._runners,
+            runners=runner_count(model, lane, self._runners),
             score_output=model.score_output,
             score_column=model.score_column,
             thresholds=model.thresholds,
@@ -75,7 +76,16 @@ def inline_overrun_ns(model: VerifiedModel, lane: LaneConfig) -> int:
     """How long a row may hold the thread that submits it; 0: runners run every row of this model.
 
     That thread answers others too: no row may be able to make the model's run long, and the run is measured. Where a delay is
-    configured, rows are meant to wait for each other."""
+    configured, rows are meant to wait for each other. A CUDA device may hang, or be busy with others: no thread that must answer
+    may wait for one."""
+    if model.placement.device != CPU:
+        return 0
     limit_ns = lane.inline_run_us_max * 1000
     is_quick = model.has_fixed_work and model.row_run_ns <= limit_ns and limit_ns > 0 and lane.queue_delay_us_max == 0
     return limit_ns + _OVERRUN_NS if is_quick else 0
+
+
+def runner_count(model: VerifiedModel, lane: LaneConfig, cpu_runners: int) -> int:
+    """Threads of the model's lane. A card runs one batch after the other: a second runner would only keep batches small, so there
+    is one unless the configuration names a number."""
+    return cpu_runners if model.placement.device == CPU else lane.runners or 1
