@@ -423,6 +423,10 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
 # ---------------------------------------------------------------------------------------------------------------- wire
 
 cdef extern from "core/wire/score_request.h" namespace "assay" nogil:
+    cdef enum class Priority(unsigned char):
+        kInteractive
+        kBulk
+
     cdef cppclass TransactionScan:
         TransactionScan() noexcept
         string_view transaction_id
@@ -477,10 +481,71 @@ cdef extern from "core/serving/completion_queue.h" namespace "assay" nogil:
         void drain(vector[Completion]& out) noexcept
 
 
+cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
+    cdef cppclass TracingOptions:
+        cbool is_on
+        double sample_ratio
+        cbool follows_parent
+        int64_t slow_ns
+
+    cdef cppclass CallTrace:
+        uint64_t trace_id_high
+        uint64_t trace_id_low
+        uint64_t parent_span_id
+        cbool is_sampled
+
+    cdef enum class CallKind(unsigned char):
+        kUnary
+        kBatch
+        kStream
+
+    cdef enum class RecordReason(unsigned char):
+        kSampled
+        kSlow
+        kFailed
+        kDeclined
+
+    cdef cppclass LaneName:
+        string model
+        string version
+
+    cdef cppclass CCallRecord "assay::CallRecord":
+        CallTrace trace
+        uint64_t span_id
+        shared_ptr[const LaneName] lane
+        int64_t stamps[8]
+        int64_t ended_ns
+        uint32_t row_count
+        uint32_t failed_rows
+        uint32_t batch_rows
+        Code answer
+        Code failure
+        CallKind kind
+        Priority priority
+        Decision decision
+        uint8_t reasons
+        cbool is_degraded
+
+
+cdef extern from "core/serving/lane_metrics.h" namespace "assay" nogil:
+    cdef cppclass LatencyHistogram:
+        int64_t sum
+
+    cdef cppclass RowsHistogram:
+        int64_t sum
+
+    cdef cppclass LaneHistograms:
+        LatencyHistogram inference
+        LatencyHistogram stages[6]
+        RowsHistogram batch_rows
+
+
 cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass EngineOptions:
         uint32_t slots
         uint32_t batch_call_rows_max
+        TracingOptions tracing
+        uint32_t call_records_max
 
     cdef cppclass Threshold:
         double minimum
@@ -509,6 +574,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass CallContext:
         int64_t received_ns
         int64_t deadline_ns
+        string_view traceparent
 
     cdef cppclass Submission:
         Code code
@@ -544,6 +610,18 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t slots_used_max
         uint32_t queued_rows
 
+    cdef cppclass LaneSnapshot:
+        string model
+        string version
+        LaneHistograms histograms
+
+    cdef cppclass CEngineMetrics "assay::EngineMetrics":
+        vector[LaneSnapshot] lanes
+        uint64_t refused_calls[256]  # an element for each code
+        uint64_t failed_rows[256]
+        uint64_t dropped_records
+        uint64_t refused_traceparents
+
     cdef cppclass CEngine "assay::Engine":
         CEngine(const EngineOptions& options, const CClock& clock) noexcept
         Status add_lane(LaneSpec spec, cbool is_default) noexcept
@@ -558,6 +636,9 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         void stop() noexcept
         size_t step(string_view model, string_view version) noexcept
         CEngineStats stats() noexcept
+        CEngineMetrics metrics() noexcept
+        void drain_records(vector[CCallRecord]& out) noexcept
+        cbool is_tracing() noexcept
         void check_idle() noexcept
 
 
@@ -625,5 +706,10 @@ cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     Value value_of_text(string_view value) noexcept
     void set_view_hash(ViewSpec& spec, const char* hash) noexcept
     ProgressFunction progress_function(ReportProgress report, void* context) noexcept
+    vector[int64_t] latency_bounds_ns() noexcept
+    vector[int64_t] batch_rows_bounds() noexcept
+    vector[string_view] stage_names() noexcept
+    vector[uint64_t] counts_of(const LatencyHistogram& histogram) noexcept
+    vector[uint64_t] counts_of(const RowsHistogram& histogram) noexcept
     string build_flags() noexcept
     string cpu_class() noexcept
