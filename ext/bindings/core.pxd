@@ -445,6 +445,14 @@ cdef extern from "core/wire/score_request.h" namespace "assay" nogil:
 
 
 cdef extern from "core/wire/response.h" namespace "assay" nogil:
+    cdef enum class Stamp(unsigned char):
+        kReceived
+
+    cdef cppclass Stage:
+        const char* name
+        Stamp start
+        Stamp end
+
     cdef enum class Decision(unsigned char):
         kUnspecified
         kApprove
@@ -619,6 +627,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         vector[LaneSnapshot] lanes
         uint64_t refused_calls[256]  # an element for each code
         uint64_t failed_rows[256]
+        uint64_t expired_rows
         uint64_t dropped_records
         uint64_t refused_traceparents
 
@@ -708,7 +717,7 @@ cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     ProgressFunction progress_function(ReportProgress report, void* context) noexcept
     vector[int64_t] latency_bounds_ns() noexcept
     vector[int64_t] batch_rows_bounds() noexcept
-    vector[string_view] stage_names() noexcept
+    vector[Stage] stages() noexcept
     vector[uint64_t] counts_of(const LatencyHistogram& histogram) noexcept
     vector[uint64_t] counts_of(const RowsHistogram& histogram) noexcept
     string build_flags() noexcept

@@ -37,11 +37,7 @@ inline std::function<void(uint64_t, uint64_t)> progress_function(ReportProgress 
 // The core's fixed arrays, whose sizes are its own affair.
 inline std::vector<int64_t> latency_bounds_ns() { return {kLatencyBoundsNs.begin(), kLatencyBoundsNs.end()}; }
 inline std::vector<int64_t> batch_rows_bounds() { return {kBatchRowsBounds.begin(), kBatchRowsBounds.end()}; }
-inline std::vector<std::string_view> stage_names() {
-  std::vector<std::string_view> names;
-  for (const Stage& stage : kStages) names.push_back(stage.name);
-  return names;
-}
+inline std::vector<Stage> stages() { return {kStages.begin(), kStages.end()}; }
 template <size_t kBounds>
 std::vector<uint64_t> counts_of(const Histogram<kBounds>& histogram) {
   return {histogram.counts.begin(), histogram.counts.end()};

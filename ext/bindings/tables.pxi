@@ -118,7 +118,14 @@ RECORD_REASONS = {
     "declined": <int>RecordReason.kDeclined,
 }
 
-STAGES = tuple([str_of_view(name) for name in stage_names()])
+
+cdef tuple _stages():
+    cdef vector[Stage] found = stages()
+    cdef size_t i
+    return tuple([(found[i].name.decode(), <int>found[i].start, <int>found[i].end) for i in range(found.size())])
+
+
+STAGES = _stages()
 LATENCY_BOUNDS_NS = tuple(latency_bounds_ns())
 BATCH_ROWS_BOUNDS = tuple(batch_rows_bounds())
 

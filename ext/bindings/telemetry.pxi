@@ -3,7 +3,7 @@
 Histogram = _namedtuple("Histogram", "counts sum", module="assay._core")
 LaneMetrics = _namedtuple("LaneMetrics", "model version inference stages batch_rows", module="assay._core")
 EngineMetrics = _namedtuple(
-    "EngineMetrics", "lanes refused_calls failed_rows dropped_records refused_traceparents", module="assay._core"
+    "EngineMetrics", "lanes refused_calls failed_rows expired_rows dropped_records refused_traceparents", module="assay._core"
 )
 CallRecord = _namedtuple(
     "CallRecord",
@@ -21,7 +21,7 @@ cdef object _lane_metrics(const LaneSnapshot& lane):
         Histogram(tuple(counts_of(lane.histograms.inference)), lane.histograms.inference.sum),
         tuple([
             Histogram(tuple(counts_of(lane.histograms.stages[stage])), lane.histograms.stages[stage].sum)
-            for stage in range(stage_names().size())
+            for stage in range(stages().size())
         ]),
         Histogram(tuple(counts_of(lane.histograms.batch_rows)), lane.histograms.batch_rows.sum),
     )
@@ -41,6 +41,7 @@ cdef object _engine_metrics(const CEngineMetrics& metrics):
         tuple([_lane_metrics(metrics.lanes[i]) for i in range(metrics.lanes.size())]),
         _counts_by_reason(&metrics.refused_calls[0]),
         _counts_by_reason(&metrics.failed_rows[0]),
+        metrics.expired_rows,
         metrics.dropped_records,
         metrics.refused_traceparents,
     )

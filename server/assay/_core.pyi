@@ -35,8 +35,9 @@ PRIORITIES: Final[dict[str, int]]  # "interactive": 1, "bulk": 2
 CALL_KINDS: Final[dict[str, int]]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream)
 RECORD_REASONS: Final[dict[str, int]]  # bits: "sampled": 1, "slow": 2, "failed": 4, "declined": 8
 
-# What the engine's histograms count: the stages of a row in order, and the inclusive upper bounds of the buckets.
-STAGES: Final[tuple[str, ...]]
+# The stages of a row in order, and where each begins and ends in CallRecord.stamps_ns.
+STAGES: Final[tuple[tuple[str, int, int], ...]]
+# Inclusive upper bounds of the engine's histograms.
 LATENCY_BOUNDS_NS: Final[tuple[int, ...]]
 BATCH_ROWS_BOUNDS: Final[tuple[int, ...]]
 
@@ -391,6 +392,7 @@ class EngineMetrics(NamedTuple):
     lanes: tuple[LaneMetrics, ...]
     refused_calls: dict[str, int]  # by reason; those that occurred
     failed_rows: dict[str, int]  # by reason, too
+    expired_rows: int  # accepted ones alone: with the other outcomes of EngineStats they add up to accepted_rows
     dropped_records: int  # of calls, because drain_records() did not come in time
     refused_traceparents: int  # that are no W3C trace context; the calls went on without
 
@@ -413,7 +415,7 @@ class CallRecord(NamedTuple):
     failed_rows: int
     batch_rows: int  # of the largest run that scored a row of it
     is_degraded: bool
-    stamps_ns: tuple[int, ...]  # monotonic, where STAGES begin and end (wire/response.h); 0: not reached
+    stamps_ns: tuple[int, ...]  # monotonic; 0: not reached. Of several rows the last one's
     ended_ns: int
 
 class Accepted(NamedTuple):

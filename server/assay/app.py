@@ -1,8 +1,11 @@
 """The composition root: builds everything from Config, and owns the order of start and drain.
 
-START  library -> bundles, each proved -> store (snapshot or demo history) -> engine and lanes -> listeners -> health: SERVING.
+START  library -> bundles, each proved -> store (snapshot or demo history) -> engine and lanes -> /metrics, traces -> listeners
+       -> health: SERVING.
 DRAIN  SIGTERM or SIGINT -> health says NOT_SERVING -> lame duck (delay) -> no new calls (GOAWAY) -> calls in flight end (grace)
-       -> engine stops -> snapshot is written -> exit 0. A second signal ends the process at once, without a snapshot.
+       -> engine stops -> snapshot is written -> traces leave -> exit 0.
+
+       A second signal ends the process at once, without a snapshot.
 """
 
 from __future__ import annotations
@@ -13,18 +16,27 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from assay._core import OrtRuntime
+from assay import __version__
+from assay._core import BUILD, OrtRuntime
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
 from assay.features.store import OpenStore, open_store
+from assay.models.manifest import MODEL_FILE
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
+from assay.observe.logs import log_event
+from assay.observe.telemetry import Telemetry
+from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.scoring import Scoring
 from assay.transport.server import Addresses, Transport
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 log = logging.getLogger("assay")
 
@@ -40,11 +52,14 @@ class App:
     store: OpenStore
     models: tuple[VerifiedModel, ...]
     scoring: Scoring
+    telemetry: Telemetry
+    runtime_version: str  # of ONNX Runtime
 
     @classmethod
     def build(cls, config: Config, progress: Progress | None = None) -> App:
         """Loads and proves everything, opens no port. Blocks for seconds. Raises AssayError."""
         observe = progress or (lambda *_: None)
+        tracing = tracing_settings(config.tracing, os.environ)
         runtime = OrtRuntime(str(find_library()))
         paths = config.models or (demo_paths.bundle_path(),)
         models = []
@@ -53,23 +68,26 @@ class App:
             models.append(verify_bundle(path, runtime, batch_rows_max=config.lane.batch_rows_max))
         store = _open_store(config, observe)
         try:
-            scoring = Scoring(config.engine, config.lane, config.runner_count)
+            scoring = Scoring(config.engine, config.lane, config.runner_count, tracing)
             for index, model in enumerate(models):
                 scoring.add_model(model, store.core, is_default=index == 0)
         except BaseException:
             store.close()
             raise
-        return cls(config, store, tuple(models), scoring)
+        return cls(config, store, tuple(models), scoring, Telemetry(config, tracing, scoring.engine), runtime.version)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
+        self.telemetry.start([self._build_families, self._store_families])
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(on_ready))
         self._save()
+        self.telemetry.close()
 
     def close(self) -> None:
         """Ends threads and gives the store's lock back. Idempotent; run() need not have been called."""
         self.scoring.close(timeout_s=0.0)
+        self.telemetry.close()
         self.store.close()
 
     # --- implementation ---
@@ -82,25 +100,60 @@ class App:
         gc.collect()
         gc.freeze()
         transport.set_serving(True)
-        log.info("serving listen=%s admin=%s models=%d", addresses.public, addresses.admin or "off", len(self.models))
+        log_event(
+            log,
+            logging.INFO,
+            "serving",
+            listen=addresses.public,
+            admin=str(addresses.admin or "off"),
+            metrics=self.telemetry.metrics_address or "off",
+            models=len(self.models),
+        )
         on_ready(addresses)
         received = await signals.first
         # After Ctrl-C a person waits, and no balancer has to look away first.
         delay_s = 0.0 if received is signal.SIGINT else self.config.drain.delay_s
-        log.info("draining signal=%s delay_s=%g grace_s=%g", received.name, delay_s, self.config.drain.grace_s)
+        grace_s = self.config.drain.grace_s
+        log_event(log, logging.INFO, "draining", signal=received.name, delay_s=delay_s, grace_s=grace_s)
         started = time.monotonic()
-        await transport.drain(delay_s, self.config.drain.grace_s)
-        await asyncio.to_thread(self.scoring.close, self.config.drain.grace_s)
-        stats = self.scoring.engine.stats()
-        log.info("drained duration_s=%.3f answered_rows=%d", time.monotonic() - started, stats.answered_rows)
+        await transport.drain(delay_s, grace_s)
+        await asyncio.to_thread(self.scoring.close, grace_s)
+        answered_rows = self.scoring.engine.stats().answered_rows
+        log_event(log, logging.INFO, "drained", duration_s=_seconds_since(started), answered_rows=answered_rows)
 
     def _save(self) -> None:
         started = time.monotonic()
         if self.store.save():
-            log.info("snapshot written duration_s=%.3f", time.monotonic() - started)
+            log_event(log, logging.INFO, "snapshot written", duration_s=_seconds_since(started))
+
+    def _build_families(self) -> Iterable[Metric]:
+        from assay.observe.metrics import ServedModel, build_families
+
+        models = [
+            ServedModel(
+                model.name,
+                model.version,
+                model.bundle.manifest.files[MODEL_FILE].sha256,
+                f"{model.feature_set.name} {model.feature_set.version}",
+                model.plan.schema_hash,
+            )
+            for model in self.models
+        ]
+        return build_families(
+            {"version": __version__, "compiler": BUILD["compiler"], "onnxruntime": self.runtime_version}, models
+        )
+
+    def _store_families(self) -> Iterable[Metric]:
+        from assay.observe.metrics import store_families
+
+        return store_families(self.store.core.stats())
 
 
 # --- implementation ---
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
 
 
 class _Signals:
@@ -115,7 +168,7 @@ class _Signals:
         if not self.first.done():
             self.first.set_result(number)
             return
-        log.warning("stopped at once by a second %s; nothing was saved", number.name)
+        log_event(log, logging.WARNING, "stopped at once by a second signal; nothing was saved", signal=number.name)
         os._exit(128 + number)
 
 

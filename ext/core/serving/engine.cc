@@ -136,6 +136,7 @@ EngineMetrics Engine::metrics() const {
     metrics.refused_calls[i] = counters.refused_calls.get(static_cast<Code>(i));
     metrics.failed_rows[i] = counters.failed_rows.get(static_cast<Code>(i));
   }
+  for (const Counter& expired : counters.expired_rows) metrics.expired_rows += expired.get();
   metrics.dropped_records = impl_->recorder.dropped_records();
   metrics.refused_traceparents = impl_->recorder.sampler().refused_traceparents();
   return metrics;

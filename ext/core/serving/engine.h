@@ -113,6 +113,7 @@ struct EngineMetrics {
   std::vector<LaneSnapshot> lanes;
   std::array<uint64_t, static_cast<size_t>(Code::kCount_)> refused_calls{};  // by code
   std::array<uint64_t, static_cast<size_t>(Code::kCount_)> failed_rows{};
+  uint64_t expired_rows = 0;          // accepted ones alone, so that outcomes add up to accepted_rows
   uint64_t dropped_records = 0;       // of calls worth telling, found nobody to take them in time
   uint64_t refused_traceparents = 0;  // headers that were no W3C trace context
 };

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import shutil
 import sys
@@ -16,6 +15,7 @@ import typer
 from assay.cli.config import Assignments, ConfigFile, load
 from assay.cli.features import bar
 from assay.cli.output import console, print_json
+from assay.observe.logs import set_up
 
 if TYPE_CHECKING:
     from assay.app import App
@@ -59,7 +59,7 @@ def serve(
         "log_level": log_level,
     }
     loaded = load(config, assignments, options).config
-    _log_to_stderr(loaded)
+    set_up(loaded.log_level, loaded.log_format)
     app = _build(loaded)
     try:
         app.run(lambda addresses: _say_ready(app, addresses, as_json))
@@ -68,15 +68,6 @@ def serve(
 
 
 # --- implementation ---
-
-
-def _log_to_stderr(config: Config) -> None:
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    logging.Formatter.converter = lambda *_: datetime.now(UTC).timetuple()
 
 
 def _build(config: Config) -> App:
@@ -92,6 +83,7 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
             {
                 "listen": addresses.public,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
+                "metrics": app.telemetry.metrics_address,
                 "models": [{"model": model.name, "version": model.version} for model in app.models],
             }
         )
@@ -115,6 +107,7 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
         f"  listen    {addresses.public} (plaintext)",
         f"  admin     {addresses.admin or 'off'}",
+        f"  metrics   {metrics_url(app)}",
         *models,
         f"  store     {app.store.url}, {store.record_count:,} records, {store.bytes >> 20} of {store.bytes_max >> 20} MiB",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
@@ -125,6 +118,12 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         "",
         "Ctrl-C stops it.",
     ]
+
+
+def metrics_url(app: App) -> str:
+    """Where Prometheus finds us."""
+    address = app.telemetry.metrics_address
+    return f"http://{address}/metrics" if address else "off"
 
 
 def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]:

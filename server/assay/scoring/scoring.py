@@ -6,6 +6,7 @@ from assay._core import EmbeddedStore, Engine, EventWriter, FeatureReader
 from assay.config import EngineConfig, LaneConfig
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
+from assay.observe.tracing_settings import TracingSettings
 
 # What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long; and a core
 # may be away for a moment. Past this much more than the limit something is wrong.
@@ -15,8 +16,15 @@ _OVERRUN_NS = 1_000_000
 class Scoring:
     """Owns the engine. `runners`: threads a lane."""
 
-    def __init__(self, engine: EngineConfig, lane: LaneConfig, runners: int) -> None:
-        self.engine = Engine(slots=engine.slots, batch_call_rows_max=engine.batch_call_rows_max)
+    def __init__(self, engine: EngineConfig, lane: LaneConfig, runners: int, tracing: TracingSettings) -> None:
+        self.engine = Engine(
+            slots=engine.slots,
+            batch_call_rows_max=engine.batch_call_rows_max,
+            tracing=tracing.is_on,
+            sample_ratio=tracing.sample_ratio,
+            follows_parent=tracing.follows_parent,
+            slow_ns=tracing.slow_ns,
+        )
         self._lane = lane
         self._runners = runners
         self._writers: dict[str, EventWriter] = {}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES_MAX = 16 << 10  # of a stream's message in flight
 
-Submit = Callable[[bytes, int, CompletionQueue, int], bytes | Accepted | Refusal]
+Submit = Callable[[bytes, int, CompletionQueue, int, str | None], bytes | Accepted | Refusal]
 
 
 class ScoringService:
@@ -39,10 +39,10 @@ class ScoringService:
         """Full method name -> handler, without (de)serialisers: bytes in, bytes out."""
         return {
             "/assay.v1.ScoringService/Score": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_score, self._replies)
+                _unary(self._engine.submit_score, self._replies, is_tracing=self._engine.is_tracing)
             ),
             "/assay.v1.ScoringService/ScoreBatch": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_batch, self._replies)
+                _unary(self._engine.submit_batch, self._replies, is_tracing=self._engine.is_tracing)
             ),
             "/assay.v1.ScoringService/ScoreStream": grpc.stream_stream_rpc_method_handler(self._score_stream),
         }
@@ -71,7 +71,16 @@ class ScoringService:
 # --- implementation ---
 
 
-def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
+def traceparent_of(context: Context) -> str | None:
+    """The call's W3C trace context, as it came; None: it brought none. Two of them are none, and the core counts them as such."""
+    found: str | None = None
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent" and isinstance(value, str):
+            found = value if found is None else f"{found},{value}"
+    return found
+
+
+def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[bytes, Context], Any]:
     """A handler of Score or ScoreBatch. A closure, because every attribute look-up here is paid by every call."""
     next_token = replies.next_token
     queue = replies.queue
@@ -81,7 +90,7 @@ def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
     async def handle(request: bytes, context: Context) -> bytes:
         deadline_ns = rpc_deadline_ns(context.time_remaining())
         token = next_token()
-        accepted = submit(request, deadline_ns, queue, token)
+        accepted = submit(request, deadline_ns, queue, token, traceparent_of(context) if is_tracing else None)
         if isinstance(accepted, bytes):  # scored on the way
             return accepted
         if isinstance(accepted, Refusal):
@@ -129,6 +138,7 @@ class _ScoreStream:
         self._context = context
         self._messages_max = messages_max
         self._deadline_ns = rpc_deadline_ns(context.time_remaining())
+        self._traceparent = traceparent_of(context) if engine.is_tracing else None
         self._in_flight = 0
         self._is_reading = True
         self._waiting: dict[int, _StreamReply] = {}
@@ -182,7 +192,7 @@ class _ScoreStream:
 
     def _submit(self, message: bytes) -> None:
         token = self._replies.next_token()
-        accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token)
+        accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token, self._traceparent)
         if not isinstance(accepted, Accepted):  # refused, or scored on the way
             self._ready.append(accepted if isinstance(accepted, bytes) else _refused(message, accepted))
             self._work.set()
