@@ -28,6 +28,8 @@ from assay import _core
 from assay.config import Config
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.observe.telemetry import Telemetry
+from assay.observe.tracing_settings import tracing_settings
 from assay.transport.policy import Listener, MethodTable
 from assay.transport.server import Addresses, Transport
 from assay.v1 import feature_pb2, scoring_pb2
@@ -78,15 +80,25 @@ class LocalServer:
     def __init__(
         self, *, runner: Any = None, plan: _core.FeaturePlan | None = None, lane: dict[str, Any] | None = None, **config: Any
     ) -> None:
-        self.config = Config(**{"listen": "127.0.0.1:0", **config})
+        self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", **config})
         self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
         self.store = _core.EmbeddedStore()
         self.reader = _core.FeatureReader(self.plan, self.store)
         self.puppet = _core.PuppetModel()
         engine = self.config.engine
-        self.engine = _core.Engine(slots=engine.slots, batch_call_rows_max=engine.batch_call_rows_max)
+        tracing = tracing_settings(self.config.tracing, {})
+        self.engine = _core.Engine(
+            slots=engine.slots,
+            batch_call_rows_max=engine.batch_call_rows_max,
+            tracing=tracing.is_on,
+            sample_ratio=tracing.sample_ratio,
+            follows_parent=tracing.follows_parent,
+            slow_ns=tracing.slow_ns,
+        )
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
+        self.telemetry = Telemetry(self.config, tracing, self.engine)
+        self.telemetry.start()
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -96,6 +108,7 @@ class LocalServer:
         assert self._started.wait(WAIT_S)
         if self._failure is not None:
             self._thread.join()
+            self.telemetry.close()
             raise self._failure
 
     def channel(self, *options: tuple[str, Any]) -> grpc.Channel:
@@ -130,6 +143,7 @@ class LocalServer:
         assert self.engine.wait_idle(WAIT_S), "slots are still in use after the last call ended"
         self.engine.check_idle()
         self.engine.stop()
+        self.telemetry.close()
         shutil.rmtree(self._directory)
 
     def __enter__(self) -> LocalServer:

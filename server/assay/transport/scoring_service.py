@@ -72,12 +72,11 @@ class ScoringService:
 
 
 def traceparent_of(context: Context) -> str | None:
-    """The call's W3C trace context, as it came; None: it brought none. Two of them are none, and the core counts them as such."""
-    found: str | None = None
+    """The call's W3C trace context, as it came; None: it brought none. (Of several, gRPC keeps one.)"""
     for key, value in context.invocation_metadata() or ():
         if key == "traceparent" and isinstance(value, str):
-            found = value if found is None else f"{found},{value}"
-    return found
+            return value
+    return None
 
 
 def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[bytes, Context], Any]:
