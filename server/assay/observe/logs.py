@@ -25,7 +25,7 @@ def log_event(logger: logging.Logger, level: int, event: str, **fields: Any) -> 
     if logger.isEnabledFor(level):
         assert not RESERVED & fields.keys(), f"{event}: {sorted(RESERVED & fields.keys())} are taken"
         known = {name: value for name, value in fields.items() if value is not None}
-        logger.log(level, event.replace("%", "%%"), extra={_FIELDS: known})
+        logger.log(level, event, extra={_FIELDS: known})
 
 
 def set_up(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
