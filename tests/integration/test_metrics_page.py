@@ -103,9 +103,11 @@ def test_the_page_counts_what_was_sent(server: LocalServer) -> None:
 
 
 def test_the_reads_of_the_post_mortems_rule_stand_on_the_page(server: LocalServer) -> None:
-    """histogram_quantile(0.99, sum(rate(inference_latency_seconds_bucket[5m])) by (le)) > 0.5: the bound itself must be a bucket."""
+    """histogram_quantile(0.99, sum(rate(inference_latency_seconds_bucket[5m])) by (le)) > 0.5: the bound must be a bucket's."""
     page = page_of(server)
-    bounds = [float(sample.labels["le"]) for sample in page.families["inference_latency_seconds"].samples if "le" in sample.labels]
+    bounds = [
+        float(sample.labels["le"]) for sample in page.families["inference_latency_seconds"].samples if "le" in sample.labels
+    ]
     assert bounds == sorted(set(bounds))
     assert {0.5, 0.012, float("inf")} <= set(bounds)
 
@@ -139,7 +141,9 @@ def test_promtool_has_nothing_to_say(demo: ServeProcess) -> None:
 
 
 def test_openmetrics_is_spoken_to_those_who_ask(demo: ServeProcess) -> None:
-    request = urllib.request.Request(f"http://{demo.ready['metrics']}/metrics", headers={"Accept": "application/openmetrics-text"})
+    request = urllib.request.Request(
+        f"http://{demo.ready['metrics']}/metrics", headers={"Accept": "application/openmetrics-text"}
+    )
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         assert answer.read().endswith(b"# EOF\n")
@@ -150,7 +154,11 @@ def test_nothing_that_a_client_chose_becomes_a_label(demo: ServeProcess) -> None
         stub = scoring_pb2_grpc.ScoringServiceStub(channel)
         for fields in ({"model": CARD_NUMBER}, {"version": CARD_NUMBER}, {"entities": {CARD_NUMBER: CARD_NUMBER}}, {}):
             with pytest.raises(grpc.RpcError):
-                stub.Score(scoring_pb2.ScoreRequest(transaction_id=CARD_NUMBER, **fields), metadata=[(f"x{CARD_NUMBER}", "x")], timeout=10)
+                stub.Score(
+                    scoring_pb2.ScoreRequest(transaction_id=CARD_NUMBER, **fields),
+                    metadata=[(f"x{CARD_NUMBER}", "x")],
+                    timeout=10,
+                )
     assert CARD_NUMBER not in scrape(demo.ready["metrics"])
 
 

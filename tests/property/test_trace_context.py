@@ -28,9 +28,7 @@ class House:
         plan = compile_plan(FeatureSet.parse(FEATURE_SET))
         reader = _core.FeatureReader(plan, _core.EmbeddedStore())
         self.engine = _core.Engine(tracing=True, **tracing)  # type: ignore[arg-type]
-        self.engine.add_lane(
-            model="m", version="1", model_sha256="0" * 64, reader=reader, runner=_core.PuppetModel(), **INLINE
-        )
+        self.engine.add_lane(model="m", version="1", model_sha256="0" * 64, reader=reader, runner=_core.PuppetModel(), **INLINE)
         self.queue = self.engine.open_queue()
 
     def record(self, traceparent: str | None) -> _core.CallRecord | None:
@@ -59,9 +57,12 @@ def near_misses() -> st.SearchStrategy[str]:
         st.text(HEX, min_size=2, max_size=2),
         st.sampled_from(["", "", "-", "-what-follows", "x", "-00"]),
     )
-    broken = st.builds(
-        lambda text, at, new: text[: at % len(text)] + new + text[at % len(text) + 1 :], good, st.integers(0), st.text("0Af-g.", max_size=2)
-    )
+
+    def break_at(text: str, at: int, new: str) -> str:
+        at %= len(text)
+        return text[:at] + new + text[at + 1 :]
+
+    broken = st.builds(break_at, good, st.integers(0), st.text("0Af-g.", max_size=2))
     return good | broken | st.text(HEX + "-", max_size=80)
 
 

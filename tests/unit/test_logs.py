@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ CODES = {row.reason: row.number for row in CODE_TABLE}
 
 
 @pytest.fixture
-def capture() -> Iterator[Callable[[logging.Formatter], tuple[logging.Logger, io.StringIO]]]:
+def capture() -> Callable[[logging.Formatter], tuple[logging.Logger, io.StringIO]]:
     logger = logging.Logger("assay.test")
 
     def start(formatter: logging.Formatter) -> tuple[logging.Logger, io.StringIO]:
@@ -33,7 +33,7 @@ def capture() -> Iterator[Callable[[logging.Formatter], tuple[logging.Logger, io
         logger.handlers = [handler]
         return logger, stream
 
-    yield start
+    return start
 
 
 def test_both_formats_say_the_same(capture: Any) -> None:

@@ -36,7 +36,8 @@ def make_resource() -> Resource:
         own[semconv.SERVICE_NAME] = "assay"
     if semconv.SERVICE_VERSION not in found.attributes:
         own[semconv.SERVICE_VERSION] = __version__
-    return found.merge(Resource(own))
+    whole = found.merge(Resource(own))
+    return _Resource(dict(whole.attributes), whole.schema_url)
 
 
 class SpanMaker:
@@ -75,6 +76,18 @@ class SpanMaker:
 
 
 # --- implementation ---
+
+
+class _Resource(Resource):
+    """Knows its hash. The SDK asks for it with every span that it encodes and makes it anew, by way of JSON."""
+
+    def __init__(self, attributes: dict[str, AttributeValue], schema_url: str | None) -> None:
+        super().__init__(attributes, schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
 
 _SCOPE = InstrumentationScope("assay", __version__)
 _IDS = RandomIdGenerator()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 RECORDS_MAX = 4096  # that wait to be sent
-SEND_RECORDS_MAX = 32  # in one message: some hundred spans, a few milliseconds of Python
+SEND_RECORDS_MAX = 8  # in one message: two milliseconds of Python, in which the event loop may have to wait
 
 log = logging.getLogger("assay.tracing")
 
