@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from assay._core import STAGES
@@ -22,7 +23,7 @@ from assay.observe.metrics_server import open_metrics
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.server import LocalServer, ServeProcess, make_request, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "observability.md"
 CARD_NUMBER = "4111111111111111"
 
 
@@ -121,8 +122,7 @@ def test_every_metric_stands_in_the_document_and_the_other_way_round(demo: Serve
         name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         live[name] = ("gauge" if family.type == "info" else family.type, labels)
-    text = (ROOT / "docs" / "observability.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE)
     said = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert set(said) == set(live)
     for name, (kind, labels) in live.items():
@@ -138,6 +138,19 @@ def test_promtool_has_nothing_to_say(demo: ServeProcess) -> None:
     page = scrape(demo.ready["metrics"])
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_documents_rules_are_rules(tmp_path: Path) -> None:
+    (rules,) = re.findall(r"^```yaml\n(groups:.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    groups = yaml.safe_load(rules)["groups"]
+    assert [rule["alert"] for rule in groups[0]["rules"]] == ["HighInferenceLatency", "PredictionDrift"]
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    (tmp_path / "rules.yml").write_text(rules)
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_openmetrics_is_spoken_to_those_who_ask(demo: ServeProcess) -> None:

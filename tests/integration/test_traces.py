@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -216,7 +217,9 @@ def test_the_standard_variables_and_a_drain_that_flushes(sink: OtlpSink) -> None
         scoring_pb2_grpc.ScoringServiceStub(channel).Score(request, timeout=10)
         server.process.terminate()
         assert server.wait() == 0, server.stderr()
-        assert CARD_NUMBER not in server.stderr()
+        lines = server.stderr()
+    assert [json.loads(line)["message"] for line in lines.splitlines()] == ["serving", "draining", "drained"]
+    assert CARD_NUMBER not in lines
     assert len(sink.servers()) == 1
     assert sink.resources[0].items() >= {"service.name": "scores", "deployment.environment.name": "test"}.items()
     assert sink.headers[0]["x-tenant"] == "bank-7"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -102,7 +103,8 @@ def test_close_gives_up_after_its_time_and_counts_the_rest(collector: Collector,
     assert export.unsent_count == SEND_RECORDS_MAX + 5
 
 
-def test_a_collector_that_refuses_or_breaks_loses_its_batch_only(collector: Collector) -> None:
+def test_a_collector_that_refuses_or_breaks_loses_its_batch_only(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     collector.may_answer.set()
     collector.result = SpanExportResult.FAILURE
     export = TraceExport(TracingSettings(is_on=True), lambda: collector)
@@ -116,3 +118,5 @@ def test_a_collector_that_refuses_or_breaks_loses_its_batch_only(collector: Coll
     export.offer([record()])
     wait_until(lambda: export.exported_count == 1, "the next one is sent")
     export.close(20)
+    # However many are lost, a line when it begins and one when it ends.
+    assert [line.levelname for line in caplog.records if line.name == "assay.tracing"] == ["WARNING", "INFO"]

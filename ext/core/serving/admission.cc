@@ -341,12 +341,14 @@ Submission Admission::refused(const Call& call, const Status& status, const Viol
   calls_.counters().refused_calls.add(status.code, 1);
   CallRecord record;
   record.trace = call.trace;
-  if (call.lane != nullptr) record.lane = call.lane->name();
+  if (call.lane != nullptr) {
+    record.lane = call.lane->name();
+    record.priority = call.priority;
+  }
   record.stamps[static_cast<size_t>(Stamp::kReceived)] = call.received_ns;
   record.row_count = call.row_count;
   record.answer = status.code;
   record.kind = call.kind;
-  record.priority = call.priority;
   recorder_.refused(std::move(record));
   Submission submission;
   submission.code = status.code;

@@ -35,7 +35,7 @@ class ServedModel:
     schema_hash: str
 
 
-def engine_families(stats: EngineStats, metrics: EngineMetrics) -> Iterator[Metric]:
+def engine_families(stats: EngineStats, metrics: EngineMetrics, queue_rows_max: int) -> Iterator[Metric]:
     """Stages, rows, batches and limits of the engine."""
     yield from _lane_families(metrics)
     outcomes = {
@@ -57,6 +57,7 @@ def engine_families(stats: EngineStats, metrics: EngineMetrics) -> Iterator[Metr
     yield _counter("assay_inline_rows", "Rows run by the thread that took their call", stats.inline_rows)
     yield _counter("assay_inline_overruns", "Inline runs that took too long", stats.inline_overruns)
     yield _gauge("assay_queued_rows", "Rows that wait for a runner", stats.queued_rows)
+    yield _gauge("assay_queue_limit_rows", "Rows that may wait for the runners of one model", queue_rows_max)
     yield _gauge("assay_slots", "Rows that may be in flight", stats.slots)
     yield _gauge("assay_slots_used", "Rows in flight", stats.slots_used)
     yield _gauge("assay_slots_used_max", "Most rows that were ever in flight", stats.slots_used_max)

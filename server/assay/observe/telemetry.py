@@ -66,7 +66,7 @@ class Telemetry:
     def _engine_families(self) -> Iterable[Metric]:
         from assay.observe.metrics import engine_families
 
-        return engine_families(self._engine.stats(), self._engine.metrics())
+        return engine_families(self._engine.stats(), self._engine.metrics(), self._config.lane.queue_rows_max)
 
     def _export_families(self) -> Iterable[Metric]:
         from assay.observe.metrics import export_families

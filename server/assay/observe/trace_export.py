@@ -40,10 +40,14 @@ class TraceExport:
             raise ConfigError(
                 f"tracing: the exporter cannot be made of tracing.endpoint and OTEL_EXPORTER_OTLP_*: {error}"
             ) from error
+        if not log.isEnabledFor(logging.DEBUG):
+            # It has a line for each message that is not taken; ours come when that begins and when it ends.
+            logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
         self._maker = SpanMaker(make_resource())
         self._waiting: deque[CallRecord] = deque()
         self._changed = threading.Condition()
         self._is_closing = False
+        self._is_taken = True  # the last message was
         self.exported_count = 0
         self.overflow_count = 0  # dropped because too many waited
         self.unsent_count = 0  # dropped because the collector did not take them
@@ -80,6 +84,7 @@ class TraceExport:
             # Monotonic to wall clock, once for all of them.
             offset_ns = time.time_ns() - time.monotonic_ns()
             is_sent = self._send(records, offset_ns)
+            self._say_if_changed(is_sent)
             with self._changed:
                 self.exported_count += len(records) if is_sent else 0
                 self.unsent_count += 0 if is_sent else len(records)
@@ -98,8 +103,15 @@ class TraceExport:
             spans = [span for record in records for span in self._maker.spans(record, offset_ns)]
             return self._exporter.export(spans) is SpanExportResult.SUCCESS
         except Exception:  # of the SDK or of gRPC: a trace that is lost is only counted
-            log.exception("traces were not sent")
+            log.debug("traces were not sent", exc_info=True)
             return False
+
+    def _say_if_changed(self, is_sent: bool) -> None:
+        if is_sent and not self._is_taken:
+            log_event(log, logging.INFO, "the collector takes traces again", dropped_calls=self.unsent_count)
+        if self._is_taken and not is_sent:
+            log_event(log, logging.WARNING, "the collector does not take traces; log_level debug says why")
+        self._is_taken = is_sent
 
 
 # --- implementation ---
