@@ -44,4 +44,5 @@ include "store.pxi"    # EmbeddedStore
 include "reader.pxi"   # FeatureReader
 include "events.pxi"   # EventWriter, EventLog
 include "runtime.pxi"  # OrtRuntime, OrtModel, PuppetModel
+include "telemetry.pxi"  # Histogram, EngineMetrics, CallRecord
 include "engine.pxi"   # ManualClock, CompletionQueue, Engine

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -180,6 +181,38 @@ class TlsConfig(Section):
         return self
 
 
+class TracingConfig(Section):
+    """OpenTelemetry traces. Off until an endpoint is named, here or by OpenTelemetry's own variables (docs/observability.md)."""
+
+    endpoint: str = Field(
+        default="",
+        description="Where spans go, by OTLP over gRPC: http://HOST:PORT (plaintext) or https://HOST:PORT. Empty: as "
+        "OTEL_EXPORTER_OTLP_ENDPOINT says.",
+    )
+    sample_ratio: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Part of the calls that is traced where the caller did not decide. Unset: OTEL_TRACES_SAMPLER's, else 0.01.",
+    )
+    slow_ms: int = Field(
+        default=100,
+        ge=0,
+        le=60_000,
+        description="Calls that take this many milliseconds are traced too, as failed and declined ones are. 0: not for that.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/")):
+            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a password: put what the collector wants to see into OTEL_EXPORTER_OTLP_HEADERS")
+        return value
+
+
 class DrainConfig(Section):
     """What happens between SIGTERM and exit."""
 
@@ -235,12 +268,21 @@ class Config(BaseSettings):
         default="info", description="Least severe line that is logged."
     )
     tls: TlsConfig = TlsConfig()
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="Log lines as text or JSON. auto: text on a terminal, JSON elsewhere."
+    )
+    metrics_listen: str = Field(
+        default="auto",
+        description="HOST:PORT of /metrics (Prometheus, HTTP); port 0 takes a free one. auto: 127.0.0.1:9464 if it is free. "
+        "off: none.",
+    )
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     lane: LaneConfig = LaneConfig()
     cuda: CudaConfig = CudaConfig()
     limits: LimitsConfig = LimitsConfig()
     connection: ConnectionConfig = ConnectionConfig()
+    tracing: TracingConfig = TracingConfig()
     drain: DrainConfig = DrainConfig()
 
     @classmethod
@@ -254,10 +296,10 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
-    @field_validator("listen", "health_listen", "admin_listen")
+    @field_validator("listen", "health_listen", "admin_listen", "metrics_listen")
     @classmethod
     def _host_and_port(cls, value: str, info: ValidationInfo) -> str:
-        if value == "off" and info.field_name != "listen":
+        if (value == "off" and info.field_name != "listen") or (value == "auto" and info.field_name == "metrics_listen"):
             return value
         host, separator, port = value.rpartition(":")
         if not separator or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:

@@ -30,6 +30,8 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.store import RemoteStore
 from assay.features.store_writer import LocalWriter, StoreWriter
+from assay.observe.telemetry import Telemetry
+from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.lookups import LookupThreads
 from assay.transport.policy import Listener, MethodTable
 from assay.transport.security import SecurityStats
@@ -89,19 +91,29 @@ class LocalServer:
         remote: RemoteStore | None = None,
         **config: Any,
     ) -> None:
-        self.config = Config(**{"listen": "127.0.0.1:0", **config})
+        self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", **config})
         self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
         self.store = _core.EmbeddedStore()
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store)
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         self.puppet = _core.PuppetModel()
         engine = self.config.engine
-        self.engine = _core.Engine(slots=engine.slots, batch_call_rows_max=engine.batch_call_rows_max)
+        tracing = tracing_settings(self.config.tracing, {})
+        self.engine = _core.Engine(
+            slots=engine.slots,
+            batch_call_rows_max=engine.batch_call_rows_max,
+            tracing=tracing.is_on,
+            sample_ratio=tracing.sample_ratio,
+            follows_parent=tracing.follows_parent,
+            slow_ns=tracing.slow_ns,
+        )
         self._lookups = LookupThreads(self.engine, remote.fetch, 2) if remote else None
         if self._lookups is not None:
             self._lookups.start()
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
+        self.telemetry = Telemetry(self.config, tracing, self.engine)
+        self.telemetry.start()
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -111,6 +123,7 @@ class LocalServer:
         assert self._started.wait(WAIT_S)
         if self._failure is not None:
             self._thread.join()
+            self.telemetry.close()
             raise self._failure
 
     def channel(self, *options: tuple[str, Any], credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
@@ -160,6 +173,7 @@ class LocalServer:
         self.engine.stop()
         if self._lookups is not None:
             self._lookups.join(WAIT_S)
+        self.telemetry.close()
         shutil.rmtree(self._directory)
 
     def __enter__(self) -> LocalServer:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +12,7 @@ from assay.cli.config import Assignments, ConfigFile, load
 from assay.cli.examples import example_lines
 from assay.cli.features import bar
 from assay.cli.output import console, print_json
+from assay.observe.logs import set_up
 
 if TYPE_CHECKING:
     from assay.app import App
@@ -71,7 +70,7 @@ def serve(
         "log_level": log_level,
     }
     loaded = load(config, assignments, options).config
-    _log_to_stderr(loaded)
+    set_up(loaded.log_level, loaded.log_format)
     app = _build(loaded)
     try:
         app.run(lambda addresses: _say_ready(app, addresses, as_json))
@@ -80,15 +79,6 @@ def serve(
 
 
 # --- implementation ---
-
-
-def _log_to_stderr(config: Config) -> None:
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    logging.Formatter.converter = lambda *_: datetime.now(UTC).timetuple()
 
 
 def _locate(names: list[str]) -> list[str]:
@@ -117,6 +107,7 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
                 "health_listen": addresses.health,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
                 "admin_listen": addresses.admin_port,
+                "metrics": app.telemetry.metrics_address,
                 "models": [
                     {"model": model.name, "version": model.version, "device": str(model.placement.device)} for model in app.models
                 ],
@@ -144,6 +135,7 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"  listen    {addresses.public} ({addresses.protection.value})",
         *([f"  health    {addresses.health} (plaintext, health only)"] if addresses.health else []),
         *(f"  admin     {where}" for where in admins or ["off"]),
+        f"  metrics   {metrics_url(app)}",
         *models,
         f"  store     {app.store.url}, {app.store.describe()}",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
@@ -153,3 +145,9 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         "",
         "Ctrl-C stops it.",
     ]
+
+
+def metrics_url(app: App) -> str:
+    """Where Prometheus finds us."""
+    address = app.telemetry.metrics_address
+    return f"http://{address}/metrics" if address else "off"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import grpc
 
 from assay._core import CODE_TABLE, ROLES, Engine, Refusal, check_access, printable
+from assay.observe.logs import log_event
 from assay.transport.policy import Listener
 from assay.transport.principals import certificate_of, principals_of
 from assay.transport.proved_files import ProvedFiles
@@ -51,13 +52,15 @@ class Denials:
         self.counts[reason] += 1
         unlogged = self._lines.setdefault(listener, _Lines()).take(self._clock())
         if unlogged is not None:
-            log.warning(
-                "denied listener=%s method=%s principal=%s reason=%s not_logged_before=%d",
-                (listener.name or "").lower(),
-                _shown(method),
-                _shown(principal) or "-",
-                reason,
-                unlogged,
+            log_event(
+                log,
+                logging.WARNING,
+                "denied",
+                listener=(listener.name or "").lower(),
+                method=_shown(method),
+                principal=_shown(principal) or "-",
+                reason=reason,
+                not_logged_before=unlogged,
             )
 
 

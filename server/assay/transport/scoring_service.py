@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES_MAX = 16 << 10  # of a stream's message in flight
 
-Submit = Callable[[bytes, int, CompletionQueue, int], bytes | Accepted | Refusal]
+Submit = Callable[[bytes, int, CompletionQueue, int, str | None], bytes | Accepted | Refusal]
 
 
 class ScoringService:
@@ -43,10 +43,10 @@ class ScoringService:
         """Full method name -> handler, without (de)serialisers: bytes in, bytes out."""
         return {
             "/assay.v1.ScoringService/Score": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_score, self._replies)
+                _unary(self._engine.submit_score, self._replies, is_tracing=self._engine.is_tracing)
             ),
             "/assay.v1.ScoringService/ScoreBatch": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_batch, self._replies)
+                _unary(self._engine.submit_batch, self._replies, is_tracing=self._engine.is_tracing)
             ),
             "/assay.v1.ScoringService/ScoreStream": grpc.stream_stream_rpc_method_handler(self._score_stream),
         }
@@ -78,7 +78,15 @@ class ScoringService:
 # --- implementation ---
 
 
-def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
+def traceparent_of(context: Context) -> str | None:
+    """The call's W3C trace context, as it came; None: it brought none. (Of several, gRPC keeps one.)"""
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent" and isinstance(value, str):
+            return value
+    return None
+
+
+def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[bytes, Context], Any]:
     """A handler of Score or ScoreBatch. A closure, because every attribute look-up here is paid by every call."""
     next_token = replies.next_token
     queue = replies.queue
@@ -88,7 +96,7 @@ def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
     async def handle(request: bytes, context: Context) -> bytes:
         deadline_ns = rpc_deadline_ns(context.time_remaining())
         token = next_token()
-        accepted = submit(request, deadline_ns, queue, token)
+        accepted = submit(request, deadline_ns, queue, token, traceparent_of(context) if is_tracing else None)
         if isinstance(accepted, bytes):  # scored on the way
             return accepted
         if isinstance(accepted, Refusal):
@@ -136,6 +144,7 @@ class _ScoreStream:
         self._context = context
         self._messages_max = messages_max
         self._deadline_ns = rpc_deadline_ns(context.time_remaining())
+        self._traceparent = traceparent_of(context) if engine.is_tracing else None
         self._in_flight = 0
         self._is_reading = True
         self._waiting: dict[int, _StreamReply] = {}
@@ -189,7 +198,7 @@ class _ScoreStream:
 
     def _submit(self, message: bytes) -> None:
         token = self._replies.next_token()
-        accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token)
+        accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token, self._traceparent)
         if not isinstance(accepted, Accepted):  # refused, or scored on the way
             self._ready.append(accepted if isinstance(accepted, bytes) else _refused(message, accepted))
             self._work.set()
