@@ -101,13 +101,15 @@ def test_all_wrong_keys_and_all_wrong_values_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("listen", ["50051", ":50051", "h:", "h:x", "h:65536", "h:-1", ""])
 def test_a_wrong_address_is_refused(listen: str) -> None:
-    with pytest.raises(ConfigError, match="HOST:PORT"):
-        load_config({"listen": listen})
+    for key in ("listen", "metrics_listen"):
+        with pytest.raises(ConfigError, match=f"{key}: expected HOST:PORT"):
+            load_config({key: listen})
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:65535", "localhost:50051"])
 def test_a_right_address_is_taken(listen: str) -> None:
     assert load_config({"listen": listen, "health_listen": listen}).config.health_listen == listen
+    assert load_config({"metrics_listen": listen}).config.metrics_listen == listen
 
 
 MTLS = {"tls": {"certificate": "c.pem", "key": "k.pem", "client_ca": "a.pem"}, "roles": "roles.yaml"}
@@ -145,6 +147,13 @@ def test_whole_protections_are_taken_and_shown() -> None:
 def test_a_stream_ends_before_the_grace_of_its_connection(age: int, grace: int, stream: float) -> None:
     connection = load_config({"connection": {"age_s_max": age, "age_grace_s": grace}}).config.connection
     assert connection.stream_age_s_max == pytest.approx(stream)
+
+
+def test_metrics_may_be_left_to_us_or_be_off() -> None:
+    for value in ("auto", "off"):
+        assert load_config({"metrics_listen": value}).config.metrics_listen == value
+        with pytest.raises(ConfigError, match="HOST:PORT"):
+            load_config({"listen": value})
 
 
 def test_limits_at_and_past_their_ends() -> None:
