@@ -1,5 +1,5 @@
-"""The real wheel of ONNX Runtime for CUDA, where it is installed (`make test ORT=gpu`): what it says without a driver, and that a real
-card proves a bundle. Skipped with the CPU wheel: then tests/integration/test_cuda.py plays both.
+"""The real wheel of ONNX Runtime for CUDA, where it is installed (`make test ORT=gpu`): what it says without a driver, and that a
+real card proves a bundle. Skipped with the CPU wheel: then tests/integration/test_cuda.py plays both.
 """
 
 from __future__ import annotations

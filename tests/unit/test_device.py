@@ -123,9 +123,9 @@ def test_what_is_no_device(text: str) -> None:
 
 def test_the_configuration_refuses_what_is_no_device() -> None:
     assert load_config({"device": "cuda:1"}).config.device == "cuda:1"
-    with pytest.raises(ConfigError, match="device: expected auto, cpu, cuda or cuda:N.*found str.*command line"):
+    with pytest.raises(ConfigError, match=r"device: expected auto, cpu, cuda or cuda:N.*found str.*command line"):
         load_config({"device": "gpu"})
-    with pytest.raises(ConfigError, match="cuda.memory_bytes_max"):
+    with pytest.raises(ConfigError, match=r"cuda\.memory_bytes_max"):
         load_config({"cuda": {"memory_bytes_max": -1}})
 
 
