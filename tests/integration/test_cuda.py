@@ -113,7 +113,7 @@ def test_the_named_device_and_its_memory_are_asked_for(cuda: FakeCuda, serve: Ca
 def test_rows_on_the_card_are_run_by_a_runner(cuda: FakeCuda, serve: Callable[..., ServeProcess]) -> None:
     """On the CPU this model's rows run inline; a thread that must answer may not wait for a card. A held device shows it: while
     the only runner hangs in a run, the event loop still answers."""
-    server = serve("--device", "cuda")
+    server = serve("--device", "cuda", "--set", "lane.inline_run_us_max=1000")
     with grpc.insecure_channel(server.target) as channel, ThreadPoolExecutor(2) as pool:
         stub = scoring_pb2_grpc.ScoringServiceStub(channel)
         stub.Score(make_request())

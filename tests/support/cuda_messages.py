@@ -1,4 +1,4 @@
-"""What the real wheels of ONNX Runtime for CUDA said, word for word, and what that means.
+"""What the real wheels of ONNX Runtime for CUDA said, word for word but for the machine's paths and name, and what that means.
 
 Seen through the C API of onnxruntime-gpu 1.31.1 (CUDA 13) and 1.26.0 (CUDA 12) on a machine without a card: as it was installed;
 with the nvidia wheels; with a driver library whose cuInit() fails by a chosen number; with cudaGetDeviceCount(), cudaMalloc(),

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from assay import app
-from assay.errors import BundleError, CoreError
+from assay.config_loading import load_config
+from assay.errors import BundleError, ConfigError, CoreError
 from assay.models import cuda_libraries, cuda_machine, device
 from assay.models.cuda_errors import CPU_MEND, Obstacle, explain
 from assay.models.device import CPU, Device, DeviceWish, Placement, choose_device, find_cuda_obstacle
@@ -118,6 +119,14 @@ def test_wishes(text: str, wish: DeviceWish) -> None:
 def test_what_is_no_device(text: str) -> None:
     with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
         DeviceWish.parse(text)
+
+
+def test_the_configuration_refuses_what_is_no_device() -> None:
+    assert load_config({"device": "cuda:1"}).config.device == "cuda:1"
+    with pytest.raises(ConfigError, match=r"device: expected auto, cpu, cuda or cuda:N.*found str.*command line"):
+        load_config({"device": "gpu"})
+    with pytest.raises(ConfigError, match=r"cuda\.memory_bytes_max"):
+        load_config({"cuda": {"memory_bytes_max": -1}})
 
 
 # --- obstacles in sight
