@@ -31,7 +31,7 @@ DOCUMENTS = [document for document in ALL_DOCUMENTS if document not in OWN_MODEL
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 HEREDOC = re.compile(r"<<'(\w+)'$")
 DEMO, REDIS = "127.0.0.1:50051", "127.0.0.1:6379"  # where documents say they are
-TARGET = re.compile(r"127\.0\.0\.1:(?:5[0-9]{4}|6379)\b")  # and servers that a document starts itself
+TARGET = re.compile(r"127\.0\.0\.1:(?:5[0-9]{4}|6379|4317|946[0-9])\b")  # and servers that a document starts itself
 CHECKER = doctest.OutputChecker()
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -74,20 +74,27 @@ def test_console_blocks(document: Path, demo: ServeProcess, tmp_path: Path, requ
     (programs / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay "$@"\n')
     (programs / "assay").chmod(0o755)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = dict(os.environ, PATH=path, NO_COLOR="1", COLUMNS="120")
     targets = {DEMO: demo.target}
     if REDIS in document.read_text():
         targets[REDIS] = f"127.0.0.1:{request.getfixturevalue('redis').port}"
+    run_all(document, targets, tmp_path, dict(os.environ, PATH=path))
+
+
+def run_all(document: Path, targets: dict[str, str], tmp_path: Path, environment: dict[str, str]) -> None:
+    """Runs a document's blocks in an empty directory, and ends what they left running (*.pid). `targets`: where what the document
+    names really is; grows with the servers that it starts."""
     try:
-        run_all(document, targets, tmp_path, environment)
+        _run_all(document, targets, tmp_path, {**environment, "NO_COLOR": "1", "COLUMNS": "120"})
     finally:
         for started in tmp_path.glob("*.pid"):
             with suppress(ProcessLookupError, ValueError):
                 os.kill(int(started.read_text()), signal.SIGKILL)
 
 
-def run_all(document: Path, targets: dict[str, str], tmp_path: Path, environment: dict[str, str]) -> None:
-    """`targets`: where what the document names really is; grows with the servers that it starts."""
+# --- implementation ---
+
+
+def _run_all(document: Path, targets: dict[str, str], tmp_path: Path, environment: dict[str, str]) -> None:
     for command, expected in commands(document):
         for target in TARGET.findall(command):
             targets.setdefault(target, f"127.0.0.1:{free_port()}")

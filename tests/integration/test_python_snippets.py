@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_documents import DOCUMENTS
 from tests.support.server import ServeProcess
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n?```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 SNIPPETS = [(path, match) for path in DOCUMENTS for match in BLOCK.finditer(path.read_text())]
 
