@@ -1,7 +1,7 @@
 """A new user: the wheel in an empty virtual environment, then the README and the quickstart as they print it.
 
-`make torture` only: it builds the wheel and downloads every locked package, and what trains the models. The same blocks run from the
-checkout in test_documents.py and test_quickstart.py.
+`make torture` only: it builds the wheel and downloads every locked package, and what trains the models. The same blocks run
+from the checkout in test_documents.py and test_quickstart.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_documents import DEMO, REDIS, ROOT, run_all
+from tests.integration.test_quickstart import read
 from tests.support.redis_server import redis_server
 
 STEP_S = 1800
@@ -55,6 +56,15 @@ def test_the_readme_as_it_prints_it(environment: dict[str, str], tmp_path: Path)
             started.kill()
             started.wait()
     assert shutil.which("assay", path=environment["PATH"]) != shutil.which("assay")
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_the_quickstart_with_scikit_learn_and_xgboost(environment: dict[str, str], tmp_path: Path) -> None:
+    read(ROOT / "docs" / "quickstart.md", tmp_path, environment)
+
+
+# --- implementation ---
 
 
 def _listens(ready: Path) -> str:

@@ -51,14 +51,9 @@ class Serving:
 class Reader:
     """A person who types what a document shows, in an empty directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self._directory = directory
-        programs = directory / "bin"
-        programs.mkdir()
-        (programs / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay "$@"\n')
-        (programs / "assay").chmod(0o755)
-        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self._environment = dict(os.environ, PATH=path, NO_COLOR="1", COLUMNS="120")
+        self._environment = {**environment, "NO_COLOR": "1", "COLUMNS": "120"}
         self._serving: Serving | None = None
 
     def close(self) -> None:
@@ -104,12 +99,22 @@ def steps(document: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("document", OWN_MODELS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_reader_gets_what_the_document_shows(document: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay "$@"\n')
+    (programs / "assay").chmod(0o755)
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    read(document, tmp_path, dict(os.environ, PATH=path))
+
+
+def read(document: Path, directory: Path, environment: dict[str, str]) -> None:
+    """Does in `directory` what the document shows, and compares."""
     with ExitStack() as stack:
-        reader = Reader(tmp_path)
+        reader = Reader(directory, environment)
         stack.callback(reader.close)
         for what, text in steps(document):
             if not what.startswith("$ "):
-                (tmp_path / what).write_text(text)
+                (directory / what).write_text(text)
                 continue
             output = reader.type(what.removeprefix("$ "))
             if text.strip():
