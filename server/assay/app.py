@@ -18,7 +18,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from assay._core import OrtRuntime
 from assay.app_metrics import build_source, security_source, store_source
@@ -26,7 +25,7 @@ from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
 from assay.features.local_store import LocalStore
-from assay.features.store import RemoteStore, Store, is_remote, open_remote_store, open_store
+from assay.features.store import Store, is_remote, open_remote_store, open_store
 from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
@@ -177,8 +176,8 @@ def _make_scoring(config: Config, store: Store, tracing: TracingSettings) -> Sco
     scoring = Scoring(
         config.engine, config.lane, config.runner_count, tracing, lookup_timeout_ms=config.store.lookup_timeout_ms_max
     )
-    if store.core is None:
-        scoring.start_lookups(cast("RemoteStore", store).fetch, config.store.lookup_threads)
+    if store.fetch is not None:
+        scoring.start_lookups(store.fetch, config.store.lookup_threads)
     return scoring
 
 

@@ -29,6 +29,7 @@ class LocalStore:
         self._lock = lock
 
     is_away = False
+    fetch = None
 
     def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
         return LocalWriter(plan, self.core)

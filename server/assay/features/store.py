@@ -18,6 +18,10 @@ REMOTE_SCHEMES = ("redis", "rediss")
 
 Progress = Callable[[int, int], None]
 
+Fetch = Callable[[Sequence[bytes]], list[bytes | None] | None]
+"""The records under these keys, in order; None: the store did not answer in time. Never raises, comes back in bounded time. Any
+thread."""
+
 
 class Store(Protocol):
     """An open store. Close it; it can be used in `with`."""
@@ -27,6 +31,10 @@ class Store(Protocol):
     @property
     def core(self) -> _core.EmbeddedStore | None:
         """The records in this process; None: they are elsewhere."""
+
+    @property
+    def fetch(self) -> Fetch | None:
+        """Brings records from elsewhere; None: they are in this process."""
 
     @property
     def is_away(self) -> bool:
@@ -52,11 +60,11 @@ class Store(Protocol):
 class RemoteStore(Store, Protocol):
     """A store elsewhere."""
 
+    @property
+    def fetch(self) -> Fetch: ...
+
     def check(self) -> None:
         """Raises StoreError unless the store answers."""
-
-    def fetch(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
-        """The records under these keys, in order; None: the store did not answer in time. Never raises. Any thread."""
 
 
 def open_store(

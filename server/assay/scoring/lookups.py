@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
 
 from assay._core import Engine, LookupBatch
+from assay.features.store import Fetch
 
 log = logging.getLogger("assay.store")
 
 ROWS_MAX = 256  # of one hop
 
-Fetch = Callable[[Sequence[bytes]], list[bytes | None] | None]
-
 
 class LookupThreads:
-    """Threads that fetch what the engine asks for. Start once; they end when the engine stops. `fetch`: records under keys, in
-    order, or None where the store gave nothing; must come back in bounded time."""
+    """Threads that fetch what the engine asks for. Start once; they end when the engine stops."""
 
     def __init__(self, engine: Engine, fetch: Fetch, count: int) -> None:
         self._engine = engine

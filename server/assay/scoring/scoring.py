@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from assay._core import Engine, FeatureReader
 from assay.config import EngineConfig, LaneConfig
-from assay.features.store import Store
+from assay.features.store import Fetch, Store
 from assay.features.store_writer import StoreWriter
 from assay.models.device import CPU
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
 from assay.observe.tracing_settings import TracingSettings
-from assay.scoring.lookups import Fetch, LookupThreads
+from assay.scoring.lookups import LookupThreads
 
 # What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long; and a core
 # may be away for a moment. Past this much more than the limit something is wrong.
