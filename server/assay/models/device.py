@@ -22,7 +22,7 @@ from assay.config import DEVICE_PATTERN
 from assay.errors import CoreError
 from assay.models import cuda_libraries, cuda_machine
 from assay.models.cuda_build import CUDA_13, build_of
-from assay.models.cuda_errors import NO_DRIVER, Obstacle, driver_mend, explain
+from assay.models.cuda_errors import CPU_WHEEL, CPU_WHEEL_MEND, NO_DRIVER, Obstacle, driver_mend, explain
 from assay.models.refusal import BundleRefusedError
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def choose_device(
 def find_cuda_obstacle(runtime: OrtRuntime, *, is_tree_ensemble: bool) -> Obstacle | None:
     """What speaks against a CUDA device before a session is tried there."""
     if PROVIDER not in runtime.providers:
-        return Obstacle("the ONNX Runtime wheel is the one for the CPU", "pip install 'assay[gpu]'", is_expected=True)
+        return Obstacle(CPU_WHEEL, CPU_WHEEL_MEND, is_expected=True)
     if is_tree_ensemble:
         return Obstacle("ONNX Runtime has no CUDA kernels for trees", "set device: auto or cpu", is_expected=True)
     if cuda_machine.find_driver() is None:
