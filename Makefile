@@ -28,21 +28,27 @@ CLANG ?= $(shell for name in clang++ clang++-20 clang++-19 clang++-18 clang++-17
   command -v $$name && break; done)
 NATIVE := $(MAKE) -s -f tests/native/native.mk CXX='$(CXX)'
 
-.PHONY: help serve test bench lint format debug native fuzz torture proto lock clean
+.PHONY: help serve test pytest native fuzz torture bench lint format hooks audit dev debug proto lock wheel image clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make serve    build everything and serve the demo on 127.0.0.1:50051'
-	@echo 'make test     every test (reduced counts; make torture has the full ones)'
-	@echo 'make bench    the budgets, as ratios against baselines in the same run'
-	@echo 'make lint     ruff, mypy, buf, clang-format, compiler warnings'
-	@echo 'make format   what ruff and clang-format can mend'
-	@echo 'make debug    the core without optimisation, with bounds checks in the bindings'
+	@echo 'make test     every test (reduced counts; make torture has the full ones): native, then pytest'
 	@echo 'make native   C++ tests under ASAN+UBSAN and under TSAN'
-	@echo 'make fuzz     FUZZ_SECONDS=60 of libFuzzer on each decoder (needs clang)'
+	@echo 'make pytest   all other tests'
 	@echo 'make torture  full counts and an hour of fuzzing'
+	@echo 'make fuzz     FUZZ_SECONDS=60 of libFuzzer on each decoder (needs clang)'
+	@echo 'make bench    the budgets, as ratios against baselines in the same run'
+	@echo 'make lint     ruff, mypy, buf, hadolint, zizmor, clang-format, compiler warnings'
+	@echo 'make format   what ruff and clang-format can mend'
+	@echo 'make hooks    the same before each commit, on what it changes'
+	@echo 'make audit    known weaknesses of what is locked (asks PyPI)'
+	@echo 'make dev      all that the others need, and nothing more'
+	@echo 'make debug    the core without optimisation, with bounds checks in the bindings'
 	@echo 'make proto    generated code from proto/'
 	@echo 'make lock     pin dependencies anew (needs uv)'
+	@echo 'make wheel    sdist and wheel in dist/'
+	@echo 'make image    TARGET=cpu or cuda: assay:cpu, assay:cuda (needs Docker)'
 	@echo 'make clean    removes what the others made'
 
 # --- set-up
@@ -87,7 +93,11 @@ $(STAMPS)/dev-$(ORT): server/assay/lock/dev.txt $(STAMPS)/package
 serve: $(STAMPS)/package
 	@exec $(BIN)/assay serve $(ARGS)
 
-test: $(STAMPS)/dev-$(ORT) native
+dev: $(STAMPS)/dev-$(ORT)
+
+test: native pytest
+
+pytest: $(STAMPS)/dev-$(ORT)
 	ASSAY_TEST_SCALE=$(SCALE) $(BIN)/python -m pytest $(ARGS)
 
 bench: $(STAMPS)/dev-$(ORT)
@@ -98,6 +108,8 @@ lint: $(STAMPS)/dev-$(ORT)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python tools/buf_lint.py
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --offline --quiet .github
 	@echo clang-format --dry-run -Werror
 	@$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	@echo compiler warnings
@@ -106,6 +118,16 @@ lint: $(STAMPS)/dev-$(ORT)
 format: $(STAMPS)/dev-$(ORT)
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(CXX_FILES)
+
+hooks: $(STAMPS)/dev-$(ORT)
+	$(BIN)/pre-commit install
+
+# A package that PyPI has no answer for fails too (--strict): no answer is not a good answer.
+audit: $(STAMPS)/dev-$(ORT)
+	@status=0; for lock in server/assay/lock/*.txt; do \
+	  echo "== $$lock"; \
+	  $(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$lock || status=1; \
+	done; exit $$status
 
 debug: $(STAMPS)/runtime-$(ORT)
 	@rm -f $(STAMPS)/core
@@ -130,6 +152,17 @@ proto: $(STAMPS)/dev-$(ORT)
 
 lock:
 	tools/lock.sh
+
+# The wheel is byte for byte the same from the same sources: it carries 1980, the earliest time that a ZIP file knows. build/lib goes first,
+# for setuptools would pack what an earlier build left there.
+wheel: $(STAMPS)/dev-$(ORT)
+	rm -rf build/lib build/lib.* build/bdist.*
+	SOURCE_DATE_EPOCH=315532800 $(BIN)/python -m build --sdist --wheel --no-isolation --outdir dist
+
+TARGET ?= cpu
+image:
+	docker build --target $(TARGET) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) --tag assay:$(TARGET) .
+	docker run --rm --read-only --tmpfs /tmp assay:$(TARGET) doctor
 
 clean:
 	rm -rf $(VENV) build dist server/*.egg-info server/assay/_core*.so

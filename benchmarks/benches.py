@@ -16,7 +16,17 @@ import numpy as np
 from assay.v1 import scoring_pb2
 from benchmarks.material import Material
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
-from benchmarks.processes import SCORE, SCORE_BATCH, Server, assay_server, empty_server, hand_written_server
+from benchmarks.processes import (
+    SCORE,
+    SCORE_BATCH,
+    Server,
+    assay_server,
+    empty_server,
+    free_port,
+    hand_written_server,
+    otlp_sink,
+    scraped,
+)
 
 Report = Callable[[str], None]
 BATCH_ROWS = 256
@@ -122,6 +132,32 @@ def inline(run: Run) -> list[Ratio]:
     return [rate, latency]
 
 
+def telemetry(run: Run) -> list[Ratio]:
+    """What metrics (scraped every 5 s) and traces of 1 % of the calls cost: work per CPU second of the same server, with over
+    without. Distinct transactions."""
+    messages = run.material.messages_file(VARIED_MESSAGES)
+    ratio = Ratio("metrics and 1 % tracing, on over off", ">= 0.97", "requests per CPU s")
+    snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
+    metrics_port = free_port()
+    with otlp_sink() as sink:
+        on = ("--set", f"tracing.endpoint=http://127.0.0.1:{sink.port}", "--set", "tracing.sample_ratio=0.01")
+        on += ("--set", f"metrics_listen=127.0.0.1:{metrics_port}")
+        off = ("--set", "metrics_listen=off", "--store", f"embedded:{snapshot}")
+        with (
+            assay_server(run.material, *on) as with_all,
+            assay_server(run.material, *off) as without,
+            scraped(metrics_port, interval_s=5.0),
+        ):
+
+            def work(server: Server) -> Callable[[], float]:
+                return lambda: server.varied_load(SCORE, messages, **UNARY_LOAD).work_per_cpu_s
+
+            for server in (with_all, without):
+                work(server)()
+            interleave(ratio, work(with_all), work(without), run.pairs, run.report)
+    return [ratio]
+
+
 def start(run: Run) -> list[Ratio]:
     """Start of a server whose material is there, and its memory when idle."""
     seconds = Ratio("start to serving, s, over 2 s", "<= 1", "s")
@@ -140,6 +176,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "batch": batch,
     "rows": rows,
     "lone": lone,
+    "telemetry": telemetry,
     "start": start,
 }
 

@@ -7,7 +7,9 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +79,33 @@ def hand_written_server(material: Material, features: Path) -> Iterator[Server]:
     model = str(material.bundle / "model.onnx")
     with _server([sys.executable, "-m", "benchmarks.servers.hand_written", str(port), model, str(features)], port) as server:
         yield server
+
+
+@contextmanager
+def otlp_sink() -> Iterator[Server]:
+    """A collector that throws spans away."""
+    port = free_port()
+    with _server([sys.executable, "-m", "benchmarks.servers.otlp_sink", str(port)], port) as server:
+        yield server
+
+
+@contextmanager
+def scraped(port: int, interval_s: float) -> Iterator[None]:
+    """Somebody reads /metrics all the while."""
+    is_done = threading.Event()
+
+    def scrape() -> None:
+        while not is_done.wait(interval_s):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                answer.read()
+
+    thread = threading.Thread(target=scrape, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
 
 
 @contextmanager

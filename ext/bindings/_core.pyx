@@ -38,9 +38,11 @@ include "text.pxi"     # str, bytes and scalars <-> the core's views and values
 include "memory.pxi"   # NumPy arrays lent to C++
 include "errors.pxi"   # CODE_TABLE, check_status, Refusal
 include "tables.pxi"   # LIMITS, BUILD and the numbers of the enums
+include "policy.pxi"   # POLICY_TABLE, check_access
 include "plan.pxi"     # PlanBuilder, FeaturePlan, the decoders
 include "store.pxi"    # EmbeddedStore
 include "reader.pxi"   # FeatureReader
 include "events.pxi"   # EventWriter, EventLog
 include "runtime.pxi"  # OrtRuntime, OrtModel, PuppetModel
+include "telemetry.pxi"  # Histogram, EngineMetrics, CallRecord
 include "engine.pxi"   # ManualClock, CompletionQueue, Engine

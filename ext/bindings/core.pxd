@@ -89,6 +89,34 @@ cdef extern from "core/base/status.h" namespace "assay" nogil:
     string c_printable "assay::printable"(string_view text) noexcept
 
 
+cdef extern from "core/base/policy.h" namespace "assay" nogil:
+    cdef enum class Listener(unsigned char):
+        kPublic
+        kAdmin
+        kHealth
+
+    cdef enum class Role(unsigned char):
+        kScore
+        kRead
+        kWrite
+        kAdmin
+        kAnyone
+
+    cdef cppclass CPolicyRow "assay::PolicyRow":
+        string_view method
+        uint8_t listeners
+        uint8_t roles
+
+    cdef cppclass Caller:
+        cbool needs_certificate
+        cbool has_certificate
+        uint8_t roles
+
+    size_t policy_row_count() noexcept
+    const CPolicyRow& policy_row(size_t index) noexcept
+    Code c_check_access "assay::check_access"(Listener listener, string_view method, const Caller& caller) noexcept
+
+
 cdef extern from "core/base/value.h" namespace "assay" nogil:
     cdef enum class Dtype(unsigned char):
         kNull
@@ -430,6 +458,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
         const vector[CEventRejection]& rejections() noexcept
         void sort() noexcept
         void add_records(const CEventWriter& writer, uint64_t start, uint64_t stop, vector[CRecordRef]* records)
+        uint64_t position_at(int64_t time_us) noexcept
         void ingest(const CEventWriter& writer, uint64_t start, uint64_t stop, CIngestReport* report) noexcept
         void replay(
             const CFeatureReader& reader,
@@ -447,6 +476,10 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
 # ---------------------------------------------------------------------------------------------------------------- wire
 
 cdef extern from "core/wire/score_request.h" namespace "assay" nogil:
+    cdef enum class Priority(unsigned char):
+        kInteractive
+        kBulk
+
     cdef cppclass TransactionScan:
         TransactionScan() noexcept
         string_view transaction_id
@@ -465,6 +498,14 @@ cdef extern from "core/wire/score_request.h" namespace "assay" nogil:
 
 
 cdef extern from "core/wire/response.h" namespace "assay" nogil:
+    cdef enum class Stamp(unsigned char):
+        kReceived
+
+    cdef cppclass Stage:
+        const char* name
+        Stamp start
+        Stamp end
+
     cdef enum class Decision(unsigned char):
         kUnspecified
         kApprove
@@ -506,12 +547,73 @@ cdef extern from "core/serving/lookups.h" namespace "assay" nogil:
         vector[string] keys
 
 
+cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
+    cdef cppclass TracingOptions:
+        cbool is_on
+        double sample_ratio
+        cbool follows_parent
+        int64_t slow_ns
+
+    cdef cppclass CallTrace:
+        uint64_t trace_id_high
+        uint64_t trace_id_low
+        uint64_t parent_span_id
+        cbool is_sampled
+
+    cdef enum class CallKind(unsigned char):
+        kUnary
+        kBatch
+        kStream
+
+    cdef enum class RecordReason(unsigned char):
+        kSampled
+        kSlow
+        kFailed
+        kDeclined
+
+    cdef cppclass LaneName:
+        string model
+        string version
+
+    cdef cppclass CCallRecord "assay::CallRecord":
+        CallTrace trace
+        uint64_t span_id
+        shared_ptr[const LaneName] lane
+        int64_t stamps[8]
+        int64_t ended_ns
+        uint32_t row_count
+        uint32_t failed_rows
+        uint32_t batch_rows
+        Code answer
+        Code failure
+        CallKind kind
+        Priority priority
+        Decision decision
+        uint8_t reasons
+        cbool is_degraded
+
+
+cdef extern from "core/serving/lane_metrics.h" namespace "assay" nogil:
+    cdef cppclass LatencyHistogram:
+        int64_t sum
+
+    cdef cppclass RowsHistogram:
+        int64_t sum
+
+    cdef cppclass LaneHistograms:
+        LatencyHistogram inference
+        LatencyHistogram stages[6]
+        RowsHistogram batch_rows
+
+
 cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass EngineOptions:
         uint32_t slots
         uint32_t batch_call_rows_max
         int64_t lookup_timeout_ns_max
         cbool has_lookup_thread
+        TracingOptions tracing
+        uint32_t call_records_max
 
     cdef cppclass Threshold:
         double minimum
@@ -540,6 +642,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass CallContext:
         int64_t received_ns
         int64_t deadline_ns
+        string_view traceparent
 
     cdef cppclass Submission:
         Code code
@@ -580,6 +683,19 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t slots_used_max
         uint32_t queued_rows
 
+    cdef cppclass LaneSnapshot:
+        string model
+        string version
+        LaneHistograms histograms
+
+    cdef cppclass CEngineMetrics "assay::EngineMetrics":
+        vector[LaneSnapshot] lanes
+        uint64_t refused_calls[256]  # an element for each code
+        uint64_t failed_rows[256]
+        uint64_t expired_rows
+        uint64_t dropped_records
+        uint64_t refused_traceparents
+
     cdef cppclass CEngine "assay::Engine":
         CEngine(const EngineOptions& options, const CClock& clock) noexcept
         Status add_lane(LaneSpec spec, cbool is_default) noexcept
@@ -598,6 +714,9 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         void stop() noexcept
         size_t step(string_view model, string_view version) noexcept
         CEngineStats stats() noexcept
+        CEngineMetrics metrics() noexcept
+        void drain_records(vector[CCallRecord]& out) noexcept
+        cbool is_tracing() noexcept
         void check_idle() noexcept
 
 
@@ -667,5 +786,10 @@ cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     Value value_of_text(string_view value) noexcept
     void set_view_hash(ViewSpec& spec, const char* hash) noexcept
     ProgressFunction progress_function(ReportProgress report, void* context) noexcept
+    vector[int64_t] latency_bounds_ns() noexcept
+    vector[int64_t] batch_rows_bounds() noexcept
+    vector[Stage] stages() noexcept
+    vector[uint64_t] counts_of(const LatencyHistogram& histogram) noexcept
+    vector[uint64_t] counts_of(const RowsHistogram& histogram) noexcept
     string build_flags() noexcept
     string cpu_class() noexcept

@@ -8,11 +8,13 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/base/status.h"
 #include "core/base/value.h"
 #include "core/features/view.h"
 #include "core/serving/engine.h"
+#include "core/serving/lane_metrics.h"
 
 namespace assay::bindings {
 
@@ -30,6 +32,15 @@ using ReportProgress = void (*)(void* context, uint64_t done, uint64_t total);
 inline std::function<void(uint64_t, uint64_t)> progress_function(ReportProgress report, void* context) {
   if (report == nullptr) return {};
   return [report, context](uint64_t done, uint64_t total) { report(context, done, total); };
+}
+
+// The core's fixed arrays, whose sizes are its own affair.
+inline std::vector<int64_t> latency_bounds_ns() { return {kLatencyBoundsNs.begin(), kLatencyBoundsNs.end()}; }
+inline std::vector<int64_t> batch_rows_bounds() { return {kBatchRowsBounds.begin(), kBatchRowsBounds.end()}; }
+inline std::vector<Stage> stages() { return {kStages.begin(), kStages.end()}; }
+template <size_t kBounds>
+std::vector<uint64_t> counts_of(const Histogram<kBounds>& histogram) {
+  return {histogram.counts.begin(), histogram.counts.end()};
 }
 
 inline std::string build_flags() {

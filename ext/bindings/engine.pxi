@@ -129,6 +129,11 @@ cdef class Engine:
         slots: int = 8192,
         batch_call_rows_max: int = 1024,
         lookup_timeout_ns_max: int = 50_000_000,
+        tracing: bool = False,
+        sample_ratio: float = 0.0,
+        follows_parent: bool = True,
+        slow_ns: int = 0,
+        call_records_max: int = 2048,
         clock: ManualClock | None = None,
     ):
         cdef EngineOptions options
@@ -141,6 +146,13 @@ cdef class Engine:
         rows_max = min(LIMITS["batch_rows_wire_max"], int(options.slots) // 4)
         if not 1 <= options.batch_call_rows_max <= rows_max:
             raise ValueError(f"batch_call_rows_max: expected 1..{rows_max} (at most slots / 4), not {batch_call_rows_max}")
+        if not 0.0 <= sample_ratio <= 1.0:
+            raise ValueError(f"sample_ratio: expected 0..1, not {sample_ratio}")
+        options.tracing.is_on = tracing
+        options.tracing.sample_ratio = sample_ratio
+        options.tracing.follows_parent = follows_parent
+        options.tracing.slow_ns = slow_ns
+        options.call_records_max = call_records_max
         self._slots = options.slots
         if clock is None:
             self._clock = &CSystemClock.instance()
@@ -227,24 +239,32 @@ cdef class Engine:
             raise ValueError("the queue belongs to another engine")
         return 0
 
-    cdef inline CallContext _context(self, int64_t deadline_ns) noexcept:
+    # The str of `traceparent` outlives the submit that called this.
+    cdef inline CallContext _context(self, int64_t deadline_ns, str traceparent) except *:
         cdef CallContext context
         context.received_ns = self._clock.now_ns()
         context.deadline_ns = deadline_ns
+        if traceparent is not None:
+            context.traceparent = view_of_str(traceparent)
         return context
 
     # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
-    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal:
+    # traceparent: the header of that name, if tracing is on.
+    def submit_score(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> bytes | Accepted | Refusal:
         self._check_queue(queue)
         # With the GIL: microseconds (an inline run's included), and a released GIL may stay away for a switch interval.
-        cdef CallContext context = self._context(deadline_ns)
+        cdef CallContext context = self._context(deadline_ns, traceparent)
         cdef string_view view = view_of_bytes(data)
         return _submitted(dereference(self._engine), self._engine.get().submit_score(view, context, queue._queue, token))
 
-    def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+    def submit_batch(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> Accepted | Refusal:
         """Releases the GIL while decoding."""
         cdef string_view view = view_of_bytes(data)
-        cdef CallContext context = self._context(deadline_ns)
+        cdef CallContext context = self._context(deadline_ns, traceparent)
         cdef uint64_t token_given = token
         cdef Submission submission
         self._check_queue(queue)
@@ -252,9 +272,11 @@ cdef class Engine:
             submission = self._engine.get().submit_batch(view, context, queue._queue, token_given)
         return _submitted(dereference(self._engine), submission)
 
-    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal:
+    def submit_stream(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> bytes | Accepted | Refusal:
         self._check_queue(queue)
-        cdef CallContext context = self._context(deadline_ns)
+        cdef CallContext context = self._context(deadline_ns, traceparent)
         cdef string_view view = view_of_bytes(data)
         return _submitted(dereference(self._engine), self._engine.get().submit_stream(view, context, queue._queue, token))
 
@@ -323,6 +345,21 @@ cdef class Engine:
             stats.lookup_unavailable_records, stats.lookup_rejected_records, stats.looking_up_rows,
             stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows,
         )
+
+    def metrics(self) -> EngineMetrics:
+        return _engine_metrics(self._engine.get().metrics())
+
+    def drain_records(self) -> list[CallRecord]:
+        """What was worth telling since the last time: calls that were sampled, or were slow, failed or declined."""
+        cdef vector[CCallRecord] records
+        cdef size_t i
+        self._engine.get().drain_records(records)
+        return [_call_record(records[i]) for i in range(records.size())]
+
+    @property
+    def is_tracing(self) -> bool:
+        """Whether a traceparent means anything to it."""
+        return bool(self._engine.get().is_tracing())
 
     def check_idle(self) -> None:
         self._engine.get().check_idle()

@@ -232,6 +232,12 @@ cdef class EventLog:
                 self._log.get().add_records(dereference(writer._writer), first, last, &records)
         return _records_of(records)
 
+    def position_at(self, time_us: int) -> int:
+        """How many events are before `time_us`: the index of the first at or after it."""
+        with self._lock:
+            self._check_range(0, 0)
+            return self._log.get().position_at(time_us)
+
     def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
         """Applies events [start, stop). Releases the GIL."""
         cdef uint64_t first, last

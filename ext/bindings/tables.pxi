@@ -100,6 +100,35 @@ DECISIONS = {
     "decline": <int>Decision.kDecline,
 }
 
+PRIORITIES = {
+    "interactive": <int>Priority.kInteractive,
+    "bulk": <int>Priority.kBulk,
+}
+
+CALL_KINDS = {
+    "score": <int>CallKind.kUnary,
+    "batch": <int>CallKind.kBatch,
+    "stream": <int>CallKind.kStream,
+}
+
+RECORD_REASONS = {
+    "sampled": <int>RecordReason.kSampled,
+    "slow": <int>RecordReason.kSlow,
+    "failed": <int>RecordReason.kFailed,
+    "declined": <int>RecordReason.kDeclined,
+}
+
+
+cdef tuple _stages():
+    cdef vector[Stage] found = stages()
+    cdef size_t i
+    return tuple([(found[i].name.decode(), <int>found[i].start, <int>found[i].end) for i in range(found.size())])
+
+
+STAGES = _stages()
+LATENCY_BOUNDS_NS = tuple(latency_bounds_ns())
+BATCH_ROWS_BOUNDS = tuple(batch_rows_bounds())
+
 
 # An enum's number from Python, checked against its table before it becomes the enum.
 cdef int enum_number(int number, dict table, str what) except -1:

@@ -20,7 +20,17 @@ class CodeRow(NamedTuple):
     retry_ms: int  # 0: do not retry
     message: str
 
+class PolicyRow(NamedTuple):
+    """One row of the policy table (base/policy.h): which listeners answer a method, and to whom."""
+
+    method: str  # full: "/assay.v1.ScoringService/Score"
+    listeners: int  # a sum of LISTENERS
+    roles: int  # a sum of ROLES: any one of them will do
+
 CODE_TABLE: Final[tuple[CodeRow, ...]]
+POLICY_TABLE: Final[tuple[PolicyRow, ...]]
+LISTENERS: Final[dict[str, int]]  # "public": 1, "admin": 2, "health": 4
+ROLES: Final[dict[str, int]]  # "score": 1, "read": 2, "write": 4, "admin": 8, "anyone": 128 (in rows only)
 LIMITS: Final[dict[str, int]]  # base/limits.h, by snake_case name ("id_bytes_max", ...)
 BUILD: Final[dict[str, str]]  # "compiler", "flags" ("debug", "sanitize"), "cpu"
 
@@ -31,6 +41,15 @@ AGGREGATES: Final[dict[str, int]]  # "count": 1, "sum": 2, "avg", "min", "max", 
 OPERATIONS: Final[dict[str, int]]  # "scale": 1, "ratio": 2, ... "constant": 16
 WHEN_NULL: Final[dict[str, int]]  # "error": 1, "default": 2, "nan": 3
 DECISIONS: Final[dict[str, int]]  # "approve": 1, "challenge": 2, "review": 3, "decline": 4
+PRIORITIES: Final[dict[str, int]]  # "interactive": 1, "bulk": 2
+CALL_KINDS: Final[dict[str, int]]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream)
+RECORD_REASONS: Final[dict[str, int]]  # bits: "sampled": 1, "slow": 2, "failed": 4, "declined": 8
+
+# The stages of a row in order, and where each begins and ends in CallRecord.stamps_ns.
+STAGES: Final[tuple[tuple[str, int, int], ...]]
+# Inclusive upper bounds of the engine's histograms.
+LATENCY_BOUNDS_NS: Final[tuple[int, ...]]
+BATCH_ROWS_BOUNDS: Final[tuple[int, ...]]
 
 Scalar = float | int | bool | str
 
@@ -283,6 +302,9 @@ class EventLog:
     def records(self, writer: EventWriter, start: int, stop: int) -> list[RecordRef]:
         """The records that ingest() of the same events would change, each once. Releases the GIL."""
 
+    def position_at(self, time_us: int) -> int:
+        """How many events are before `time_us`: the index of the first at or after it. Call after sort()."""
+
     def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
         """Applies events [start, stop). Releases the GIL."""
 
@@ -423,6 +445,51 @@ class EngineStats(NamedTuple):
     slots_used_max: int
     queued_rows: int
 
+class Histogram(NamedTuple):
+    counts: tuple[int, ...]  # of each bucket alone; the last is past every bound
+    sum: int  # nanoseconds, or rows
+
+class LaneMetrics(NamedTuple):
+    """Answered rows of one model version, and its batches."""
+
+    model: str
+    version: str
+    inference: Histogram  # received to answered; counts as many rows as were answered
+    stages: tuple[Histogram, ...]  # as STAGES
+    batch_rows: Histogram
+
+class EngineMetrics(NamedTuple):
+    """What EngineStats does not have. Models that were removed are gone from it."""
+
+    lanes: tuple[LaneMetrics, ...]
+    refused_calls: dict[str, int]  # by reason; those that occurred
+    failed_rows: dict[str, int]  # by reason, too
+    expired_rows: int  # accepted ones alone: with the other outcomes of EngineStats they add up to accepted_rows
+    dropped_records: int  # of calls, because drain_records() did not come in time
+    refused_traceparents: int  # that are no W3C trace context; the calls went on without
+
+class CallRecord(NamedTuple):
+    """One call that was worth telling, after its end. Ids are 0 where tracing is off."""
+
+    kind: int  # of CALL_KINDS
+    reasons: int  # bits of RECORD_REASONS
+    trace_id: int
+    span_id: int  # of the call itself
+    parent_span_id: int  # the caller's; 0: none
+    is_sampled: bool
+    model: str  # empty: refused before one was chosen
+    version: str
+    answer: int  # a row of CODE_TABLE: the outcome of the RPC, or of a stream's message
+    failure: int  # of the first row that failed; 0: none did
+    decision: int  # of DECISIONS, for a call of one row; 0: none
+    priority: int  # of PRIORITIES; 0: refused before it was read
+    row_count: int
+    failed_rows: int
+    batch_rows: int  # of the largest run that scored a row of it
+    is_degraded: bool
+    stamps_ns: tuple[int, ...]  # monotonic; 0: not reached. Of several rows the last one's
+    ended_ns: int
+
 class Accepted(NamedTuple):
     call: int
     deadline_ns: int  # monotonic; the transport answers at it
@@ -437,10 +504,19 @@ class Engine:
         slots: int = 8192,
         batch_call_rows_max: int = 1024,
         lookup_timeout_ns_max: int = 50_000_000,
+        tracing: bool = False,
+        sample_ratio: float = 0.0,
+        follows_parent: bool = True,
+        slow_ns: int = 0,
+        call_records_max: int = 2048,
         clock: ManualClock | None = None,
     ) -> None:
         """`lookup_timeout_ns_max`: how long a row waits for its records from a remote store; two fifths of what is left of its
-        deadline if that is less. With a ManualClock rows stop waiting in step_lookups() only."""
+        deadline if that is less. With a ManualClock rows stop waiting in step_lookups() only.
+
+        `tracing`: calls get a trace and are recorded if sampled (`sample_ratio` of those that nobody decided about;
+        `follows_parent`: a valid traceparent decides), declined, or `slow_ns` slow (0: not for that). Failed calls are recorded
+        always. At most `call_records_max` records wait for drain_records()."""
 
     def open_queue(self) -> CompletionQueue: ...
     def add_lane(
@@ -470,12 +546,19 @@ class Engine:
         """Releases the GIL; returns when the lane's threads have ended."""
 
     # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
+    # traceparent: the header of that name, if tracing is on.
     # bytes: the response message of a row that was run inline; nothing will come out of drain() for it.
-    def submit_score(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal: ...
-    def submit_batch(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> Accepted | Refusal:
+    def submit_score(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> bytes | Accepted | Refusal: ...
+    def submit_batch(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> Accepted | Refusal:
         """Releases the GIL while decoding."""
 
-    def submit_stream(self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int) -> bytes | Accepted | Refusal: ...
+    def submit_stream(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> bytes | Accepted | Refusal: ...
     def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:
         """Rows of lanes with a remote store that wait for their records, oldest first. Waits for some; None: the engine has
         stopped (or, without `waits`, there are none). Releases the GIL. Any thread, several at once."""
@@ -500,7 +583,21 @@ class Engine:
         """Runs one batch of a lane without threads, here and now. Tests."""
 
     def stats(self) -> EngineStats: ...
+    def metrics(self) -> EngineMetrics: ...
+    def drain_records(self) -> list[CallRecord]:
+        """What was worth telling since the last time: calls that were sampled, or were slow, failed or declined."""
+
+    @property
+    def is_tracing(self) -> bool:
+        """Whether a traceparent means anything to it."""
+
     def check_idle(self) -> None: ...
+
+def check_access(listener: int, method: str, *, needs_certificate: bool, has_certificate: bool, roles: int) -> int:
+    """Whether a call may be answered: the number of OK, UNKNOWN_METHOD, WRONG_LISTENER, MISSING_CERTIFICATE or MISSING_ROLE.
+
+    `listener`: one of LISTENERS. `needs_certificate`: the listener wants one; else reaching it is the permission, and the rest is
+    not looked at. `roles`: a sum of ROLES, those of the caller."""
 
 def xxh64(data: bytes) -> int: ...
 def crc32c(data: bytes) -> int: ...

@@ -1,8 +1,11 @@
 """The composition root: builds everything from Config, and owns the order of start and drain.
 
-START  library -> bundles, each proved -> store (snapshot or demo history) -> engine and lanes -> listeners -> health: SERVING.
+START  library -> bundles, each proved -> store (snapshot or demo history) -> engine and lanes -> /metrics, traces -> listeners
+       -> health: SERVING.
 DRAIN  SIGTERM or SIGINT -> health says NOT_SERVING -> lame duck (delay) -> no new calls (GOAWAY) -> calls in flight end (grace)
-       -> engine stops -> snapshot is written -> exit 0. A second signal ends the process at once, without a snapshot.
+       -> engine stops -> snapshot is written -> traces leave -> exit 0.
+
+       A second signal ends the process at once, without a snapshot.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from assay._core import OrtRuntime
+from assay.app_metrics import build_source, security_source, store_source
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
@@ -26,6 +30,9 @@ from assay.features.store import RemoteStore, Store, is_remote, open_remote_stor
 from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
+from assay.observe.logs import log_event
+from assay.observe.telemetry import Telemetry
+from assay.observe.tracing_settings import TracingSettings, tracing_settings
 from assay.scoring.scoring import Scoring
 from assay.transport.server import Addresses, Transport
 
@@ -43,11 +50,14 @@ class App:
     store: Store
     models: tuple[VerifiedModel, ...]
     scoring: Scoring
+    telemetry: Telemetry
+    runtime_version: str  # of ONNX Runtime
 
     @classmethod
     def build(cls, config: Config, progress: Progress | None = None) -> App:
         """Loads and proves everything, opens no port. Blocks for seconds. Raises AssayError."""
         observe = progress or (lambda *_: None)
+        tracing = tracing_settings(config.tracing, os.environ)
         runtime = OrtRuntime(str(find_library()))
         paths = config.models or (demo_paths.bundle_path(),)
         wish = DeviceWish.parse(config.device, config.cuda.memory_bytes_max)
@@ -58,23 +68,26 @@ class App:
         _say_fallbacks(models)
         store = _open_store(config, observe)
         try:
-            scoring = _make_scoring(config, store)
+            scoring = _make_scoring(config, store, tracing)
             for index, model in enumerate(models):
                 scoring.add_model(model, store, is_default=index == 0)
         except BaseException:
             store.close()
             raise
-        return cls(config, store, tuple(models), scoring)
+        return cls(config, store, tuple(models), scoring, Telemetry(config, tracing, scoring.engine), runtime.version)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
+        self.telemetry.start([lambda: build_source(self.models, self.runtime_version), lambda: store_source(self.store)])
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(on_ready))
         self._save()
+        self.telemetry.close()
 
     def close(self) -> None:
         """Ends threads and gives the store's lock back. Idempotent; run() need not have been called."""
         self.scoring.close(timeout_s=0.0)
+        self.telemetry.close()
         self.store.close()
 
     # --- implementation ---
@@ -82,30 +95,47 @@ class App:
     async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
         signals = _Signals(asyncio.get_running_loop())
         transport = Transport(self.scoring.engine, self.scoring.writers, self.config)
+        self.telemetry.add(lambda: security_source(transport.security_stats()))
         addresses = await transport.start(runtime_dir())
         # What was built so far lives as long as the process: the garbage collector need not walk it while calls wait.
         gc.collect()
         gc.freeze()
         transport.set_serving(True)
-        log.info("serving listen=%s admin=%s models=%d", addresses.public, addresses.admin or "off", len(self.models))
+        log_event(
+            log,
+            logging.INFO,
+            "serving",
+            listen=addresses.public,
+            protection=addresses.protection.value,
+            health=addresses.health or "off",
+            admin=str(addresses.admin or "off"),
+            admin_port=addresses.admin_port or "off",
+            metrics=self.telemetry.metrics_address or "off",
+            models=len(self.models),
+        )
         on_ready(addresses)
         received = await signals.first
         # After Ctrl-C a person waits, and no balancer has to look away first.
         delay_s = 0.0 if received is signal.SIGINT else self.config.drain.delay_s
-        log.info("draining signal=%s delay_s=%g grace_s=%g", received.name, delay_s, self.config.drain.grace_s)
+        grace_s = self.config.drain.grace_s
+        log_event(log, logging.INFO, "draining", signal=received.name, delay_s=delay_s, grace_s=grace_s)
         started = time.monotonic()
-        await transport.drain(delay_s, self.config.drain.grace_s)
-        await asyncio.to_thread(self.scoring.close, self.config.drain.grace_s)
-        stats = self.scoring.engine.stats()
-        log.info("drained duration_s=%.3f answered_rows=%d", time.monotonic() - started, stats.answered_rows)
+        await transport.drain(delay_s, grace_s)
+        await asyncio.to_thread(self.scoring.close, grace_s)
+        answered_rows = self.scoring.engine.stats().answered_rows
+        log_event(log, logging.INFO, "drained", duration_s=_seconds_since(started), answered_rows=answered_rows)
 
     def _save(self) -> None:
         started = time.monotonic()
         if self.store.save():
-            log.info("snapshot written duration_s=%.3f", time.monotonic() - started)
+            log_event(log, logging.INFO, "snapshot written", duration_s=_seconds_since(started))
 
 
 # --- implementation ---
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
 
 
 class _Signals:
@@ -120,7 +150,7 @@ class _Signals:
         if not self.first.done():
             self.first.set_result(number)
             return
-        log.warning("stopped at once by a second %s; nothing was saved", number.name)
+        log_event(log, logging.WARNING, "stopped at once by a second signal; nothing was saved", signal=number.name)
         os._exit(128 + number)
 
 
@@ -131,7 +161,7 @@ def _say_fallbacks(models: list[VerifiedModel]) -> None:
     if missed := {obstacle: None for _, obstacle in kept if not obstacle.is_expected}:
         names = ", ".join(f"{model.name} {model.version}" for model, obstacle in kept if not obstacle.is_expected)
         why = "; ".join(f"{obstacle.reason}: {obstacle.mend}" for obstacle in missed)
-        log.warning("device=auto: on the CPU instead of CUDA: models=%s: %s", names, why)
+        log_event(log, logging.WARNING, "on the CPU instead of CUDA", device="auto", models=names, why=why)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -143,8 +173,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-def _make_scoring(config: Config, store: Store) -> Scoring:
-    scoring = Scoring(config.engine, config.lane, config.runner_count, lookup_timeout_ms=config.store.lookup_timeout_ms_max)
+def _make_scoring(config: Config, store: Store, tracing: TracingSettings) -> Scoring:
+    scoring = Scoring(
+        config.engine, config.lane, config.runner_count, tracing, lookup_timeout_ms=config.store.lookup_timeout_ms_max
+    )
     if store.core is None:
         scoring.start_lookups(cast("RemoteStore", store).fetch, config.store.lookup_threads)
     return scoring

@@ -10,8 +10,9 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_PREFIX = "ASSAY_"
@@ -140,11 +141,76 @@ class ConnectionConfig(Section):
         default=300, ge=0, description="A connection without calls is closed after this many seconds. 0: never."
     )
     age_s_max: int = Field(
-        default=0,
+        default=600,
         ge=0,
-        description="A connection is asked to reconnect after this many seconds (10 % jitter), so that load spreads. 0: never.",
+        description="A connection is asked to reconnect after this many seconds (10 % jitter), so that load spreads and a new "
+        "certificate reaches everybody. 0: never.",
     )
-    age_grace_s: int = Field(default=60, ge=1, description="How long calls of such a connection may still run, in seconds.")
+    age_grace_s: int = Field(
+        default=600,
+        ge=1,
+        description="How long calls of such a connection may still run, in seconds. The server ends a ScoreStream after nine "
+        "tenths of it (STREAM_TOO_OLD), with all that was read of it answered, so that none is cut.",
+    )
+
+    @property
+    def stream_age_s_max(self) -> float:
+        """How long a ScoreStream may be open; 0: for ever. One that starts as its connection is sent away has the grace alone."""
+        return 0.9 * self.age_grace_s if self.age_s_max else 0.0
+
+
+class TlsConfig(Section):
+    """Certificates of the listeners: PEM files, looked at anew when a client connects. See docs/security.md."""
+
+    certificate: Path | None = Field(
+        default=None, description="The server's certificate and its chain. With tls.key: the public listener speaks TLS."
+    )
+    key: Path | None = Field(default=None, description="The certificate's private key, not encrypted, mode 0600.")
+    client_ca: Path | None = Field(
+        default=None,
+        description="Certificate authorities of the clients, one or more in one file: clients must then have a certificate "
+        "(mTLS), and the file that `roles` names says what each may do.",
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: set both, or neither")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and key: clients show a certificate only to a server that has one")
+        return self
+
+
+class TracingConfig(Section):
+    """OpenTelemetry traces. Off until an endpoint is named, here or by OpenTelemetry's own variables (docs/observability.md)."""
+
+    endpoint: str = Field(
+        default="",
+        description="Where spans go, by OTLP over gRPC: http://HOST:PORT (plaintext) or https://HOST:PORT. Empty: as "
+        "OTEL_EXPORTER_OTLP_ENDPOINT says.",
+    )
+    sample_ratio: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Part of the calls that is traced where the caller did not decide. Unset: OTEL_TRACES_SAMPLER's, else 0.01.",
+    )
+    slow_ms: int = Field(
+        default=100,
+        ge=0,
+        le=60_000,
+        description="Calls that take this many milliseconds are traced too, as failed and declined ones are. 0: not for that.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/")):
+            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a password: put what the collector wants to see into OTEL_EXPORTER_OTLP_HEADERS")
+        return value
 
 
 class DrainConfig(Section):
@@ -170,11 +236,25 @@ class Config(BaseSettings):
     reuse_port: bool = Field(
         default=False, description="Share the port (SO_REUSEPORT), so that a new process can overlap the old one."
     )
+    health_listen: str = Field(
+        default="off",
+        description="HOST:PORT of a plaintext listener that answers grpc.health.v1 and nothing else, for probes that have no "
+        "certificate. off: none.",
+    )
     reflection: bool = Field(default=True, description="Answer gRPC reflection.")
     admin_socket: str = Field(
         default="auto",
         description="Path of the admin listener's Unix socket. auto: in the runtime directory, named after the port, with "
         "reuse_port after the process too. off: none.",
+    )
+    admin_listen: str = Field(
+        default="off",
+        description="HOST:PORT of a second admin listener, for client certificates with role write or admin. "
+        "Needs tls.client_ca. off: none.",
+    )
+    roles: Path | None = Field(
+        default=None,
+        description="File that says which client certificate may do what (docs/security.md). Goes with tls.client_ca.",
     )
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="Bundles to serve (NAME/VERSION directories), the default model first. Empty: the demo."
@@ -187,12 +267,22 @@ class Config(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe line that is logged."
     )
+    tls: TlsConfig = TlsConfig()
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="Log lines as text or JSON. auto: text on a terminal, JSON elsewhere."
+    )
+    metrics_listen: str = Field(
+        default="auto",
+        description="HOST:PORT of /metrics (Prometheus, HTTP); port 0 takes a free one. auto: 127.0.0.1:9464 if it is free. "
+        "off: none.",
+    )
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     lane: LaneConfig = LaneConfig()
     cuda: CudaConfig = CudaConfig()
     limits: LimitsConfig = LimitsConfig()
     connection: ConnectionConfig = ConnectionConfig()
+    tracing: TracingConfig = TracingConfig()
     drain: DrainConfig = DrainConfig()
 
     @classmethod
@@ -206,9 +296,11 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
-    @field_validator("listen")
+    @field_validator("listen", "health_listen", "admin_listen", "metrics_listen")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _host_and_port(cls, value: str, info: ValidationInfo) -> str:
+        if (value == "off" and info.field_name != "listen") or (value == "auto" and info.field_name == "metrics_listen"):
+            return value
         host, separator, port = value.rpartition(":")
         if not separator or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
             raise ValueError("expected HOST:PORT, for example 127.0.0.1:50051 or [::1]:50051")
@@ -239,6 +331,17 @@ class Config(BaseSettings):
         if len(os.fsencode(value)) > SOCKET_PATH_BYTES_MAX:
             raise ValueError(f"a Unix socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes: choose a shorter one")
         return value
+
+    @model_validator(mode="after")
+    def _callers_are_known(self) -> Config:
+        has_client_ca = self.tls.client_ca is not None
+        if has_client_ca and self.roles is None:
+            raise ValueError("tls.client_ca needs roles: without that file every client is refused everything but health")
+        if self.roles is not None and not has_client_ca:
+            raise ValueError("roles needs tls.client_ca: without client certificates nobody has a role")
+        if self.admin_listen != "off" and not has_client_ca:
+            raise ValueError("admin_listen needs tls.client_ca, on loopback too: any user of the machine can reach a port")
+        return self
 
     @property
     def is_demo(self) -> bool:

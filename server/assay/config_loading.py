@@ -135,10 +135,12 @@ def _did_you_mean(key: str, known: list[str]) -> str:
 def _describe(item: Mapping[str, Any], merged: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     """One line for one wrong value: the key, what was expected, the type that was found, the source. Never the value."""
     path = [str(part) for part in item["loc"]]
+    if not path:  # about keys of several sections: the message names them
+        return str(item["msg"]).removeprefix("Value error, ")
     value: Any = merged
     for part in path:
         value = value.get(part) if isinstance(value, Mapping) else value
-    key = ".".join(path) or "configuration"
+    key = ".".join(path)
     source = next((found for name, found in sources.items() if _is_within(name, key) or _is_within(key, name)), "default")
     found = "" if isinstance(value, Mapping) else f" (found {type(value).__name__})"
     return f"{key}: {str(item['msg']).removeprefix('Value error, ')}{found} ({source})"
@@ -152,6 +154,8 @@ def _is_within(inner: str, outer: str) -> bool:
 def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return _without_password(value.get_secret_value())
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, tuple):
         return [str(part) for part in value]
     return value

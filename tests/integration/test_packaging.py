@@ -50,11 +50,18 @@ def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in kept if not any(part.endswith(".egg-info") for part in path.parts)}
 
 
+def lend_generated_code(source: Path) -> None:
+    """What Cython has made of this checkout's bindings, which it makes anew wherever a source is younger."""
+    if (ROOT / "build/cython").is_dir():
+        shutil.copytree(ROOT / "build/cython", source / "build/cython")
+
+
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source") / "assay"
     ignored = shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "__pycache__", "*.egg-info")
     shutil.copytree(ROOT, source, ignore=ignored)
+    lend_generated_code(source)
     out = tmp_path_factory.mktemp("sdist")
     run([sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", out, source], cwd=out)
     (path,) = out.iterdir()
@@ -68,8 +75,7 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source,) = unpacked.iterdir()
     for folder in ROOT.glob("build/objects-*"):
         shutil.copytree(folder, source / "build" / folder.name)
-    if (ROOT / "build/cython").is_dir():
-        shutil.copytree(ROOT / "build/cython", source / "build/cython")
+    lend_generated_code(source)
     out = tmp_path_factory.mktemp("wheel")
     run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, source], cwd=out)
     (path,) = out.iterdir()
@@ -96,6 +102,7 @@ def test_the_sdist_has_all_that_a_build_needs(sdist: Path) -> None:
     assert len(expected) > 200
     assert expected - names == set()
     assert {"setup.py", "pyproject.toml", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Makefile", "PKG-INFO"} <= names
+    assert {"LICENSE", "NOTICE", "SECURITY.md"} <= names
 
 
 def test_the_sdist_has_nothing_made_by_machines_or_for_this_checkout(sdist: Path) -> None:
@@ -127,6 +134,16 @@ def test_the_wheel_has_types_contract_demo_and_locks_but_no_sources_and_no_tests
     assert wanted - names == set()
     assert [name for name in names if Path(name).suffix in SOURCE_SUFFIXES] == []
     assert [name for name in names if "test" in Path(name).name.lower()] == []
+
+
+def test_the_wheel_carries_its_licence_where_tools_look_for_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        folder = f"assay-{__version__}.dist-info"
+        metadata = HeaderParser().parsestr(archive.read(f"{folder}/METADATA").decode())
+        for name in ("LICENSE", "NOTICE"):
+            assert archive.read(f"{folder}/licenses/{name}") == (ROOT / name).read_bytes()
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
 
 
 def test_the_wheel_names_its_platform_python_and_command(wheel: Path) -> None:

@@ -178,15 +178,104 @@ def test_labels_without_a_delay_are_refused(tmp_path: Path, events: Path) -> Non
     assert not (tmp_path / "features.parquet").exists()
 
 
-def test_attributes_are_not_replayed_as_nulls(tmp_path: Path, events: Path) -> None:
-    profile = tmp_path / "profile.yaml"
-    text = DEMO.read_text().replace(
-        "views:\n", "views:\n  profile:\n    kind: attributes\n    entity: customer_id\n    attributes: {tier: float64}\n"
-    )
-    profile.write_text(text)
-    result = run("replay", "--feature-set", profile, "--events", events, "--out", tmp_path / "features.parquet")
+@pytest.fixture
+def with_tier(tmp_path: Path) -> Path:
+    """The demo's feature set, and a tier of the customer from an attribute view."""
+    view = "views:\n  profile:\n    kind: attributes\n    entity: customer_id\n    attributes: {tier: float64}\n"
+    path = tmp_path / "profile.yaml"
+    path.write_text(DEMO.read_text().replace("views:\n", view) + "  - {name: tier, when_null: {default: -1.0}}\n")
+    return path
+
+
+def tier_row(time: str, tier: Any, customer: str = "596") -> str:
+    return json.dumps({"customer_id": customer, "updated_at": time, "tier": tier})
+
+
+def test_attributes_are_not_replayed_as_nulls(tmp_path: Path, events: Path, with_tier: Path) -> None:
+    result = run("replay", "--feature-set", with_tier, "--events", events, "--out", tmp_path / "features.parquet")
     assert result.exit_code == 1
-    assert "views.profile" in result.output
+    text = " ".join(result.output.split())
+    assert "views.profile" in text
+    assert "--attributes profile=FILE" in text
+
+
+def test_attributes_count_from_their_time_on(tmp_path: Path, events: Path, with_tier: Path) -> None:
+    """In a file of any order; at the very microsecond they count already. Customer 7 has none until after its event."""
+    rows, out = tmp_path / "tiers.jsonl", tmp_path / "features.parquet"
+    rows.write_text(
+        "\n".join(
+            [
+                tier_row("2018-04-09T12:00:00.000001Z", 9.0),
+                tier_row("2018-04-09T12:00:00Z", 3.0),
+                tier_row("2018-04-01T06:59:58Z", 1.0),
+                tier_row("2018-04-02T10:00:01Z", 7.0, customer="7"),
+                tier_row("2018-04-05T00:00:00Z", None),
+            ]
+        )
+    )
+    options = ("--events", events, "--attributes", f"profile={rows}", "--out", out)
+    result = run("replay", "--feature-set", with_tier, *options)
+    assert result.exit_code == 0, result.output
+    table = pq.read_table(out)
+    assert dict(zip(table["transaction_id"].to_pylist(), table["tier"].to_pylist(), strict=True)) == {
+        "1": 1.0,  # known a second before
+        "2": -1.0,  # not known yet: the default
+        "9": 3.0,  # known at that moment
+        "10": 3.0,  # the change a microsecond later is not seen
+    }
+
+
+def test_a_history_of_attributes_is_replayed_in_any_pieces(
+    tmp_path: Path, with_tier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against an independent rule: the newest row at or before the event. Whatever the size of a chunk."""
+    seed = 11
+    random = np.random.default_rng(seed)
+    start = datetime(2018, 4, 1, tzinfo=UTC).timestamp()
+
+    def moment(second: int) -> str:
+        return datetime.fromtimestamp(start + second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    moments = random.integers(0, 200, 300)
+    customers = random.integers(0, 4, 300)
+    changes = sorted({(int(customer), int(second)) for customer, second in random.integers(0, [4, 200], (80, 2))})
+    events, tiers, out = tmp_path / "many.jsonl", tmp_path / "tiers.jsonl", tmp_path / "features.parquet"
+    events.write_text(
+        "\n".join(event(n, moment(int(s)), customer=str(c)) for n, (s, c) in enumerate(zip(moments, customers, strict=True)))
+    )
+    shuffled = random.permutation(len(changes))
+    tiers.write_text("\n".join(tier_row(moment(changes[i][1]), float(i), customer=str(changes[i][0])) for i in shuffled))
+
+    def expected(number: int) -> float:
+        known = [i for i, (c, s) in enumerate(changes) if c == customers[number] and s <= moments[number]]
+        return float(known[-1]) if known else -1.0
+
+    for rows_per_chunk in (1, 7, 1_000):
+        monkeypatch.setattr("assay.features.replay.ROWS_PER_CHUNK", rows_per_chunk)
+        options = ("--events", events, "--attributes", f"profile={tiers}", "--out", out)
+        assert run("replay", "--feature-set", with_tier, *options).exit_code == 0
+        table = pq.read_table(out, columns=["transaction_id", "tier"]).to_pydict()
+        found = {int(number): tier for number, tier in zip(*table.values(), strict=True)}
+        assert found == {number: expected(number) for number in range(300)}, f"seed {seed}"
+
+
+def test_rows_that_are_no_attributes_fail_the_replay(tmp_path: Path, events: Path, with_tier: Path) -> None:
+    rows, out = tmp_path / "tiers.jsonl", tmp_path / "features.parquet"
+    rows.write_text(tier_row("2018-04-01T00:00:00Z", 1.0) + "\n" + tier_row("2018-04-01T00:00:00Z", 1))
+    base = ("replay", "--feature-set", with_tier, "--events", events, "--out", out)
+    result = run(*base, "--attributes", f"profile={rows}")
+    text = " ".join(result.output.split())
+    assert result.exit_code == 1
+    assert "1 rows are no attributes of feature set" in text
+    assert "WRONG_TYPE" in text
+    assert not out.exists()
+    result = run(*base, "--attributes", f"profile={rows}", "--rejects", tmp_path / "rejects.jsonl")
+    assert result.exit_code == 4
+    assert pq.read_table(out).num_rows == 4
+    result = run(*base, "--attributes", f"customer={rows}", "--attributes", f"profile={rows}")
+    assert (result.exit_code, "customer is a window view" in " ".join(result.output.split())) == (1, True)
+    for wrong in ("profile", "=x", "profile="):
+        assert run(*base, "--attributes", wrong).exit_code == 2
 
 
 def test_files_that_are_not_there(tmp_path: Path, events: Path) -> None:

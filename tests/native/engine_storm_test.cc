@@ -19,6 +19,11 @@ bool wait_readable(const CompletionQueue& queue) {
   return poll(&poller, 1, 20'000) == 1;
 }
 
+// None, a caller that keeps its trace, one that does not, and what is none.
+constexpr std::array<std::string_view, 4> kTraceparents = {"", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                                                           "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+                                                           "00-4bf92f3577b34da6a3ce929d0e0e4736"};
+
 double expected_score(int64_t amount) { return static_cast<double>(amount) / 1024.0; }
 
 // An engine in real time.
@@ -46,7 +51,7 @@ struct LiveHouse {
     spec.options.inline_overrun_ns = 20'000;  // some runs will be longer: rows go both ways
     return spec;
   }
-  CallContext context() const { return {SystemClock::instance().now_ns(), 0}; }
+  CallContext context(std::string_view traceparent = {}) const { return {SystemClock::instance().now_ns(), 0, traceparent}; }
   CompletionQueue& open_queue() {
     const std::lock_guard<std::mutex> lock(mutex_);
     queues_.push_back(std::make_unique<CompletionQueue>(options.slots));
@@ -74,6 +79,7 @@ class Client {
     Promise promise;
     promise.rows = 1;
     Submission submission;
+    const CallContext context = house_.context(kTraceparents[random_() % kTraceparents.size()]);
     const uint64_t kind = random_() % 8;
     if (kind == 0) {
       promise.rows = 1 + random_() % house_.options.batch_call_rows_max;
@@ -84,14 +90,14 @@ class Client {
         rows.push_back(random_() % 16 == 0 ? without_ratio(promise.amounts.back()) : score_request(promise.amounts.back()));
         promise.is_bad.push_back(rows.back().size() != score_request(promise.amounts.back()).size());
       }
-      submission = house_.engine.submit_batch(batch_request(rows), house_.context(), &queue_, token);
+      submission = house_.engine.submit_batch(batch_request(rows), context, &queue_, token);
     } else {
       promise.amounts.push_back(random_amount());
       promise.is_bad.push_back(false);
       promise.kind = kind == 1 ? 's' : 'u';
       const std::string request = score_request(promise.amounts[0], random_() % 4 == 0 ? with_priority(2) : "");
-      submission = kind == 1 ? house_.engine.submit_stream(delimited(1, request), house_.context(), &queue_, token)
-                             : house_.engine.submit_score(request, house_.context(), &queue_, token);
+      submission = kind == 1 ? house_.engine.submit_stream(delimited(1, request), context, &queue_, token)
+                             : house_.engine.submit_score(request, context, &queue_, token);
     }
     if (submission.code != Code::kOk) {
       ++refused;
@@ -188,9 +194,58 @@ class Client {
   std::vector<Completion> completions_;
 };
 
-// `threads` clients at work; then all promises kept, all slots free.
-void storm(LiveHouse& house, size_t threads, int calls, const std::function<void()>& meanwhile = [] {}) {
-  std::atomic<uint64_t> accepted{0}, answered{0}, cancelled{0};
+// Takes records and metrics while the others work, as the watch and a scrape do.
+class Watcher {
+ public:
+  explicit Watcher(Engine& engine) : engine_(engine), thread_([this] { watch(); }) {}
+  // Every call that was let in or refused since the start is told or dropped.
+  void check_told(uint64_t calls) {
+    is_ending_ = true;
+    thread_.join();
+    take();
+    CHECK_EQ(told_ + engine_.metrics().dropped_records, calls);
+  }
+
+ private:
+  void watch() {
+    while (!is_ending_) {
+      take();
+      (void)engine_.metrics();
+      std::this_thread::yield();
+    }
+  }
+  void take() {
+    std::vector<CallRecord> records;
+    engine_.drain_records(records);
+    for (const CallRecord& record : records) {
+      CHECK(record.trace.has_id() && record.span_id != 0 && record.reasons != 0);
+      CHECK(record.lane == nullptr || record.lane->model == "fraud");
+      CHECK(record.ended_ns >= record.stamps[0]);
+    }
+    told_ += records.size();
+  }
+
+  Engine& engine_;
+  uint64_t told_ = 0;
+  std::atomic<bool> is_ending_{false};
+  std::thread thread_;
+};
+
+// The histograms of the lanes that are left.
+void check_histograms(const Engine& engine, bool has_all_lanes) {
+  uint64_t counted = 0;
+  for (const LaneSnapshot& lane : engine.metrics().lanes) {
+    for (const uint64_t count : lane.histograms.inference.counts) counted += count;
+  }
+  const uint64_t answered = engine.stats().answered_rows;
+  CHECK(has_all_lanes ? counted == answered : counted <= answered);
+}
+
+// `threads` clients at work; then all promises kept, all slots free, all calls told.
+void storm(
+    LiveHouse& house, size_t threads, int calls, bool has_all_lanes = true, const std::function<void()>& meanwhile = [] {}) {
+  std::atomic<uint64_t> accepted{0}, answered{0}, cancelled{0}, refused{0};
+  Watcher watcher(house.engine);
   std::vector<std::thread> clients;
   for (size_t t = 0; t < threads; ++t) {
     clients.emplace_back([&, t] {
@@ -204,6 +259,7 @@ void storm(LiveHouse& house, size_t threads, int calls, const std::function<void
       accepted += client.accepted;
       answered += client.answered;
       cancelled += client.cancelled;
+      refused += client.refused;
       CHECK(client.accepted > 0);
     });
   }
@@ -212,18 +268,23 @@ void storm(LiveHouse& house, size_t threads, int calls, const std::function<void
   CHECK_EQ(accepted.load(), answered.load() + cancelled.load());
   CHECK(house.engine.wait_idle(20 * kSecond));  // cancelled rows may still run
   house.engine.check_idle();
+  watcher.check_told(accepted + refused);
+  check_histograms(house.engine, has_all_lanes);
 }
 
 EngineOptions engine_options() {
   EngineOptions options;
   options.slots = 256;
   options.batch_call_rows_max = 24;
+  options.tracing.is_on = true;  // every call is told, or dropped and counted
+  options.tracing.sample_ratio = 1.0;
+  options.tracing.slow_ns = 1;
   return options;
 }
 
 void swap_under_load(LiveHouse& house, const std::function<LaneSpec(const std::string& version)>& make_spec) {
   REQUIRE(house.engine.add_lane(make_spec("0"), true).ok());
-  storm(house, 2, check::scaled(1500), [&] {
+  storm(house, 2, check::scaled(1500), /*has_all_lanes=*/false, [&] {
     for (int version = 1; version <= 40; ++version) {
       CHECK(house.engine.add_lane(make_spec(std::to_string(version)), true).ok());
       CHECK(house.engine.remove_lane("fraud", std::to_string(version - 1)).ok());

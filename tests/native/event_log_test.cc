@@ -183,6 +183,21 @@ TEST(replay_is_score_then_apply) {
   CHECK_EQ(again.report.duplicate_count + again.report.late_count, log.event_count());
 }
 
+TEST(a_time_has_a_place_among_the_events) {
+  EventLog log(sample::demo_plan());
+  log.append(line("3", 20) + line("1", 10) + line("2", 10), 10);
+  log.sort();
+  const Bound bound(sample::demo_plan());
+  const Replayed result = replay(log, bound, 10);
+  const int64_t first_us = result.times_us.front(), last_us = result.times_us.back();
+  CHECK_EQ(log.position_at(first_us - 1), 0u);
+  CHECK_EQ(log.position_at(first_us), 0u);
+  CHECK_EQ(log.position_at(first_us + 1), 2u);
+  CHECK_EQ(log.position_at(last_us), 2u);
+  CHECK_EQ(log.position_at(last_us + 1), 3u);
+  CHECK_EQ(EventLog(sample::demo_plan()).position_at(0), 0u);
+}
+
 TEST(an_event_that_cannot_be_scored_is_still_applied) {
   EventLog log(sample::demo_plan());
   std::string no_terminal = R"({"transaction_id":"1","event_time":"2018-04-01T00:00:00Z",)"

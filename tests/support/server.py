@@ -30,8 +30,11 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.store import RemoteStore
 from assay.features.store_writer import LocalWriter, StoreWriter
+from assay.observe.telemetry import Telemetry
+from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.lookups import LookupThreads
 from assay.transport.policy import Listener, MethodTable
+from assay.transport.security import SecurityStats
 from assay.transport.server import Addresses, Transport
 from assay.v1 import feature_pb2, scoring_pb2
 
@@ -88,19 +91,29 @@ class LocalServer:
         remote: RemoteStore | None = None,
         **config: Any,
     ) -> None:
-        self.config = Config(**{"listen": "127.0.0.1:0", **config})
+        self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", **config})
         self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
         self.store = _core.EmbeddedStore()
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store)
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         self.puppet = _core.PuppetModel()
         engine = self.config.engine
-        self.engine = _core.Engine(slots=engine.slots, batch_call_rows_max=engine.batch_call_rows_max)
+        tracing = tracing_settings(self.config.tracing, {})
+        self.engine = _core.Engine(
+            slots=engine.slots,
+            batch_call_rows_max=engine.batch_call_rows_max,
+            tracing=tracing.is_on,
+            sample_ratio=tracing.sample_ratio,
+            follows_parent=tracing.follows_parent,
+            slow_ns=tracing.slow_ns,
+        )
         self._lookups = LookupThreads(self.engine, remote.fetch, 2) if remote else None
         if self._lookups is not None:
             self._lookups.start()
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
+        self.telemetry = Telemetry(self.config, tracing, self.engine)
+        self.telemetry.start()
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -110,14 +123,28 @@ class LocalServer:
         assert self._started.wait(WAIT_S)
         if self._failure is not None:
             self._thread.join()
+            self.telemetry.close()
             raise self._failure
 
-    def channel(self, *options: tuple[str, Any]) -> grpc.Channel:
+    def channel(self, *options: tuple[str, Any], credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
         """A channel to the public port; retries are off, so that nothing is hidden."""
-        return self._keep(grpc.insecure_channel(self.addresses.public, options=[("grpc.enable_retries", 0), *options]))
+        return self.channel_to(self.addresses.public, *options, credentials=credentials)
 
     def admin_channel(self) -> grpc.Channel:
         return self._keep(grpc.insecure_channel(f"unix:{self.addresses.admin}"))
+
+    def channel_to(
+        self, target: str | None, *options: tuple[str, Any], credentials: grpc.ChannelCredentials | None = None
+    ) -> grpc.Channel:
+        """A channel to any port, with a connection of its own."""
+        assert target is not None, "the server has no such port"
+        wanted = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1), *options]
+        if credentials is None:
+            return self._keep(grpc.insecure_channel(target, options=wanted))
+        return self._keep(grpc.secure_channel(target, credentials, options=wanted))
+
+    def security_stats(self) -> SecurityStats:
+        return self._transport.security_stats()
 
     def waiting_count(self) -> int:
         """Calls (and messages of streams) that wait for the core."""
@@ -146,6 +173,7 @@ class LocalServer:
         self.engine.stop()
         if self._lookups is not None:
             self._lookups.join(WAIT_S)
+        self.telemetry.close()
         shutil.rmtree(self._directory)
 
     def __enter__(self) -> LocalServer:
@@ -180,16 +208,15 @@ class LocalServer:
 
 
 class ServeProcess:
-    """`assay serve --json` in a process of its own. `arguments` go to it as they are; stderr is kept."""
+    """`assay serve --json` in a process of its own, in `cwd`. `arguments` go to it as they are; stderr is kept."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._stderr = (self._directory / "stderr").open("w+")
         command = [sys.executable, "-m", "assay", "serve", "--json", "--listen", "127.0.0.1:0"]
         command += ["--admin-socket", str(self._directory / "admin.sock"), *arguments]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env={**os.environ, **(environment or {})}
-        )
+        environment = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env=environment, cwd=cwd)
         try:
             self.ready = self._read_ready()
         except BaseException:

@@ -25,6 +25,7 @@ def test_every_limit_is_passed_on() -> None:
         "grpc.max_metadata_size": 2003,
         "grpc.absolute_max_metadata_size": 2003,
         "grpc.max_concurrent_streams": 4,
+        "grpc.http.overload_protection": 0,
         "grpc.server.max_pending_requests": concurrent_rpcs_max(config),
         "grpc.server.max_pending_requests_hard_limit": concurrent_rpcs_max(config),
         "grpc.http2.min_recv_ping_interval_without_data_ms": 5000,

@@ -101,13 +101,59 @@ def test_all_wrong_keys_and_all_wrong_values_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("listen", ["50051", ":50051", "h:", "h:x", "h:65536", "h:-1", ""])
 def test_a_wrong_address_is_refused(listen: str) -> None:
-    with pytest.raises(ConfigError, match="HOST:PORT"):
-        load_config({"listen": listen})
+    for key in ("listen", "metrics_listen"):
+        with pytest.raises(ConfigError, match=f"{key}: expected HOST:PORT"):
+            load_config({key: listen})
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:65535", "localhost:50051"])
 def test_a_right_address_is_taken(listen: str) -> None:
-    assert load_config({"listen": listen}).config.listen == listen
+    assert load_config({"listen": listen, "health_listen": listen}).config.health_listen == listen
+    assert load_config({"metrics_listen": listen}).config.metrics_listen == listen
+
+
+MTLS = {"tls": {"certificate": "c.pem", "key": "k.pem", "client_ca": "a.pem"}, "roles": "roles.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"listen": "off"}, "listen: expected HOST:PORT"),
+        ({"health_listen": "on"}, "health_listen: expected HOST:PORT"),
+        ({"tls": {"certificate": "c.pem"}}, "certificate and key go together"),
+        ({"tls": {"key": "k.pem"}}, "certificate and key go together"),
+        ({"tls": {"client_ca": "a.pem"}}, "client_ca needs certificate and key"),
+        ({"tls": MTLS["tls"]}, "tls.client_ca needs roles"),
+        ({"roles": "roles.yaml"}, "roles needs tls.client_ca"),
+        ({"admin_listen": "127.0.0.1:0"}, "admin_listen needs tls.client_ca"),
+        ({"admin_listen": "127.0.0.1:0", "tls": {"certificate": "c.pem", "key": "k.pem"}}, "admin_listen needs tls.client_ca"),
+    ],
+)
+def test_half_a_protection_is_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(values)
+    assert says in str(caught.value)
+
+
+def test_whole_protections_are_taken_and_shown() -> None:
+    assert load_config({"tls": {"certificate": "c.pem", "key": "k.pem"}}).config.tls.client_ca is None
+    shown = printable_config(load_config({**MTLS, "admin_listen": "[::]:50053"}))
+    assert shown["tls.client_ca"] == ("a.pem", "command line")
+    assert shown["roles"] == ("roles.yaml", "command line")
+    assert printable_config(load_config())["tls.key"] == (None, "default")
+
+
+@pytest.mark.parametrize(("age", "grace", "stream"), [(600, 600, 540.0), (600, 1, 0.9), (0, 600, 0.0)])
+def test_a_stream_ends_before_the_grace_of_its_connection(age: int, grace: int, stream: float) -> None:
+    connection = load_config({"connection": {"age_s_max": age, "age_grace_s": grace}}).config.connection
+    assert connection.stream_age_s_max == pytest.approx(stream)
+
+
+def test_metrics_may_be_left_to_us_or_be_off() -> None:
+    for value in ("auto", "off"):
+        assert load_config({"metrics_listen": value}).config.metrics_listen == value
+        with pytest.raises(ConfigError, match="HOST:PORT"):
+            load_config({"listen": value})
 
 
 def test_limits_at_and_past_their_ends() -> None:

@@ -21,7 +21,8 @@ from packaging.version import Version
 from assay import _core
 from assay.cli import doctor
 from assay.cli.output import EXIT_UNHEALTHY
-from assay.errors import StoreError
+from assay.errors import ConfigError, StoreError
+from tests.support.certificates import TlsFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -248,6 +249,25 @@ def test_a_snapshot_is_counted_and_left_unlocked(tmp_path: Path) -> None:
     assert finding.status == "ok"
     assert "0 records" in finding.found
     assert [entry.name for entry in tmp_path.iterdir()] == ["store.snapshot"]
+
+
+def test_certificates_are_looked_at_before_they_expire(tmp_path: Path) -> None:
+    folder = TlsFolder(tmp_path)
+    config = tmp_path / "assay.yaml"
+    tls = "".join(f"  {key}: {path}\n" for key, path in folder.config()["tls"].items())
+    config.write_text(f"roles: {folder.roles}\ntls:\n{tls}")
+    finding = doctor.check_tls(config)
+    assert (finding.status, finding.mend) == ("ok", "")
+    assert "6 principals" in finding.found
+    folder.key.chmod(0o644)
+    assert "chmod 600" in doctor.check_tls(config).mend
+    folder.put(folder.authority.issue("localhost", days=(-1, 13)))
+    assert doctor.check_tls(config).status == "warning"
+    folder.put(folder.authority.issue("localhost", days=(-2, -1)))
+    with pytest.raises(ConfigError, match="expired"):
+        doctor.check_tls(config)
+    config.write_text("listen: 127.0.0.1:50051\n")
+    assert doctor.check_tls(config).found == "off: plaintext"
 
 
 # --- the command

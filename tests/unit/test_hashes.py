@@ -81,7 +81,7 @@ def test_golden_view_hashes() -> None:
 
 def test_golden_hashes_of_the_demo() -> None:
     demo = FeatureSet.load(ROOT / "examples" / "card_fraud" / "feature_set.yaml")
-    assert demo.schema_hash == "ce57a78b0315300aaead2adcb8e38a56fef29255f5b2a30f537029543fec9350"
+    assert demo.schema_hash == "875952fdbbdb61ef98b48b3eb367df996dc1c50eafefc5ad2968e9fca72292d9"
     assert view_hashes(demo) == {
         "customer": "5bea0b7636966b846eafec412be888cc3411fe6904bce7df7da23ee1b6dd5b72",
         "terminal": "3fb06ab38c5cbfcffb6bf67dc131335e47f9616f2470216c4223ad1ac8bb0af3",

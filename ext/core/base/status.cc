@@ -109,6 +109,22 @@ constexpr CodeInfo kTable[] = {
     {Code::kPlanInvalid, "PLAN_INVALID", kPrecondition, 0, "The feature plan cannot be compiled. Mend the feature set."},
     {Code::kInternal, "INTERNAL", GrpcCode::kInternal, 0,
      "A fault of the server. Please report it with the time and the transaction_id."},
+
+    {Code::kUnknownMethod, "UNKNOWN_METHOD", GrpcCode::kUnimplemented, 0,
+     "This server has no such method. Check the service's and the method's name, and the server's version."},
+    {Code::kWrongListener, "WRONG_LISTENER", GrpcCode::kUnimplemented, 0,
+     "Another listener of this server answers the method: what changes anything is for the admin listener, scoring for the "
+     "public one."},
+    {Code::kMissingCertificate, "MISSING_CERTIFICATE", GrpcCode::kUnauthenticated, 0,
+     "The call came without a verified client certificate. Connect with one that the server's client CA has signed."},
+    {Code::kMissingRole, "MISSING_ROLE", GrpcCode::kPermissionDenied, 0,
+     "The client's certificate is good, but its principal has no role that may call this. Ask for one in the server's roles "
+     "file."},
+
+    {Code::kStreamTooOld, "STREAM_TOO_OLD", kAway, 1,
+     "The stream has been open for as long as one may be; all that was read of it is answered. Open a new one, and send again "
+     "what "
+     "was not."},
 };
 
 constexpr bool table_is_complete() noexcept {

@@ -78,6 +78,13 @@ enum class Code : uint8_t {
   // --- the house
   kPlanInvalid,  // FAILED_PRECONDITION: a feature plan that cannot be
   kInternal,
+  // --- the policy (base/policy.h)
+  kUnknownMethod,       // UNIMPLEMENTED: no row, or nothing that answers it
+  kWrongListener,       // UNIMPLEMENTED: answered elsewhere
+  kMissingCertificate,  // UNAUTHENTICATED
+  kMissingRole,         // PERMISSION_DENIED
+  // --- connections
+  kStreamTooOld,  // UNAVAILABLE + RetryInfo: its connection may be about to end
   kCount_,
 };
 

@@ -202,6 +202,12 @@ void EventLog::add_records(const EventWriter& writer, uint64_t from, uint64_t to
   for (uint64_t i = from; i < to; ++i) writer.add_records_of(decoder.decode(impl_->index[i].text()), records);
 }
 
+uint64_t EventLog::position_at(int64_t time_us) const noexcept {
+  const auto is_earlier = [](const IndexEntry& entry, int64_t time) { return entry.event_time_us < time; };
+  const auto& index = impl_->index;
+  return static_cast<uint64_t>(std::lower_bound(index.begin(), index.end(), time_us, is_earlier) - index.begin());
+}
+
 void EventLog::ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const {
   ASSAY_ASSERT(from <= to && to <= impl_->index.size());
   Decoder decoder(*impl_->plan);

@@ -53,6 +53,8 @@ class EventLog {
 
   // Not thread-safe. May be called again after more was appended.
   void sort();
+  // How many events are before `time_us`: the place of the first at or after it. Call after sort().
+  uint64_t position_at(int64_t time_us) const noexcept;
   // Applies events [from, to) in order. Call after sort().
   void ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const;
   // For events [from, to): score's read first, then write (replay = score, then apply). Rows go to rows[(i - from) * row_bytes];

@@ -62,6 +62,7 @@ struct Admission::Call {
   DeadlineCheck failed_check = DeadlineCheck::kAdmission;
   bool is_complete = false;  // it was run inline
   Priority priority = Priority::kInteractive;
+  CallTrace trace;
   LaneTicket ticket;
   std::shared_ptr<Lane> lane;  // the ticket's, for the slots to pin
 };
@@ -74,12 +75,14 @@ struct Admission::CallFields {
   DurationField timeout;
 };
 
-Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes, Lookups& lookups)
+Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, CallRecorder& recorder, LaneTable& lanes,
+                     Lookups& lookups)
     : batch_rows_max_(std::min(
           {options.batch_call_rows_max, std::max(1u, options.slots / 4), static_cast<uint32_t>(limits::kBatchRowsWireMax)})),
       timeout_ns_max_(std::clamp<int64_t>(options.timeout_ns_max, 1, kTimeoutNsCeiling)),
       clock_(clock),
       calls_(calls),
+      recorder_(recorder),
       lanes_(lanes),
       lookups_(lookups) {}
 
@@ -97,6 +100,7 @@ Admission::Call Admission::make_call(CallKind kind, const CallContext& context, 
   call.now_ns = clock_.now_ns();
   call.received_ns = context.received_ns != 0 ? std::min(context.received_ns, call.now_ns) : call.now_ns;
   call.rpc_deadline_ns = context.deadline_ns;
+  call.trace = recorder_.sampler().begin(context.traceparent);
   return call;
 }
 
@@ -106,9 +110,9 @@ Submission Admission::submit_score(std::string_view bytes, const CallContext& co
                                    uint64_t token) noexcept {
   Call call = make_call(CallKind::kUnary, context, queue, token);
   Scratch& mine = scratch();
-  if (is_draining_.load(std::memory_order_relaxed)) return refused(Status(Code::kDraining));
+  if (is_draining_.load(std::memory_order_relaxed)) return refused(call, Status(Code::kDraining));
   const Status status = scan_score_request(bytes, mine.scan);
-  return status.ok() ? admit_one(call, mine) : refused(status);
+  return status.ok() ? admit_one(call, mine) : refused(call, status);
 }
 
 Submission Admission::submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
@@ -116,17 +120,17 @@ Submission Admission::submit_stream(std::string_view bytes, const CallContext& c
   Call call = make_call(CallKind::kStream, context, queue, token);
   Scratch& mine = scratch();
   const Status status = scan_stream_request(bytes, mine.scan);
-  return status.ok() ? admit_one(call, mine) : refused(status);
+  return status.ok() ? admit_one(call, mine) : refused(call, status);
 }
 
 Submission Admission::admit_one(Call& call, Scratch& mine) noexcept {
   mine.violations.clear();
   Status status = decode_one(call, mine);
-  if (!status.ok() && call.kind == CallKind::kUnary) return refused(status, &mine.violations);
+  if (!status.ok() && call.kind == CallKind::kUnary) return refused(call, status, &mine.violations);
 
   uint32_t index = kNoSlot;
   const Status claimed = claim_slots(call, 1, &index);
-  if (index == kNoSlot) return refused(claimed);
+  if (index == kNoSlot) return refused(call, claimed);
   if (status.ok()) status = claimed;
   Slot& slot = calls_.slab()[index];
   const CallId id = calls_.id(index);
@@ -141,7 +145,7 @@ Submission Admission::admit_one(Call& call, Scratch& mine) noexcept {
   if (status.ok()) return accepted(call, id);
   if (call.kind == CallKind::kUnary) {
     calls_.discard(index);
-    return refused(status, &mine.violations);
+    return refused(call, status, &mine.violations);
   }
   slot.failure = make_failure(status, &mine.violations);
   slot.failed_check = call.failed_check;
@@ -185,11 +189,11 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   Call call = make_call(CallKind::kBatch, context, queue, token);
   Scratch& mine = scratch();
   mine.violations.clear();
-  if (is_draining_.load(std::memory_order_relaxed)) return refused(Status(Code::kDraining));
+  if (is_draining_.load(std::memory_order_relaxed)) return refused(call, Status(Code::kDraining));
   Status status = scan_batch_request(bytes, batch_rows_max_, mine.batch);
-  if (!status.ok()) return refused(status);
+  if (!status.ok()) return refused(call, status);
   const auto row_count = static_cast<uint32_t>(mine.batch.rows.size());
-  if (row_count == 0) return refused(Status(Code::kEmptyBatch));
+  if (row_count == 0) return refused(call, Status(Code::kEmptyBatch));
   call.priority = Priority::kBulk;
   call.row_count = row_count;
   status = begin_call(call, {mine.batch.model, mine.batch.version, mine.batch.priority, mine.batch.timeout}, mine.violations);
@@ -197,11 +201,11 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   if (status.ok() && row_count > call.lane->queue_rows_max()) {
     status = Status(Code::kTooManyRows, "the model's queue is shorter than this batch");  // to come again would not help
   }
-  if (!status.ok()) return refused(status, &mine.violations);
+  if (!status.ok()) return refused(call, status, &mine.violations);
 
   mine.slots.assign(row_count, kNoSlot);
   status = claim_slots(call, row_count, mine.slots.data());
-  if (mine.slots[0] == kNoSlot) return refused(status);
+  if (mine.slots[0] == kNoSlot) return refused(call, status);
   const uint32_t head = mine.slots[0];
   const CallId id = calls_.id(head);
   if (status.ok()) {
@@ -211,7 +215,7 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   if (status.ok()) status = queue_rows(call, head, mine);
   if (status.ok()) return accepted(call, id);
   calls_.discard(head);
-  return refused(status);
+  return refused(call, status);
 }
 
 // Fills every row. Those that fail are done, with their status; the others go to `rows`. (To decode one row while the records of
@@ -302,6 +306,8 @@ Status Admission::claim_slots(Call& call, uint32_t count, uint32_t* slots) noexc
   head.token = call.token;
   head.deadline_ns = call.deadline_ns;
   head.lane = call.lane;
+  head.priority = call.priority;
+  head.trace = call.trace;
   // Again, now that wait_idle() sees this call: one that began before drain() cannot slip in behind it.
   return is_draining_.load() ? Status(Code::kDraining) : Status();
 }
@@ -342,8 +348,19 @@ Submission Admission::accepted(const Call& call, CallId id) const noexcept {
   return submission;
 }
 
-Submission Admission::refused(const Status& status, const Violations* violations) noexcept {
-  calls_.counters().refused_calls.add(1);
+Submission Admission::refused(const Call& call, const Status& status, const Violations* violations) noexcept {
+  calls_.counters().refused_calls.add(status.code, 1);
+  CallRecord record;
+  record.trace = call.trace;
+  if (call.lane != nullptr) {
+    record.lane = call.lane->name();
+    record.priority = call.priority;
+  }
+  record.stamps[static_cast<size_t>(Stamp::kReceived)] = call.received_ns;
+  record.row_count = call.row_count;
+  record.answer = status.code;
+  record.kind = call.kind;
+  recorder_.refused(std::move(record));
   Submission submission;
   submission.code = status.code;
   submission.message = rpc_message(status, violations);

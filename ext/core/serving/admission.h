@@ -18,7 +18,8 @@ namespace assay {
 
 class Admission {
  public:
-  Admission(const EngineOptions& options, const Clock& clock, Calls& calls, LaneTable& lanes, Lookups& lookups);
+  Admission(const EngineOptions& options, const Clock& clock, Calls& calls, CallRecorder& recorder, LaneTable& lanes,
+            Lookups& lookups);
 
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
@@ -48,12 +49,13 @@ class Admission {
   Status queue_rows(Call& call, uint32_t head, Scratch& scratch) noexcept;
 
   Submission accepted(const Call& call, CallId id) const noexcept;
-  Submission refused(const Status& status, const Violations* violations = nullptr) noexcept;
+  Submission refused(const Call& call, const Status& status, const Violations* violations = nullptr) noexcept;
 
   const uint32_t batch_rows_max_;
   const int64_t timeout_ns_max_;
   const Clock& clock_;
   Calls& calls_;
+  CallRecorder& recorder_;
   LaneTable& lanes_;
   Lookups& lookups_;
   std::atomic<bool> is_draining_{false};

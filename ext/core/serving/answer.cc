@@ -59,14 +59,15 @@ void expire_scored_rows(Slab& slab, uint32_t head) noexcept {
 
 std::string encode_batch(Calls& calls, uint32_t head, Lane& lane) {
   std::string payload;
-  const Slab& slab = calls.slab();
+  Slab& slab = calls.slab();
   const size_t row_count = slab[head].row_count;
   payload.reserve(lane.provenance().size() + row_count * lane.answer_bytes_guess());
   append_batch_provenance(lane.provenance(), payload);
   uint64_t degraded = 0;
   for (uint32_t index = head; index != kNoSlot; index = slab[index].next) {
     const RowAnswer row = row_answer(slab[index], index, &lane);
-    if (row.has_score && is_degraded(row)) ++degraded;
+    slab[index].is_degraded = row.has_score && is_degraded(row);
+    if (slab[index].is_degraded) ++degraded;
     append_batch_result(row, rpc_status_of(slab[index]), payload);
   }
   if (degraded > 0) calls.counters().degraded_rows.add(degraded);
@@ -75,9 +76,10 @@ std::string encode_batch(Calls& calls, uint32_t head, Lane& lane) {
 }
 
 std::string encode_one(Calls& calls, uint32_t head, Lane* lane) {
-  const Slot& slot = calls.slab()[head];
+  Slot& slot = calls.slab()[head];
   const RowAnswer row = row_answer(slot, head, lane);
-  if (row.has_score && is_degraded(row)) calls.counters().degraded_rows.add(1);
+  slot.is_degraded = row.has_score && is_degraded(row);
+  if (slot.is_degraded) calls.counters().degraded_rows.add(1);
   const std::string_view provenance = lane != nullptr ? std::string_view(lane->provenance()) : std::string_view();
   std::string payload;
   if (slot.kind == CallKind::kStream) {

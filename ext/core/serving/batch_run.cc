@@ -33,8 +33,14 @@ Decision Scoring::decide(double score) const noexcept {
 }
 
 BatchRun::BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring,
-                   Calls& calls, const Clock& clock)
-    : runner_(std::move(runner)), rows_max_(rows_max), memory_(memory), scoring_(scoring), calls_(calls), clock_(clock) {
+                   LaneMetrics& metrics, Calls& calls, const Clock& clock)
+    : runner_(std::move(runner)),
+      rows_max_(rows_max),
+      memory_(memory),
+      scoring_(scoring),
+      metrics_(metrics),
+      calls_(calls),
+      clock_(clock) {
   pointers_.reserve(rows_max);
   ranges_.reserve(40);  // halving n rows leaves at most log2(n) + 1 ranges waiting
 }
@@ -51,6 +57,7 @@ void BatchRun::run(FormedBatch& batch, int64_t formed_ns) noexcept {
     }
     calls_.counters().batch_count.add(1);
     calls_.counters().batched_rows.add(batch.rows.size());
+    metrics_.add_batch(static_cast<uint32_t>(batch.rows.size()));
     run_rows(batch.rows.data(), static_cast<uint32_t>(batch.rows.size()));
   }
   completions_.flush();

@@ -1,7 +1,8 @@
 // BatchRun: one runner and the work of one batch on it: gather, check deadlines, run, scatter.
 //
 // A batch that fails is halved and each half is run again, down to single rows, so that one bad row fails alone. At most 2n - 1
-// runs for n rows; before each of them rows that nobody waits for are dropped. Used by one thread at a time; takes no lock.
+// runs for n rows; before each of them rows that nobody waits for are dropped. Used by one thread at a time; takes no lock but
+// the metrics'.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "core/serving/calls.h"
 #include "core/serving/engine.h"
 #include "core/serving/lane_memory.h"
+#include "core/serving/lane_metrics.h"
 #include "core/serving/runner.h"
 
 namespace assay {
@@ -28,8 +30,8 @@ struct Scoring {
 
 class BatchRun {
  public:
-  BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring, Calls& calls,
-           const Clock& clock);
+  BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring,
+           LaneMetrics& metrics, Calls& calls, const Clock& clock);
 
   uint32_t rows_max() const noexcept { return rows_max_; }
 
@@ -55,6 +57,7 @@ class BatchRun {
   const uint32_t rows_max_;
   const LaneMemory& memory_;
   const Scoring& scoring_;
+  LaneMetrics& metrics_;
   Calls& calls_;
   const Clock& clock_;
   CompletionList completions_;

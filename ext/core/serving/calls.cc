@@ -17,6 +17,7 @@ bool Calls::allocate(uint32_t count, uint32_t* slots) noexcept {
     slot.decision = Decision::kUnspecified;
     slot.include_features = false;
     slot.include_timings = false;
+    slot.is_degraded = false;
     slot.id_bytes = 0;
     slot.score = 0.0;
     slot.stamps.fill(0);
@@ -70,6 +71,7 @@ void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
     if (reply != nullptr) completions.add(reply, {token, call_id(head, generation)});
     return;
   }
+  recorder_.cancelled(slab_, head);
   count_rows(head, /*is_cancelled=*/true);
   free_chain(head);
 }
@@ -120,7 +122,7 @@ void Calls::count_rows(uint32_t head, bool is_cancelled) noexcept {
       case Code::kDeadlineExceeded: counters_.expired_rows[static_cast<size_t>(slot.failed_check)].add(1); break;
       case Code::kShed: counters_.shed_rows.add(1); break;
       case Code::kCancelled: counters_.cancelled_rows.add(1); break;
-      default: counters_.failed_rows.add(1); break;
+      default: counters_.failed_rows.add(slot.outcome, 1); break;
     }
   }
   counters_.answered_rows.add(answered);

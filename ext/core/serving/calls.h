@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "core/serving/call_recorder.h"
 #include "core/serving/completion_list.h"
 #include "core/serving/counters.h"
 #include "core/serving/slab.h"
@@ -19,7 +20,8 @@ namespace assay {
 
 class Calls {
  public:
-  explicit Calls(uint32_t slots) : slab_(slots) {}
+  // `recorder` must outlive it: it is told of calls that end after their cancellation.
+  Calls(uint32_t slots, CallRecorder& recorder) : slab_(slots), recorder_(recorder) {}
 
   Slab& slab() noexcept { return slab_; }
   const Slab& slab() const noexcept { return slab_; }
@@ -59,6 +61,7 @@ class Calls {
 
   Slab slab_;
   Counters counters_;
+  CallRecorder& recorder_;
 };
 
 }  // namespace assay

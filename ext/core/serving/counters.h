@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "core/base/status.h"
+
 namespace assay {
 
 class Counter {
@@ -17,16 +19,31 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
+// One counter for each code.
+class CodeCounters {
+ public:
+  void add(Code code, uint64_t amount) noexcept { counters_[static_cast<size_t>(code)].add(amount); }
+  uint64_t get(Code code) const noexcept { return counters_[static_cast<size_t>(code)].get(); }
+  uint64_t total() const noexcept {
+    uint64_t sum = 0;
+    for (const Counter& counter : counters_) sum += counter.get();
+    return sum;
+  }
+
+ private:
+  std::array<Counter, static_cast<size_t>(Code::kCount_)> counters_;
+};
+
 struct Counters {
   // --- rows, when they come
   Counter accepted_rows;
   Counter queued_rows;  // a level, not a sum
-  Counter refused_calls;
+  CodeCounters refused_calls;
   Counter defaulted_deadlines;
   std::array<Counter, 2> expired_refused_rows;  // of calls refused at admission and after look-up
   // --- rows, when their call is freed; together they are accepted_rows once idle
   Counter answered_rows;
-  Counter failed_rows;
+  CodeCounters failed_rows;
   Counter cancelled_rows;
   Counter shed_rows;
   std::array<Counter, 5> expired_rows;

@@ -14,11 +14,13 @@ namespace assay {
 struct Engine::Impl {
   Impl(const EngineOptions& options, const Clock& engine_clock)
       : clock(engine_clock),
-        calls(options.slots),
+        recorder(options.tracing, options.call_records_max, engine_clock),
+        calls(options.slots, recorder),
         lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, calls, engine_clock),
-        admission(options, engine_clock, calls, lanes, lookups) {}
+        admission(options, engine_clock, calls, recorder, lanes, lookups) {}
 
   const Clock& clock;
+  CallRecorder recorder;
   Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
   LaneTable lanes;
   Lookups lookups;
@@ -77,8 +79,13 @@ Answer Engine::finish(CallId call) noexcept {
     gone.rpc_status = encode_rpc_status(status);
     return gone;
   }
-  Answer answer = encode_answer(impl_->calls, slot_of(call), impl_->clock.now_ns());
-  impl_->calls.release(slot_of(call));
+  const uint32_t head = slot_of(call);
+  const Slab& slab = impl_->calls.slab();
+  const int64_t now_ns = impl_->clock.now_ns();
+  Answer answer = encode_answer(impl_->calls, head, now_ns);
+  if (slab[head].lane != nullptr) slab[head].lane->metrics().add_call(slab, head);
+  impl_->recorder.ended(slab, head, answer.code, now_ns);
+  impl_->calls.release(head);
   return answer;
 }
 
@@ -117,10 +124,10 @@ EngineStats Engine::stats() const noexcept {
   EngineStats stats;
   stats.accepted_rows = counters.accepted_rows.get();
   stats.answered_rows = counters.answered_rows.get();
-  stats.failed_rows = counters.failed_rows.get();
+  stats.failed_rows = counters.failed_rows.total();
   stats.cancelled_rows = counters.cancelled_rows.get();
   stats.shed_rows = counters.shed_rows.get();
-  stats.refused_calls = counters.refused_calls.get();
+  stats.refused_calls = counters.refused_calls.total();
   for (size_t i = 0; i < counters.expired_rows.size(); ++i) stats.expired_rows[i] = counters.expired_rows[i].get();
   for (size_t i = 0; i < counters.expired_refused_rows.size(); ++i)
     stats.expired_rows[i] += counters.expired_refused_rows[i].get();
@@ -143,13 +150,31 @@ EngineStats Engine::stats() const noexcept {
   return stats;
 }
 
+EngineMetrics Engine::metrics() const {
+  const Counters& counters = impl_->calls.counters();
+  EngineMetrics metrics;
+  for (const auto& lane : impl_->lanes.all()) metrics.lanes.push_back({lane->model(), lane->version(), lane->metrics().copy()});
+  for (size_t i = 0; i < metrics.refused_calls.size(); ++i) {
+    metrics.refused_calls[i] = counters.refused_calls.get(static_cast<Code>(i));
+    metrics.failed_rows[i] = counters.failed_rows.get(static_cast<Code>(i));
+  }
+  for (const Counter& expired : counters.expired_rows) metrics.expired_rows += expired.get();
+  metrics.dropped_records = impl_->recorder.dropped_records();
+  metrics.refused_traceparents = impl_->recorder.sampler().refused_traceparents();
+  return metrics;
+}
+
+void Engine::drain_records(std::vector<CallRecord>& out) { impl_->recorder.drain(out); }
+
+bool Engine::is_tracing() const noexcept { return impl_->recorder.is_tracing(); }
+
 void Engine::check_idle() const noexcept {
   const Counters& counters = impl_->calls.counters();
   const SlabUse use = impl_->calls.slab().use();
   ASSAY_ASSERT(use.used == 0 && use.allocated_count == use.freed_count);
   ASSAY_ASSERT(counters.queued_rows.get() == 0 && counters.looking_up_rows.get() == 0);
   uint64_t ended =
-      counters.answered_rows.get() + counters.failed_rows.get() + counters.cancelled_rows.get() + counters.shed_rows.get();
+      counters.answered_rows.get() + counters.failed_rows.total() + counters.cancelled_rows.get() + counters.shed_rows.get();
   for (const Counter& expired : counters.expired_rows) ended += expired.get();
   ASSAY_ASSERT(counters.accepted_rows.get() == ended);
 }

@@ -9,6 +9,7 @@
 // THREADS. submit, cancel, finish, stats: any thread. Bytes are not kept after submit returns.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -18,7 +19,9 @@
 #include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/features/feature_reader.h"
+#include "core/serving/call_record.h"
 #include "core/serving/completion_queue.h"
+#include "core/serving/lane_metrics.h"
 #include "core/serving/runner.h"
 #include "core/wire/response.h"
 #include "core/wire/score_request.h"
@@ -31,6 +34,8 @@ struct EngineOptions {
   int64_t timeout_ns_max = 60'000'000'000;     // cap on any deadline; at most a day
   int64_t lookup_timeout_ns_max = 50'000'000;  // how long a row waits for a remote store, if its deadline allows (lookups.h)
   bool has_lookup_thread = true;               // false (tests): rows give up in step_lookups() alone
+  TracingOptions tracing = {};
+  uint32_t call_records_max = 2048;  // records of calls that wait to be drained
 };
 
 // Scores at or above `minimum` get `decision`; the highest such threshold holds. Below all: kApprove.
@@ -66,8 +71,9 @@ struct LaneSpec {
 struct LookupBatch;  // lookups.h
 
 struct CallContext {
-  int64_t received_ns = 0;  // when the transport had the whole message
-  int64_t deadline_ns = 0;  // the RPC's own, 0: none
+  int64_t received_ns = 0;            // when the transport had the whole message
+  int64_t deadline_ns = 0;            // the RPC's own, 0: none
+  std::string_view traceparent = {};  // the RPC's header, as it came. Read if tracing is on
 };
 
 // The answer to submit. Accepted: `call`. Complete: finish() the call now, nothing will come through the reply queue. Refused:
@@ -102,6 +108,21 @@ struct EngineStats {
   uint64_t lookup_unavailable_records = 0, lookup_rejected_records = 0;
   uint32_t looking_up_rows = 0;
   uint32_t slots = 0, slots_used = 0, slots_used_max = 0, queued_rows = 0;
+};
+
+// What metrics are made of, beside EngineStats. Lanes that were removed are gone from it.
+struct LaneSnapshot {
+  std::string model;
+  std::string version;
+  LaneHistograms histograms;
+};
+struct EngineMetrics {
+  std::vector<LaneSnapshot> lanes;
+  std::array<uint64_t, static_cast<size_t>(Code::kCount_)> refused_calls{};  // by code
+  std::array<uint64_t, static_cast<size_t>(Code::kCount_)> failed_rows{};
+  uint64_t expired_rows = 0;          // accepted ones alone, so that outcomes add up to accepted_rows
+  uint64_t dropped_records = 0;       // of calls worth telling, found nobody to take them in time
+  uint64_t refused_traceparents = 0;  // headers that were no W3C trace context
 };
 
 class Engine {
@@ -152,6 +173,10 @@ class Engine {
   size_t step(std::string_view model, std::string_view version) noexcept;
 
   EngineStats stats() const noexcept;
+  EngineMetrics metrics() const;
+  // Takes the records of calls that ended since the last time (call_record.h); `out` is overwritten.
+  void drain_records(std::vector<CallRecord>& out);
+  bool is_tracing() const noexcept;
   // Asserts that all slots are free and that created = freed for every counter. Tests call it.
   void check_idle() const noexcept;
 

@@ -81,10 +81,10 @@ Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared
   for (auto& runner : runners) {
     const auto rows_max = static_cast<uint32_t>(std::min<size_t>(lane->options_.batch_rows_max, runner->rows_max()));
     lane->rows_max_ = std::min(lane->rows_max_, rows_max);
-    lane->runs_.push_back(std::make_unique<BatchRun>(std::move(runner), rows_max, lane->memory_, lane->scoring_, calls, clock));
+    lane->runs_.push_back(lane->make_run(std::move(runner), rows_max));
   }
   if (spec.inline_runner != nullptr) {
-    auto run = std::make_unique<BatchRun>(std::move(spec.inline_runner), 1, lane->memory_, lane->scoring_, calls, clock);
+    auto run = lane->make_run(std::move(spec.inline_runner), 1);
     lane->inline_run_ = std::make_unique<InlineRun>(std::move(run), lane->options_.inline_overrun_ns);
   }
   if (!has_threads) lane->step_batch_ = std::make_unique<FormedBatch>(lane->runs_[0]->rows_max());
@@ -93,9 +93,8 @@ Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared
 }
 
 Lane::Lane(LaneSpec& spec, Calls& calls, const Clock& clock)
-    : model_(std::move(spec.model)),
-      version_(std::move(spec.version)),
-      provenance_(encode_provenance(model_, version_, spec.model_sha256, spec.reader->plan())),
+    : name_(std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version)})),
+      provenance_(encode_provenance(name_->model, name_->version, spec.model_sha256, spec.reader->plan())),
       options_(spec.options),
       has_threads_(spec.has_threads),
       has_inline_run_(spec.inline_runner != nullptr),
@@ -106,6 +105,10 @@ Lane::Lane(LaneSpec& spec, Calls& calls, const Clock& clock)
       clock_(clock),
       queue_(std::min(spec.options.queue_rows_max, calls.slab().size())),
       former_(spec.options.queue_delay_ns_max, spec.options.ageing_ns) {}
+
+std::unique_ptr<BatchRun> Lane::make_run(std::unique_ptr<Runner> runner, uint32_t rows_max) {
+  return std::make_unique<BatchRun>(std::move(runner), rows_max, memory_, scoring_, metrics_, calls_, clock_);
+}
 
 Lane::~Lane() { ASSAY_ASSERT(threads_.empty() && queue_.size() == 0); }
 

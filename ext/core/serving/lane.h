@@ -22,6 +22,7 @@
 #include "core/serving/engine.h"
 #include "core/serving/inline_run.h"
 #include "core/serving/lane_memory.h"
+#include "core/serving/lane_metrics.h"
 #include "core/serving/row_queue.h"
 
 namespace assay {
@@ -56,12 +57,14 @@ class Lane {
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
-  const std::string& model() const noexcept { return model_; }
-  const std::string& version() const noexcept { return version_; }
+  const std::shared_ptr<const LaneName>& name() const noexcept { return name_; }
+  const std::string& model() const noexcept { return name_->model; }
+  const std::string& version() const noexcept { return name_->version; }
   const std::string& provenance() const noexcept { return provenance_; }  // bytes of assay.v1.Provenance
   const LaneOptions& options() const noexcept { return options_; }
   const FeatureReader& reader() const noexcept { return *reader_; }
   const LaneMemory& memory() const noexcept { return memory_; }
+  LaneMetrics& metrics() noexcept { return metrics_; }
   uint32_t queue_rows_max() const noexcept { return queue_.rows_max(); }
 
   // Starts the runner threads. kIo.
@@ -101,6 +104,7 @@ class Lane {
  private:
   Lane(LaneSpec& spec, Calls& calls, const Clock& clock);
 
+  std::unique_ptr<BatchRun> make_run(std::unique_ptr<Runner> runner, uint32_t rows_max);
   void serve(BatchRun& run) noexcept;
   bool wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept;
   void form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept;
@@ -108,8 +112,7 @@ class Lane {
   void give_back_inline_run(int64_t started_ns, int64_t ended_ns) noexcept;
   bool should_wake(bool was_empty, int64_t latest_start_before_ns) const noexcept;
 
-  const std::string model_;
-  const std::string version_;
+  const std::shared_ptr<const LaneName> name_;
   const std::string provenance_;
   const LaneOptions options_;
   const bool has_threads_;
@@ -117,6 +120,7 @@ class Lane {
   const std::shared_ptr<const FeatureReader> reader_;
   const Scoring scoring_;
   const LaneMemory memory_;
+  LaneMetrics metrics_;  // has a lock of its own
   Calls& calls_;
   const Clock& clock_;
   std::atomic<size_t> answer_bytes_guess_{256};

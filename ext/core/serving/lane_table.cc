@@ -42,6 +42,11 @@ std::shared_ptr<Lane> LaneTable::get(std::string_view model, std::string_view ve
   return index < 0 ? nullptr : lanes_[static_cast<size_t>(index)];
 }
 
+std::vector<std::shared_ptr<Lane>> LaneTable::all() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return lanes_;
+}
+
 std::shared_ptr<Lane> LaneTable::remove(std::string_view model, std::string_view version, Code* code) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   *code = Code::kUnknownVersion;

@@ -22,6 +22,8 @@ class LaneTable {
   // Exactly this lane, or null.
   std::shared_ptr<Lane> get(std::string_view model, std::string_view version) noexcept;
 
+  std::vector<std::shared_ptr<Lane>> all() const;
+
   // Takes the lane out: the caller owns its end. Null: not there; `code` says which of the two is unknown.
   std::shared_ptr<Lane> remove(std::string_view model, std::string_view version, Code* code) noexcept;
   // Takes all out; add() refuses from now on.
@@ -30,7 +32,7 @@ class LaneTable {
  private:
   int index_of(std::string_view model, std::string_view version, Code* code) const noexcept;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<std::shared_ptr<Lane>> lanes_;  // guarded by mutex_; oldest first
   std::string default_model_;                 // guarded by mutex_; stays when its lanes go, so that no other model answers for it
   bool is_closed_ = false;                    // guarded by mutex_

@@ -13,6 +13,7 @@
 
 #include "core/base/limits.h"
 #include "core/base/status.h"
+#include "core/serving/call_record.h"
 #include "core/serving/completion_queue.h"
 #include "core/wire/response.h"
 #include "core/wire/score_request.h"
@@ -42,8 +43,6 @@ enum class CallPhase : uint32_t {
   kCompleted = 3,  // in its completion queue, or with the thread that ran it: finish() frees it
   kFinishing = 4,  // finish() has it
 };
-
-enum class CallKind : uint8_t { kUnary = 1, kBatch = 2, kStream = 3 };
 
 // Which of the five deadline checks a row failed. Index into EngineStats::expired_rows.
 enum class DeadlineCheck : uint8_t { kAdmission = 0, kAfterLookup = 1, kForming = 2, kBeforeRun = 3, kBeforeEncoding = 4 };
@@ -81,7 +80,10 @@ struct alignas(64) Slot {
   uint64_t token = 0;
   int64_t deadline_ns = 0;
   uint32_t row_count = 0;
+  Priority priority = Priority::kUnspecified;
+  bool is_degraded = false;  // of the row, known when its answer is encoded
   std::array<char, limits::kIdBytesMax> id;
+  CallTrace trace;  // head
 
   std::string_view transaction_id() const noexcept { return {id.data(), id_bytes}; }
   void set_transaction_id(std::string_view text) noexcept;  // an id that is too long is not echoed

@@ -97,12 +97,7 @@ void append_timings(WireWriter& out, const Stamps& stamps, uint32_t batch_rows) 
     if (start_ns != 0 && end_ns != 0) out.duration_ns(field, end_ns - start_ns);
   };
   out.message(10, [&] {
-    stage(1, Stamp::kReceived, Stamp::kDecoded);
-    stage(2, Stamp::kDecoded, Stamp::kQueued);
-    stage(3, Stamp::kQueued, Stamp::kBatched);
-    stage(4, Stamp::kBatched, Stamp::kRunStarted);
-    stage(5, Stamp::kRunStarted, Stamp::kScored);
-    stage(6, Stamp::kScored, Stamp::kDone);
+    for (size_t i = 0; i < kStages.size(); ++i) stage(static_cast<uint32_t>(i + 1), kStages[i].start, kStages[i].end);
     stage(7, Stamp::kReceived, Stamp::kDone);
     out.varint(8, batch_rows);
   });

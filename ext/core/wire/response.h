@@ -29,6 +29,21 @@ enum class Stamp : uint8_t {
 };
 using Stamps = std::array<int64_t, 8>;
 
+// The stages of an answered row, in order. Timings, histograms and spans have these names and these times.
+struct Stage {
+  const char* name;
+  Stamp start;
+  Stamp end;
+};
+inline constexpr std::array<Stage, 6> kStages = {{
+    {"decode", Stamp::kReceived, Stamp::kDecoded},
+    {"look_up", Stamp::kDecoded, Stamp::kQueued},
+    {"queue", Stamp::kQueued, Stamp::kBatched},
+    {"assemble", Stamp::kBatched, Stamp::kRunStarted},
+    {"infer", Stamp::kRunStarted, Stamp::kScored},
+    {"respond", Stamp::kScored, Stamp::kDone},
+}};
+
 // Everything one answered row needs. All pointers are borrowed for the call.
 struct RowAnswer {
   std::string_view transaction_id;

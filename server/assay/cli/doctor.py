@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from assay.cli.config import DeviceName
+from assay.cli.config import ConfigFile, DeviceName, load
 from assay.cli.finding import Finding
 from assay.cli.output import EXIT_UNHEALTHY, answers, console, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
@@ -33,10 +34,12 @@ BUILD_PACKAGES = {"cython", "setuptools"}
 DISK_FREE_BYTES_MIN = 1 << 30
 OPEN_FILES_MIN = 4096
 STORE_BYTES_MAX = 1 << 34
+CERTIFICATE_LEFT_MIN = timedelta(days=14)
 
 
 def doctor(
     store: Annotated[str, typer.Option(help="Store to look at, as for `assay serve --store`.")] = "embedded:",
+    config: ConfigFile = None,
     device: DeviceName = "auto",
     server: Annotated[
         str | None, typer.Option(metavar="TARGET", help="Ask only whether the server at HOST:PORT or unix:PATH serves.")
@@ -58,13 +61,20 @@ def doctor(
 
         assay doctor --store embedded:/var/lib/assay/store.snapshot --json
 
+        assay doctor --config assay.yaml
+
         assay doctor --device cuda:0
 
         assay doctor --server 127.0.0.1:50051
     """
     trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
     with console.status("examining", spinner="line"):
-        findings = list(examine(store, device)) if server is None else [_check_server(server, trust)]
+        if server is not None:
+            findings = [_check_server(server, trust)]
+        else:
+            findings = list(examine(store, device))
+            if config is not None:
+                findings.append(_examined("tls", lambda: check_tls(config)))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -89,12 +99,16 @@ def examine(store: str, device: str = "auto") -> Iterator[Finding]:
         ("processors", check_processors),
     ]
     for name, check in checks:
-        try:
-            yield check()
-        except AssayError as error:
-            yield Finding(name, "failed", str(error), "as it says; then run doctor again")
-        except Exception as error:
-            yield Finding(name, "failed", f"{type(error).__name__}: {error}", "mend this first, then run doctor again")
+        yield _examined(name, check)
+
+
+def _examined(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except AssayError as error:
+        return Finding(name, "failed", str(error), "as it says; then run doctor again")
+    except Exception as error:
+        return Finding(name, "failed", f"{type(error).__name__}: {error}", "mend this first, then run doctor again")
 
 
 # --- the checks
@@ -209,6 +223,27 @@ def check_processors() -> Finding:
     if count < 2:
         return Finding("processors", "warning", "1", "the event loop and a runner want a core each; expect a longer tail latency")
     return Finding("processors", "ok", str(count))
+
+
+def check_tls(config: Path) -> Finding:
+    """The certificate and roles files of a configuration, as `assay serve --config` would use them."""
+    from assay.transport.certificates import Certificates, key_warning
+    from assay.transport.roles import read_roles
+
+    loaded = load(config, None).config
+    if loaded.tls.key is None:
+        return Finding("tls", "ok", "off: plaintext")
+    expires_at = Certificates(loaded.tls).expires_at
+    found = f"certificate good until {expires_at:%Y-%m-%d %H:%M} UTC"
+    if loaded.roles is not None:
+        found += f", {len(read_roles(loaded.roles))} principals with roles"
+    if expires_at - datetime.now(UTC) < CERTIFICATE_LEFT_MIN:
+        return Finding(
+            "tls", "warning", found, "put a new certificate and key into their places; the server takes them as it runs"
+        )
+    if warning := key_warning(loaded.tls.key):
+        return Finding("tls", "warning", found, warning)
+    return Finding("tls", "ok", found)
 
 
 def _check_server(target: str, tls: Tls | None) -> Finding:

@@ -36,6 +36,10 @@ def replay(
     events: Annotated[Path, typer.Option(help="Events, one JSON object a line.", dir_okay=False)],
     out: Annotated[Path, typer.Option(help="Parquet file to write.", dir_okay=False)],
     feature_set: FeatureSetOption = None,
+    attributes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VIEW=FILE", help="Rows of an attribute view, past ones too: JSON lines or Parquet. Repeatable."),
+    ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="Go on past lines that are no events, and write them here (JSON lines).", dir_okay=False)
     ] = None,
@@ -43,12 +47,15 @@ def replay(
 ) -> None:
     """Replay events, in (event_time, transaction_id) order, into the features that a model would have seen.
 
-    The code is the one that scores. The file gets transaction_id, event_time and the model inputs in order. A line that is no
-    event fails the replay unless --rejects is given. Exit code 4: some events have no row, or were rejected.
+    The code is the one that scores. The file gets transaction_id, event_time and the model inputs in order. Attributes count from
+    their updated_at on. A line that is no event fails the replay unless --rejects is given. Exit code 4: some events have no
+    row, or were rejected.
 
-    Example:
+    Examples:
 
         assay features replay --feature-set feature_set.yaml --events events.jsonl --out features.parquet
+
+        assay features replay --feature-set plus.yaml --events events.jsonl --attributes profile=customers.parquet --out x.parquet
     """
     from assay.features.rejects import Rejects
     from assay.features.replay import replay as run
@@ -56,12 +63,13 @@ def replay(
     started = time.monotonic()
     try:
         loaded = load_feature_set(feature_set)
+        files = _attribute_files(attributes or [])
         with bar("replaying") as advance:
             if rejects is None:
-                summary = run(loaded, events, out, advance)
+                summary = run(loaded, events, out, advance, attributes=files)
             else:
                 with Rejects(rejects) as kept:
-                    summary = run(loaded, events, out, advance, rejects=kept)
+                    summary = run(loaded, events, out, advance, attributes=files, rejects=kept)
     except AssayError as error:
         fail(str(error))
     _print_replay(summary, loaded, out, time.monotonic() - started, as_json)
@@ -136,6 +144,16 @@ def bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 # --- implementation ---
+
+
+def _attribute_files(options: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for option in options:
+        view, separator, path = option.partition("=")
+        if not separator or not view or not path or view in files:
+            fail("--attributes: expected VIEW=FILE, each view once", EXIT_USAGE)
+        files[view] = Path(path)
+    return files
 
 
 def _open(store: str | None) -> tuple[Store, int]:

@@ -11,13 +11,18 @@ from typer.core import TyperGroup
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; score against a server that does not "
-    "serve); 4 a check said no (model check and pack; ingest and features replay with rejects); 130 stopped by Ctrl-C. NO_COLOR "
-    "is respected. What was asked for goes to stdout, everything else to stderr."
+    "serve); 4 a check said no (init; model check and pack; ingest and features replay with rejects); 130 stopped by Ctrl-C. "
+    "NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
 )
 
 # Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.
 SUBCOMMANDS = {
     "serve": ("assay.cli.serve", "serve", "Serve models over gRPC. Without arguments: the demo, on 127.0.0.1:50051."),
+    "init": (
+        "assay.cli.init",
+        "init",
+        "Make an ONNX model ready to serve: feature set, manifest, golden rows, sample request.",
+    ),
     "score": ("assay.cli.score", "score", "Score one transaction on a running server."),
     "doctor": ("assay.cli.doctor", "doctor", "Check this machine and this installation, and say what to do."),
     "ingest": (

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import shlex
-import shutil
-import sys
-from datetime import UTC, datetime
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assay.cli.config import Assignments, ConfigFile, load
+from assay.cli.examples import example_lines
 from assay.cli.features import bar
 from assay.cli.output import console, print_json
+from assay.observe.logs import set_up
 
 if TYPE_CHECKING:
     from assay.app import App
     from assay.config import Config
-    from assay.features.feature_set import FeatureSet
     from assay.transport.server import Addresses
 
 
 def serve(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME_OR_PATH]...",
+            help="Models to serve: a bundle (NAME/VERSION), or NAME for its newest version, as a path or under ./models. The "
+            "first is the default.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT of the public listener; port 0 takes a free one.")] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION). Repeatable; the first is the default."),
+        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION), after those named. Repeatable."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     store: Annotated[
@@ -49,13 +53,16 @@ def serve(
 
         assay serve
 
+        assay serve fraud
+
         assay serve --model models/card_fraud/1 --store embedded:/var/lib/assay/store.snapshot --listen 0.0.0.0:50051
 
         assay serve --config assay.yaml --set engine.slots=16384
     """
+    models = [*_locate(names or []), *(str(path) for path in model or [])]
     options = {
         "listen": listen,
-        "models": [str(path) for path in model] if model else None,
+        "models": models or None,
         "device": device,
         "store.url": store,
         "admin_socket": admin_socket,
@@ -63,7 +70,7 @@ def serve(
         "log_level": log_level,
     }
     loaded = load(config, assignments, options).config
-    _log_to_stderr(loaded)
+    set_up(loaded.log_level, loaded.log_format)
     app = _build(loaded)
     try:
         app.run(lambda addresses: _say_ready(app, addresses, as_json))
@@ -74,16 +81,17 @@ def serve(
 # --- implementation ---
 
 
-def _log_to_stderr(config: Config) -> None:
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    logging.Formatter.converter = lambda *_: datetime.now(UTC).timetuple()
+def _locate(names: list[str]) -> list[str]:
+    if not names:  # the demo, and servers that are configured by a file
+        return []
+    from assay.models.locate import locate_bundle
+
+    return [str(locate_bundle(name)) for name in names]
 
 
 def _build(config: Config) -> App:
+    # Read once, when grpc is imported. Its default writes a line for each failed handshake: disk for a packet from anybody.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from assay.app import App
 
     with bar("starting") as advance:
@@ -95,7 +103,11 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
         print_json(
             {
                 "listen": addresses.public,
+                "protection": addresses.protection.value,
+                "health_listen": addresses.health,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
+                "admin_listen": addresses.admin_port,
+                "metrics": app.telemetry.metrics_address,
                 "models": [
                     {"model": model.name, "version": model.version, "device": str(model.placement.device)} for model in app.models
                 ],
@@ -107,7 +119,7 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
 
 
 def status_lines(app: App, addresses: Addresses) -> list[str]:
-    """What runs where, and two commands to paste."""
+    """What runs where, and commands to paste."""
     from assay import __version__
 
     models = [
@@ -116,78 +128,26 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         f"on {model.placement.device}"
         for index, model in enumerate(app.models)
     ]
-    transaction = example_request(app.models[0].feature_set, is_demo=app.config.is_demo)
+    admins = [str(addresses.admin)] if addresses.admin else []
+    admins += [f"{addresses.admin_port} (mTLS)"] if addresses.admin_port else []
     return [
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
-        f"  listen    {addresses.public} (plaintext)",
-        f"  admin     {addresses.admin or 'off'}",
+        f"  listen    {addresses.public} ({addresses.protection.value})",
+        *([f"  health    {addresses.health} (plaintext, health only)"] if addresses.health else []),
+        *(f"  admin     {where}" for where in admins or ["off"]),
+        f"  metrics   {metrics_url(app)}",
         *models,
         f"  store     {app.store.url}, {app.store.describe()}",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",
-        f"  {grpcurl_line(transaction, addresses.public)}",
-        f"  {score_line(transaction, addresses.public)}",
+        *(f"  {line}" for line in example_lines(app, addresses)),
         "",
         "Ctrl-C stops it.",
     ]
 
 
-def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]:
-    """A ScoreRequest, as JSON, that the server would answer."""
-    if is_demo:
-        from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
-
-        return {
-            "transactionId": "demo-1",
-            "eventTime": DEMO_TIME.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "entities": {"customer_id": DEMO_CUSTOMER_ID, "terminal_id": DEMO_TERMINAL_ID},
-            "features": {"amount_minor": {"int64Value": "5716"}},
-        }
-    samples: dict[str, tuple[str, Any]] = {
-        "float64": ("doubleValue", 1.0),
-        "int64": ("int64Value", "1"),
-        "bool": ("boolValue", True),
-        "string": ("stringValue", "text"),
-    }
-    features = {}
-    for name, feature in feature_set.request_features.items():
-        if not feature.is_required:
-            continue
-        kind, value = samples[feature.dtype]
-        if feature.minimum is not None and feature.dtype in ("float64", "int64"):
-            value = float(feature.minimum) if feature.dtype == "float64" else str(int(feature.minimum))
-        features[name] = {kind: value}
-    return {
-        "transactionId": "example-1",
-        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "entities": dict.fromkeys(feature_set.entities, "1"),
-        "features": features,
-    }
-
-
-def grpcurl_line(transaction: dict[str, Any], target: str) -> str:
-    """Ready to paste into a shell."""
-    body = shlex.quote(json.dumps(transaction, separators=(",", ":")))
-    return f"grpcurl -plaintext -d {body} {target} assay.v1.ScoringService/Score"
-
-
-def score_line(transaction: dict[str, Any], target: str) -> str:
-    """The same call with our own client."""
-    words = [_program(), "score", "--target", target, "--id", transaction["transactionId"], "--time", transaction["eventTime"]]
-    for name, value in transaction["entities"].items():
-        words += ["--entity", f"{name}={value}"]
-    for name, value in transaction["features"].items():
-        (kind, plain), *_ = value.items()
-        text = json.dumps(plain) if kind in ("doubleValue", "boolValue") else str(plain)
-        words += ["--feature", f"{name}={text}"]
-    return shlex.join(words)
-
-
-def _program() -> str:
-    """How a person can call us: by name where the PATH knows it, else by the path of this environment's script."""
-    if shutil.which("assay"):
-        return "assay"
-    script = Path(sys.executable).parent / "assay"
-    here = Path.cwd()
-    return str(script.relative_to(here) if script.is_relative_to(here) else script)
+def metrics_url(app: App) -> str:
+    """Where Prometheus finds us."""
+    address = app.telemetry.metrics_address
+    return f"http://{address}/metrics" if address else "off"

@@ -20,6 +20,7 @@ from assay.features.rejects import Rejects
 from assay.features.store_writer import AttributeWrite, StoreWriter
 
 FLUSH_ROWS_DEFAULT = 1_000_000
+OUTCOMES = ("OK", "EVENT_DUPLICATE", "EVENT_TOO_LATE")
 
 
 def ingest_attributes(
@@ -48,6 +49,14 @@ def ingest_attributes(
     return ingestion.summary()
 
 
+def outcome_of(code: int) -> str:
+    """What became of a row: one of OUTCOMES. Raises StoreError where the store said no."""
+    reason = _core.CODE_TABLE[code].reason
+    if reason not in OUTCOMES:
+        raise StoreError(f"the store refused attributes ({reason}: {_core.CODE_TABLE[code].message})")
+    return reason
+
+
 # --- implementation ---
 
 
@@ -70,8 +79,7 @@ class _Ingestion:
         self._rejects = rejects
         self._on_flush = on_flush
         self._flushes: list[FlushRecord] = []
-        self._outcomes = {"OK": 0, "EVENT_DUPLICATE": 0, "EVENT_TOO_LATE": 0}
-        self._reasons = {row.number: row.reason for row in _core.CODE_TABLE}
+        self._outcomes = dict.fromkeys(OUTCOMES, 0)
         self._start_flush()
 
     def _start_flush(self) -> None:
@@ -85,10 +93,7 @@ class _Ingestion:
         writes = [AttributeWrite(row.entity_id, row.time_us, row.values) for row in rows.good]
         codes = self._writer.write_attributes(self._view_name, writes)
         for row, code in zip(rows.good, codes, strict=True):
-            reason = self._reasons[code]
-            if reason not in self._outcomes:
-                raise StoreError(f"the store refused attributes ({reason}: {_core.CODE_TABLE[code].message})")
-            self._outcomes[reason] += 1
+            self._outcomes[outcome_of(code)] += 1
             for index, value in enumerate(row.values):
                 self._nulls[index] += value is None
 

@@ -28,6 +28,8 @@ class LocalStore:
         self.path = path
         self._lock = lock
 
+    is_away = False
+
     def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
         return LocalWriter(plan, self.core)
 

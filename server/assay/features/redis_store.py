@@ -18,8 +18,9 @@ from redis.retry import Retry
 
 from assay import _core
 from assay.errors import StoreError
-from assay.features.breaker import Breaker
+from assay.features.breaker import Breaker, BreakerState
 from assay.features.redis_writer import RedisWriter, get_records, put_records
+from assay.observe.logs import log_event
 
 log = logging.getLogger("assay.store")
 
@@ -58,6 +59,10 @@ class RedisStore:
         self._bytes_max = bytes_max
         self._breaker = Breaker(failures_max=BREAKER_FAILURES_MAX, open_s=BREAKER_OPEN_S)
 
+    @property
+    def is_away(self) -> bool:
+        return self._breaker.state is not BreakerState.CLOSED
+
     def fetch(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
         """The records under these keys, in order; None: no answer in time, or none is expected. Never raises."""
         if not self._breaker.allows():
@@ -66,12 +71,10 @@ class RedisStore:
             records = get_records(self._reading, keys)
         except FAILURES as error:
             if self._breaker.failed():
-                log.warning(
-                    "feature store away url=%s error=%s; scores go on with declared defaults, flagged", self.url, _say(error)
-                )
+                log_event(log, logging.WARNING, "feature store away", url=self.url, error=_say(error), scores="with defaults")
             return None
         if self._breaker.succeeded():
-            log.info("feature store is back url=%s", self.url)
+            log_event(log, logging.INFO, "feature store is back", url=self.url)
         return records
 
     def writer(self, plan: _core.FeaturePlan) -> RedisWriter:

@@ -1,12 +1,13 @@
 """Replays a file of events into the matrix that a model would have seen: the training set. The same C++ code as scoring.
 
-Events are taken in (event_time, transaction_id) order; each is scored against the store as it is then, and applied after.
+Events are taken in (event_time, transaction_id) order; each is scored against the store as it is then, and applied after. Rows of
+attributes come in between, at their own times (attribute_history.py).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from assay import _core
 from assay.errors import InputError
+from assay.features.attribute_history import HistoryCursor, TimedRow, read_history
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.ingest import LoggedLines, check_report, open_source
@@ -50,26 +52,30 @@ def replay(
     out_path: Path,
     progress: Progress | None = None,
     *,
+    attributes: Mapping[str, Path] | None = None,
     rejects: Rejects | None = None,
     bytes_max: int = BYTES_MAX_DEFAULT,
 ) -> ReplaySummary:
     """Writes `out_path` (Parquet, replaced atomically): transaction_id, event_time, then the model inputs, typed as declared.
 
-    Memory: the events' file, the store's state and one chunk of rows. Without `rejects` a line that is no event fails the whole
-    replay: a training set with silent gaps is worse than none. Raises InputError, StoreError, FeatureSetError."""
+    `attributes`: a file for each attribute view, with its history. Memory: the files, the store's state and one chunk of rows.
+    Without `rejects` a line that is no event (or no row) fails the whole replay: a training set with silent gaps is worse than
+    none. Raises InputError, StoreError, FeatureSetError."""
     plan = compile_plan(feature_set)
-    _check_views(feature_set)
     report = progress or (lambda done, total: None)
     size = events_path.stat().st_size if events_path.exists() else 0
     strict = rejects is None
     rejects = rejects or Rejects()
+    history = read_history(feature_set, attributes or {}, rejects)
+    if strict:
+        files = ", ".join(str(path) for path in (attributes or {}).values())
+        _check_rejects(rejects, f"{files}: {rejects.count} rows are no attributes of feature set {feature_set.name}")
     log = _read_log(plan, events_path, rejects, lambda done: report(done, 2 * size))
-    if strict and rejects.count:
-        examples = "\n".join(f"  {reject.describe()}" for reject in rejects.examples)
-        raise InputError(f"{events_path}: {rejects.count} lines are no events of feature set {feature_set.name}:\n{examples}")
+    if strict:
+        _check_rejects(rejects, f"{events_path}: {rejects.count} lines are no events of feature set {feature_set.name}")
     log.sort()
     store = _core.EmbeddedStore(bytes_max)
-    run = _Replay(feature_set, plan, log, store)
+    run = _Replay(feature_set, plan, log, store, history)
     count = log.event_count
     with _written_atomically(out_path, run.schema) as parquet:
         for start in range(0, count, ROWS_PER_CHUNK):
@@ -92,13 +98,9 @@ def input_columns(plan: _core.FeaturePlan, rows: NDArray[np.uint8]) -> dict[str,
 # --- implementation ---
 
 
-def _check_views(feature_set: FeatureSet) -> None:
-    for name, view in feature_set.views.items():
-        if view.kind == "attributes":
-            raise InputError(
-                f"views.{name}: holds attributes, which a file of events does not carry; the model would be trained on nulls. "
-                "Replay a feature set without attribute views"
-            )
+def _check_rejects(rejects: Rejects, what: str) -> None:
+    if rejects.count:
+        raise InputError("\n".join([f"{what}:", *(f"  {reject.describe()}" for reject in rejects.examples)]))
 
 
 def _read_log(plan: _core.FeaturePlan, path: Path, rejects: Rejects, progress: Callable[[int], None]) -> _core.EventLog:
@@ -111,26 +113,39 @@ def _read_log(plan: _core.FeaturePlan, path: Path, rejects: Rejects, progress: C
 
 
 class _Replay:
-    def __init__(self, feature_set: FeatureSet, plan: _core.FeaturePlan, log: _core.EventLog, store: _core.EmbeddedStore) -> None:
+    def __init__(
+        self,
+        feature_set: FeatureSet,
+        plan: _core.FeaturePlan,
+        log: _core.EventLog,
+        store: _core.EmbeddedStore,
+        history: list[TimedRow],
+    ) -> None:
         self._plan = plan
         self._log = log
         self._reader = _core.FeatureReader(plan, store)
         self._writer = _core.EventWriter(plan, store, ahead_us_max=0)
+        self._attributes = HistoryCursor(history, log, self._writer)
         self.schema = _schema(feature_set)
         self.invalid_count = self.duplicate_count = self.late_count = 0
 
     def chunk(self, start: int, stop: int) -> pa.Table:
-        """Scores and applies events [start, stop) and returns the valid rows."""
-        rows, valid, times, report = self._log.replay(self._reader, self._writer, start, stop)
-        check_report(report)
+        """Scores and applies events [start, stop), and the attributes that change between them, and returns the valid rows."""
+        parts = [self._run(first, last) for first, last in self._attributes.runs(start, stop)]
+        rows, valid, times = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         self.invalid_count += int(len(valid) - np.count_nonzero(valid))
-        self.duplicate_count += report.duplicate_count
-        self.late_count += report.late_count
         ids = pa.array(self._log.transaction_ids(start, stop), pa.string())
         event_times = pa.array(times).cast(pa.timestamp("us", tz="UTC"))
         inputs = [pa.array(column) for column in input_columns(self._plan, rows).values()]
         table = pa.Table.from_arrays([ids, event_times, *inputs], schema=self.schema)
         return table if valid.all() else table.filter(pa.array(valid))
+
+    def _run(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]:
+        rows, valid, times, report = self._log.replay(self._reader, self._writer, start, stop)
+        check_report(report)
+        self.duplicate_count += report.duplicate_count
+        self.late_count += report.late_count
+        return rows, valid, times
 
 
 def _schema(feature_set: FeatureSet) -> pa.Schema:

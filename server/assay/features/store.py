@@ -28,6 +28,10 @@ class Store(Protocol):
     def core(self) -> _core.EmbeddedStore | None:
         """The records in this process; None: they are elsewhere."""
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known not to answer."""
+
     def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
         """The way in for events and attributes of this plan's views."""
 

@@ -39,6 +39,12 @@ INPUTS_MAX = 64
 
 # ONNX element types a feature plan can fill: number -> name. Those of assay._core.TENSOR_TYPES.
 INPUT_TYPES: Final = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
+# What to do about inputs of other types that exporters really write.
+INPUT_MENDS: Final = {
+    8: "it takes text: train on numbers instead, the position of each word in a list; the feature set then maps words to them "
+    "(vocabulary, docs/features.md)",
+    10: "it takes float16: export with float32 inputs",
+}
 
 Problem = dict[str, str]
 
@@ -220,7 +226,10 @@ def _check_opsets(model: Any) -> list[Problem]:
             mend = "export with standard operators only (ai.onnx, ai.onnx.ml)"
             found.append(_problem("operators", f"imports the custom domain {_printable(domain)}", mend))
         elif domain == DEFAULT_DOMAIN and not OPSET_MIN <= opset.version <= newest:
-            mend = f"export with target opset {OPSET_MIN}, or convert: onnx.version_converter.convert_version(model, {OPSET_MIN})"
+            mend = (
+                f"export with target_opset={{'': {OPSET_MIN}, 'ai.onnx.ml': 3}}, or convert: "
+                f"onnx.version_converter.convert_version(model, {OPSET_MIN})"
+            )
             found.append(_problem("opset", f"opset {opset.version}, expected {OPSET_MIN} to {newest}", mend))
     return found
 
@@ -231,8 +240,12 @@ def _check_model(model_bytes: bytes) -> list[Problem]:
     try:
         onnx.checker.check_model(model_bytes, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        text = _printable(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-        return [_problem("onnx", f"the ONNX checker says: {text}", "export the model again; the file is damaged or was edited")]
+        said = str(error).strip()
+        text = _printable(said.splitlines()[0] if said else type(error).__name__)
+        mend = "export the model again; the file is damaged or was edited"
+        if "elem type" in said:  # skl2onnx mixes float64 and float32 in trees of float64 input
+            mend = "its parts do not agree on their types: export it with float32 inputs (skl2onnx: rows.astype(numpy.float32))"
+        return [_problem("onnx", f"the ONNX checker says: {text}", mend)]
     return []
 
 
@@ -260,12 +273,14 @@ def _check_interface(model: Any) -> list[Problem]:
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
     if not 1 <= len(inputs) <= INPUTS_MAX:
-        found.append(_problem("batch axis", f"{len(inputs)} inputs, expected 1 to {INPUTS_MAX}", "see docs/bundles.md, Inputs"))
+        mend = "export with one input for all columns (skl2onnx: an array instead of a DataFrame, FloatTensorType([None, n]))"
+        found.append(_problem("batch axis", f"{len(inputs)} inputs, expected 1 to {INPUTS_MAX}", mend))
     for value in inputs:
         name, kind = _printable(value.name), value.type.tensor_type
         if not value.type.HasField("tensor_type") or kind.elem_type not in INPUT_TYPES:
             wanted = ", ".join(INPUT_TYPES.values())
-            found.append(_problem("batch axis", f"input {name} is not a tensor of {wanted}", "export with such inputs"))
+            mend = INPUT_MENDS.get(kind.elem_type, "export with such inputs")
+            found.append(_problem("batch axis", f"input {name} is not a tensor of {wanted}", mend))
             continue
         dims = kind.shape.dim
         mend = "export with a dynamic first axis (PyTorch: dynamic_shapes; skl2onnx: FloatTensorType([None, n]))"

@@ -117,14 +117,21 @@ class Rows:
 
 
 def pack_bundle(
-    request: PackRequest, out: Path, runtime: OrtRuntime, *, model_file: str = MODEL_FILE, is_replacing: bool = False
+    request: PackRequest,
+    out: Path,
+    runtime: OrtRuntime,
+    *,
+    model_file: str = MODEL_FILE,
+    is_replacing: bool = False,
+    inspection: OnnxInspection | None = None,
 ) -> Path:
     """Writes OUT/NAME/VERSION and returns it. Nothing is left behind when it fails.
 
+    `inspection`: what inspect_model() said of these bytes, if it was asked already.
     Raises BundleError (also where that version exists and `is_replacing` is false), FeatureSetError, InputError.
     """
     refuse_foreign_model(model_file, request.model_bytes)
-    inspection = inspect_model(request.model_bytes, model_file)
+    inspection = inspection or inspect_model(request.model_bytes, model_file)
     check_inspection(inspection, make_step(None))
     files, manifest = _make_files(request, inspection, runtime)
 

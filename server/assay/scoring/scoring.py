@@ -9,6 +9,7 @@ from assay.features.store_writer import StoreWriter
 from assay.models.device import CPU
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
+from assay.observe.tracing_settings import TracingSettings
 from assay.scoring.lookups import Fetch, LookupThreads
 
 # What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long; and a core
@@ -19,11 +20,17 @@ _OVERRUN_NS = 1_000_000
 class Scoring:
     """Owns the engine and, with a remote store, the look-up threads. `runners`: threads a lane."""
 
-    def __init__(self, engine: EngineConfig, lane: LaneConfig, runners: int, *, lookup_timeout_ms: int = 50) -> None:
+    def __init__(
+        self, engine: EngineConfig, lane: LaneConfig, runners: int, tracing: TracingSettings, *, lookup_timeout_ms: int = 50
+    ) -> None:
         self.engine = Engine(
             slots=engine.slots,
             batch_call_rows_max=engine.batch_call_rows_max,
             lookup_timeout_ns_max=lookup_timeout_ms * 1_000_000,
+            tracing=tracing.is_on,
+            sample_ratio=tracing.sample_ratio,
+            follows_parent=tracing.follows_parent,
+            slow_ns=tracing.slow_ns,
         )
         self._lookups: LookupThreads | None = None
         self._lane = lane

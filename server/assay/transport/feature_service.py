@@ -14,6 +14,7 @@ from google.rpc import status_pb2
 from assay._core import CODE_TABLE, LIMITS, Refusal
 from assay.errors import StoreError
 from assay.features.store_writer import StoreWriter
+from assay.observe.logs import log_event
 from assay.transport.status import abort
 from assay.v1 import feature_pb2
 
@@ -62,7 +63,7 @@ class FeatureService:
             try:
                 outcomes = await loop.run_in_executor(self._executor, self._record, message)
             except StoreError as error:
-                log.warning("events not recorded error=%s", error)
+                log_event(log, logging.WARNING, "events not recorded", error=str(error))
                 outcomes = self._refuse("STORE_UNAVAILABLE")
             if isinstance(outcomes, Refusal):
                 await abort(context, outcomes)

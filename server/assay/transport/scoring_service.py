@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES_MAX = 16 << 10  # of a stream's message in flight
 
-Submit = Callable[[bytes, int, CompletionQueue, int], bytes | Accepted | Refusal]
+Submit = Callable[[bytes, int, CompletionQueue, int, str | None], bytes | Accepted | Refusal]
 
 
 class ScoringService:
-    """The three methods. `stream_messages_max`: in flight per ScoreStream; `streams_max`: open ScoreStream calls."""
+    """The three methods. `stream_messages_max`: in flight per ScoreStream; `streams_max`: open ScoreStream calls;
+    `stream_age_s_max`: how long one may be open, 0: for ever."""
 
-    def __init__(self, engine: Engine, replies: Replies, *, stream_messages_max: int, streams_max: int) -> None:
+    def __init__(
+        self, engine: Engine, replies: Replies, *, stream_messages_max: int, streams_max: int, stream_age_s_max: float
+    ) -> None:
         self._engine = engine
         self._replies = replies
         self._stream_messages_max = stream_messages_max
         self._streams_max = streams_max
+        self._stream_age_s_max = stream_age_s_max
         self._streams: set[_ScoreStream] = set()
         self._is_draining = False
 
@@ -39,10 +43,10 @@ class ScoringService:
         """Full method name -> handler, without (de)serialisers: bytes in, bytes out."""
         return {
             "/assay.v1.ScoringService/Score": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_score, self._replies)
+                _unary(self._engine.submit_score, self._replies, is_tracing=self._engine.is_tracing)
             ),
             "/assay.v1.ScoringService/ScoreBatch": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_batch, self._replies)
+                _unary(self._engine.submit_batch, self._replies, is_tracing=self._engine.is_tracing)
             ),
             "/assay.v1.ScoringService/ScoreStream": grpc.stream_stream_rpc_method_handler(self._score_stream),
         }
@@ -60,18 +64,29 @@ class ScoringService:
             await abort(context, self._engine.refuse("STREAM_LIMIT", f"{self._streams_max} streams are open"))
         stream = _ScoreStream(self._engine, self._replies, context, self._stream_messages_max)
         self._streams.add(stream)
+        end = asyncio.get_running_loop().call_later(self._stream_age_s_max, stream.drain) if self._stream_age_s_max else None
         try:
             await stream.run()
         finally:
             self._streams.discard(stream)
+            if end is not None:
+                end.cancel()
         if stream.is_draining:
-            await abort(context, self._engine.refuse("DRAINING"))
+            await abort(context, self._engine.refuse("DRAINING" if self._is_draining else "STREAM_TOO_OLD"))
 
 
 # --- implementation ---
 
 
-def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
+def traceparent_of(context: Context) -> str | None:
+    """The call's W3C trace context, as it came; None: it brought none. (Of several, gRPC keeps one.)"""
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent" and isinstance(value, str):
+            return value
+    return None
+
+
+def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[bytes, Context], Any]:
     """A handler of Score or ScoreBatch. A closure, because every attribute look-up here is paid by every call."""
     next_token = replies.next_token
     queue = replies.queue
@@ -81,7 +96,7 @@ def _unary(submit: Submit, replies: Replies) -> Callable[[bytes, Context], Any]:
     async def handle(request: bytes, context: Context) -> bytes:
         deadline_ns = rpc_deadline_ns(context.time_remaining())
         token = next_token()
-        accepted = submit(request, deadline_ns, queue, token)
+        accepted = submit(request, deadline_ns, queue, token, traceparent_of(context) if is_tracing else None)
         if isinstance(accepted, bytes):  # scored on the way
             return accepted
         if isinstance(accepted, Refusal):
@@ -129,6 +144,7 @@ class _ScoreStream:
         self._context = context
         self._messages_max = messages_max
         self._deadline_ns = rpc_deadline_ns(context.time_remaining())
+        self._traceparent = traceparent_of(context) if engine.is_tracing else None
         self._in_flight = 0
         self._is_reading = True
         self._waiting: dict[int, _StreamReply] = {}
@@ -182,7 +198,7 @@ class _ScoreStream:
 
     def _submit(self, message: bytes) -> None:
         token = self._replies.next_token()
-        accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token)
+        accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token, self._traceparent)
         if not isinstance(accepted, Accepted):  # refused, or scored on the way
             self._ready.append(accepted if isinstance(accepted, bytes) else _refused(message, accepted))
             self._work.set()

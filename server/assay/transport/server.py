@@ -1,11 +1,14 @@
 """The listeners: grpc.aio servers with their limits, and the order in which they open and close.
 
-Public: a TCP port. Admin: a Unix socket that only this user can open. Both take their methods from the policy table.
+Public: a TCP port, plaintext, TLS or mTLS. Admin: a Unix socket that only this user can open, and a TCP port with mTLS if wanted.
+Health: a plaintext TCP port for probes, if wanted. All take their methods from the policy table.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import os
 import socket
 import stat
@@ -20,23 +23,32 @@ from assay._core import Engine
 from assay.config import Config
 from assay.errors import ConfigError
 from assay.features.store_writer import StoreWriter
+from assay.transport.access import Access
 from assay.transport.feature_service import FeatureService
 from assay.transport.health import HealthService
-from assay.transport.policy import Listener, MethodTable, handlers_for
+from assay.transport.policy import Listener, MethodTable, answered_on, services_of
 from assay.transport.reflection import REFLECTION_SERVICES, Descriptors, ReflectionService
 from assay.transport.replies import Replies
 from assay.transport.scoring_service import ScoringService
+from assay.transport.security import Protection, Security, SecurityStats
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Handler
 
+HEALTH_MESSAGE_BYTES_MAX = 1024
+
+log = logging.getLogger("assay")
+
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the server answers, once it has started."""
+    """Where the server answers, once it has started. HOST:PORT with the real port."""
 
-    public: str  # HOST:PORT with the real port
+    public: str
     admin: Path | None  # of the Unix socket
+    protection: Protection = Protection.PLAINTEXT  # of the public port
+    health: str | None = None
+    admin_port: str | None = None
 
 
 class Transport:
@@ -51,23 +63,46 @@ class Transport:
             self._replies,
             stream_messages_max=config.limits.stream_messages_max,
             streams_max=config.limits.streams_max,
+            stream_age_s_max=config.connection.stream_age_s_max,
         )
         self._features = FeatureService(writers, engine.refuse)
+        self._security = Security(config, engine)
         handlers = {**self._scoring.handlers(), **self._features.handlers()}
         descriptors = Descriptors()
-        self._public = _Port(Listener.PUBLIC, handlers, descriptors, config)
-        self._admin = None if config.admin_socket == "off" else _Port(Listener.ADMIN, handlers, descriptors, config)
+
+        def port(listener: Listener, *, asks_for_roles: bool = True) -> _Port:
+            access = self._security.access(listener, asks_for_roles=asks_for_roles)
+            return _Port(listener, handlers, access, descriptors, config)
+
+        self._public = port(Listener.PUBLIC)
+        self._admin_port = None if config.admin_listen == "off" else port(Listener.ADMIN)
+        # Who may open a Unix socket is for its mode to say, and a probe has no certificate to show.
+        self._admin = None if config.admin_socket == "off" else port(Listener.ADMIN, asks_for_roles=False)
+        self._health = None if config.health_listen == "off" else port(Listener.HEALTH, asks_for_roles=False)
         self._admin_path: Path | None = None
 
     async def start(self, default_socket_dir: Path) -> Addresses:
         """Opens the listeners; health still says NOT_SERVING. Raises ConfigError where an address cannot be had."""
-        public = self._public.open_port(self._config.listen)
+        config, security = self._config, self._security
+        public = self._public.open_port("listen", config.listen, security.credentials())
+        health = admin_port = None
+        if self._health is not None:
+            health = self._health.open_port("health_listen", config.health_listen)
+        if self._admin_port is not None:
+            admin_port = self._admin_port.open_port("admin_listen", config.admin_listen, security.credentials())
         if self._admin is not None:
-            self._admin_path = _admin_path(self._config, default_socket_dir, public)
+            self._admin_path = _admin_path(config, default_socket_dir, public)
             self._admin.open_socket(self._admin_path)
-            await self._admin.server.start()
-        await self._public.server.start()
-        return Addresses(public, self._admin_path)
+        for port in reversed(self._ports()):
+            await port.server.start()
+        security.start_watch()
+        if security.protection is Protection.PLAINTEXT and not _is_loopback(config.listen):
+            log.warning(
+                "PLAINTEXT on %s: everybody who reaches this port can read transactions and ask for scores; set tls.certificate "
+                "and tls.key, or listen on 127.0.0.1",
+                public,
+            )
+        return Addresses(public, self._admin_path, security.protection, health, admin_port)
 
     def set_serving(self, is_serving: bool) -> None:
         """What health says, on all listeners."""
@@ -80,9 +115,10 @@ class Transport:
         self.set_serving(False)
         await asyncio.sleep(delay_s)
         self._scoring.drain()
-        for port in self._ports():
-            port.end_watches()
-        await asyncio.gather(*(port.server.stop(grace_s) for port in self._ports()))
+        await asyncio.gather(*(port.stop(grace_s) for port in self._ports() if port is not self._health))
+        if self._health is not None:
+            await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
+        self._security.close()
         self._features.close()
         self._replies.close()
         if self._admin_path is not None:
@@ -93,12 +129,15 @@ class Transport:
         """Calls that wait for the core."""
         return self._replies.waiting_count
 
+    def security_stats(self) -> SecurityStats:
+        return self._security.stats()
+
     def method_tables(self) -> dict[Listener, MethodTable]:
         """What answers where."""
         return {port.listener: port.methods for port in self._ports()}
 
     def _ports(self) -> list[_Port]:
-        return [port for port in (self._public, self._admin) if port is not None]
+        return [port for port in (self._public, self._admin, self._admin_port, self._health) if port is not None]
 
 
 # --- implementation ---
@@ -107,25 +146,31 @@ class Transport:
 class _Port:
     """One listener: its server, its methods, its health."""
 
-    def __init__(self, listener: Listener, handlers: Mapping[str, Handler], descriptors: Descriptors, config: Config) -> None:
-        own = handlers_for(listener, handlers).services
+    def __init__(
+        self, listener: Listener, handlers: Mapping[str, Handler], access: Access, descriptors: Descriptors, config: Config
+    ) -> None:
+        # Probes ask about the services of the public port.
+        own = services_of(answered_on(Listener.PUBLIC if listener is Listener.HEALTH else listener, handlers))
         reflection = REFLECTION_SERVICES if config.reflection else ()
         self.listener = listener
         self.health = HealthService((*own, "grpc.health.v1.Health", *reflection))
         self._reflection = ReflectionService((*own, "grpc.health.v1.Health", *reflection), descriptors)
         standard = {**self.health.handlers(), **(self._reflection.handlers() if config.reflection else {})}
-        self.methods = handlers_for(listener, {**handlers, **standard})
+        self.methods = MethodTable(access.guard(answered_on(listener, {**handlers, **standard})), access.refusing)
         self.server = grpc.aio.server(
-            handlers=(self.methods,), options=channel_options(config), maximum_concurrent_rpcs=concurrent_rpcs_max(config)
+            handlers=(self.methods,),
+            options=channel_options(_small_messages(config) if listener is Listener.HEALTH else config),
+            maximum_concurrent_rpcs=concurrent_rpcs_max(config),
         )
 
-    def open_port(self, address: str) -> str:
-        """Binds HOST:PORT and returns it with the real port."""
+    def open_port(self, key: str, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Binds HOST:PORT, which `key` of the configuration names, and returns it with the real port."""
+        server = self.server
         try:
-            port = self.server.add_insecure_port(address)
+            port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigError(
-                f"listen: {address} cannot be bound: another process has it, or the host is not this machine's; choose another"
+                f"{key}: {address} cannot be bound: another process has it, or the host is not this machine's; choose another"
             ) from error
         return f"{address.rpartition(':')[0]}:{port}"
 
@@ -146,14 +191,22 @@ class _Port:
         except RuntimeError as error:
             raise ConfigError(f"admin_socket: {path} cannot be bound; choose another path, or off") from error
 
-    def end_watches(self) -> None:
+    async def stop(self, grace_s: float) -> None:
+        """Ends calls that last by themselves, refuses new ones, and gives those in flight `grace_s`."""
         self.health.close()
         self._reflection.close()
+        await self.server.stop(grace_s)
 
 
 def concurrent_rpcs_max(config: Config) -> int:
     """gRPC's own limit answers without details, so it must never be the first to be hit: the slots and streams_max come first."""
     return 2 * config.engine.slots + 2 * config.limits.streams_max + 1024
+
+
+def _small_messages(config: Config) -> Config:
+    """The same for the health listener, which anybody may reach: the name of a service is all that it reads."""
+    limits = config.limits.model_copy(update={"receive_message_bytes_max": HEALTH_MESSAGE_BYTES_MAX})
+    return config.model_copy(update={"limits": limits})
 
 
 def channel_options(config: Config) -> list[tuple[str, int]]:
@@ -167,6 +220,9 @@ def channel_options(config: Config) -> list[tuple[str, int]]:
         "grpc.max_metadata_size": limits.metadata_bytes_max,
         "grpc.absolute_max_metadata_size": limits.metadata_bytes_max,
         "grpc.max_concurrent_streams": limits.connection_streams_max,
+        # Else calls that have ended count until their last reference is gone, and every second call that waits at a client which
+        # keeps to the limit is refused. Floods of resets are held by the limits on all calls, over all connections.
+        "grpc.http.overload_protection": 0,
         # Calls that Python has not taken up yet. Past its own limits (1,000, at random; 3,000) gRPC would end them as CANCELLED,
         # which tells a client nothing and is not tried again.
         "grpc.server.max_pending_requests": calls_max,
@@ -183,6 +239,14 @@ def channel_options(config: Config) -> list[tuple[str, int]]:
         options["grpc.max_connection_age_ms"] = connection.age_s_max * 1000
         options["grpc.max_connection_age_grace_ms"] = connection.age_grace_s * 1000
     return list(options.items())
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _admin_path(config: Config, default_dir: Path, public: str) -> Path:

@@ -1,0 +1,72 @@
+# What the engine tells about itself: histograms and counters, records of single calls. Off the hot path: objects may be made.
+
+Histogram = _namedtuple("Histogram", "counts sum", module="assay._core")
+LaneMetrics = _namedtuple("LaneMetrics", "model version inference stages batch_rows", module="assay._core")
+EngineMetrics = _namedtuple(
+    "EngineMetrics", "lanes refused_calls failed_rows expired_rows dropped_records refused_traceparents", module="assay._core"
+)
+CallRecord = _namedtuple(
+    "CallRecord",
+    "kind reasons trace_id span_id parent_span_id is_sampled model version answer failure decision priority row_count "
+    "failed_rows batch_rows is_degraded stamps_ns ended_ns",
+    module="assay._core",
+)
+
+
+cdef object _lane_metrics(const LaneSnapshot& lane):
+    cdef size_t stage
+    return LaneMetrics(
+        str_of_string(lane.model),
+        str_of_string(lane.version),
+        Histogram(tuple(counts_of(lane.histograms.inference)), lane.histograms.inference.sum),
+        tuple([
+            Histogram(tuple(counts_of(lane.histograms.stages[stage])), lane.histograms.stages[stage].sum)
+            for stage in range(stages().size())
+        ]),
+        Histogram(tuple(counts_of(lane.histograms.batch_rows)), lane.histograms.batch_rows.sum),
+    )
+
+
+# Reason -> count, of the codes that occurred.
+cdef dict _counts_by_reason(const uint64_t* counts):
+    cdef int number
+    return {
+        code_info(<Code>number).reason.decode(): counts[number] for number in range(<int>Code.kCount_) if counts[number] > 0
+    }
+
+
+cdef object _engine_metrics(const CEngineMetrics& metrics):
+    cdef size_t i
+    return EngineMetrics(
+        tuple([_lane_metrics(metrics.lanes[i]) for i in range(metrics.lanes.size())]),
+        _counts_by_reason(&metrics.refused_calls[0]),
+        _counts_by_reason(&metrics.failed_rows[0]),
+        metrics.expired_rows,
+        metrics.dropped_records,
+        metrics.refused_traceparents,
+    )
+
+
+cdef object _call_record(const CCallRecord& record):
+    cdef const LaneName* lane = record.lane.get()
+    cdef size_t i
+    return CallRecord(
+        <int>record.kind,
+        record.reasons,
+        (int(record.trace.trace_id_high) << 64) | record.trace.trace_id_low,
+        record.span_id,
+        record.trace.parent_span_id,
+        bool(record.trace.is_sampled),
+        "" if lane == NULL else str_of_string(lane.model),
+        "" if lane == NULL else str_of_string(lane.version),
+        <int>record.answer,
+        <int>record.failure,
+        <int>record.decision,
+        <int>record.priority,
+        record.row_count,
+        record.failed_rows,
+        record.batch_rows,
+        bool(record.is_degraded),
+        tuple([record.stamps[i] for i in range(8)]),
+        record.ended_ns,
+    )

@@ -1,0 +1,67 @@
+#include "core/base/policy.h"
+
+#include <iterator>
+
+namespace assay {
+namespace {
+
+constexpr uint8_t bit(Listener listener) noexcept { return static_cast<uint8_t>(listener); }
+constexpr uint8_t bit(Role role) noexcept { return static_cast<uint8_t>(role); }
+
+constexpr uint8_t kPublic = bit(Listener::kPublic);
+constexpr uint8_t kAdmin = bit(Listener::kAdmin);
+constexpr uint8_t kPublicAndAdmin = Listener::kPublic | Listener::kAdmin;
+constexpr uint8_t kEverywhere = kPublicAndAdmin | Listener::kHealth;
+
+constexpr PolicyRow kTable[] = {
+    {"/assay.v1.ScoringService/Score", kPublic, bit(Role::kScore)},
+    {"/assay.v1.ScoringService/ScoreBatch", kPublic, bit(Role::kScore)},
+    {"/assay.v1.ScoringService/ScoreStream", kPublic, bit(Role::kScore)},
+
+    {"/assay.v1.FeatureService/RecordEvents", kAdmin, Role::kWrite | Role::kAdmin},
+
+    {"/grpc.health.v1.Health/Check", kEverywhere, bit(Role::kAnyone)},
+    {"/grpc.health.v1.Health/List", kEverywhere, bit(Role::kAnyone)},
+    {"/grpc.health.v1.Health/Watch", kEverywhere, bit(Role::kAnyone)},
+
+    {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", kPublicAndAdmin, Role::kRead | Role::kAdmin},
+    {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", kPublicAndAdmin, Role::kRead | Role::kAdmin},
+};
+
+// A row that was begun and not finished would refuse everybody, or stand nowhere.
+constexpr bool rows_are_complete() noexcept {
+  for (const PolicyRow& row : kTable) {
+    if (row.method.empty() || row.method[0] != '/' || row.listeners == 0 || row.roles == 0) return false;
+  }
+  return true;
+}
+static_assert(rows_are_complete(), "each row names its method, its listeners and its roles");
+
+// A walk over a few rows: transports ask once a caller and method, and remember.
+const PolicyRow* find_row(std::string_view method) noexcept {
+  for (const PolicyRow& row : kTable) {
+    if (row.method == method) return &row;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+size_t policy_row_count() noexcept { return std::size(kTable); }
+
+const PolicyRow& policy_row(size_t index) noexcept {
+  ASSAY_ASSERT(index < std::size(kTable));
+  return kTable[index];
+}
+
+Code check_access(Listener listener, std::string_view method, const Caller& caller) noexcept {
+  const PolicyRow* const row = find_row(method);
+  if (row == nullptr) return Code::kUnknownMethod;
+  if ((row->listeners & bit(listener)) == 0) return Code::kWrongListener;
+  if (!caller.needs_certificate) return Code::kOk;
+  if (!caller.has_certificate) return Code::kMissingCertificate;
+  const bool is_for_anyone = (row->roles & bit(Role::kAnyone)) != 0;
+  return is_for_anyone || (row->roles & caller.roles) != 0 ? Code::kOk : Code::kMissingRole;
+}
+
+}  // namespace assay

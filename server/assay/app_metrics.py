@@ -1,0 +1,54 @@
+"""What /metrics shows beside the engine: the parts of one server as the families of observe/metrics.py, from one look at each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from assay import __version__
+from assay._core import BUILD
+from assay.features.store import Store
+from assay.models.manifest import MODEL_FILE
+from assay.models.verify import VerifiedModel
+from assay.transport.security import SecurityStats
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+# observe/metrics.py loads prometheus_client, so it is imported at the first look.
+
+
+def build_source(models: Sequence[VerifiedModel], runtime_version: str) -> Iterable[Metric]:
+    """What this server is made of, and what it serves."""
+    from assay.observe.metrics import ServedModel, build_families
+
+    served = [
+        ServedModel(
+            model.name,
+            model.version,
+            model.bundle.manifest.files[MODEL_FILE].sha256,
+            f"{model.feature_set.name} {model.feature_set.version}",
+            model.plan.schema_hash,
+            str(model.placement.device),
+        )
+        for model in models
+    ]
+    return build_families({"version": __version__, "compiler": BUILD["compiler"], "onnxruntime": runtime_version}, served)
+
+
+def store_source(store: Store) -> Iterable[Metric]:
+    """The records in this process, or whether those elsewhere can be had."""
+    from assay.observe.metrics import remote_store_families, store_families
+
+    return remote_store_families(store.is_away) if store.core is None else store_families(store.core.stats())
+
+
+def security_source(stats: SecurityStats) -> Iterable[Metric]:
+    """Who was turned away, and the files of TLS and roles."""
+    from assay.observe.metrics import FileStats, security_families
+
+    files = {
+        "certificate": FileStats(stats.certificate_reloads, stats.certificate_rejections),
+        "roles": FileStats(stats.roles_reloads, stats.roles_rejections),
+    }
+    return security_families(stats.denied_calls, stats.certificate_expires_at, files)

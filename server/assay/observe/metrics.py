@@ -1,0 +1,180 @@
+"""Metrics as Prometheus families, made from the core's own numbers when somebody asks: nothing is counted here.
+
+docs/observability.md has the table of all of them; a test compares it with a live page. Labels are bounded: models, versions,
+stages, reasons of the core's table. Never anything that a client chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from assay._core import BATCH_ROWS_BOUNDS, LATENCY_BOUNDS_NS, STAGES, EngineMetrics, EngineStats, Histogram, StoreStats
+
+Source = Callable[[], Iterable[Metric]]
+"""Makes the families of one part of the server, from one look at it."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What stands in assay_model_info."""
+
+    model: str
+    version: str
+    sha256: str
+    feature_set: str
+    schema_hash: str
+    device: str
+
+
+@dataclass(frozen=True)
+class FileStats:
+    """How often a watched file was taken anew, and how often it was not good enough."""
+
+    reloads: int
+    rejections: int
+
+
+def engine_families(stats: EngineStats, metrics: EngineMetrics, queue_rows_max: int) -> Iterator[Metric]:
+    """Stages, rows, batches and limits of the engine."""
+    yield from _lane_families(metrics)
+    outcomes = {
+        "answered": stats.answered_rows,
+        "failed": stats.failed_rows,
+        "expired": metrics.expired_rows,
+        "shed": stats.shed_rows,
+        "cancelled": stats.cancelled_rows,
+    }
+    checks = dict(zip(_DEADLINE_CHECKS, stats.expired_rows, strict=True))
+    yield _counter("assay_accepted_rows", "Rows that were taken in", stats.accepted_rows)
+    yield _counters("assay_rows", "Accepted rows by how they ended", "outcome", outcomes)
+    yield _counters("assay_failed_rows", "Accepted rows that failed, by reason", "reason", metrics.failed_rows)
+    yield _counters("assay_refused_calls", "Calls that were refused whole, by reason", "reason", metrics.refused_calls)
+    yield _counters("assay_expired_rows", "Rows past their deadline, by the check that saw it", "check", checks)
+    yield _counter("assay_degraded_rows", "Answered rows with a degradation", stats.degraded_rows)
+    yield _counter("assay_defaulted_deadlines", "Calls that came without a deadline", stats.defaulted_deadlines)
+    yield _counter("assay_retried_batches", "Batches that failed and were run again in halves", stats.retried_batches)
+    yield _counter("assay_inline_rows", "Rows run by the thread that took their call", stats.inline_rows)
+    yield _counter("assay_inline_overruns", "Inline runs that took too long", stats.inline_overruns)
+    yield _gauge("assay_queued_rows", "Rows that wait for a runner", stats.queued_rows)
+    yield _gauge("assay_queue_limit_rows", "Rows that may wait for the runners of one model", queue_rows_max)
+    yield _gauge("assay_slots", "Rows that may be in flight", stats.slots)
+    yield _gauge("assay_slots_used", "Rows in flight", stats.slots_used)
+    yield _gauge("assay_slots_used_max", "Most rows that were ever in flight", stats.slots_used_max)
+    yield _counter("assay_lookup_batches", "Look-ups of batches of rows in a remote store", stats.lookup_batches)
+    yield _gauge("assay_looking_up_rows", "Rows that wait for their records from a remote store", stats.looking_up_rows)
+    yield _counter("assay_lookup_given_up_rows", "Rows that stopped waiting for their records", stats.lookup_given_up_rows)
+    yield _counter(
+        "assay_lookup_unavailable_records", "Records that a remote store did not give in time", stats.lookup_unavailable_records
+    )
+    yield _counter(
+        "assay_lookup_rejected_records", "Records of a remote store that failed a check", stats.lookup_rejected_records
+    )
+    yield _counter("assay_refused_traceparents", "Headers that were no W3C trace context", metrics.refused_traceparents)
+
+
+def store_families(stats: StoreStats) -> Iterator[Metric]:
+    """The embedded store."""
+    events = {
+        "recorded": stats.event_count,
+        "duplicate": stats.duplicate_count,
+        "too_late": stats.late_count,
+        "store_full": stats.full_count,
+    }
+    yield _gauge("assay_store_records", "Row records in the store", stats.record_count)
+    yield _gauge("assay_store_bytes", "Memory of the store", stats.bytes)
+    yield _gauge("assay_store_limit_bytes", "Most memory that the store may take", stats.bytes_max)
+    yield _counters("assay_store_events", "Events that came to the store, by what became of them", "outcome", events)
+    yield _counter("assay_store_tiled_events", "Events moved from a record's exact entries to its tiles", stats.tiled_event_count)
+    yield _counter("assay_store_rejected_records", "Records that failed a check when read", stats.rejected_record_count)
+
+
+def remote_store_families(is_away: bool) -> Iterator[Metric]:
+    """A store elsewhere."""
+    yield _gauge("assay_store_away", "1 while the remote store is taken for down and is not asked", float(is_away))
+
+
+def security_families(
+    denied_calls: Mapping[str, int], certificate_expires_at: datetime | None, files: Mapping[str, FileStats]
+) -> Iterator[Metric]:
+    """The doors: calls that the policy refused, and the files that it goes by."""
+    yield _counters("assay_denied_calls", "Calls that the policy refused, by reason", "reason", denied_calls)
+    if certificate_expires_at is not None:
+        expiry = certificate_expires_at.timestamp()
+        yield _gauge("assay_certificate_expiry_timestamp_seconds", "When the server's certificate expires", expiry)
+    reloads = {name: stats.reloads for name, stats in files.items()}
+    rejections = {name: stats.rejections for name, stats in files.items()}
+    yield _counters("assay_file_reloads", "Files of TLS and roles that were taken anew", "file", reloads)
+    yield _counters("assay_file_rejections", "States of such files that were not good enough to use", "file", rejections)
+
+
+def build_families(build: Mapping[str, str], models: Sequence[ServedModel]) -> Iterator[Metric]:
+    """What runs here."""
+    yield InfoMetricFamily("assay_build", "What this server is made of", dict(build))
+    names = ("model", "version", "sha256", "feature_set", "schema_hash", "device")
+    family = InfoMetricFamily("assay_model", "Models that are served", labels=names)
+    for model in models:
+        family.add_metric([getattr(model, name) for name in names], {})
+    yield family
+
+
+def export_families(exported: int, dropped: Mapping[str, int]) -> Iterator[Metric]:
+    """Records of calls on their way out of the process."""
+    yield _counter("assay_call_records_exported", "Calls whose spans the collector took", exported)
+    yield _counters("assay_call_records_dropped", "Records of calls that were dropped, by where", "at", dropped)
+
+
+# --- implementation ---
+
+_DEADLINE_CHECKS = ("admission", "after_look_up", "forming", "before_run", "before_encoding")
+
+_SECONDS = [*(repr(bound / 1e9) for bound in LATENCY_BOUNDS_NS), "+Inf"]
+_ROWS = [*(repr(float(bound)) for bound in BATCH_ROWS_BOUNDS), "+Inf"]
+
+
+def _lane_families(metrics: EngineMetrics) -> Iterator[Metric]:
+    inference = HistogramMetricFamily(
+        "inference_latency_seconds", "Time of an answered row from its receipt to its answer", labels=("model", "version")
+    )
+    stages = HistogramMetricFamily(
+        "assay_stage_seconds", "Time of an answered row in each stage", labels=("stage", "model", "version")
+    )
+    batches = HistogramMetricFamily("assay_batch_rows", "Rows of a run of the model", labels=("model", "version"))
+    for lane in metrics.lanes:
+        of = (lane.model, lane.version)
+        inference.add_metric(of, _buckets(_SECONDS, lane.inference), lane.inference.sum / 1e9)
+        batches.add_metric(of, _buckets(_ROWS, lane.batch_rows), lane.batch_rows.sum)
+        for (stage, _, _), histogram in zip(STAGES, lane.stages, strict=True):
+            stages.add_metric((stage, *of), _buckets(_SECONDS, histogram), histogram.sum / 1e9)
+    yield inference
+    yield stages
+    yield batches
+
+
+def _buckets(bounds: Sequence[str], histogram: Histogram) -> list[tuple[str, float]]:
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for key, value in values.items():
+        family.add_metric((key,), value)
+    return family

@@ -1,0 +1,206 @@
+"""Limits of connections and calls, each met over a real socket. (Messages, metadata and gzip bombs: test_bad_input.py.)
+
+Raw HTTP/2 frames where gRPC's own client would hide what the server says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from assay.v1 import scoring_pb2, scoring_pb2_grpc
+from tests.support.server import LocalServer, make_request, reason_of, status_of, wait_until
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
+END_STREAM, END_HEADERS = 1, 4  # flags
+MAX_CONCURRENT_STREAMS = 3  # of SETTINGS
+NO_ERROR, INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM = 0, 2, 8, 11
+SCORE = "/assay.v1.ScoringService/Score"
+RESETS = 3000
+
+
+class RawConnection:
+    """An HTTP/2 connection that sends what it is told to and shows every frame that comes back."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=20)
+        self._file = self._socket.makefile("rb")
+        self._socket.sendall(PREFACE)
+        self.send(SETTINGS)
+
+    def send(self, kind: int, payload: bytes = b"", flags: int = 0) -> None:
+        self._socket.sendall(frame(kind, payload, flags))
+
+    def send_call(self, stream: int, message: bytes, *, is_reset: bool) -> None:
+        """A whole Score call and, in the same packet, its reset."""
+        data = b"\0" + struct.pack(">I", len(message)) + message
+        reset = frame(RST_STREAM, struct.pack(">I", CANCEL), 0, stream) if is_reset else b""
+        self._socket.sendall(
+            frame(HEADERS, headers_block(SCORE), END_HEADERS, stream) + frame(DATA, data, END_STREAM, stream) + reset
+        )
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """(type, payload) until the server closes."""
+        while len(head := self._file.read(9)) == 9:
+            yield head[3], self._file.read(int.from_bytes(head[:3], "big"))
+
+    def wait_for(self, kind: int) -> bytes:
+        """The payload of the next frame of this type. Fails at the connection's end, or after 20 silent seconds."""
+        for found, payload in self.frames():
+            if found == kind:
+                return payload
+        raise AssertionError(f"the server closed without a frame of type {kind}")
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> RawConnection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 0) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def headers_block(path: str) -> bytes:
+    """HPACK without compression: literal fields with new names."""
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers"}
+    fields["content-type"] = "application/grpc"
+    return b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in fields.items()
+    )
+
+
+def goaway_error(payload: bytes) -> tuple[int, bytes]:
+    """Error code and text of a GOAWAY."""
+    _, error = struct.unpack(">II", payload[:8])
+    return error, payload[8:]
+
+
+def stub_of(server: LocalServer) -> Any:
+    return scoring_pb2_grpc.ScoringServiceStub(server.channel())
+
+
+def test_a_client_that_pings_too_often_is_sent_away_and_nobody_else() -> None:
+    with LocalServer() as server, RawConnection(server.addresses.public) as rude:
+        neighbour = stub_of(server)
+        assert neighbour.Score(make_request(), timeout=10).HasField("score")
+        for index in range(50):
+            try:
+                rude.send(PING, struct.pack(">Q", index))
+            except OSError:  # sent away already
+                break
+        assert goaway_error(rude.wait_for(GOAWAY)) == (ENHANCE_YOUR_CALM, b"too_many_pings")
+        assert neighbour.Score(make_request(), timeout=10).HasField("score")
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_the_server_announces_how_many_calls_a_connection_may_have(count: int) -> None:
+    with LocalServer(limits={"connection_streams_max": count}) as server, RawConnection(server.addresses.public) as raw:
+        payload = raw.wait_for(SETTINGS)
+        settings = dict(struct.unpack(">HI", payload[start : start + 6]) for start in range(0, len(payload), 6))
+        assert settings[MAX_CONCURRENT_STREAMS] == count
+
+
+def test_calls_past_the_connections_limit_wait_and_are_answered() -> None:
+    with LocalServer(limits={"connection_streams_max": 2}) as server:
+        stub = stub_of(server)
+        stub.Score(make_request(), timeout=10)  # the client knows the limit once it has the server's settings
+        server.puppet.hold()
+        calls = [stub.Score.future(make_request(f"t{i}"), timeout=20) for i in range(6)]
+        wait_until(lambda: server.waiting_count() == 2, "two are in the server")
+        server.puppet.release()
+        assert [call.result().transaction_id for call in calls] == [f"t{i}" for i in range(6)]
+        assert server.engine.stats().slots_used_max == 2
+
+
+def test_a_flood_of_calls_that_are_reset_at_once_costs_neighbours_nothing() -> None:
+    """CVE-2023-44487: resets make room for more calls while those before are still worked on."""
+    with LocalServer() as server, RawConnection(server.addresses.public) as raw:
+        neighbour, message = stub_of(server), make_request("reset").SerializeToString()
+        raw.send_call(1, message, is_reset=False)
+        assert raw.wait_for(DATA)  # it is a call, had it not been reset
+        for index in range(1, RESETS):
+            raw.send_call(2 * index + 1, message, is_reset=True)
+            if index % 100 == 0:
+                assert neighbour.Score(make_request(), timeout=20).HasField("score")
+        assert neighbour.Score(make_request(), timeout=20).HasField("score")
+        wait_until(lambda: server.waiting_count() == 0 and server.engine.stats().slots_used == 0, "every slot comes back")
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"), [("age_s_max", (NO_ERROR, b"max_age")), ("idle_s_max", (INTERNAL_ERROR, b"connection idle"))]
+)
+def test_an_old_or_idle_connection_is_asked_to_go(limit: str, error: tuple[int, bytes]) -> None:
+    connection = {"age_s_max": 0, "idle_s_max": 0, limit: 1}
+    with LocalServer(connection=connection) as server, RawConnection(server.addresses.public) as raw:
+        assert goaway_error(raw.wait_for(GOAWAY)) == error
+
+
+def test_connections_that_grow_old_under_load_lose_no_call() -> None:
+    """With clients as they come: a call that crosses the GOAWAY was never looked at, and gRPC sends it again by itself (which the
+    other tests switch off)."""
+    with LocalServer(connection={"age_s_max": 1, "age_grace_s": 20}) as server:
+        end, failures, call_count = threading.Event(), [], itertools.count()
+
+        def call_over_and_over() -> None:
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            with grpc.insecure_channel(server.addresses.public, options=options) as channel:
+                stub = scoring_pb2_grpc.ScoringServiceStub(channel)
+                while not end.is_set():
+                    try:
+                        stub.Score(make_request(), timeout=20)
+                        next(call_count)
+                    except grpc.RpcError as error:
+                        failures.append(str(error))
+
+        threads = [threading.Thread(target=call_over_and_over) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):  # a bystander of the same age shows that time has come, three times
+            with RawConnection(server.addresses.public) as raw:
+                assert goaway_error(raw.wait_for(GOAWAY))[0] == NO_ERROR
+        end.set()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert next(call_count) > 0
+
+
+def test_a_stream_ends_before_its_connection_is_cut_and_loses_no_answer() -> None:
+    with LocalServer(connection={"age_s_max": 1, "age_grace_s": 1}) as server:
+        messages = (scoring_pb2.ScoreStreamRequest(request=make_request(f"s{i}")) for i in itertools.count())
+        seen = []
+        answers = stub_of(server).ScoreStream(messages, timeout=60)
+        with pytest.raises(grpc.RpcError) as caught:
+            seen.extend(answer.response.transaction_id for answer in answers)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(status_of(caught.value)) == "STREAM_TOO_OLD"
+        stats = server.engine.stats()
+        assert len(seen) == len(set(seen)) == stats.answered_rows == stats.accepted_rows > 0
+
+
+def test_a_call_without_a_deadline_gets_the_servers_and_is_counted() -> None:
+    with LocalServer(lane={"timeout_ns_default": 50_000_000}) as server:
+        stub = stub_of(server)
+        assert stub.Score(make_request(), timeout=10).HasField("score")
+        assert server.engine.stats().defaulted_deadlines == 0
+        server.puppet.hold()
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Score(make_request())
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert server.engine.stats().defaulted_deadlines == 1
+        server.puppet.release()

@@ -1,0 +1,116 @@
+"""The documents about one's own model do what they show: files are written, models trained, servers started, transactions scored.
+
+As test_documents.py, and more: a ```python block whose first line is `# NAME.py` is that file; `$ assay serve ...` serves until
+the next one or the document's end, on a free port that stands in for 127.0.0.1:50051, and its lines are compared too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_documents import CHECKER, FLAGS, OWN_MODELS, ROOT
+
+for extra in ("xgboost", "sklearn", "skl2onnx", "onnxmltools"):
+    pytest.importorskip(extra, reason="needs the extra: pip install assay[train]")
+
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LISTEN = "127.0.0.1:50051"
+
+
+class Serving:
+    """`assay serve` as a person starts it. `lines` are what it prints up to its last line."""
+
+    def __init__(self, command: str, cwd: Path, environment: dict[str, str]) -> None:
+        command += " --listen 127.0.0.1:0 --admin-socket off"
+        self._process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"], cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        self.lines = ""
+        for line in self._process.stderr:
+            self.lines += line
+            if line.startswith("Ctrl-C"):
+                break
+        found = re.search(r"^  listen +(\S+)", self.lines, re.MULTILINE)
+        assert found, self.lines
+        self.target = found[1]
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+class Reader:
+    """A person who types what a document shows, in an empty directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        programs = directory / "bin"
+        programs.mkdir()
+        (programs / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay "$@"\n')
+        (programs / "assay").chmod(0o755)
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self._environment = dict(os.environ, PATH=path, NO_COLOR="1", COLUMNS="120")
+        self._serving: Serving | None = None
+
+    def close(self) -> None:
+        if self._serving is not None:
+            self._serving.close()
+
+    def type(self, command: str) -> str:
+        """Runs a command and returns what it prints. A server goes on running."""
+        command = command.replace("examples/", f"{ROOT}/examples/")
+        if command.startswith("assay serve"):
+            self.close()
+            self._serving = Serving(command, self._directory, self._environment)
+            return self._serving.lines
+        if self._serving is not None:
+            command = command.replace(LISTEN, self._serving.target)
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=self._directory,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, f"$ {command}\n{output}"
+        return output
+
+
+def steps(document: Path) -> Iterator[tuple[str, str]]:
+    """(file name, its text) and (`$ command`, expected output), in order."""
+    for kind, block in BLOCK.findall(document.read_text()):
+        if kind == "python":
+            name = block.partition("\n")[0].removeprefix("# ")
+            assert re.fullmatch(r"\w+\.py", name), f"{document.name}: a python block begins with `# NAME.py`"
+            yield name, block
+            continue
+        for part in re.split(r"^\$ ", block.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            yield f"$ {command}", expected
+
+
+@pytest.mark.parametrize("document", OWN_MODELS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_reader_gets_what_the_document_shows(document: Path, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        reader = Reader(tmp_path)
+        stack.callback(reader.close)
+        for what, text in steps(document):
+            if not what.startswith("$ "):
+                (tmp_path / what).write_text(text)
+                continue
+            output = reader.type(what.removeprefix("$ "))
+            if text.strip():
+                assert CHECKER.check_output(text, output, FLAGS), f"{document.name}: {what}\nexpected:\n{text}\ngot:\n{output}"

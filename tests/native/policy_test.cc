@@ -1,0 +1,108 @@
+// base/policy: every row against every caller; what has no row; the order of the questions.
+#include "core/base/policy.h"
+
+#include <set>
+#include <string>
+
+#include "check.h"
+
+using namespace assay;
+
+namespace {
+
+constexpr Listener kListeners[] = {Listener::kPublic, Listener::kAdmin, Listener::kHealth};
+constexpr uint8_t kAllRoles = (Role::kScore | Role::kRead) | (Role::kWrite | Role::kAdmin);
+constexpr std::string_view kScore = "/assay.v1.ScoringService/Score";
+constexpr std::string_view kRecord = "/assay.v1.FeatureService/RecordEvents";
+constexpr std::string_view kCheck = "/grpc.health.v1.Health/Check";
+
+Caller certified(uint8_t roles) {
+  Caller caller;
+  caller.needs_certificate = caller.has_certificate = true;
+  caller.roles = roles;
+  return caller;
+}
+
+Code ask(Listener listener, std::string_view method, uint8_t roles) { return check_access(listener, method, certified(roles)); }
+
+constexpr uint8_t only(Role role) { return static_cast<uint8_t>(role); }
+
+// What the table means, said a second time and in another way.
+Code reference(Listener listener, const PolicyRow& row, const Caller& caller) {
+  if ((row.listeners & static_cast<uint8_t>(listener)) == 0) return Code::kWrongListener;
+  if (caller.needs_certificate && !caller.has_certificate) return Code::kMissingCertificate;
+  if (caller.needs_certificate && row.roles != only(Role::kAnyone) && (row.roles & caller.roles) == 0) return Code::kMissingRole;
+  return Code::kOk;
+}
+
+}  // namespace
+
+TEST(every_row_for_every_caller) {
+  for (size_t index = 0; index < policy_row_count(); ++index) {
+    const PolicyRow& row = policy_row(index);
+    for (const Listener listener : kListeners) {
+      for (int bits = 0; bits < 64; ++bits) {
+        Caller caller;
+        caller.needs_certificate = bits & 1;
+        caller.has_certificate = bits & 2;
+        caller.roles = static_cast<uint8_t>(bits >> 2);
+        CHECK(check_access(listener, row.method, caller) == reference(listener, row, caller));
+      }
+    }
+  }
+}
+
+TEST(rows_are_unique_and_complete) {
+  std::set<std::string> methods;
+  for (size_t index = 0; index < policy_row_count(); ++index) {
+    const PolicyRow& row = policy_row(index);
+    CHECK(methods.insert(std::string(row.method)).second);
+    CHECK(row.listeners != 0 && row.roles != 0);
+    CHECK((row.roles & ~(kAllRoles | only(Role::kAnyone))) == 0);
+  }
+}
+
+TEST(what_has_no_row_is_answered_nowhere) {
+  for (const Listener listener : kListeners) {
+    for (const std::string_view method : {"", "/", "/assay.v1.ScoringService/Scor", "/assay.v1.ScoringService/Score/", "Score"}) {
+      CHECK(ask(listener, method, kAllRoles) == Code::kUnknownMethod);
+      CHECK(check_access(listener, method, Caller()) == Code::kUnknownMethod);
+    }
+  }
+  CHECK(ask(Listener::kPublic, std::string_view("/assay.v1.ScoringService/Score\0x", 32), kAllRoles) == Code::kUnknownMethod);
+}
+
+TEST(writing_is_for_the_admin_listener_whoever_asks) {
+  CHECK(ask(Listener::kPublic, kRecord, kAllRoles) == Code::kWrongListener);
+  CHECK(ask(Listener::kHealth, kRecord, kAllRoles) == Code::kWrongListener);
+  CHECK(ask(Listener::kAdmin, kRecord, only(Role::kWrite)) == Code::kOk);
+  CHECK(ask(Listener::kAdmin, kRecord, only(Role::kAdmin)) == Code::kOk);
+  CHECK(ask(Listener::kAdmin, kRecord, Role::kScore | Role::kRead) == Code::kMissingRole);
+}
+
+TEST(health_is_for_anyone_with_a_certificate_and_the_rest_for_nobody_without_a_role) {
+  CHECK(ask(Listener::kPublic, kCheck, 0) == Code::kOk);
+  for (size_t index = 0; index < policy_row_count(); ++index) {
+    const PolicyRow& row = policy_row(index);
+    const bool is_health = row.method.find("/grpc.health.v1.Health/") == 0;
+    for (const Listener listener : kListeners) CHECK((ask(listener, row.method, 0) == Code::kOk) <= is_health);
+  }
+}
+
+TEST(the_health_listener_answers_health_and_nothing_else) {
+  for (size_t index = 0; index < policy_row_count(); ++index) {
+    const PolicyRow& row = policy_row(index);
+    const bool is_health = row.method.find("/grpc.health.v1.Health/") == 0;
+    CHECK_EQ(check_access(Listener::kHealth, row.method, Caller()) == Code::kOk, is_health);
+  }
+}
+
+TEST(a_caller_without_certificate_is_refused_where_one_is_needed_health_included) {
+  Caller caller;
+  caller.needs_certificate = true;
+  caller.roles = kAllRoles;
+  CHECK(check_access(Listener::kPublic, kScore, caller) == Code::kMissingCertificate);
+  CHECK(check_access(Listener::kPublic, kCheck, caller) == Code::kMissingCertificate);
+}
+
+ASSAY_TEST_MAIN
