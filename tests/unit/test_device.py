@@ -17,6 +17,7 @@ from assay.models import cuda_libraries, cuda_machine, device
 from assay.models.cuda_errors import CPU_MEND, Obstacle, explain
 from assay.models.device import CPU, Device, DeviceWish, Placement, choose_device, find_cuda_obstacle
 from assay.models.refusal import BundleRefusedError
+from assay.observe.logs import TextFormatter
 from tests.support.cuda_messages import ERROR_STRINGS, MESSAGES, Message
 
 OBSTACLE = Obstacle("no card", "buy one")
@@ -225,7 +226,8 @@ def test_one_line_for_all_models_that_missed_the_card(caplog: pytest.LogCaptureF
         app._say_fallbacks([placed("a", OBSTACLE), placed("b", expected), placed("c", None), placed("d", OBSTACLE)])
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
-    assert line.getMessage() == "device=auto: on the CPU instead of CUDA: models=a 1, d 1: no card: buy one"
+    written = TextFormatter().format(line)
+    assert written.endswith('on the CPU instead of CUDA device=auto models="a 1, d 1" why="no card: buy one"')
 
 
 def test_where_nothing_is_wrong_no_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,6 +24,7 @@ from assay.models import cuda_libraries, cuda_machine
 from assay.models.cuda_build import CUDA_13, build_of
 from assay.models.cuda_errors import CPU_WHEEL, CPU_WHEEL_MEND, NO_DRIVER, Obstacle, driver_mend, explain
 from assay.models.refusal import BundleRefusedError
+from assay.observe.logs import log_event
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def make_session(runtime: OrtRuntime, model_bytes: bytes, device: Device, memory
     build = build_of(Path(runtime.library_path))
     problems = cuda_libraries.open_libraries(build) if build is not None else []
     for problem in problems:  # ONNX Runtime may do without; if not, it says so itself
-        log.debug("library not opened: %s", problem)
+        log_event(log, logging.DEBUG, "library not opened", problem=problem)
     return OrtModel(runtime, model_bytes, cuda_device=device.cuda_index, cuda_memory_bytes_max=memory_bytes_max)
 
 
