@@ -8,6 +8,7 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from assay._core import STAGES
 from assay.errors import ConfigError
 from assay.observe import metrics_server
+from assay.observe.metrics import remote_store_families, security_families
 from assay.observe.metrics_server import open_metrics
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.server import LocalServer, ServeProcess, make_request, wait_until
@@ -117,8 +119,10 @@ def test_every_metric_stands_in_the_document_and_the_other_way_round(demo: Serve
     with grpc.insecure_channel(demo.target) as channel, pytest.raises(grpc.RpcError):  # so that the tables by reason have a row
         scoring_pb2_grpc.ScoringServiceStub(channel).Score(scoring_pb2.ScoreRequest(), timeout=10)
     page = Page(scrape(demo.ready["metrics"]))
+    # What this server has no use for: a store elsewhere, a certificate.
+    elsewhere = [*remote_store_families(False), *security_families({}, datetime.now(UTC), {})]
     live = {}
-    for family in page.families.values():
+    for family in [*elsewhere, *page.families.values()]:
         name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         live[name] = ("gauge" if family.type == "info" else family.type, labels)

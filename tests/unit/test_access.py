@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from assay._core import LISTENERS, POLICY_TABLE, ROLES, Engine, check_access
+from assay.observe.logs import TextFormatter
 from assay.transport import access
 from assay.transport.access import LOG_INTERVAL_S, LOG_LINES_MAX, Access, Denials
 from assay.transport.policy import Listener, answered_on
@@ -184,7 +185,7 @@ def test_refusals_are_logged_some_at_a_time_and_the_rest_is_counted(caplog: pyte
     clock.now_s += LOG_INTERVAL_S
     denials.record(Listener.PUBLIC, "/x\n4929 4929 4929 4929", "", "UNKNOWN_METHOD")
     assert len(caplog.records) == LOG_LINES_MAX + 2
-    line = caplog.records[-1].getMessage()
+    line = TextFormatter().format(caplog.records[-1]).partition("assay ")[2]
     assert line == r"denied listener=public method=/x\x0a<digits> principal=- reason=UNKNOWN_METHOD not_logged_before=5"
     assert caplog.records[-1].levelno == logging.WARNING
     assert denials.counts == {"MISSING_ROLE": LOG_LINES_MAX + 5, "WRONG_LISTENER": 1, "UNKNOWN_METHOD": 1}

@@ -226,8 +226,8 @@ def test_one_line_for_all_models_that_missed_the_card(caplog: pytest.LogCaptureF
         app._say_fallbacks([placed("a", OBSTACLE), placed("b", expected), placed("c", None), placed("d", OBSTACLE)])
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
-    written = TextFormatter().format(line)
-    assert written.endswith('on the CPU instead of CUDA device=auto models="a 1, d 1" why="no card: buy one"')
+    said = TextFormatter().format(line)
+    assert said.endswith('on the CPU instead of CUDA device=auto models="a 1, d 1" why="no card: buy one"')
 
 
 def test_where_nothing_is_wrong_no_line(caplog: pytest.LogCaptureFixture) -> None:
