@@ -94,10 +94,10 @@ Status OrtModel::load(std::shared_ptr<OrtRuntime> runtime, std::string_view mode
   }
 
   ort::OrtSession* session = nullptr;
-  Status status =
+  Status refused =
       library.take(api.CreateSessionFromArray(library.env(), model_bytes.data(), model_bytes.size(), session_options, &session),
                    is_cuda ? Code::kRuntimeUnavailable : Code::kModelUnsupported, "ONNX Runtime refused the model");
-  if (!status.ok()) return status;
+  if (!refused.ok()) return refused;
   impl.session = Owned<ort::OrtSession>(session, api.ReleaseSession);
 
   const Side inputs{api.SessionGetInputCount, api.SessionGetInputTypeInfo, api.SessionGetInputName};

@@ -14,7 +14,7 @@ from importlib import metadata
 from assay.cli.finding import Finding
 from assay.errors import CoreError
 from assay.models.cuda_build import BUILDS, CudaBuild, build_of
-from assay.models.cuda_errors import driver_mend, explain
+from assay.models.cuda_errors import CPU_WHEEL, CPU_WHEEL_MEND, driver_mend, explain
 from assay.models.cuda_libraries import FoundLibrary, find_libraries, wheel_paths
 from assay.models.cuda_machine import Card, Driver, find_driver, list_cards
 from assay.models.device import Device, DeviceWish
@@ -49,10 +49,9 @@ def cuda_checks(wish: DeviceWish) -> list[tuple[str, Callable[[], Finding]]]:
 def _without_cuda(build: CudaBuild | None, wish: DeviceWish) -> Finding:
     if build is not None:
         return Finding("cuda", "ok", "not looked at: device is cpu")
-    found = "the ONNX Runtime wheel is the one for the CPU"
     if wish.kind == "cuda":
-        return Finding("cuda", "failed", found, "pip install 'assay[gpu]', or set device: auto")
-    return Finding("cuda", "ok", found)
+        return Finding("cuda", "failed", CPU_WHEEL, f"{CPU_WHEEL_MEND}; or set device: auto")
+    return Finding("cuda", "ok", CPU_WHEEL)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ class Obstacle:
     is_expected: bool = False
 
 
+CPU_WHEEL: Final = "the ONNX Runtime wheel is the one for the CPU"
+CPU_WHEEL_MEND: Final = "pip uninstall -y onnxruntime, then pip install 'assay[gpu]'"
 NO_DRIVER: Final = "there is no NVIDIA driver"
 CPU_MEND: Final = "run `assay doctor`, or set device: cpu"
 
@@ -54,7 +56,7 @@ _XID: Final = "start again; if it comes back, look for Xid in the kernel's log a
 
 # (pattern, reason, mend): the first that matches.
 _TABLE: Final = (
-    (r"is not enabled in this build", "the ONNX Runtime wheel is the one for the CPU", "pip install 'assay[gpu]'"),
+    (r"is not enabled in this build", CPU_WHEEL, CPU_WHEEL_MEND),
     (
         r"Failed to load library \S*?(?P<file>libonnxruntime_providers_\w+\.so) with error: \S*(?P=file): cannot open",
         "the ONNX Runtime wheel lacks its {file}",

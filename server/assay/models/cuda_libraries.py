@@ -84,7 +84,7 @@ def _loader_cache() -> dict[str, list[Path]]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     places: dict[str, list[Path]] = {}
-    for name, path in re.findall(r"^\s*(\S+) \(libc6,x86-64[^)]*\) => (\S+)$", done.stdout, re.MULTILINE):
+    for name, path in re.findall(r"^\s*(\S+) \(libc6,(?:x86-64|AArch64)[^)]*\) => (\S+)$", done.stdout, re.MULTILINE):
         places.setdefault(name, []).append(Path(path))
     return places
 

@@ -22,8 +22,9 @@ from assay.config import DEVICE_PATTERN
 from assay.errors import CoreError
 from assay.models import cuda_libraries, cuda_machine
 from assay.models.cuda_build import CUDA_13, build_of
-from assay.models.cuda_errors import NO_DRIVER, Obstacle, driver_mend, explain
+from assay.models.cuda_errors import CPU_WHEEL, CPU_WHEEL_MEND, NO_DRIVER, Obstacle, driver_mend, explain
 from assay.models.refusal import BundleRefusedError
+from assay.observe.logs import log_event
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def choose_device(
 def find_cuda_obstacle(runtime: OrtRuntime, *, is_tree_ensemble: bool) -> Obstacle | None:
     """What speaks against a CUDA device before a session is tried there."""
     if PROVIDER not in runtime.providers:
-        return Obstacle("the ONNX Runtime wheel is the one for the CPU", "pip install 'assay[gpu]'", is_expected=True)
+        return Obstacle(CPU_WHEEL, CPU_WHEEL_MEND, is_expected=True)
     if is_tree_ensemble:
         return Obstacle("ONNX Runtime has no CUDA kernels for trees", "set device: auto or cpu", is_expected=True)
     if cuda_machine.find_driver() is None:
@@ -118,7 +119,7 @@ def make_session(runtime: OrtRuntime, model_bytes: bytes, device: Device, memory
     build = build_of(Path(runtime.library_path))
     problems = cuda_libraries.open_libraries(build) if build is not None else []
     for problem in problems:  # ONNX Runtime may do without; if not, it says so itself
-        log.debug("library not opened: %s", problem)
+        log_event(log, logging.DEBUG, "library not opened", problem=problem)
     return OrtModel(runtime, model_bytes, cuda_device=device.cuda_index, cuda_memory_bytes_max=memory_bytes_max)
 
 
