@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -28,7 +29,7 @@ from assay.features.store_writer import AttributeWrite
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.conftest import SCALE
 from tests.support.redis_server import RedisServer, redis_server
-from tests.support.server import EVENT_TIME, LocalServer, ServeProcess, make_event, make_request
+from tests.support.server import EVENT_TIME, LocalServer, ServeProcess, make_event, make_request, wait_until
 
 VIEWS = """
 name: shop
@@ -295,11 +296,8 @@ def test_the_demo_scores_the_same_bytes_from_redis(server: RedisServer) -> None:
     # A busy machine may take a while: what is compared is the bits, not the time.
     patience = ["--set", "store.lookup_timeout_ms_max=10000", "--set", "lane.timeout_ms_max=60000"]
     for arguments in (["--store", server.url, *patience], []):
-        with ServeProcess(*arguments) as process:
-            import grpc
-
-            with grpc.insecure_channel(process.target) as channel:
-                answers.append(scoring_pb2_grpc.ScoringServiceStub(channel).ScoreBatch(batch, timeout=60))
+        with ServeProcess(*arguments) as process, grpc.insecure_channel(process.target) as channel:
+            answers.append(scoring_pb2_grpc.ScoringServiceStub(channel).ScoreBatch(batch, timeout=60))
     assert not any(result.response.degradations for result in answers[0].results)
     assert answers[0] == answers[1]
     assert len({result.response.score for result in answers[0].results}) > 10
@@ -331,6 +329,22 @@ def test_a_password_is_used_and_never_shown(tmp_path: Path, caplog: pytest.LogCa
         assert remote.fetch([b"k"]) is None
         assert "sesame" not in str(caught.value) + caplog.text + remote.url
         remote.close()
+
+
+def test_a_server_starts_without_its_store_and_says_so() -> None:
+    with redis_server() as gone:
+        gone.kill()
+        with ServeProcess("--store", gone.url) as process, grpc.insecure_channel(process.target) as channel:
+            response = scoring_pb2_grpc.ScoringServiceStub(channel).Score(demo_request("1", "1", 1), timeout=20)
+            assert {flag.kind for flag in response.degradations} == {scoring_pb2.DEGRADATION_KIND_STORE_UNAVAILABLE}
+            assert response.HasField("score")
+            gone.start()
+            wait_until(
+                lambda: (
+                    not scoring_pb2_grpc.ScoringServiceStub(channel).Score(demo_request("1", "1", 1), timeout=20).degradations
+                ),
+                "answers with the store that came",
+            )
 
 
 def test_the_documented_permissions_are_enough_and_no_more(plan: _core.FeaturePlan) -> None:

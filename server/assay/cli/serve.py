@@ -73,7 +73,8 @@ def serve(
     set_up(loaded.log_level, loaded.log_format)
     app = _build(loaded)
     try:
-        app.run(lambda addresses: _say_ready(app, addresses, as_json))
+        store_line = f"{app.store.url}, {app.store.describe()}"  # now: a remote store may take seconds not to answer
+        app.run(lambda addresses: _say_ready(app, addresses, store_line, as_json))
     finally:
         app.close()
 
@@ -98,7 +99,7 @@ def _build(config: Config) -> App:
         return App.build(config, lambda _, done, total: advance(done, total))
 
 
-def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
+def _say_ready(app: App, addresses: Addresses, store_line: str, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -114,11 +115,11 @@ def _say_ready(app: App, addresses: Addresses, as_json: bool) -> None:
             }
         )
         return
-    for line in status_lines(app, addresses):
+    for line in status_lines(app, addresses, store_line):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def status_lines(app: App, addresses: Addresses) -> list[str]:
+def status_lines(app: App, addresses: Addresses, store_line: str) -> list[str]:
     """What runs where, and commands to paste."""
     from assay import __version__
 
@@ -137,7 +138,7 @@ def status_lines(app: App, addresses: Addresses) -> list[str]:
         *(f"  admin     {where}" for where in admins or ["off"]),
         f"  metrics   {metrics_url(app)}",
         *models,
-        f"  store     {app.store.url}, {app.store.describe()}",
+        f"  store     {store_line}",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",

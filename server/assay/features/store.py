@@ -47,7 +47,7 @@ class Store(Protocol):
         """A store in this process with at least the records that the plan's views hold of one entity. Raises StoreError."""
 
     def describe(self) -> str:
-        """What it holds, or whether it answers: one line for people. Never raises."""
+        """What it holds, or whether it answers: one line for people. Never raises; a remote store may take seconds."""
 
     def save(self, progress: Progress | None = None) -> bool:
         """Makes what was written durable, if that is this process's business (else False). Raises StoreError."""
