@@ -119,7 +119,7 @@ def test_the_shell_completes_commands_and_options() -> None:
 
 def test_config_print_says_where_values_come_from(tmp_path: Path) -> None:
     file = tmp_path / "assay.yaml"
-    file.write_text("engine: {slots: 5000}\nstore: {url: 'redis://user:hunter2@host/0'}\n")
+    file.write_text("engine: {slots: 5000}\nstore: {url: 'mysql://user:hunter2@host/0'}\n")
     arguments = ("config", "print", "--config", str(file), "--set", "drain.delay_s=1")
     found = run(*arguments, "--json", ASSAY_LISTEN="127.0.0.1:7")
     assert found.returncode == 0
@@ -412,7 +412,7 @@ def test_events_outlive_a_restart(tmp_path: Path) -> None:
     [
         (["--model", "no/such/bundle"], 1, "no/such/bundle"),
         (["--store", "embedded:/no/such/directory/x"], 1, "/no/such/directory"),
-        (["--store", "redis://user:hunter2@host"], 1, "not supported"),
+        (["--store", "mysql://user:hunter2@host"], 1, "not supported"),
         (["--log-level", "loud"], 2, "log_level"),
         (["--listen", "nonsense"], 2, "HOST:PORT"),
         (["--config", "no-such.yaml"], 2, "no-such.yaml"),
