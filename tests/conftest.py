@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 SCALE = int(os.environ.get("ASSAY_TEST_SCALE", "1"))
 
+# Tools of this environment (grpcurl, assay) are found whether or not it is active.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of the ONNX Runtime that tests compare with
 
 # Hypothesis prints the blob that reproduces a failure; the deadline is off because timing has no place in tests.

@@ -707,6 +707,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         void give_lookups(const CLookupBatch& batch, const FetchedRecord* records) noexcept
         void fail_lookups(const CLookupBatch& batch) noexcept
         size_t step_lookups() noexcept
+        void count_refused_call(Code code) noexcept
         Answer finish(uint64_t call) noexcept
         cbool cancel(uint64_t call) noexcept
         void drain() noexcept

@@ -291,6 +291,12 @@ cdef class Engine:
                 return refusal_of_status(Status(<Code><int>row.number, string_of_str(detail)), NULL)
         raise ValueError(f"no reason {reason!r} in CODE_TABLE")
 
+    def refuse_call(self, reason: str, detail: str = "") -> Refusal:
+        """refuse(), and the call is counted among those refused."""
+        refusal = self.refuse(reason, detail)
+        self._engine.get().count_refused_call(<Code><int>refusal.code)
+        return refusal
+
     def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:
         """Rows of lanes with a remote store that wait for their records, oldest first. Waits for some; None: the engine has
         stopped (or, without `waits`, there are none). Releases the GIL. Any thread, several at once."""

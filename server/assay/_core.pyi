@@ -572,6 +572,9 @@ class Engine:
     def refuse(self, reason: str, detail: str = "") -> Refusal:
         """A refusal by reason, encoded as the core encodes its own. For the transport's own refusals."""
 
+    def refuse_call(self, reason: str, detail: str = "") -> Refusal:
+        """refuse(), and the call is counted among those refused."""
+
     def drain(self) -> None: ...
     def wait_idle(self, timeout_s: float) -> bool:
         """Releases the GIL."""

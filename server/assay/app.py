@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from assay._core import OrtRuntime
-from assay.app_metrics import build_source, security_source, store_source
+from assay.app_metrics import build_source, security_source, store_source, transport_source
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
@@ -94,6 +94,7 @@ class App:
     async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
         signals = _Signals(asyncio.get_running_loop())
         transport = Transport(self.scoring.engine, self.scoring.writers, self.config)
+        self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
         self.telemetry.add(lambda: security_source(transport.security_stats()))
         addresses = await transport.start(runtime_dir())
         # What was built so far lives as long as the process: the garbage collector need not walk it while calls wait.

@@ -11,6 +11,7 @@ from assay.features.store import Store
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
 from assay.transport.security import SecurityStats
+from assay.transport.server import Transport
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -41,6 +42,13 @@ def store_source(store: Store) -> Iterable[Metric]:
     from assay.observe.metrics import remote_store_families, store_families
 
     return remote_store_families(store.is_away) if store.core is None else store_families(store.core.stats())
+
+
+def transport_source(transport: Transport, streams_max: int) -> Iterable[Metric]:
+    """What came in beside scores."""
+    from assay.observe.metrics import transport_families
+
+    return transport_families(transport.open_streams, streams_max, transport.event_counts)
 
 
 def security_source(stats: SecurityStats) -> Iterable[Metric]:

@@ -34,7 +34,12 @@ class StoreConfig(Section):
         description="Where row records live: embedded: (this process), embedded:PATH (the same, with its snapshot at PATH), "
         "redis://[USER:PASSWORD@]HOST:PORT/DB, or rediss:// (the same over TLS).",
     )
-    bytes_max: int = Field(default=1 << 30, ge=1 << 20, description="Most memory that the embedded store takes, in bytes.")
+    bytes_max: int = Field(
+        default=1 << 30,
+        ge=1 << 20,
+        description="Most memory that records take in this process, in bytes: the embedded store's, or those of a remote "
+        "store while events are written to it.",
+    )
     lookup_timeout_ms_max: int = Field(
         default=50,
         ge=1,

@@ -297,7 +297,18 @@ def test_no_server_is_unhealthy() -> None:
 
 
 def test_the_lines_that_serve_prints_can_be_pasted() -> None:
-    command = [sys.executable, "-m", "assay", "serve", "--listen", "127.0.0.1:0", "--admin-socket", "off"]
+    command = [
+        sys.executable,
+        "-m",
+        "assay",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-socket",
+        "off",
+        "--set",
+        "log_format=text",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

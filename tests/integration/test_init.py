@@ -280,7 +280,7 @@ def test_the_next_version_is_packed_by_the_printed_command_and_served_by_name(wo
     assert packed.returncode == 0, packed.stderr
 
     with ServeProcess("own", cwd=tmp_path) as server, grpc.insecure_channel(server.target) as channel:
-        assert server.ready["models"] == [{"model": "own", "version": "2"}]
+        assert server.ready["models"] == [{"model": "own", "version": "2", "device": "cpu"}]
         scores = scoring_pb2_grpc.ScoringServiceStub(channel)
         request = json_format.Parse((features.parent / "sample_request.json").read_text(), scoring_pb2.ScoreRequest())
         assert scores.Score(request).score == pytest.approx(model.probabilities[0], abs=model.tolerance)
@@ -303,7 +303,19 @@ def test_without_a_sample_it_says_loudly_that_the_rows_are_random(workplace: Pat
 
 
 def test_the_lines_that_serve_prints_use_the_sample(workplace: Path, trained: dict[str, Trained]) -> None:
-    command = [sys.executable, "-m", "assay", "serve", "logistic", "--listen", "127.0.0.1:0", "--admin-socket", "off"]
+    command = [
+        sys.executable,
+        "-m",
+        "assay",
+        "serve",
+        "logistic",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-socket",
+        "off",
+        "--set",
+        "log_format=text",
+    ]
     with subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

@@ -387,7 +387,7 @@ def test_show_refuses_with_a_hint(profile: tuple[Path, str]) -> None:
         (("customer", "596", "--store", url), 1, "did you mean customer_id?"),
         (("customer_id", "596", "--store", url, "--at", "yesterday"), 2, "expected a time such as"),
         (("customer_id", "596", "--store", "embedded:/absent/store"), 1, "does not exist"),
-        (("customer_id", "596", "--store", "redis://h"), 1, "not supported"),
+        (("customer_id", "596", "--store", "mysql://h"), 1, "not supported"),
     ):
         result = run("show", *arguments, "--feature-set", path)
         assert (result.exit_code, message in " ".join(result.output.split())) == (exit_code, True), result.output

@@ -183,6 +183,28 @@ TEST(answers_are_those_of_the_embedded_store_to_the_byte) {
   CHECK_EQ(remote.engine.stats().degraded_rows, 0u);
 }
 
+TEST(a_plan_without_views_waits_for_no_store) {
+  House house(stepping());
+  PlanSpec spec = plan_spec();
+  spec.views.clear();
+  spec.nodes.pop_back();
+  spec.inputs.erase(spec.inputs.begin());
+  spec.tensors.erase(spec.tensors.begin());
+  for (InputSpec& input : spec.inputs) --input.tensor;
+  std::shared_ptr<const FeaturePlan> plan;
+  REQUIRE(FeaturePlan::compile(std::move(spec), &plan).ok());
+  house.reader = FeatureReader::create_remote(plan);
+  CHECK(!house.reader->is_remote());
+  LaneSpec lane = house.lane_spec();
+  lane.runners.clear();
+  lane.runners.push_back(std::make_unique<FakeRunner>(house.fake, plan->segments()[1].offset_bytes));
+  REQUIRE(house.add(std::move(lane)).ok());
+  CHECK(house.score(9).code == Code::kOk);
+  CHECK_EQ(house.engine.stats().looking_up_rows, 0u);
+  CHECK_EQ(house.step(), 1u);
+  CHECK(parse_response(house.answer(1).payload).has_score);
+}
+
 TEST(no_record_is_a_new_entity_and_a_bad_one_is_left_out) {
   RemoteHouse house;
   FakeStore store = filled_store(house.plan);

@@ -102,12 +102,13 @@ class LocalServer:
         self.engine = _core.Engine(
             slots=engine.slots,
             batch_call_rows_max=engine.batch_call_rows_max,
+            lookup_timeout_ns_max=self.config.store.lookup_timeout_ms_max * 1_000_000,
             tracing=tracing.is_on,
             sample_ratio=tracing.sample_ratio,
             follows_parent=tracing.follows_parent,
             slow_ns=tracing.slow_ns,
         )
-        self._lookups = LookupThreads(self.engine, remote.fetch, 2) if remote else None
+        self._lookups = LookupThreads(self.engine, remote.fetch, self.config.store.lookup_threads) if remote else None
         if self._lookups is not None:
             self._lookups.start()
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}

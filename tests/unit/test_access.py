@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
+from importlib.resources import files
 from typing import Any, NoReturn
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from grpc_health.v1 import health_pb2
 
 from assay._core import LISTENERS, POLICY_TABLE, ROLES, Engine, check_access
 from assay.observe.logs import TextFormatter
@@ -194,3 +197,18 @@ def test_refusals_are_logged_some_at_a_time_and_the_rest_is_counted(caplog: pyte
 def test_a_handler_without_a_row_reaches_no_server() -> None:
     handler = grpc.unary_unary_rpc_method_handler(score)
     assert answered_on(Listener.PUBLIC, {"/assay.v1.ScoringService/New": handler, SCORE: handler}) == {SCORE: handler}
+
+
+def test_the_table_has_a_row_for_each_method_of_the_contract_and_of_the_standard_services_and_no_other() -> None:
+    """From the descriptors, so that a service that nobody registered yet is found too."""
+    ours = FileDescriptorSet.FromString((files("assay") / "v1" / "assay.binpb").read_bytes())
+    contract = [file for file in ours.file if file.package.startswith("assay.")]
+    standard = [FileDescriptorProto.FromString(health_pb2.DESCRIPTOR.serialized_pb)]
+    methods = {
+        f"/{file.package}.{service.name}/{method.name}"
+        for file in [*contract, *standard]
+        for service in file.service
+        for method in service.method
+    }
+    methods |= {f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")}
+    assert methods == {row.method for row in POLICY_TABLE}

@@ -17,10 +17,14 @@ from typing import Any
 import pytest
 import typer
 from packaging.version import Version
+from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from assay import _core
 from assay.cli import doctor
 from assay.cli.output import EXIT_UNHEALTHY
+from assay.config import Config, StoreConfig
+from assay.config_loading import load_config
 from assay.errors import ConfigError, StoreError
 from tests.support.certificates import TlsFolder
 
@@ -236,7 +240,10 @@ def test_a_damaged_snapshot_and_an_unknown_store_are_failures(tmp_path: Path) ->
     with pytest.raises(StoreError, match="damaged or not a snapshot"):
         doctor.check_store(f"embedded:{path}")
     assert path.read_bytes() == b"not a snapshot"
-    findings = {finding.name: finding for finding in doctor.examine("redis://user:s3cret@host/0")}
+    findings = {
+        finding.name: finding
+        for finding in doctor.examine(Config(store=StoreConfig(url=SecretStr("redis://user:s3cret@127.0.0.1:1/0"))))
+    }
     assert findings["store"].status == "failed"
     assert "redis" in findings["store"].found
     assert not any("s3cret" in finding.found + finding.mend for finding in findings.values())
@@ -256,18 +263,42 @@ def test_certificates_are_looked_at_before_they_expire(tmp_path: Path) -> None:
     config = tmp_path / "assay.yaml"
     tls = "".join(f"  {key}: {path}\n" for key, path in folder.config()["tls"].items())
     config.write_text(f"roles: {folder.roles}\ntls:\n{tls}")
-    finding = doctor.check_tls(config)
+    loaded = load_config(file=config).config
+    finding = doctor.check_tls(loaded)
     assert (finding.status, finding.mend) == ("ok", "")
     assert "6 principals" in finding.found
     folder.key.chmod(0o644)
-    assert "chmod 600" in doctor.check_tls(config).mend
+    assert "chmod 600" in doctor.check_tls(loaded).mend
     folder.put(folder.authority.issue("localhost", days=(-1, 13)))
-    assert doctor.check_tls(config).status == "warning"
+    assert doctor.check_tls(loaded).status == "warning"
     folder.put(folder.authority.issue("localhost", days=(-2, -1)))
     with pytest.raises(ConfigError, match="expired"):
-        doctor.check_tls(config)
-    config.write_text("listen: 127.0.0.1:50051\n")
-    assert doctor.check_tls(config).found == "off: plaintext"
+        doctor.check_tls(loaded)
+    assert doctor.check_tls(Config()).found == "off: plaintext"
+
+
+def test_the_doctor_looks_at_what_the_configuration_names(tmp_path: Path) -> None:
+    absent = tmp_path / "models" / "absent" / "1"
+    config = load_config({"models": [str(absent)], "device": "cpu", "store": {"url": "redis://127.0.0.1:1"}}).config
+    findings = {finding.name: finding for finding in doctor.examine(config)}
+    assert findings[f"model {absent}"].status == "failed"
+    assert findings["store"].status == "failed"
+    assert "demo bundle" not in findings
+    folder = TlsFolder(tmp_path)
+    named = [finding.name for finding in doctor.examine(load_config(folder.config()).config)]
+    assert "tls" in named
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--server", "127.0.0.1:1", "--store", "embedded:"], ["--server", "127.0.0.1:1", "--device", "cpu"], ["--tls"]],
+)
+def test_options_that_would_do_nothing_are_refused(arguments: list[str]) -> None:
+    app = typer.Typer()
+    app.command()(doctor.doctor)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "--server" in result.stderr
 
 
 # --- the command
@@ -278,7 +309,7 @@ def finding_of(status: str) -> Callable[[], doctor.Finding]:
 
 
 def test_every_check_is_reported_once_and_in_order() -> None:
-    findings = list(doctor.examine("embedded:"))
+    findings = list(doctor.examine(Config()))
     assert [finding.name for finding in findings] == CHECKS
     assert all(finding.status in ("ok", "warning", "failed") for finding in findings)
     assert all(bool(finding.mend) == (finding.status != "ok") for finding in findings)
@@ -289,7 +320,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_still_run(monkeypatch: 
         raise ZeroDivisionError("by design")
 
     monkeypatch.setattr(doctor, "check_core", broken)
-    findings = {finding.name: finding for finding in doctor.examine("embedded:")}
+    findings = {finding.name: finding for finding in doctor.examine(Config())}
     assert list(findings) == CHECKS
     assert findings["native core"].status == "failed"
     assert findings["native core"].found == "ZeroDivisionError: by design"
@@ -301,13 +332,13 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_still_run(monkeypatch: 
 def test_exit_code_and_output(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], status: str, exit_code: int, as_json: bool
 ) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda store, device: iter([finding_of("ok")(), finding_of(status)()]))
+    monkeypatch.setattr(doctor, "examine", lambda config: iter([finding_of("ok")(), finding_of(status)()]))
     if exit_code:
         with pytest.raises(typer.Exit) as caught:
-            doctor.doctor(store="embedded:", device="auto", as_json=as_json)
+            doctor.doctor(as_json=as_json)
         assert caught.value.exit_code == exit_code
     else:
-        doctor.doctor(store="embedded:", device="auto", as_json=as_json)
+        doctor.doctor(as_json=as_json)
     out, err = capfdbinary.readouterr()
     if as_json:
         assert [finding["status"] for finding in json.loads(out)] == ["ok", status]

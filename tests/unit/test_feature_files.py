@@ -194,9 +194,16 @@ def test_store_urls() -> None:
         with pytest.raises(StoreError, match=r"this version has embedded: \(in memory\), embedded:PATH") as caught:
             open_store(url)
         assert "secret" not in str(caught.value)
-    for url in ("redis://user:secret@host:no/0", "redis://user:secret@host/0?socket_timeout=secret", "redis://[secret"):
-        with pytest.raises(StoreError, match=r"not a Redis URL .* expected redis://HOST:PORT/DB") as caught:
+    for url in ("redis://user:secret@host:no/0", "redis://[secret", "redis://:secret@a..b"):
+        with pytest.raises(StoreError, match=r"not a Redis URL.* expected redis://HOST:PORT/DB") as caught:
             open_store(url)
+        assert "secret" not in str(caught.value)
+
+
+def test_options_of_a_store_s_url_that_are_ours_to_set_are_refused() -> None:
+    for option in ("socket_timeout=30", "decode_responses=true", "ssl_cert_reqs=none", "max_connections=1"):
+        with pytest.raises(StoreError, match=r"option '\w+' is not supported; known are ssl_ca_certs") as caught:
+            open_store(f"rediss://user:secret@host/0?{option}")
         assert "secret" not in str(caught.value)
 
 

@@ -41,9 +41,9 @@ class FeatureReader {
  public:
   static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
                        std::shared_ptr<const FeatureReader>* out);
-  // For a store elsewhere: who reads brings the records.
+  // For a store elsewhere: who reads brings the records. A plan without views has none to bring, and is read as any other.
   static std::shared_ptr<const FeatureReader> create_remote(std::shared_ptr<const FeaturePlan> plan);
-  bool is_remote() const noexcept { return store_ == nullptr; }
+  bool is_remote() const noexcept { return store_ == nullptr && !plan_->views().empty(); }
 
   // Folds every view at the transaction's event time, derives, converts and writes the row. False: `violations` says why
   // (NULL_INPUT, OUT_OF_RANGE; NOT_FINITE if a store held what no writer of ours writes) and the row must not be used.
@@ -63,7 +63,6 @@ class FeatureReader {
   void prefetch(const Transaction& transaction) const noexcept;
 
   const FeaturePlan& plan() const noexcept { return *plan_; }
-  const std::shared_ptr<const FeaturePlan>& shared_plan() const noexcept { return plan_; }
 
  private:
   FeatureReader() = default;

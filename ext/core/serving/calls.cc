@@ -71,8 +71,12 @@ void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
     if (reply != nullptr) completions.add(reply, {token, call_id(head, generation)});
     return;
   }
-  recorder_.cancelled(slab_, head);
-  count_rows(head, /*is_cancelled=*/true);
+  if (recorder_.cancelled(slab_, head) == Code::kCancelled) {
+    counters_.cancelled_rows.add(slab_[head].row_count);
+  } else {
+    expire_rows(head);
+    count_rows(head);
+  }
   free_chain(head);
 }
 
@@ -96,7 +100,7 @@ bool Calls::claim(CallId call) noexcept {
 
 void Calls::release(uint32_t head) noexcept {
   ASSAY_ASSERT(phase_of(slab_[head].call_word.load(std::memory_order_relaxed)) == CallPhase::kFinishing);
-  count_rows(head, /*is_cancelled=*/false);
+  count_rows(head);
   free_chain(head);
 }
 
@@ -109,11 +113,17 @@ void Calls::discard(uint32_t head) noexcept {
   free_chain(head);
 }
 
-void Calls::count_rows(uint32_t head, bool is_cancelled) noexcept {
-  if (is_cancelled) {
-    counters_.cancelled_rows.add(slab_[head].row_count);
-    return;
+// The transport's timer has answered for these: whatever became of a row since, it came too late.
+void Calls::expire_rows(uint32_t head) noexcept {
+  for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
+    Slot& slot = slab_[index];
+    if (slot.outcome == Code::kDeadlineExceeded) continue;
+    slot.failed_check = slot.outcome == Code::kCancelled ? DeadlineCheck::kForming : DeadlineCheck::kBeforeEncoding;
+    slot.outcome = Code::kDeadlineExceeded;
   }
+}
+
+void Calls::count_rows(uint32_t head) noexcept {
   uint64_t answered = 0;
   for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
     const Slot& slot = slab_[index];

@@ -56,7 +56,8 @@ class Calls {
 
  private:
   void complete(uint32_t head, CompletionList& completions) noexcept;
-  void count_rows(uint32_t head, bool is_cancelled) noexcept;
+  void expire_rows(uint32_t head) noexcept;
+  void count_rows(uint32_t head) noexcept;
   void free_chain(uint32_t head) noexcept;
 
   Slab slab_;

@@ -111,6 +111,8 @@ void Engine::give_lookups(const LookupBatch& batch, const FetchedRecord* records
 
 void Engine::fail_lookups(const LookupBatch& batch) noexcept { impl_->lookups.fail(batch); }
 
+void Engine::count_refused_call(Code code) noexcept { impl_->calls.counters().refused_calls.add(code, 1); }
+
 size_t Engine::step_lookups() noexcept { return impl_->lookups.give_up_due(); }
 
 size_t Engine::step(std::string_view model, std::string_view version) noexcept {

@@ -155,6 +155,9 @@ class Engine {
   // Without a thread of its own: settles the rows whose time has come. Returns how many.
   size_t step_lookups() noexcept;
 
+  // Counts a call that the transport refused by itself.
+  void count_refused_call(Code code) noexcept;
+
   // Encodes the answer of a completed call and frees its slots. A handle that is gone: kInternal.
   Answer finish(CallId call) noexcept;
   // Nobody waits any more (the client left, or the transport's timer has answered). Rows not yet running are never run. False:

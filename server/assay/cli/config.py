@@ -22,8 +22,8 @@ Assignments = Annotated[
 ]
 
 
-def _check_device(value: str) -> str:
-    if not re.fullmatch(DEVICE_PATTERN, value):
+def _check_device(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(DEVICE_PATTERN, value):
         raise typer.BadParameter("expected auto, cpu, cuda or cuda:N, for example cuda:0")
     return value
 

@@ -8,8 +8,9 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -21,12 +22,13 @@ from rich.table import Table
 
 from assay.cli.config import ConfigFile, DeviceName, load
 from assay.cli.finding import Finding
-from assay.cli.output import EXIT_UNHEALTHY, answers, console, print_json
+from assay.cli.output import EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
     from assay.client import Tls
+    from assay.config import Config
 
 PYTHON_MIN = (3, 11)
 # The lock pins what builds the core too; an installed wheel runs without it.
@@ -38,9 +40,9 @@ CERTIFICATE_LEFT_MIN = timedelta(days=14)
 
 
 def doctor(
-    store: Annotated[str, typer.Option(help="Store to look at, as for `assay serve --store`.")] = "embedded:",
+    store: Annotated[str | None, typer.Option(help="Store to look at, as for `assay serve --store`.")] = None,
     config: ConfigFile = None,
-    device: DeviceName = "auto",
+    device: DeviceName | None = None,
     server: Annotated[
         str | None, typer.Option(metavar="TARGET", help="Ask only whether the server at HOST:PORT or unix:PATH serves.")
     ] = None,
@@ -51,7 +53,10 @@ def doctor(
     tls_server_name: TlsServerName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check this machine and this installation, and say what to do.
+    """Check this machine, this installation and what `assay serve` would be told, and say what to do.
+
+    The configuration is that of `assay serve` with the same options: its store, device, models, certificates and roles. With
+    --server nothing is looked at but that server's health; the --tls options are for that.
 
     Exit code 0: ready (perhaps with warnings); 3: something must be mended.
 
@@ -68,13 +73,15 @@ def doctor(
         assay doctor --server 127.0.0.1:50051
     """
     trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
+    if server is not None and (store, config, device) != (None, None, None):
+        fail("--server asks a running server; leave --store, --config and --device out", EXIT_USAGE)
+    if server is None and trust is not None:
+        fail("the --tls options say how to reach a server; give it with --server", EXIT_USAGE)
     with console.status("examining", spinner="line"):
         if server is not None:
             findings = [_check_server(server, trust)]
         else:
-            findings = list(examine(store, device))
-            if config is not None:
-                findings.append(_examined("tls", lambda: check_tls(config)))
+            findings = list(examine(load(config, None, {"store.url": store, "device": device}).config))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -83,17 +90,20 @@ def doctor(
         raise typer.Exit(EXIT_UNHEALTHY)
 
 
-def examine(store: str, device: str = "auto") -> Iterator[Finding]:
+def examine(config: Config) -> Iterator[Finding]:
     """Runs every check; a check that breaks is a finding too."""
+    store = config.store.url.get_secret_value()
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", check_python),
         ("locked versions", check_versions),
         ("native core", check_core),
         ("onnxruntime wheel", check_wheel),
         ("onnxruntime", check_runtime),
-        *_cuda_checks(device),
-        ("demo bundle", check_demo_bundle),
+        *_cuda_checks(config.device),
+        *((f"model {path}", partial(check_model, path)) for path in config.models),
+        *([] if config.models else [("demo bundle", check_demo_bundle)]),
         ("store", lambda: check_store(store)),
+        *([("tls", lambda: check_tls(config))] if config.tls.key is not None else []),
         ("disk", lambda: check_disk(store)),
         ("open files", check_open_files),
         ("processors", check_processors),
@@ -173,14 +183,19 @@ def check_runtime() -> Finding:
 
 
 def check_demo_bundle() -> Finding:
-    from assay import _core
     from assay.demo.paths import bundle_path
+
+    return replace(check_model(bundle_path()), name="demo bundle")
+
+
+def check_model(path: Path) -> Finding:
+    """As `assay model check` does, on the CPU."""
+    from assay import _core
     from assay.models.ort_library import find_library
     from assay.models.verify import verify_bundle
 
-    verified = verify_bundle(bundle_path(), _core.OrtRuntime(str(find_library())))
-    manifest = verified.bundle.manifest
-    return Finding("demo bundle", "ok", f"{manifest.name} {manifest.version}: hashes, golden rows and batch invariance hold")
+    manifest = verify_bundle(path, _core.OrtRuntime(str(find_library()))).bundle.manifest
+    return Finding(f"model {path}", "ok", f"{manifest.name} {manifest.version}: hashes, golden rows and batch invariance hold")
 
 
 def check_store(url: str) -> Finding:
@@ -225,23 +240,22 @@ def check_processors() -> Finding:
     return Finding("processors", "ok", str(count))
 
 
-def check_tls(config: Path) -> Finding:
+def check_tls(config: Config) -> Finding:
     """The certificate and roles files of a configuration, as `assay serve --config` would use them."""
     from assay.transport.certificates import Certificates, key_warning
     from assay.transport.roles import read_roles
 
-    loaded = load(config, None).config
-    if loaded.tls.key is None:
+    if config.tls.key is None:
         return Finding("tls", "ok", "off: plaintext")
-    expires_at = Certificates(loaded.tls).expires_at
+    expires_at = Certificates(config.tls).expires_at
     found = f"certificate good until {expires_at:%Y-%m-%d %H:%M} UTC"
-    if loaded.roles is not None:
-        found += f", {len(read_roles(loaded.roles))} principals with roles"
+    if config.roles is not None:
+        found += f", {len(read_roles(config.roles))} principals with roles"
     if expires_at - datetime.now(UTC) < CERTIFICATE_LEFT_MIN:
         return Finding(
             "tls", "warning", found, "put a new certificate and key into their places; the server takes them as it runs"
         )
-    if warning := key_warning(loaded.tls.key):
+    if warning := key_warning(config.tls.key):
         return Finding("tls", "warning", found, warning)
     return Finding("tls", "ok", found)
 

@@ -93,8 +93,9 @@ def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]
         if not feature.is_required:
             continue
         kind, value = samples[feature.dtype]
-        if feature.minimum is not None and feature.dtype in ("float64", "int64"):
-            value = float(feature.minimum) if feature.dtype == "float64" else str(int(feature.minimum))
+        if feature.dtype in ("float64", "int64"):
+            number = min(max(1, feature.minimum or 0), feature.maximum if feature.maximum is not None else 1)
+            value = float(number) if feature.dtype == "float64" else str(int(number))
         features[name] = {kind: value}
     return {
         "transactionId": "example-1",

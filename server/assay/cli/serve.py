@@ -12,7 +12,7 @@ from assay.cli.config import Assignments, ConfigFile, load
 from assay.cli.examples import example_lines
 from assay.cli.features import bar
 from assay.cli.output import console, print_json
-from assay.observe.logs import set_up
+from assay.observe.logs import is_text, set_up
 
 if TYPE_CHECKING:
     from assay.app import App
@@ -114,7 +114,11 @@ def _say_ready(app: App, addresses: Addresses, store_line: str, as_json: bool) -
                 ],
             }
         )
-        return
+    elif is_text(app.config.log_format):  # else stderr is for programs, and the line "serving" says the same
+        _print_status(app, addresses, store_line)
+
+
+def _print_status(app: App, addresses: Addresses, store_line: str) -> None:
     for line in status_lines(app, addresses, store_line):
         console.print(line, markup=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -25,6 +25,8 @@ from assay.observe.logs import log_event
 log = logging.getLogger("assay.store")
 
 TOOL_TIMEOUT_S = 5.0  # of what nobody waits for in a call: writing, looking
+CONNECT_TIMEOUT_S = 1.0  # rows do not wait for it: they give up by themselves
+URL_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")  # others are ours to set, or make it unsafe
 BREAKER_FAILURES_MAX = 3
 BREAKER_OPEN_S = 1.0
 
@@ -37,6 +39,7 @@ Said = TypeVar("Said")
 def connect(url: str, *, bytes_max: int, lookup_timeout_ms: int) -> RedisStore:
     """`url` as redis-py takes it: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS with ?ssl_ca_certs=FILE and
     so on. Connects lazily. Raises StoreError where the URL is wrong; the error never shows it."""
+    _check_url(url)
     try:
         reading = _client(url, lookup_timeout_ms / 1000)
         working = _client(url, TOOL_TIMEOUT_S)
@@ -69,7 +72,7 @@ class RedisStore:
             return None
         try:
             records = get_records(self._reading, keys)
-        except FAILURES as error:
+        except Exception as error:  # whatever it is: who was allowed must say how it ended, and rows wait
             if self._breaker.failed():
                 log_event(log, logging.WARNING, "feature store away", url=self.url, error=_say(error), scores="with defaults")
             return None
@@ -90,9 +93,9 @@ class RedisStore:
 
     def describe(self) -> str:
         try:
-            self.check()
-        except StoreError:
-            return "does not answer; scores take declared defaults until it does"
+            self._working.ping()
+        except Exception as error:
+            return f"does not answer ({_say(error)}); scores take declared defaults until it does"
         return "answers"
 
     def check(self) -> None:
@@ -126,11 +129,23 @@ def _client(url: str, timeout_s: float) -> redis.Redis:
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
+        socket_connect_timeout=max(timeout_s, CONNECT_TIMEOUT_S),
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         client_name="assay",
     )
+
+
+def _check_url(url: str) -> None:
+    """What redis-py would find out late, or take though it should not. Never shows the URL."""
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        wrong = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - set(URL_OPTIONS))
+    except ValueError:
+        raise StoreError("store URL: not a Redis URL; expected redis://HOST:PORT/DB, or rediss:// for TLS") from None
+    if wrong:
+        raise StoreError(f"store URL: option {wrong[0][:32]!r} is not supported; known are {', '.join(URL_OPTIONS)}")
 
 
 def _shown(url: str) -> str:

@@ -18,6 +18,7 @@ from assay.errors import StoreError
 from assay.features.store_writer import AttributeWrite
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
+SLICE_EVENTS: Final = 16_384  # applied together; their records are held in this process meanwhile
 TRIES_MAX: Final = 10
 
 # KEYS[1] the record. ARGV[1] the header it was made from ("" if there was none), ARGV[2] the new record, ARGV[3] how long it is
@@ -31,7 +32,8 @@ HEADER_BYTES: Final = 128  # docs/row-record.md
 
 _OK = 0
 _REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
-_DUPLICATE = next(row.number for row in _core.CODE_TABLE if row.reason == "EVENT_DUPLICATE")
+_NUMBERS = {row.reason: row.number for row in _core.CODE_TABLE}
+_DUPLICATE, _STORE_FULL = _NUMBERS["EVENT_DUPLICATE"], _NUMBERS["STORE_FULL"]
 
 Outcome = TypeVar("Outcome")
 EventOutcome = tuple[int, str, _core.Refusal | None]
@@ -54,10 +56,8 @@ class RedisWriter:
         return self._write(lambda writer: writer.records_of_events(message), apply, _later_outcomes)
 
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
-        def apply(writer: _core.EventWriter) -> _core.IngestReport:
-            return log.ingest(writer, start, stop)
-
-        return self._write(lambda writer: log.records(writer, start, stop), apply, _later_report)
+        reports = [self._ingest_slice(log, first, min(first + SLICE_EVENTS, stop)) for first in range(start, stop, SLICE_EVENTS)]
+        return _sum_of(reports)
 
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
         def apply(writer: _core.EventWriter) -> list[int]:
@@ -69,6 +69,12 @@ class RedisWriter:
         return self._write(records, apply, _later_codes)
 
     # --- implementation ---
+
+    def _ingest_slice(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
+        def apply(writer: _core.EventWriter) -> _core.IngestReport:
+            return log.ingest(writer, start, stop)
+
+        return self._write(lambda writer: log.records(writer, start, stop), apply, _later_report)
 
     def _write(
         self,
@@ -127,9 +133,15 @@ def get_records(client: redis.Redis, keys: Sequence[bytes]) -> list[bytes | None
 
 
 def put_records(writer: _core.EventWriter, records: Sequence[_core.RecordRef], found: Sequence[bytes | None], url: str) -> None:
-    """Brings records of a remote store into the writer's. Raises StoreError for one that cannot be trusted."""
+    """Brings records of a remote store into the writer's. Raises StoreError for one that cannot be trusted, and where they do not
+    fit."""
     for record, sealed in zip(records, found, strict=True):
         code = _OK if sealed is None else writer.put_record(record, sealed)
+        if code == _STORE_FULL:
+            raise StoreError(
+                f"{url}: {len(records):,} records do not fit into the memory that this process may hold them in; raise "
+                "store.bytes_max (--store-bytes-max), or write fewer events at a time"
+            )
         if code != _OK:
             raise StoreError(
                 f"{url}: the record {record.key.decode()} cannot be trusted ({_REASONS[code]}). Delete it and load the entity's "
@@ -169,3 +181,14 @@ def _later_report(first: _core.IngestReport, again: _core.IngestReport) -> _core
     duplicates = first.duplicate_count
     recorded = again.event_count - duplicates - again.late_count - again.refused_count
     return again._replace(recorded_count=max(0, recorded), duplicate_count=min(duplicates, again.duplicate_count))
+
+
+def _sum_of(reports: Sequence[_core.IngestReport]) -> _core.IngestReport:
+    return _core.IngestReport(
+        event_count=sum(report.event_count for report in reports),
+        recorded_count=sum(report.recorded_count for report in reports),
+        duplicate_count=sum(report.duplicate_count for report in reports),
+        late_count=sum(report.late_count for report in reports),
+        refused_count=sum(report.refused_count for report in reports),
+        refused_code=next((report.refused_code for report in reports if report.refused_code), _OK),
+    )

@@ -28,12 +28,16 @@ def log_event(logger: logging.Logger, level: int, event: str, **fields: Any) -> 
         logger.log(level, event, extra={_FIELDS: known})
 
 
+def is_text(log_format: LogFormat, stream: TextIO | None = None) -> bool:
+    """Whether lines are for people. auto: where people look; programs get JSON."""
+    return log_format == "text" or (log_format == "auto" and (stream or sys.stderr).isatty())
+
+
 def set_up(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Sends all log lines of the process to `stream` (stderr). auto: text where people look, JSON where programs do."""
+    """Sends all log lines of the process to `stream` (stderr)."""
     stream = stream or sys.stderr
-    is_text = log_format == "text" or (log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
+    handler.setFormatter(TextFormatter() if is_text(log_format, stream) else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

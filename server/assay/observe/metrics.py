@@ -99,6 +99,13 @@ def store_families(stats: StoreStats) -> Iterator[Metric]:
     yield _counter("assay_store_rejected_records", "Records that failed a check when read", stats.rejected_record_count)
 
 
+def transport_families(open_streams: int, streams_max: int, events: Mapping[str, int]) -> Iterator[Metric]:
+    """Streams and events."""
+    yield _gauge("assay_open_streams", "ScoreStream calls that are open", open_streams)
+    yield _gauge("assay_stream_limit", "ScoreStream calls that may be open", streams_max)
+    yield _counters("assay_events", "Events that came by RecordEvents, by what became of them", "outcome", events)
+
+
 def remote_store_families(is_away: bool) -> Iterator[Metric]:
     """A store elsewhere."""
     yield _gauge("assay_store_away", "1 while the remote store is taken for down and is not asked", float(is_away))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ class FeatureService:
         self._writers = tuple(writers)
         self._refuse = refuse  # by reason
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
+        self.counts = Counter[str](dict.fromkeys(("recorded", "duplicate", "too_late", "rejected"), 0))  # events by outcome
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-events")
 
     def handlers(self) -> dict[str, Handler]:
@@ -53,6 +55,7 @@ class FeatureService:
         }
 
     def close(self) -> None:
+        """Waits for the message that is being written, if there is one: not on the event loop."""
         self._executor.shutdown()
 
     async def _record_events(self, messages: AsyncIterator[bytes], context: Context) -> feature_pb2.RecordEventsResponse:
@@ -68,7 +71,7 @@ class FeatureService:
             if isinstance(outcomes, Refusal):
                 await abort(context, outcomes)
             for outcome in outcomes:
-                _count(response, index, outcome)
+                self.counts[_tell(response, index, outcome)] += 1
                 index += 1
         return response
 
@@ -93,18 +96,22 @@ def _worse(one: _Outcome, other: _Outcome) -> _Outcome:
     return one if one[0] == _OK else other
 
 
-def _count(response: feature_pb2.RecordEventsResponse, index: int, outcome: _Outcome) -> None:
+def _tell(response: feature_pb2.RecordEventsResponse, index: int, outcome: _Outcome) -> str:
+    """Puts one event's outcome into the response. Returns its name."""
     code, transaction_id, refusal = outcome
     if code == _OK:
         response.recorded_count += 1
-    elif code == _DUPLICATE:
+        return "recorded"
+    if code == _DUPLICATE:
         response.duplicate_count += 1
-    elif code == _TOO_LATE:
+        return "duplicate"
+    if code == _TOO_LATE:
         response.late_count += 1
-    else:
-        response.rejected_count += 1
-        if len(response.rejected_events) < REJECTIONS_SHOWN_MAX:
-            is_id = len(transaction_id.encode()) <= LIMITS["id_bytes_max"]  # the answer must not grow with what was sent
-            rejected = response.rejected_events.add(index=index, transaction_id=transaction_id if is_id else "")
-            if refusal is not None:
-                rejected.status.CopyFrom(status_pb2.Status.FromString(refusal.rpc_status))
+        return "too_late"
+    response.rejected_count += 1
+    if len(response.rejected_events) < REJECTIONS_SHOWN_MAX:
+        is_id = len(transaction_id.encode()) <= LIMITS["id_bytes_max"]  # the answer must not grow with what was sent
+        rejected = response.rejected_events.add(index=index, transaction_id=transaction_id if is_id else "")
+        if refusal is not None:
+            rejected.status.CopyFrom(status_pb2.Status.FromString(refusal.rpc_status))
+    return "rejected"

@@ -51,6 +51,10 @@ class ScoringService:
             "/assay.v1.ScoringService/ScoreStream": grpc.stream_stream_rpc_method_handler(self._score_stream),
         }
 
+    @property
+    def open_streams(self) -> int:
+        return len(self._streams)
+
     def drain(self) -> None:
         """Open streams stop reading, answer what they have read, and end with DRAINING; new ones are refused."""
         self._is_draining = True
@@ -59,9 +63,9 @@ class ScoringService:
 
     async def _score_stream(self, _: Any, context: Context) -> None:
         if self._is_draining:
-            await abort(context, self._engine.refuse("DRAINING"))
+            await abort(context, self._engine.refuse_call("DRAINING"))
         if len(self._streams) >= self._streams_max:
-            await abort(context, self._engine.refuse("STREAM_LIMIT", f"{self._streams_max} streams are open"))
+            await abort(context, self._engine.refuse_call("STREAM_LIMIT", f"{self._streams_max} streams are open"))
         stream = _ScoreStream(self._engine, self._replies, context, self._stream_messages_max)
         self._streams.add(stream)
         end = asyncio.get_running_loop().call_later(self._stream_age_s_max, stream.drain) if self._stream_age_s_max else None
@@ -72,7 +76,7 @@ class ScoringService:
             if end is not None:
                 end.cancel()
         if stream.is_draining:
-            await abort(context, self._engine.refuse("DRAINING" if self._is_draining else "STREAM_TOO_OLD"))
+            await abort(context, self._engine.refuse_call("DRAINING" if self._is_draining else "STREAM_TOO_OLD"))
 
 
 # --- implementation ---

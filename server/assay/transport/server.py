@@ -65,7 +65,7 @@ class Transport:
             streams_max=config.limits.streams_max,
             stream_age_s_max=config.connection.stream_age_s_max,
         )
-        self._features = FeatureService(writers, engine.refuse)
+        self._features = FeatureService(writers, engine.refuse_call)
         self._security = Security(config, engine)
         handlers = {**self._scoring.handlers(), **self._features.handlers()}
         descriptors = Descriptors()
@@ -119,7 +119,7 @@ class Transport:
         if self._health is not None:
             await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
         self._security.close()
-        self._features.close()
+        await asyncio.to_thread(self._features.close)
         self._replies.close()
         if self._admin_path is not None:
             self._admin_path.unlink(missing_ok=True)
@@ -128,6 +128,15 @@ class Transport:
     def waiting_count(self) -> int:
         """Calls that wait for the core."""
         return self._replies.waiting_count
+
+    @property
+    def open_streams(self) -> int:
+        return self._scoring.open_streams
+
+    @property
+    def event_counts(self) -> Mapping[str, int]:
+        """Events that came by RecordEvents, by what became of them."""
+        return self._features.counts
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()
