@@ -53,10 +53,10 @@ def doctor(
     tls_server_name: TlsServerName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check this machine, this installation and what `assay serve` would be told, and say what to do.
+    """Check this machine and this installation, and say what to do.
 
-    The configuration is that of `assay serve` with the same options: its store, device, models, certificates and roles. With
-    --server nothing is looked at but that server's health; the --tls options are for that.
+    So is what `assay serve` would be told with the same options: its store, device, models, certificates and roles. With --server
+    nothing is looked at but that server's health; the --tls options are for that.
 
     Exit code 0: ready (perhaps with warnings); 3: something must be mended.
 
