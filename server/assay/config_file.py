@@ -14,15 +14,21 @@ from assay.errors import ConfigError
 def read_config_file(file: Path) -> dict[str, Any]:
     """Raises ConfigError with the file's name and, where it is known, the line."""
     try:
-        text = file.read_text(encoding="utf-8")
+        return parse_config(file, file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from error
+
+
+def parse_config(file: Path, contents: bytes) -> dict[str, Any]:
+    """The contents of `file`, whose name says what they are. Raises ConfigError."""
+    try:
+        text = contents.decode("utf-8")
         if file.suffix == ".toml":
             values: Any = tomllib.loads(text)
         elif file.suffix in (".yaml", ".yml"):
             values = yaml.load(text, Loader=_StrictLoader)
         else:
             raise ConfigError(f"{file}: expected a .yaml, .yml or .toml file")
-    except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from error
     except RecursionError:
         raise ConfigError(f"{file}: nested too deeply; no key is deeper than section.key") from None
     except UnicodeDecodeError as error:

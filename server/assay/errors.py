@@ -5,6 +5,7 @@ AssayError
 +-- FeatureSetError (ValueError)     a feature set is wrong: path in the file, what was expected
 +-- BundleError (ValueError)         a bundle is damaged or refused: file, reason, what to do
 +-- StoreError (RuntimeError)        a store cannot be opened, read or written
+|   +-- RecordError                  a record of a remote store cannot be trusted
 +-- InputError (ValueError)          a file of events, attributes or rows is wrong
 +-- ScoreError                       a client got no score: its own tree stands in client/errors.py
 +-- CoreError (RuntimeError)         the native core said no: `reason` and `grpc_code` by its table of codes
@@ -31,6 +32,14 @@ class BundleError(AssayError, ValueError):
 
 class StoreError(AssayError, RuntimeError):
     pass
+
+
+class RecordError(StoreError):
+    """`reason`: which check the record failed (docs/errors.md)."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class InputError(AssayError, ValueError):

@@ -111,7 +111,8 @@ def test_connections_that_never_shake_hands_do_not_lock_others_out(server: Local
 
 def test_a_name_with_a_nul_is_not_the_name_before_it(server: LocalServer, folder: TlsFolder) -> None:
     """gRPC cuts names at a NUL: a certificate for `core.bank.internal\\0.evil.example` would pass for core.bank.internal."""
-    for names in ({"dns": (CORE + "\0.evil.example",)}, {"common_name": "old-service\0x"}):
+    twice = {"common_name": "old-service\0x", "organization": "old-service"}  # the very name stands elsewhere
+    for names in ({"dns": (CORE + "\0.evil.example",)}, {"common_name": "old-service\0x"}, twice):
         pair = folder.clients.issue_names(**names)  # type: ignore[arg-type]
         with pytest.raises(grpc.RpcError) as caught:
             score(server.channel(credentials=folder.credentials(pair)))
@@ -320,3 +321,49 @@ def test_failed_handshakes_write_no_log(folder: TlsFolder) -> None:
         with grpc.secure_channel(server.target, folder.client(CORE)) as channel:
             grpc.channel_ready_future(channel).result(10)
         assert server.stderr() == before
+
+
+def test_bad_headers_write_no_log() -> None:
+    """gRPC has a line for each header that it cannot parse, and a header block holds many."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    def literal(name: bytes, value: bytes) -> bytes:
+        return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+    headers = literal(b":method", b"POST") + literal(b":scheme", b"http") + literal(b":path", b"/grpc.health.v1.Health/Check")
+    headers += literal(b":authority", b"x") + literal(b"content-type", b"application/grpc") + literal(b"te", b"x") * 200
+    with ServeProcess("--set", "health_listen=127.0.0.1:0") as server:
+        before = server.stderr()
+        for target in (server.target, server.ready["health_listen"]):
+            host, _, port = target.rpartition(":")
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+                connection.sendall(b"".join(frame(1, 5, 2 * i + 1, headers) for i in range(20)))
+                connection.recv(1000)
+            with grpc.insecure_channel(target) as channel:
+                grpc.channel_ready_future(channel).result(10)
+        assert server.stderr() == before
+
+
+def test_no_session_is_resumed(server: LocalServer, folder: TlsFolder, tmp_path: Path) -> None:
+    """A resumed handshake does not look at the client's certificate again: one that has expired would get in for days."""
+    pair = folder.clients.issue(CORE)
+    (tmp_path / "client.pem").write_bytes(pair.certificate + pair.key)
+    host, _, port = server.addresses.public.rpartition(":")
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.create_default_context(cadata=folder.authority.certificate.decode())
+        context.minimum_version = context.maximum_version = version
+        context.load_cert_chain(tmp_path / "client.pem")
+        context.set_alpn_protocols(["h2"])
+        session = None
+        for _ in range(3):
+            with (
+                socket.create_connection((host, int(port)), timeout=10) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as wrapped,
+            ):
+                wrapped.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+                wrapped.recv(1000)  # with TLS 1.3 the ticket comes behind the handshake
+                assert not wrapped.session_reused
+                session = wrapped.session

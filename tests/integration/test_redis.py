@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,19 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from assay import _core
 from assay.cli.main import load_subcommand
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.errors import StoreError
+from assay.features.breaker import Breaker
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.ingest import ingest_log
+from assay.features.redis_store import RedisStore
 from assay.features.redis_writer import HEADER_BYTES, PUT_SCRIPT
 from assay.features.store import open_remote_store, open_store
 from assay.features.store_writer import AttributeWrite
@@ -248,8 +254,12 @@ def test_a_damaged_record_is_left_out_of_scores_and_never_written_over(server: R
         assert [(d.kind, d.subject, d.detail) for d in response.degradations] == [
             (scoring_pb2.DEGRADATION_KIND_RECORD_REJECTED, "customer", "RECORD_CHECKSUM")
         ]
-        with pytest.raises(StoreError, match=r"a1:\{customer_id:c1\}:customer:.* cannot be trusted \(RECORD_CHECKSUM\)"):
+        with pytest.raises(
+            StoreError, match=r"a record of view customer cannot be trusted \(RECORD_CHECKSUM\); the xxh64"
+        ) as error:
             ingest_log(sorted_log(plan, lines(3, 50)), remote.writer(plan))
+        assert "c1" not in str(error.value)  # ids stay out of what may be logged
+        assert f"{_core.xxh64(key):016x}" in str(error.value)
         assert client.get(key) == bytes(damaged)
         with pytest.raises(StoreError, match="RECORD_CHECKSUM"):
             remote.records_of(plan, "c1")
@@ -365,6 +375,64 @@ def test_the_documented_permissions_are_enough_and_no_more(plan: _core.FeaturePl
             ingest_log(sorted_log(plan, lines(2, 20)), scorer.writer(plan))
         ingest.close()
         scorer.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b":7\r\n", b"+OK\r\n", b"*1\r\n:1\r\n", b"%1\r\n*0\r\n+x\r\n", b"*1\r\n-ERR shard\r\n", b"\xff\xfe garbage\r\n", b""],
+)
+def test_a_store_that_answers_something_else_is_away_and_comes_back(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever it says: no exception, few lines in the log, the breaker opens, and closes again when the answers are right."""
+    odd = OddRedis(answer)
+    remote = RedisStore(*odd.clients(), "redis://odd", 1 << 20)
+    remote._breaker = Breaker(failures_max=3, open_s=0.0)  # each call is a probe
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(10):
+            assert remote.fetch([b"k"]) is None
+        assert remote.is_away
+        odd.answer = b"*1\r\n$1\r\nv\r\n"
+        assert remote.fetch([b"k"]) == [b"v"]
+        assert not remote.is_away
+    assert len([record for record in caplog.records if record.name == "assay.store"]) == 2
+    assert not any(record.exc_info for record in caplog.records)
+    remote.close()
+    odd.close()
+
+
+class OddRedis:
+    """Takes any command; answers MGET with `answer` (b"": hangs up) and the handshake with OK."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def clients(self) -> tuple[redis.Redis, redis.Redis]:
+        options: dict[str, Any] = {"port": self._listener.getsockname()[1], "socket_timeout": 5, "protocol": 2}
+        retry = Retry(NoBackoff(), 0)
+        return redis.Redis(retry=retry, **options), redis.Redis(retry=retry, **options)
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            while data := connection.recv(65_536):
+                if b"MGET" not in data:
+                    connection.sendall(b"+OK\r\n" * data.count(b"*"))
+                elif self.answer:
+                    connection.sendall(self.answer)
+                else:
+                    return
 
 
 def test_tls(tmp_path: Path) -> None:

@@ -55,11 +55,14 @@ class Authority:
         )
         return Pair(b"".join(part.bytes() for part in made.cert_chain_pems), made.private_key_pem.bytes())
 
-    def issue_names(self, *, common_name: str = "", dns: tuple[str, ...] = (), uris: tuple[str, ...] = ()) -> Pair:
+    def issue_names(
+        self, *, common_name: str = "", organization: str = "", dns: tuple[str, ...] = (), uris: tuple[str, ...] = ()
+    ) -> Pair:
         """A client certificate with exactly these names, odd ones too."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        subject = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
+        parts = ((NameOID.COMMON_NAME, common_name), (NameOID.ORGANIZATION_NAME, organization))
+        subject = [x509.NameAttribute(kind, text) for kind, text in parts if text]
         builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name(subject))

@@ -202,9 +202,26 @@ def test_store_urls() -> None:
 
 def test_options_of_a_store_s_url_that_are_ours_to_set_are_refused() -> None:
     for option in ("socket_timeout=30", "decode_responses=true", "ssl_cert_reqs=none", "max_connections=1"):
-        with pytest.raises(StoreError, match=r"option '\w+' is not supported; known are ssl_ca_certs") as caught:
+        with pytest.raises(StoreError, match=r"option is not supported or empty; rediss:// takes ssl_ca_certs") as caught:
             open_store(f"rediss://user:secret@host/0?{option}")
         assert "secret" not in str(caught.value)
+    for url in ("redis://user:secret@host/0?ssl_ca_certs=a.pem", "rediss://user:secret@host/0?ssl_ca_certs="):
+        with pytest.raises(StoreError, match="not supported or empty"):
+            open_store(url)
+
+
+def test_a_password_that_was_not_encoded_is_never_shown() -> None:
+    for url in (
+        "redis://:12/34secret@host:1/0",
+        "redis://app:7/secret@host",
+        "redis://:a?b@secret/0",
+        "redis://:a#secret@host/0",
+    ):
+        with pytest.raises(StoreError, match="%2F %40") as caught:
+            open_store(url)
+        assert "secret" not in str(caught.value)
+    assert open_store("redis://app:%2F%40secret@host:1/3").url == "redis://host:1/3"
+    assert open_store("redis://[::1]:1/3").url == "redis://[::1]:1/3"
 
 
 def test_a_store_in_memory_has_no_snapshot() -> None:

@@ -84,3 +84,13 @@ def test_a_wrong_endpoint_is_refused_without_its_secrets(endpoint: str) -> None:
     with pytest.raises(ValidationError) as caught:
         TracingConfig(endpoint=endpoint)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["Authorization Bearer TOKSECRET", "a=b,TOKSECRET", "=TOKSECRET", "a=TOK SECRET"])
+def test_headers_that_cannot_be_read_are_refused_without_showing_them(value: str) -> None:
+    """OpenTelemetry writes them into the log, and they may be a token."""
+    config = TracingConfig(endpoint="http://127.0.0.1:4317")
+    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_HEADERS: expected name=value") as caught:
+        tracing_settings(config, {"OTEL_EXPORTER_OTLP_HEADERS": value})
+    assert "SECRET" not in str(caught.value)
+    assert tracing_settings(config, {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20TOKEN, x-tenant=a"}).is_on

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from assay.cli.config import ConfigFile, DeviceName, load
 from assay.cli.finding import Finding
-from assay.cli.output import EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_json
+from assay.cli.output import EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, plain, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -317,5 +317,5 @@ def _table(findings: list[Finding]) -> Table:
         table.add_column(column, overflow="fold")
     for finding in findings:
         colour = colours[finding.status]
-        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", escape(finding.found), escape(finding.mend))
+        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", escape(plain(finding.found)), escape(plain(finding.mend)))
     return table

@@ -39,11 +39,16 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def plain(text: str) -> str:
+    """What somebody else sent, fit for a terminal: it moves no cursor and hides nothing."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def print_error(message: str, hint: str = "") -> None:
     """Says what went wrong and what to do. Lines are not broken: paths and commands in them stay ready to copy."""
-    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    console.print(f"[bold red]error:[/] {escape(plain(message))}", soft_wrap=True)
     if hint:
-        console.print(f"[dim]hint:[/] {escape(hint)}", soft_wrap=True)
+        console.print(f"[dim]hint:[/] {escape(plain(hint))}", soft_wrap=True)
 
 
 def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn:

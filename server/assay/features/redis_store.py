@@ -8,9 +8,10 @@ Writing is redis_writer.py.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -43,6 +44,7 @@ def connect(url: str, *, bytes_max: int, lookup_timeout_ms: int) -> RedisStore:
     try:
         reading = _client(url, lookup_timeout_ms / 1000)
         working = _client(url, TOOL_TIMEOUT_S)
+        reading.connection_pool.make_connection()  # connects nothing, but finds what the class does not take
     except (ValueError, TypeError, redis.RedisError) as error:
         raise StoreError(
             f"store URL: not a Redis URL ({type(error).__name__}); expected redis://HOST:PORT/DB, or rediss:// for TLS"
@@ -72,6 +74,8 @@ class RedisStore:
             return None
         try:
             records = get_records(self._reading, keys)
+            if len(records) != len(keys) or not all(record is None or type(record) is bytes for record in records):
+                raise redis.InvalidResponse("not what MGET answers")
         except Exception as error:  # whatever it is: who was allowed must say how it ended, and rows wait
             if self._breaker.failed():
                 log_event(log, logging.WARNING, "feature store away", url=self.url, error=_say(error), scores="with defaults")
@@ -88,7 +92,7 @@ class RedisStore:
         writer = _core.EventWriter(plan, local)
         records = [writer.record_of(view, entity_id) for view in plan.view_names]
         found = self._ask(lambda: get_records(self._working, [record.key for record in records]))
-        put_records(writer, records, found, self.url)
+        put_records(writer, plan, records, found, self.url)
         return local
 
     def describe(self) -> str:
@@ -137,21 +141,30 @@ def _client(url: str, timeout_s: float) -> redis.Redis:
 
 
 def _check_url(url: str) -> None:
-    """What redis-py would find out late, or take though it should not. Never shows the URL."""
+    """What redis-py would find out late, or take though it should not. Never shows the URL: where a password was not encoded, any
+    part of it may be the password."""
     try:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")
-        wrong = sorted(set(parse_qs(parts.query, keep_blank_values=True)) - set(URL_OPTIONS))
+        options = parse_qs(parts.query, keep_blank_values=True)
     except ValueError:
-        raise StoreError("store URL: not a Redis URL; expected redis://HOST:PORT/DB, or rediss:// for TLS") from None
-    if wrong:
-        raise StoreError(f"store URL: option {wrong[0][:32]!r} is not supported; known are {', '.join(URL_OPTIONS)}")
+        options, parts = {}, None
+    if parts is None or "@" in parts.path + parts.query + parts.fragment or not re.fullmatch(r"(/[0-9]*)?", parts.path):
+        raise StoreError(
+            "store URL: not a Redis URL; expected redis://HOST:PORT/DB, or rediss:// for TLS. In a password / @ : # ? % are "
+            "written %2F %40 %3A %23 %3F %25"
+        )
+    known = URL_OPTIONS if parts.scheme == "rediss" else ()
+    for name, values in options.items():
+        if name not in known or not values[0]:
+            raise StoreError(f"store URL: an option is not supported or empty; rediss:// takes {', '.join(URL_OPTIONS)}")
 
 
 def _shown(url: str) -> str:
     """Without user, password and query."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def _say(error: Exception) -> str:

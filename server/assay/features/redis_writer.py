@@ -8,18 +8,21 @@ that are in it already change nothing. So writers need no lock, and a writer tha
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import redis
 
 from assay import _core
-from assay.errors import StoreError
+from assay.errors import RecordError, StoreError
 from assay.features.store_writer import AttributeWrite
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
 SLICE_EVENTS: Final = 16_384  # applied together; their records are held in this process meanwhile
-TRIES_MAX: Final = 10
+TRIES_MAX: Final = 50
+PAUSE_S_MAX: Final = 0.05  # between two tries, at random, so that writers do not meet again
 
 # KEYS[1] the record. ARGV[1] the header it was made from ("" if there was none), ARGV[2] the new record, ARGV[3] how long it is
 # of use, in milliseconds (0: for ever), ARGV[4] bytes of a header. Says 1 if it was put there.
@@ -85,11 +88,13 @@ class RedisWriter:
         """`later(first, again)`: what became of the events when a second try was needed."""
         outcome: Outcome | None = None
         try:
-            for _ in range(TRIES_MAX):
+            for attempt in range(TRIES_MAX):
+                if attempt > 0:
+                    time.sleep(random.uniform(0, min(PAUSE_S_MAX, 0.001 * 2**attempt)))
                 writer = _core.EventWriter(self._plan, _core.EmbeddedStore(self._bytes_max))
                 records = records_of(writer)
                 before = self._get(records)
-                put_records(writer, records, before, self._url)
+                put_records(writer, self._plan, records, before, self._url)
                 again = apply(writer)
                 outcome = again if outcome is None else later(outcome, again)
                 if self._put_back(writer, records, before):
@@ -132,9 +137,15 @@ def get_records(client: redis.Redis, keys: Sequence[bytes]) -> list[bytes | None
     return found
 
 
-def put_records(writer: _core.EventWriter, records: Sequence[_core.RecordRef], found: Sequence[bytes | None], url: str) -> None:
-    """Brings records of a remote store into the writer's. Raises StoreError for one that cannot be trusted, and where they do not
-    fit."""
+def put_records(
+    writer: _core.EventWriter,
+    plan: _core.FeaturePlan,
+    records: Sequence[_core.RecordRef],
+    found: Sequence[bytes | None],
+    url: str,
+) -> None:
+    """Brings records of a remote store into the writer's. Raises RecordError for one that cannot be trusted, StoreError where
+    they do not fit."""
     for record, sealed in zip(records, found, strict=True):
         code = _OK if sealed is None else writer.put_record(record, sealed)
         if code == _STORE_FULL:
@@ -143,9 +154,11 @@ def put_records(writer: _core.EventWriter, records: Sequence[_core.RecordRef], f
                 "store.bytes_max (--store-bytes-max), or write fewer events at a time"
             )
         if code != _OK:
-            raise StoreError(
-                f"{url}: the record {record.key.decode()} cannot be trusted ({_REASONS[code]}). Delete it and load the entity's "
-                "events again; scores leave it out meanwhile"
+            # Not the key: it holds the entity's id, and this text goes to logs.
+            raise RecordError(
+                _REASONS[code],
+                f"{url}: a record of view {plan.view_names[record.view_index]} cannot be trusted ({_REASONS[code]}); the xxh64 "
+                f"of its key is {_core.xxh64(record.key):016x}. Delete it and load the entity's events again",
             )
 
 

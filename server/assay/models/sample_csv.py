@@ -27,7 +27,7 @@ Cell = float | int | bool | None
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # Not whatever float() takes: nan, inf and 1_0 are no numbers of a file.
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TRUTHS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MISSING_WORDS: Final = ("", "nan", "null", "none", "na", "n/a", "nat", "-", "?")
 

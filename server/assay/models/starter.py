@@ -11,6 +11,7 @@ Nothing that is there is overwritten, and a model that is refused leaves nothing
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -144,12 +145,12 @@ def _check_place(request: StarterRequest) -> None:
         if not re.fullmatch(NAME_PATTERN, text) or text in BESIDE_FILES:
             raise InputError(f"{what}: expected 1 to 64 characters a-z, 0-9, '.', '_', '-', a letter or digit first, and no path")
     directory = request.out / request.name
-    if (directory / request.version).exists():
+    if os.path.lexists(directory / request.version):
         raise BundleError(
             f"{directory / request.version}: this version exists, and a version never changes; choose another NAME, or pack the "
             f"next version with its feature set: assay model pack --feature-set {directory / FEATURE_SET_FILE} (docs/bundles.md)"
         )
-    there = [str(directory / name) for name in BESIDE_FILES if (directory / name).exists()]
+    there = [str(directory / name) for name in BESIDE_FILES if os.path.lexists(directory / name)]
     if there:
         raise BundleError(
             f"{there[0]}: exists and may hold your changes; choose another NAME, or pack the next version with its feature set: "

@@ -7,6 +7,7 @@ The exporter itself reads the other OTEL_EXPORTER_OTLP_* variables (headers, cer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ def tracing_settings(config: TracingConfig, environ: Mapping[str, str]) -> Traci
     if not _is_wanted(config, environ):
         return TracingSettings()
     _check_protocol(environ)
+    _check_headers(environ)
     ratio, follows_parent = _sampler(config, environ)
     if ratio == 0.0 and not follows_parent:
         return TracingSettings()
@@ -42,6 +44,8 @@ def tracing_settings(config: TracingConfig, environ: Mapping[str, str]) -> Traci
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=\s*[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")  # W3C Baggage
 
 # Name of a standard sampler -> whether a caller's decision holds, and the ratio (None: OTEL_TRACES_SAMPLER_ARG, 1 without).
 _SAMPLERS: Mapping[str, tuple[bool, float | None]] = {
@@ -69,6 +73,13 @@ def _check_protocol(environ: Mapping[str, str]) -> None:
     name = next((name for name in _PROTOCOLS if environ.get(name)), None)
     if name and environ[name].strip().lower() != "grpc":
         raise ConfigError(f"{name}: expected grpc; OTLP over HTTP is not spoken, and the collector's gRPC port is usually 4317")
+
+
+def _check_headers(environ: Mapping[str, str]) -> None:
+    """What the SDK cannot read it writes into the log, and it may be a token."""
+    for name in _HEADERS:
+        if not all(_HEADER.fullmatch(part.strip()) for part in environ.get(name, "").split(",") if part.strip()):
+            raise ConfigError(f"{name}: expected name=value,name=value (the value percent-encoded, as in Bearer%20TOKEN)")
 
 
 def _sampler(config: TracingConfig, environ: Mapping[str, str]) -> tuple[float, bool]:

@@ -13,7 +13,7 @@ import grpc
 from google.rpc import status_pb2
 
 from assay._core import CODE_TABLE, LIMITS, Refusal
-from assay.errors import StoreError
+from assay.errors import RecordError, StoreError
 from assay.features.store_writer import StoreWriter
 from assay.observe.logs import log_event
 from assay.transport.status import abort
@@ -67,7 +67,8 @@ class FeatureService:
                 outcomes = await loop.run_in_executor(self._executor, self._record, message)
             except StoreError as error:
                 log_event(log, logging.WARNING, "events not recorded", error=str(error))
-                outcomes = self._refuse("STORE_UNAVAILABLE")
+                # A bad record stays bad: nobody should be told to try again.
+                outcomes = self._refuse(error.reason if isinstance(error, RecordError) else "STORE_UNAVAILABLE")
             if isinstance(outcomes, Refusal):
                 await abort(context, outcomes)
             for outcome in outcomes:

@@ -48,8 +48,9 @@ def _principal(prefix: str, name: bytes) -> str:
 
 
 def _is_whole(name: bytes, tags: Sequence[bytes], der: bytes) -> bool:
-    """gRPC cuts a name at a NUL: `core.bank\\0.evil` would be `core.bank`. So the certificate must hold the very name."""
-    return any(tag + _der_length(len(name)) + name in der for tag in tags)
+    """gRPC cuts a name at a NUL: `core.bank\\0.evil` would be `core.bank`. So the certificate must hold the very name, and
+    nowhere the name with a NUL behind it: what comes after a whole one in DER is the tag of the next field, never 0."""
+    return name + b"\0" not in der and any(tag + _der_length(len(name)) + name in der for tag in tags)
 
 
 def _der_length(length: int) -> bytes:

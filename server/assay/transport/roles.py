@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from assay._core import ROLES, printable
-from assay.config_file import read_config_file
+from assay.config_file import parse_config
 from assay.errors import ConfigError
 from assay.transport.proved_files import ProvedFiles
 
@@ -37,12 +37,17 @@ Roles = Mapping[str, int]
 
 def roles_file(path: Path) -> ProvedFiles[Roles]:
     """The file, reloaded when it changes. Raises ConfigError."""
-    return ProvedFiles("roles", [path], lambda _: read_roles(path))
+    return ProvedFiles("roles", [path], lambda contents: parse_roles(path, contents[0]))
 
 
 def read_roles(path: Path) -> Roles:
     """Raises ConfigError that names the entry and what was expected."""
-    document = read_config_file(path)
+    return roles_file(path).value
+
+
+def parse_roles(path: Path, contents: bytes) -> Roles:
+    """The file's contents. Raises ConfigError."""
+    document = parse_config(path, contents)
     try:
         if unknown := sorted(str(key) for key in document.keys() - {"version", "principals"}):
             raise ConfigError(f"{_shown(unknown[0])}: no such key; expected version and principals")

@@ -51,6 +51,17 @@ class Addresses:
     admin_port: str | None = None
 
 
+class _LateAborts(logging.Filter):
+    """Drops gRPC's traceback of a call whose deadline passed just as it was refused: a line of a caller's making, and no news."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or kind.__name__ != "ExecuteBatchError"
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_LateAborts())
+
+
 class Transport:
     """All services on all listeners. Made and used on one event loop; start() once, then drain() once."""
 
