@@ -345,25 +345,3 @@ def test_bad_headers_write_no_log() -> None:
             with grpc.insecure_channel(target) as channel:
                 grpc.channel_ready_future(channel).result(10)
         assert server.stderr() == before
-
-
-def test_no_session_is_resumed(server: LocalServer, folder: TlsFolder, tmp_path: Path) -> None:
-    """A resumed handshake does not look at the client's certificate again: one that has expired would get in for days."""
-    pair = folder.clients.issue(CORE)
-    (tmp_path / "client.pem").write_bytes(pair.certificate + pair.key)
-    host, _, port = server.addresses.public.rpartition(":")
-    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-        context = ssl.create_default_context(cadata=folder.authority.certificate.decode())
-        context.minimum_version = context.maximum_version = version
-        context.load_cert_chain(tmp_path / "client.pem")
-        context.set_alpn_protocols(["h2"])
-        session = None
-        for _ in range(3):
-            with (
-                socket.create_connection((host, int(port)), timeout=10) as plain,
-                context.wrap_socket(plain, server_hostname="localhost", session=session) as wrapped,
-            ):
-                wrapped.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-                wrapped.recv(1000)  # with TLS 1.3 the ticket comes behind the handshake
-                assert not wrapped.session_reused
-                session = wrapped.session

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import grpc
 import pytest
+from cryptography import x509
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_health.v1 import health_pb2
 
@@ -17,7 +18,7 @@ from assay.observe.logs import TextFormatter
 from assay.transport import access
 from assay.transport.access import LOG_INTERVAL_S, LOG_LINES_MAX, Access, Denials
 from assay.transport.policy import Listener, answered_on
-from assay.transport.principals import principals_of
+from assay.transport.principals import expires_at_s, principals_of
 from tests.support.certificates import Authority
 
 SCORE = "/assay.v1.ScoringService/Score"
@@ -153,6 +154,29 @@ async def test_answers_are_remembered_until_the_roles_change(
     with pytest.raises(RefusedError):
         await handlers[SCORE].unary_unary(b"x", context)
     assert len(asked) == 3
+
+
+async def test_a_certificate_that_expires_while_it_is_used_is_refused_from_then_on(engine: Engine, authority: Authority) -> None:
+    """TLS does not look at it again on an open connection, nor in a session that is resumed."""
+    clock = Clock()
+    denials = Denials()
+    handlers = guarded(Access(Listener.PUBLIC, engine, denials, Roles(core=ROLES["score"]), clock))  # type: ignore[arg-type]
+    auth = auth_of(authority, "core")
+    context = Context(auth)
+    ends = x509.load_pem_x509_certificate(auth["x509_pem_cert"][0]).not_valid_after_utc.timestamp()
+    clock.now_s = ends - 1
+    assert await handlers[SCORE].unary_unary(b"x", context) == b"scored x"
+    clock.now_s = ends
+    with pytest.raises(RefusedError, match="UNAUTHENTICATED"):
+        await handlers[SCORE].unary_unary(b"x", context)
+    assert denials.counts == {"MISSING_CERTIFICATE": 1}
+
+
+@pytest.mark.parametrize("days", [1, 400, 365 * 40])  # past 2049 the time has another form
+def test_when_a_certificate_expires(authority: Authority, days: int) -> None:
+    pair = authority.issue("core", "spiffe.example", days=(-1, days))
+    certificate = pair.certificate[: pair.certificate.index(b"-----END CERTIFICATE-----") + 26]
+    assert expires_at_s(certificate) == x509.load_pem_x509_certificate(certificate).not_valid_after_utc.timestamp()
 
 
 async def test_what_is_remembered_is_bounded(engine: Engine, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ import grpc
 from assay._core import CODE_TABLE, ROLES, Engine, Refusal, check_access, printable
 from assay.observe.logs import log_event
 from assay.transport.policy import Listener
-from assay.transport.principals import certificate_of, principals_of
+from assay.transport.principals import certificate_of, expires_at_s, principals_of
 from assay.transport.proved_files import ProvedFiles
 from assay.transport.roles import Roles
 from assay.transport.status import abort
@@ -67,8 +68,16 @@ class Denials:
 class Access:
     """The door of one listener. `roles`: what certificates may do; None: the listener asks for none."""
 
-    def __init__(self, listener: Listener, engine: Engine, denials: Denials, roles: ProvedFiles[Roles] | None) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        engine: Engine,
+        denials: Denials,
+        roles: ProvedFiles[Roles] | None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
         self._listener = listener
+        self._now_s = now_s
         self._engine = engine
         self._denials = denials
         self._roles = roles
@@ -99,9 +108,12 @@ class Access:
         def check(context: Context) -> Refusal | None:
             auth: Mapping[str, Any] = context.auth_context() or {}
             answer = self._answer(method, auth)
-            if answer.refusal is not None:
-                self._denials.record(self._listener, method, answer.principal, _REASONS[answer.refusal.code])
-            return answer.refusal
+            refusal = answer.refusal
+            if refusal is None and self._now_s() >= answer.expires_at_s:
+                refusal = self._engine.refuse("MISSING_CERTIFICATE", "it has expired since it was shown; connect with a new one")
+            if refusal is not None:
+                self._denials.record(self._listener, method, answer.principal, _REASONS[refusal.code])
+            return refusal
 
         return check
 
@@ -134,7 +146,8 @@ class Access:
             roles=roles,
         )
         named = principals[0] if principals else ""
-        return _Answer(self._refusal(code, named, roles), named)
+        certificate = certificate_of(auth)
+        return _Answer(self._refusal(code, named, roles), named, expires_at_s(certificate) if certificate else math.inf)
 
     def _refusal(self, code: int, principal: str, roles: int) -> Refusal | None:
         if code == _OK:
@@ -172,6 +185,7 @@ class _Lines:
 class _Answer(NamedTuple):
     refusal: Refusal | None
     principal: str  # for the log
+    expires_at_s: float  # of the certificate
 
 
 _Check = Callable[["Context"], Refusal | None]

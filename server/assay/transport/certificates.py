@@ -63,15 +63,19 @@ class Certificates:
         return self._client_ca is not None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For one listener. Each handshake from then on is made with the newest files that are good.
+        """For one listener. Each handshake from then on is made with the newest files that are good."""
+        given = self.files.value
 
-        With a configuration of its own, though nothing has changed: new ticket keys, so that no session is ever resumed. A
-        resumed handshake does not look at the client's certificate again; one that has expired would get in for days."""
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            newest = self.files.refresh()
+            if newest is given:
+                return None  # no change
+            given = newest
+            return _configuration(newest)
 
-        def fetch() -> grpc.ServerCertificateConfiguration:
-            return _configuration(self.files.refresh())
-
-        return grpc.dynamic_ssl_server_credentials(_configuration(self.files.value), fetch, self.wants_clients)
+        # The stub does not know that None is an answer.
+        return grpc.dynamic_ssl_server_credentials(_configuration(given), fetch, self.wants_clients)  # type: ignore[arg-type]
 
     # --- implementation ---
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 # What gRPC says about a call's connection (ServicerContext.auth_context).
 AuthContext = Mapping[str, Sequence[bytes]]
@@ -39,7 +40,36 @@ def principals_of(auth: AuthContext) -> tuple[str, ...]:
     )
 
 
+def expires_at_s(certificate: bytes) -> float:
+    """When a verified certificate (PEM) expires, in seconds since 1970. TLS looks at that in a full handshake only: a connection
+    that stays open, or a session that is resumed, outlives it."""
+    der = ssl.PEM_cert_to_DER_cert(certificate.decode("ascii"))
+    fields = _fields(_fields(_fields(der)[0][1])[0][1])  # of the TBSCertificate (RFC 5280, 4.1)
+    if fields[0][0] == _VERSION:
+        fields = fields[1:]
+    tag, text = _fields(fields[3][1])[1]  # serial, algorithm, issuer, validity: notBefore, notAfter
+    digits = text.decode("ascii").removesuffix("Z")
+    if tag == _UTC_TIME:
+        digits = ("20" if digits[:2] < "50" else "19") + digits
+    return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp()
+
+
 # --- implementation ---
+
+_VERSION, _UTC_TIME = 0xA0, 0x17
+
+
+def _fields(der: bytes) -> list[tuple[int, bytes]]:
+    """(tag, contents) of each element. The certificate was verified: it is well-formed."""
+    found, at = [], 0
+    while at < len(der):
+        tag, length, at = der[at], der[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            length, at = int.from_bytes(der[at : at + size], "big"), at + size
+        found.append((tag, der[at : at + length]))
+        at += length
+    return found
 
 
 def _principal(prefix: str, name: bytes) -> str:
