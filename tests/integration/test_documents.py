@@ -61,8 +61,9 @@ def demo() -> Iterator[ServeProcess]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def redis() -> Iterator[RedisServer]:
+    """An empty one for each document: none sees what another ingested."""
     with redis_server() as server:
         yield server
 

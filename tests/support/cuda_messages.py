@@ -64,28 +64,28 @@ def _options(failure: str) -> str:
 
 
 CPU_WHEEL = Message(
-    "onnxruntime 1.32.0", "create", "CUDA execution provider is not enabled in this build.", "the one for the CPU", "assay[gpu]"
+    "onnxruntime 1.32.0", "create", "CUDA execution provider is not enabled in this build.", "the one for the CPU", ".[gpu]"
 )
 NO_LIBRARIES_13 = Message(
     "1.31.1",
     "update",
     f"{_GET_131}Failed to load library {_CAPI}/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: {_ABSENT}",
     "libcublasLt.so.13 is missing",
-    "pip install 'assay[gpu]',",
+    "pip install '.[gpu]',",
 )
 NO_LIBRARIES_12 = Message(
     "1.26.0",
     "update",
     f"{_GET_126}Failed to load library {_CAPI}/libonnxruntime_providers_cuda.so with error: libcublasLt.so.12: {_ABSENT}",
     "libcublasLt.so.12 is missing",
-    "pip install 'assay[gpu-cu12]',",
+    "pip install '.[gpu-cu12]',",
 )
 NO_CUDNN = Message(
     "1.26.0",
     "update",
     f"{_GET_126}Failed to load library {_CAPI}/libonnxruntime_providers_cuda.so with error: libcudnn.so.9: {_ABSENT}",
     "libcudnn.so.9 is missing",
-    "'assay[gpu-cu12]' or 'assay[gpu]'",
+    "'.[gpu-cu12]' or '.[gpu]'",
 )
 NO_DRIVER_LIBRARY = Message(
     "1.31.1",
@@ -123,7 +123,7 @@ OLD_DRIVER_AT_OPTIONS = Message(
     "update",
     _options("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"),
     "too old for the wheel's CUDA",
-    "from R525 on pip install 'assay[gpu-cu12]'",
+    "from R525 on pip install '.[gpu-cu12]'",
 )
 OLD_DRIVER_AT_SESSION = Message(
     "1.26.0",

@@ -97,7 +97,7 @@ def test_the_cpu_wheel(machine: Machine, device: str, status: str) -> None:
     finding = machine.find(device)["cuda"]
     assert finding.status == status
     assert "the one for the CPU" in finding.found
-    assert ("assay[gpu]" in finding.mend) == (status == "failed")
+    assert (".[gpu]" in finding.mend) == (status == "failed")
 
 
 def test_device_cpu_looks_at_nothing(machine: Machine) -> None:
@@ -134,7 +134,7 @@ def test_a_driver_too_old_for_cuda_13(machine: Machine, device: str, status: str
     finding = machine.find(device)["nvidia driver"]
     assert finding.status == status
     assert finding.found == "535.104.05, and CUDA 13 needs R580 or newer"
-    assert "from R525 on pip install 'assay[gpu-cu12]'" in finding.mend
+    assert "from R525 on pip install '.[gpu-cu12]'" in finding.mend
 
 
 @pytest.mark.parametrize(("version", "status"), [("525.60.13", "ok"), ("535.104.05", "ok"), ("470.256.02", "warning")])
@@ -169,7 +169,7 @@ def test_missing_libraries_are_named(machine: Machine) -> None:
     assert finding.status == "failed"
     assert finding.found.splitlines()[0] == "missing: libcudnn.so.9"
     assert "libcudnn.so.9: nowhere" in finding.found
-    assert "assay[gpu]" in finding.mend
+    assert ".[gpu]" in finding.mend
 
 
 def test_a_second_library_on_the_search_path(machine: Machine) -> None:
@@ -193,8 +193,8 @@ def test_two_cudnn_wheels_over_each_other(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("build", "card", "mend"),
     [
-        (CUDA_13, B200, "assay[gpu-cu12]"),
-        (CUDA_13, P100, "assay[gpu-cu12]"),
+        (CUDA_13, B200, ".[gpu-cu12]"),
+        (CUDA_13, P100, ".[gpu-cu12]"),
         (CUDA_12, Card(0, "K80", (3, 7), ""), "set device: cpu"),
     ],
 )

@@ -194,7 +194,7 @@ def test_store_urls() -> None:
         with pytest.raises(StoreError, match=r"this version has embedded: \(in memory\), embedded:PATH") as caught:
             open_store(url)
         assert "secret" not in str(caught.value)
-    for url in ("redis://user:secret@host:no/0", "redis://[secret", "redis://:secret@a..b"):
+    for url in ("redis://user:secret@host:no/0", "redis://[secret", "redis://:secret@a..b", "redis://:secret@:6379/0"):
         with pytest.raises(StoreError, match=r"not a Redis URL.* expected redis://HOST:PORT/DB") as caught:
             open_store(url)
         assert "secret" not in str(caught.value)

@@ -136,7 +136,13 @@ def check_versions() -> Finding:
     flavour = lock_flavour(_installed("onnxruntime-gpu"))
     locked = locked_versions(flavour)
     installed = {name: _installed(name) for name in locked}
-    absent = [name for name, version in installed.items() if version is None and name not in BUILD_PACKAGES]
+    # pip's default on Linux is the CUDA wheel without NVIDIA's libraries: it runs models on the CPU.
+    has_libraries = any(version for name, version in installed.items() if name.startswith("nvidia-"))
+    absent = [
+        name
+        for name, version in installed.items()
+        if version is None and name not in BUILD_PACKAGES and (has_libraries or not name.startswith("nvidia-"))
+    ]
     others = [
         f"{name} {version} (locked {locked[name]})" for name, version in installed.items() if version not in (None, locked[name])
     ]
@@ -168,7 +174,7 @@ def check_wheel() -> Finding:
     if not found:
         return Finding("onnxruntime wheel", "failed", "none", "pip install onnxruntime (CPU) or onnxruntime-gpu")
     if (_installed("onnxruntime-gpu") or "").startswith("1.27."):
-        mend = "pip install 'assay[gpu]' takes a newer one: the extras of this one name CUDA wheels that are empty"
+        mend = "pip install '.[gpu]' takes a newer one: the extras of this one name CUDA wheels that are empty"
         return Finding("onnxruntime wheel", "warning", found[0], mend)
     return Finding("onnxruntime wheel", "ok", found[0])
 

@@ -102,10 +102,10 @@ class _Look:
         if self.driver is None and len(missing) == len(libraries):
             return self._no_card(name, "none")
         if len(twice := [wheel for wheel in _CUDNN_WHEELS if _is_installed(wheel)]) == 2:
-            mend = f"pip uninstall -y {' '.join(twice)}, then pip install 'assay[{self.build.extra}]'"
+            mend = f"pip uninstall -y {' '.join(twice)}, then pip install '.[{self.build.extra}]'"
             return Finding(name, self._bad, f"{' and '.join(twice)} overwrite each other\n{listed}", mend)
         if missing:
-            mend = f"pip install 'assay[{self.build.extra}]', or `make ORT={self.build.extra}` in a checkout"
+            mend = f"pip install '.[{self.build.extra}]', or `make ORT={self.build.extra}` in a checkout"
             return Finding(name, self._bad, f"missing: {', '.join(missing)}\n{listed}", mend)
         if shadowed := [library.name for library in libraries if library.is_shadowed]:
             mend = "take these folders off LD_LIBRARY_PATH: the libraries find each other's parts there first"
@@ -166,7 +166,7 @@ def _described(card: Card) -> str:
 def _other_build(build: CudaBuild, cards: list[Card]) -> str:
     for other in BUILDS:
         if other is not build and all(card.capability and other.runs_on(card.capability) for card in cards):
-            return f"pip install 'assay[{other.extra}]' (make ORT={other.extra}), or set device: cpu"
+            return f"pip install '.[{other.extra}]' (make ORT={other.extra}), or set device: cpu"
     return "set device: cpu"
 
 

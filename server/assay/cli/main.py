@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Annotated, Any
 
@@ -121,6 +122,9 @@ def version_text() -> str:
 
 def main() -> None:
     """Entry point of the `assay` command."""
+    # Read once, when grpc is imported. gRPC writes a line for each failed handshake, unknown name and bad header, with what the
+    # other side sent in it: disk, and forged log lines, for anybody who reaches a port. Errors of ours say what matters.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         _run()
     except KeyboardInterrupt:  # before or after typer's own handling of it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,9 +90,6 @@ def _locate(names: list[str]) -> list[str]:
 
 
 def _build(config: Config) -> App:
-    # Read once, when grpc is imported. It writes a line for each failed handshake and for each bad header, of which one packet
-    # holds 1,500: disk for anybody who reaches a port.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from assay.app import App
 
     with bar("starting") as advance:

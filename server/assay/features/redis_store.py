@@ -99,7 +99,8 @@ class RedisStore:
         try:
             self._working.ping()
         except Exception as error:
-            return f"does not answer ({_say(error)}); scores take declared defaults until it does"
+            log_event(log, logging.WARNING, "feature store away", url=self.url, error=_say(error), scores="with defaults")
+            return "does not answer; scores take declared defaults until it does"
         return "answers"
 
     def check(self) -> None:
@@ -149,7 +150,12 @@ def _check_url(url: str) -> None:
         options = parse_qs(parts.query, keep_blank_values=True)
     except ValueError:
         options, parts = {}, None
-    if parts is None or "@" in parts.path + parts.query + parts.fragment or not re.fullmatch(r"(/[0-9]*)?", parts.path):
+    if (
+        parts is None
+        or not parts.hostname
+        or "@" in parts.path + parts.query + parts.fragment
+        or not re.fullmatch(r"(/[0-9]*)?", parts.path)
+    ):
         raise StoreError(
             "store URL: not a Redis URL; expected redis://HOST:PORT/DB, or rediss:// for TLS. In a password / @ : # ? % are "
             "written %2F %40 %3A %23 %3F %25"
@@ -177,4 +183,4 @@ def _say(error: Exception) -> str:
         return "the server is loading its data"
     if isinstance(error, redis.ResponseError):
         return f"the server said {str(error).split(' ')[0][:32]}"
-    return f"no connection ({type(error).__name__})"
+    return f"nobody answers there ({type(error).__name__}): is Redis running, and is this its host and port?"

@@ -23,14 +23,14 @@ class Obstacle:
 
 
 CPU_WHEEL: Final = "the ONNX Runtime wheel is the one for the CPU"
-CPU_WHEEL_MEND: Final = "pip uninstall -y onnxruntime, then pip install 'assay[gpu]'"
+CPU_WHEEL_MEND: Final = "pip uninstall -y onnxruntime, then pip install '.[gpu]'"
 NO_DRIVER: Final = "there is no NVIDIA driver"
 CPU_MEND: Final = "run `assay doctor`, or set device: cpu"
 
 
 def driver_mend(build: CudaBuild = CUDA_13) -> str:
     """What to do where the driver is missing or too old for the wheel."""
-    older = f", or from R{CUDA_12.driver_min} on pip install 'assay[{CUDA_12.extra}]'" if build is not CUDA_12 else ""
+    older = f", or from R{CUDA_12.driver_min} on pip install '.[{CUDA_12.extra}]'" if build is not CUDA_12 else ""
     return f"install NVIDIA's driver R{build.driver_min} or newer (in a container: start it with --gpus all){older}"
 
 
@@ -115,6 +115,6 @@ _TABLE: Final = (
 
 
 def _missing_library(name: str) -> Obstacle:
-    extras = " or ".join(f"'assay[{build.extra}]'" for build in BUILDS if name in build.libraries)
+    extras = " or ".join(f"'.[{build.extra}]'" for build in BUILDS if name in build.libraries)
     mend = f"pip install {extras}, which brings it" if extras else "install the package that brings it"
     return Obstacle(f"{name} is missing", f"{mend}; `assay doctor` lists the libraries that are needed")

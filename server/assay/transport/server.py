@@ -190,7 +190,8 @@ class _Port:
             port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigError(
-                f"{key}: {address} cannot be bound: another process has it, or the host is not this machine's; choose another"
+                f"{key}: {address} cannot be bound: another process has it, or the host is not this machine's; choose "
+                "another, for example --listen 127.0.0.1:50052 (make serve ARGS='--listen ...')"
             ) from error
         return f"{address.rpartition(':')[0]}:{port}"
 
