@@ -15,6 +15,7 @@ import pytest
 import trustme
 from grpc_health.v1 import health_pb2
 
+from assay.cli.server_check import check_server
 from assay.client import Tls, Unavailable
 from tests.support.clients import CLIENTS, ScriptedServer, make_transaction
 
@@ -123,6 +124,21 @@ def test_score_and_doctor_over_mutual_tls(certificates: Certificates) -> None:
         assert run(*doctor).returncode == 3
         server.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         assert "NOT_SERVING" in run(*doctor, *options, *own, *name).stdout
+
+
+def test_a_failed_connection_says_what_to_do(certificates: Certificates) -> None:
+    ca, strange = Tls(ca=certificates.ca, server_name="scoring.test"), Tls(ca=certificates.strange_ca, server_name="scoring.test")
+    with certificates.server(certificates.by_name, mutual=True) as server, ScriptedServer() as plain:
+        for target, tls, mend in (
+            (server.target, None, "the server may speak TLS (--tls-ca CA.pem), or want a client certificate"),
+            (server.target, ca, "or want a client certificate (--tls-certificate, --tls-key)"),
+            (server.target, strange, "the authority in --tls-ca did not sign the server's certificate"),
+            (server.target, Tls(ca=certificates.ca), "the server's certificate is for another name: --tls-server-name NAME"),
+            (plain.target, ca, "the server speaks plaintext: leave the --tls options out"),
+        ):
+            finding = check_server(target, tls)
+            assert finding.status == "failed"
+            assert mend in finding.mend, finding.found
 
 
 def test_a_file_that_is_not_there_is_wrong_usage() -> None:

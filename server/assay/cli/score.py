@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from assay.cli.connection_hints import connection_hint
 from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_error, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 
@@ -251,28 +252,10 @@ def _show_error(error: ScoreError, target: str, as_json: bool) -> int:
     if error.retry_delay is not None:
         console.print(f"[dim]hint:[/] try again in {error.retry_delay.total_seconds():g} s")
     if exit_code == EXIT_UNHEALTHY and not error.reason:
-        console.print(f"[dim]hint:[/] {escape(hint_of(error.message, target))}", soft_wrap=True)
+        console.print(f"[dim]hint:[/] {escape(connection_hint(error.message, target))}", soft_wrap=True)
     if error.reason:
         console.print(f"[dim]hint:[/] docs/errors.md, {error.reason}")
     return exit_code
-
-
-# What gRPC's texts of a connection that fails come from, and the mend.
-_CONNECTION_HINTS = (
-    ("CERTIFICATE_VERIFY_FAILED", "the authority in --tls-ca did not sign the server's certificate, or it has expired"),
-    ("does not match", "the server's certificate is for another name: --tls-server-name NAME"),
-    ("not match SSL server name", "the server's certificate is for another name: --tls-server-name NAME"),
-    ("WRONG_VERSION_NUMBER", "the server speaks plaintext: leave the --tls options out"),
-    ("Socket closed", "the server may speak TLS (--tls-ca CA.pem), or want a client certificate (--tls-certificate, --tls-key)"),
-)
-
-
-def hint_of(message: str, target: str) -> str:
-    """What to do about a server that could not be reached."""
-    for text, mend in _CONNECTION_HINTS:
-        if text in message:
-            return mend
-    return f"is a server running at {target}? `assay serve` starts one"
 
 
 def _error_dict(error: ScoreError) -> dict[str, Any]:

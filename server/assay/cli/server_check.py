@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from assay.cli.connection_hints import connection_hint
 from assay.cli.finding import Finding
-from assay.cli.score import hint_of
 
 if TYPE_CHECKING:
     from assay.client import Tls
@@ -27,7 +27,7 @@ def check_server(target: str, tls: Tls | None) -> Finding:
             response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
             found = f"{target}: {decode_failure(cast(grpc.Call, error))}"
-            return Finding("server", "failed", found, hint_of(found, target))
+            return Finding("server", "failed", found, connection_hint(found, target))
     if response.status != health_pb2.HealthCheckResponse.SERVING:
         found = f"{target}: {health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)}"
         return Finding("server", "failed", found, "it starts or drains; its log says which")
