@@ -710,6 +710,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         void count_refused_call(Code code) noexcept
         Answer finish(uint64_t call) noexcept
         cbool cancel(uint64_t call) noexcept
+        cbool expire(uint64_t call) noexcept
         void drain() noexcept
         cbool wait_idle(int64_t timeout_ns) noexcept
         void stop() noexcept

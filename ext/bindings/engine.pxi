@@ -281,8 +281,12 @@ cdef class Engine:
         return _submitted(dereference(self._engine), self._engine.get().submit_stream(view, context, queue._queue, token))
 
     def cancel(self, call: int) -> bool:
-        """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""
+        """Nobody waits for this call any more: its client left. False: it is finished, or about to come out of drain()."""
         return bool(self._engine.get().cancel(call))
+
+    def expire(self, call: int) -> bool:
+        """The same, where the transport has answered DEADLINE_EXCEEDED: its rows count as expired."""
+        return bool(self._engine.get().expire(call))
 
     def refuse(self, reason: str, detail: str = "") -> Refusal:
         """A refusal by reason, encoded as the core encodes its own. For the transport's own refusals."""
@@ -291,10 +295,16 @@ cdef class Engine:
                 return refusal_of_status(Status(<Code><int>row.number, string_of_str(detail)), NULL)
         raise ValueError(f"no reason {reason!r} in CODE_TABLE")
 
-    def refuse_call(self, reason: str, detail: str = "") -> Refusal:
-        """refuse(), and the call is counted among those refused."""
-        refusal = self.refuse(reason, detail)
+    def count_refused_call(self, refusal: Refusal) -> None:
+        """A call ends with this refusal, and the core did not refuse it itself."""
+        if not 0 < refusal.code < len(CODE_TABLE):
+            raise ValueError(f"refusal.code: no code {refusal.code} in CODE_TABLE")
         self._engine.get().count_refused_call(<Code><int>refusal.code)
+
+    def refuse_call(self, reason: str, detail: str = "") -> Refusal:
+        """refuse() and count_refused_call()."""
+        refusal = self.refuse(reason, detail)
+        self.count_refused_call(refusal)
         return refusal
 
     def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:

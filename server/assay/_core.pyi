@@ -567,13 +567,19 @@ class Engine:
         """Settles the rows that have waited for their records long enough, here and now. Tests."""
 
     def cancel(self, call: int) -> bool:
-        """Nobody waits for this call any more. False: it is finished, or about to come out of drain()."""
+        """Nobody waits for this call any more: its client left. False: it is finished, or about to come out of drain()."""
+
+    def expire(self, call: int) -> bool:
+        """The same, where the transport has answered DEADLINE_EXCEEDED: its rows count as expired."""
 
     def refuse(self, reason: str, detail: str = "") -> Refusal:
         """A refusal by reason, encoded as the core encodes its own. For the transport's own refusals."""
 
+    def count_refused_call(self, refusal: Refusal) -> None:
+        """A call ends with this refusal, and the core did not refuse it itself. ValueError: not a code of CODE_TABLE."""
+
     def refuse_call(self, reason: str, detail: str = "") -> Refusal:
-        """refuse(), and the call is counted among those refused."""
+        """refuse() and count_refused_call()."""
 
     def drain(self) -> None: ...
     def wait_idle(self, timeout_s: float) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource
@@ -21,6 +20,7 @@ from pydantic_settings import EnvSettingsSource
 from assay.config import ENV_PREFIX, Config, Section
 from assay.config_file import read_config_file
 from assay.errors import ConfigError
+from assay.store_url import location_of, split_store_url
 
 # Variables of ours that are not configuration: the build's, the tests' and the caches'.
 ENV_NOT_CONFIG = ("ASSAY_TEST_", "ASSAY_BENCH_", "ASSAY_DEBUG", "ASSAY_SANITIZE", "ASSAY_CACHE_DIR", "ASSAY_COMPLETE")
@@ -165,17 +165,13 @@ def _without_password(url: str) -> str:
     """A store's URL with its user and password hidden; everything else of it helps the reader."""
     if url.startswith("embedded:"):
         return url
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # not a URL: nobody knows which part of it is secret
+    parts = split_store_url(url)
+    if parts is None:
         return SECRET_SHOWN
-    if not parts.netloc:
-        return SECRET_SHOWN
-    if "@" not in parts.netloc and not parts.query:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    netloc = f"{SECRET_SHOWN}@{host}" if "@" in parts.netloc else host
-    return urlunsplit((parts.scheme, netloc, parts.path, SECRET_SHOWN if parts.query else "", ""))
+    location = location_of(parts)
+    if "@" in parts.netloc:
+        location = location.replace("://", f"://{SECRET_SHOWN}@", 1)
+    return f"{location}?{SECRET_SHOWN}" if parts.query else location
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:

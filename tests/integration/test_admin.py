@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from google.protobuf.message import Message
 
 from assay.errors import ConfigError
+from assay.features.store_writer import LocalWriter
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2_grpc
-from tests.support.server import LocalServer, make_event, make_request, reason_of, status_of, violations_of
+from tests.support.server import WAIT_S, LocalServer, make_event, make_request, reason_of, status_of, violations_of, wait_until
 
 
 @pytest.fixture
@@ -94,6 +96,26 @@ def test_garbage_ends_the_call_with_the_byte_but_keeps_what_was_recorded(server:
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(status_of(caught.value)) == "MALFORMED_MESSAGE"
     assert window(server, "c1") == 2
+    assert server.engine.stats().refused_calls == 1
+    assert server.event_counts() == {"recorded": 1, "duplicate": 0, "too_late": 0, "rejected": 0}
+
+
+def test_events_of_a_caller_who_left_meanwhile_count(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    record_events = LocalWriter.record_events
+
+    def slow(writer: LocalWriter, message: bytes) -> Any:
+        has_begun.set()
+        assert may_go_on.wait(WAIT_S)
+        return record_events(writer, message)
+
+    monkeypatch.setattr(LocalWriter, "record_events", slow)
+    call = feature_pb2_grpc.FeatureServiceStub(server.admin_channel()).RecordEvents.future(iter([events(make_event("e1"))]))
+    assert has_begun.wait(WAIT_S)
+    call.cancel()
+    may_go_on.set()
+    wait_until(lambda: server.event_counts()["recorded"] == 1, "the event is counted")
+    assert server.store.stats().event_count == 1
 
 
 def test_no_messages_no_change(server: LocalServer) -> None:

@@ -25,7 +25,7 @@ from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.server import ServeProcess
 
 for extra in ("xgboost", "sklearn", "skl2onnx", "onnxmltools", "pandas"):
-    pytest.importorskip(extra, reason="needs the extra: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu, and pandas")
+    pytest.importorskip(extra, reason="needs: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu pandas")
 
 import pandas as pd  # noqa: E402
 

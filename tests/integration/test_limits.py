@@ -6,6 +6,7 @@ Raw HTTP/2 frames where gRPC's own client would hide what the server says.
 from __future__ import annotations
 
 import itertools
+import json
 import socket
 import struct
 import threading
@@ -15,8 +16,10 @@ from typing import Any
 import grpc
 import pytest
 
+from assay.features.compile import compile_plan
+from assay.features.feature_set import FeatureSet
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
-from tests.support.server import LocalServer, make_request, reason_of, status_of, wait_until
+from tests.support.server import EVENT_TIME, INLINE, LocalServer, make_request, reason_of, status_of, wait_until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
@@ -92,6 +95,35 @@ def goaway_error(payload: bytes) -> tuple[int, bytes]:
 
 def stub_of(server: LocalServer) -> Any:
     return scoring_pb2_grpc.ScoringServiceStub(server.channel())
+
+
+@pytest.mark.parametrize("lane", [{}, INLINE], ids=["runners", "inline"])
+def test_an_answer_that_is_too_large_is_refused_with_its_size(lane: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"feature_{i}" for i in range(100)]
+    text = {"name": "wide", "version": "1", "entities": ["customer_id"], "views": {}, "inputs": names}
+    features = {name: {"dtype": "float64"} for name in names}
+    plan = compile_plan(FeatureSet.parse(json.dumps({**text, "request_features": features})))
+    small = scoring_pb2.ScoreRequest(transaction_id="small", entities={"customer_id": "c1"})
+    small.event_time.FromDatetime(EVENT_TIME)
+    for name in names:
+        small.features[name].double_value = 1.5
+    large = scoring_pb2.ScoreRequest.FromString(small.SerializeToString())
+    large.transaction_id, large.include_features = "large", True
+    batch = scoring_pb2.ScoreBatchRequest(requests=[small] * 32)
+    with LocalServer(plan=plan, lane=lane, limits={"send_message_bytes_max": 1024}) as server:
+        stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
+        for ask in (lambda: stub.Score(large, timeout=20), lambda: stub.ScoreBatch(batch, timeout=20)):
+            with pytest.raises(grpc.RpcError) as caught:
+                ask()
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert reason_of(status_of(caught.value)) == "ANSWER_TOO_LARGE"
+            assert "limits.send_message_bytes_max is 1,024" in str(caught.value.details())
+        messages = [scoring_pb2.ScoreStreamRequest(request=request) for request in (large, small)]
+        answers = {answer.transaction_id: answer for answer in stub.ScoreStream(iter(messages), timeout=20)}
+        assert reason_of(answers["large"].status) == "ANSWER_TOO_LARGE"
+        assert answers["small"].response.HasField("score")
+        assert server.engine.stats().refused_calls == 3
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_a_client_that_pings_too_often_is_sent_away_and_nobody_else() -> None:

@@ -22,7 +22,7 @@ from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.server import ServeProcess, reason_of, status_of, violations_of
 
 for extra in ("xgboost", "sklearn", "onnxmltools", "pandas"):
-    pytest.importorskip(extra, reason="needs the extra: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu, and pandas")
+    pytest.importorskip(extra, reason="needs: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu pandas")
 
 import pandas as pd  # noqa: E402
 

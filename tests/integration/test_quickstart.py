@@ -19,7 +19,7 @@ import pytest
 from tests.integration.test_documents import CHECKER, FLAGS, OWN_MODELS, ROOT
 
 for extra in ("xgboost", "sklearn", "skl2onnx", "onnxmltools"):
-    pytest.importorskip(extra, reason="needs the extra: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu")
+    pytest.importorskip(extra, reason="needs: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu")
 
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LISTEN = "127.0.0.1:50051"

@@ -35,7 +35,16 @@ from assay.features.store_writer import AttributeWrite
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.conftest import SCALE
 from tests.support.redis_server import RedisServer, redis_server
-from tests.support.server import EVENT_TIME, LocalServer, ServeProcess, make_event, make_request, wait_until
+from tests.support.server import (
+    EVENT_TIME,
+    LocalServer,
+    ServeProcess,
+    make_event,
+    make_request,
+    reason_of,
+    status_of,
+    wait_until,
+)
 
 VIEWS = """
 name: shop
@@ -263,7 +272,19 @@ def test_a_damaged_record_is_left_out_of_scores_and_never_written_over(server: R
         assert client.get(key) == bytes(damaged)
         with pytest.raises(StoreError, match="RECORD_CHECKSUM"):
             remote.records_of(plan, "c1")
+        admin = feature_pb2_grpc.FeatureServiceStub(local.admin_channel())
+        with pytest.raises(grpc.RpcError) as refused:
+            admin.RecordEvents(iter([feature_pb2.RecordEventsRequest.FromString(one_event())]), timeout=20)
+        assert refused.value.code() is grpc.StatusCode.DATA_LOSS  # nobody is told to try again
+        assert reason_of(status_of(refused.value)) == "RECORD_CHECKSUM"
     remote.close()
+
+
+def one_event() -> bytes:
+    """A message with one event, of two records."""
+    event = make_event("e1")
+    event.entities["terminal_id"] = "m0"
+    return feature_pb2.RecordEventsRequest(events=[event]).SerializeToString()
 
 
 def request(transaction_id: str, customer: str, terminal: str) -> scoring_pb2.ScoreRequest:
@@ -381,7 +402,9 @@ def test_the_documented_permissions_are_enough_and_no_more(plan: _core.FeaturePl
     "answer",
     [b":7\r\n", b"+OK\r\n", b"*1\r\n:1\r\n", b"%1\r\n*0\r\n+x\r\n", b"*1\r\n-ERR shard\r\n", b"\xff\xfe garbage\r\n", b""],
 )
-def test_a_store_that_answers_something_else_is_away_and_comes_back(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_answers_something_else_is_away_and_comes_back(
+    answer: bytes, plan: _core.FeaturePlan, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever it says: no exception, few lines in the log, the breaker opens, and closes again when the answers are right."""
     odd = OddRedis(answer)
     remote = RedisStore(*odd.clients(), "redis://odd", 1 << 20)
@@ -395,15 +418,43 @@ def test_a_store_that_answers_something_else_is_away_and_comes_back(answer: byte
         assert not remote.is_away
     assert len([record for record in caplog.records if record.name == "assay.store"]) == 2
     assert not any(record.exc_info for record in caplog.records)
+    odd.answer = answer
+    for ask in (lambda: remote.writer(plan).record_events(one_event()), lambda: remote.records_of(plan, "c1")):
+        with pytest.raises(StoreError, match=r"^redis://odd: "):
+            ask()
     remote.close()
     odd.close()
 
 
-class OddRedis:
-    """Takes any command; answers MGET with `answer` (b"": hangs up) and the handshake with OK."""
+@pytest.mark.parametrize("answer", [b":7\r\n", b"+OK\r\n", b"*0\r\n", b"$-1\r\n"])
+def test_a_script_that_answers_something_else_has_not_written(answer: bytes, plan: _core.FeaturePlan) -> None:
+    odd = OddRedis(answer, command=b"EVALSHA")
+    remote = RedisStore(*odd.clients(), "redis://odd", 1 << 20)
+    with pytest.raises(StoreError, match=r"^redis://odd: writing failed"):
+        remote.writer(plan).record_events(one_event())
+    remote.close()
+    odd.close()
 
-    def __init__(self, answer: bytes) -> None:
+
+def test_what_is_wrong_with_a_store_is_said(tmp_path: Path) -> None:
+    odd = OddRedis(b":7\r\n")
+    remote = RedisStore(*odd.clients(), "redis://odd", 1 << 20)
+    with pytest.raises(StoreError, match="does not speak as Redis does"):
+        remote.records_of(compile_plan(FeatureSet.parse(VIEWS)), "c1")
+    remote.close()
+    odd.close()
+    with pytest.raises(StoreError, match="nobody answers there"):
+        open_remote_store("redis://127.0.0.1:1/0").check()
+    with pytest.raises(StoreError, match="ssl_ca_certs: there is no such file"):
+        open_remote_store(f"rediss://127.0.0.1:1/0?ssl_ca_certs={tmp_path / 'none.pem'}")
+
+
+class OddRedis:
+    """Takes any command; answers `command` with `answer` (b"": hangs up), another MGET with one null and the rest with OK."""
+
+    def __init__(self, answer: bytes, command: bytes = b"MGET") -> None:
         self.answer = answer
+        self._command = command
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -427,10 +478,11 @@ class OddRedis:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             while data := connection.recv(65_536):
-                if b"MGET" not in data:
-                    connection.sendall(b"+OK\r\n" * data.count(b"*"))
+                if self._command not in data:
+                    plain = b"*2\r\n$-1\r\n$-1\r\n" if b"MGET" in data else b"+OK\r\n"
+                    connection.sendall(plain * data.count(b"*"))
                 elif self.answer:
-                    connection.sendall(self.answer)
+                    connection.sendall(self.answer * data.count(self._command))
                 else:
                     return
 
@@ -457,3 +509,5 @@ def test_tls(tmp_path: Path) -> None:
             assert store.describe() == "answers"
         with open_store(f"rediss://127.0.0.1:{port}/0") as store:
             assert "does not answer" in store.describe()
+            with pytest.raises(StoreError, match=r"no TLS connection \(CERTIFICATE_VERIFY_FAILED\)"):
+                store.check()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import grpc
 import pytest
 import typer
+from grpc_health.v1 import health_pb2_grpc
 
 from assay.cli import doctor
 from assay.cli.output import EXIT_UNHEALTHY
 from assay.cli.server_check import check_server
-from tests.support.server import LocalServer, held, wait_until
+from tests.support.server import WAIT_S, LocalServer, held, wait_until
 
 
 def test_a_serving_server() -> None:
@@ -40,6 +45,30 @@ def test_nobody_there(target: str) -> None:
     assert finding.status == "failed"
     assert target in finding.found
     assert finding.mend
+
+
+def test_the_mend_fits_a_server_that_answers_something_else() -> None:
+    class Health(health_pb2_grpc.HealthServicer):
+        code = grpc.StatusCode.UNIMPLEMENTED
+
+        def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's name)
+            if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                released.wait(WAIT_S)
+            context.abort(self.code, "by script")
+
+    released, health = threading.Event(), Health()
+    server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    for health.code, mend in (
+        (grpc.StatusCode.UNIMPLEMENTED, "no health service: is it assay?"),
+        (grpc.StatusCode.UNAUTHENTICATED, "docs/errors.md, UNAUTHENTICATED"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "is it frozen, or overloaded?"),
+    ):
+        assert mend in check_server(target, None).mend
+    released.set()
+    server.stop(0).wait()
 
 
 def test_the_command_looks_at_nothing_else(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -20,7 +20,7 @@ from assay.models.pack import Rows
 from tests.support.bundles import pack
 
 for extra in ("xgboost", "sklearn", "skl2onnx", "onnxmltools", "matplotlib"):
-    pytest.importorskip(extra, reason="needs the extra: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu")
+    pytest.importorskip(extra, reason="needs: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the training libraries, about each other
 

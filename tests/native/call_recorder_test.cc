@@ -204,22 +204,22 @@ TEST(refused_calls_are_told_if_sampled_or_the_servers_fault) {
   CHECK_EQ(found[0].reasons, bit(RecordReason::kFailed));
 }
 
-TEST(cancelled_calls_are_told_if_sampled_and_late_ones_always) {
+TEST(cancelled_calls_are_told_if_sampled_and_expired_ones_always) {
   House house(traced());
   REQUIRE(house.add(approving(house)).ok());
-  const auto cancel_after = [&](const std::string& traceparent, int64_t wait_ns) {
+  const auto abandon = [&](const std::string& traceparent, bool (Engine::*how)(CallId)) {
     const Submission submission = score(house, 1, traceparent, with_timeout_ms(10));
-    house.clock.advance_ns(wait_ns);
-    CHECK(house.engine.cancel(submission.call));
+    CHECK((house.engine.*how)(submission.call));
+    house.clock.advance_ns(10 * kMs);
     house.step();
     return records(house);
   };
-  CHECK(cancel_after(kUnsampled, kMs).empty());
-  std::vector<CallRecord> found = cancel_after(kSampled, kMs);
+  CHECK(abandon(kUnsampled, &Engine::cancel).empty());
+  std::vector<CallRecord> found = abandon(kSampled, &Engine::cancel);
   REQUIRE(found.size() == 1);
   CHECK(found[0].answer == Code::kCancelled);
   CHECK_EQ(found[0].reasons, bit(RecordReason::kSampled));
-  found = cancel_after(kUnsampled, 10 * kMs);
+  found = abandon(kUnsampled, &Engine::expire);
   REQUIRE(found.size() == 1);
   CHECK(found[0].answer == Code::kDeadlineExceeded);
   CHECK_EQ(found[0].reasons, bit(RecordReason::kFailed));

@@ -369,7 +369,7 @@ TEST(a_hung_run_stops_neither_submit_nor_other_lanes) {
     CHECK_EQ(completions[0].token, token);
     CHECK(house.engine.finish(completions[0].call).code == Code::kOk);
   }
-  CHECK(house.engine.cancel(hung));               // the transport's timer has answered
+  CHECK(house.engine.expire(hung));               // the transport's timer has answered
   CHECK_EQ(house.engine.stats().slots_used, 2u);  // but the slot is busy until the run gives it back
   house.fake->release();
   REQUIRE(wait_readable(queue));

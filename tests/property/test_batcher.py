@@ -79,7 +79,7 @@ class Call:
     kind: str  # "score", "batch" or "stream"
     deadline_ns: int
     rows: list[Row] = field(default_factory=list)
-    is_cancelled: bool = False
+    abandoned: str = ""  # why nobody waits any more: "CANCELLED" or "DEADLINE_EXCEEDED"
 
     @property
     def is_done(self) -> bool:
@@ -137,9 +137,9 @@ class Model:
 
     def end(self, row: Row, outcome: str) -> None:
         row.outcome = outcome
-        if row.call.is_cancelled and row.call.is_done:
+        if row.call.abandoned and row.call.is_done:
             del self.calls[row.call.token]
-            self.ended["CANCELLED"] += len(row.call.rows)
+            self.ended[row.call.abandoned] += len(row.call.rows)
 
     def step(self, now_ns: int) -> int:
         batch = self.form(now_ns)
@@ -181,8 +181,8 @@ class Model:
     def take(self, batch: list[Row], priority: int, target: int, now_ns: int) -> None:
         while len(batch) < target and self.queues[priority]:
             row = self.queues[priority].popleft()
-            if row.call.is_cancelled:
-                self.end(row, "CANCELLED")
+            if row.call.abandoned:
+                self.end(row, row.call.abandoned)
             elif row.call.deadline_ns <= now_ns:
                 self.end(row, "DEADLINE_EXCEEDED")
             else:
@@ -309,16 +309,16 @@ class Batcher(RuleBasedStateMachine):
             self.drain()
 
     @precondition(lambda self: self.handles)
-    @rule(pick=st.integers(0, 1 << 30), is_recent=st.booleans())
-    def cancel(self, pick: int, is_recent: bool) -> None:
+    @rule(pick=st.integers(0, 1 << 30), is_recent=st.booleans(), is_expired=st.booleans())
+    def abandon(self, pick: int, is_recent: bool, is_expired: bool) -> None:
         """Any call ever accepted: waiting, finished, cancelled before, or long gone and its slot used by another."""
         handles = self.handles[-6:] if is_recent else self.handles
         handle, token = handles[pick % len(handles)]
         call = self.model.calls.get(token)
-        is_open = call is not None and not call.is_cancelled and not call.is_done
-        assert self.engine.cancel(handle) == is_open
+        is_open = call is not None and not call.abandoned and not call.is_done
+        assert (self.engine.expire if is_expired else self.engine.cancel)(handle) == is_open
         if call is not None and is_open:
-            call.is_cancelled = True
+            call.abandoned = "DEADLINE_EXCEEDED" if is_expired else "CANCELLED"
 
     @rule(ms=st.sampled_from([1, 4, 30, 60, 1_000]))
     def advance(self, ms: int) -> None:
@@ -344,7 +344,7 @@ class Batcher(RuleBasedStateMachine):
     @rule()
     def drain(self) -> None:
         finished = dict(self.queue.drain())
-        done = {token for token, call in self.model.calls.items() if call.is_done and not call.is_cancelled}
+        done = {token for token, call in self.model.calls.items() if call.is_done and not call.abandoned}
         assert set(finished) == done
         for token in done:
             self.check_answer(self.model.calls.pop(token), finished[token])

@@ -147,6 +147,9 @@ class LocalServer:
     def security_stats(self) -> SecurityStats:
         return self._transport.security_stats()
 
+    def event_counts(self) -> dict[str, int]:
+        return dict(self._transport.event_counts)
+
     def waiting_count(self) -> int:
         """Calls (and messages of streams) that wait for the core."""
         return self._transport.waiting_count

@@ -13,12 +13,13 @@ PACKAGE = ROOT / "server" / "assay"
 CORE = ROOT / "ext" / "core"
 
 # Room -> rooms it may import. A room may always import itself.
-LEAVES = {"_core", "config", "errors"}
+LEAVES = {"_core", "config", "errors", "store_url"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "config_file": {"errors"},
-    "config_loading": {"config", "config_file", "errors"},
+    "config_loading": {"config", "config_file", "errors", "store_url"},
+    "store_url": set(),
     "_core": {"errors"},
     "v1": set(),
     "client": {"v1", "errors"},

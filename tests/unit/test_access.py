@@ -172,6 +172,24 @@ async def test_a_certificate_that_expires_while_it_is_used_is_refused_from_then_
     assert denials.counts == {"MISSING_CERTIFICATE": 1}
 
 
+@pytest.mark.parametrize("name", ["B", "old-service", "x" * 64])
+def test_names_are_looked_for_where_names_stand(authority: Authority, name: str) -> None:
+    """Not anywhere in the certificate: a key may hold any byte behind any other."""
+    certificate = authority.issue_names(common_name=name).certificate
+    auth = {"transport_security_type": [b"ssl"], "x509_pem_cert": [certificate], "x509_common_name": [name.encode()]}
+    assert principals_of(auth) == (f"cn:{name}",)
+    assert principals_of({**auth, "x509_common_name": [b"other"]}) == ()
+    both = authority.issue_names(common_name=name, dns=("core.test",), uris=("spiffe://bank.test/core",)).certificate
+    auth = {
+        **auth,
+        "x509_pem_cert": [both],
+        "x509_subject_alternative_name": [b"core.test", b"spiffe://bank.test/core"],
+        "peer_spiffe_id": [b"spiffe://bank.test/core"],
+        "peer_dns": [b"core.test"],
+    }
+    assert principals_of(auth) == ("spiffe://bank.test/core", "dns:core.test")
+
+
 @pytest.mark.parametrize("days", [1, 400, 365 * 40])  # past 2049 the time has another form
 def test_when_a_certificate_expires(authority: Authority, days: int) -> None:
     pair = authority.issue("core", "spiffe.example", days=(-1, days))

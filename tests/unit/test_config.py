@@ -174,6 +174,14 @@ def test_a_secret_is_never_shown() -> None:
         shown = f"{printable_config(loaded)} {loaded.config} {loaded.config!r} {loaded.config.model_dump_json()}"
         assert secret not in shown
         assert "host" in str(printable_config(loaded)["store.url"])
+    # One that was not percent-encoded stands anywhere in the URL: nothing of it is shown.
+    for url in (
+        f"redis://:a#{secret}@host/0",
+        f"redis://app:7/{secret}@host",
+        f"redis://:12/34{secret}@h:1/0",
+        f"redis://:a?b@{secret}/0",
+    ):
+        assert printable_config(load_config({"store": {"url": url}}))["store.url"] == ("**********", "command line")
     with pytest.raises(ConfigError) as caught:
         load_config({"store": {"url": [secret]}, "engine": {"slots": secret}})
     assert secret not in str(caught.value)

@@ -35,12 +35,17 @@ class Core:
     def __init__(self) -> None:
         self.queue = Queue()
         self.cancelled: list[int] = []
+        self.expired: list[int] = []
 
     def open_queue(self) -> Queue:
         return self.queue
 
     def cancel(self, call: int) -> bool:
         self.cancelled.append(call)
+        return True
+
+    def expire(self, call: int) -> bool:
+        self.expired.append(call)
         return True
 
     def refuse(self, reason: str, detail: str = "") -> Refusal:
@@ -122,13 +127,13 @@ def test_every_answer_reaches_its_own_waiter(house: House) -> None:
     assert house.core.cancelled == []
 
 
-def test_at_its_deadline_a_call_is_answered_and_cancelled_in_the_core(house: House) -> None:
+def test_at_its_deadline_a_call_is_answered_and_expired_in_the_core(house: House) -> None:
     token, reply = house.expect(1_500 * MS)
     house.loop.advance_to(1_499 * MS)
     assert not reply.done()
     house.loop.advance_to(1_500 * MS)
     assert reply.result().message == "DEADLINE_EXCEEDED"
-    assert house.core.cancelled == [token + 1000]
+    assert (house.core.expired, house.core.cancelled) == ([token + 1000], [])
     house.finish(token)  # the core's own answer comes later, and reaches nobody
     assert house.loop.armed() == []
 
@@ -161,11 +166,23 @@ def test_grpc_keeps_its_own_deadline_and_we_arm_no_timer_for_it(house: House) ->
 def test_who_leaves_is_forgotten_once(house: House) -> None:
     token, reply = house.expect(1_500 * MS)
     reply.cancel()
-    house.replies.forget(token, token + 1000)
-    house.replies.forget(token, token + 1000)
-    assert house.core.cancelled == [token + 1000]
+    house.loop.advance_to(1_498 * MS)
+    house.replies.forget(token, Accepted(token + 1000, 1_500 * MS))
+    house.replies.forget(token, Accepted(token + 1000, 1_500 * MS))
+    assert (house.core.expired, house.core.cancelled) == ([], [token + 1000])
     house.finish(token)
     house.loop.advance_to(2_000 * MS)
+
+
+def test_a_call_that_grpc_ends_at_its_deadline_has_expired(house: House) -> None:
+    """No timer of ours is armed for it; gRPC counts in milliseconds and may be one early."""
+    for end_ns in (1_499 * MS, 1_501 * MS):
+        token, reply = house.expect(1_500 * MS, rpc_ns=1_500 * MS)
+        reply.cancel()
+        house.loop.advance_to(end_ns)
+        house.replies.forget(token, Accepted(token + 1000, 1_500 * MS))
+        assert house.core.expired[-1:] == [token + 1000]
+    assert house.core.cancelled == []
 
 
 def test_an_answer_for_one_who_is_just_leaving_is_dropped(house: House) -> None:
@@ -208,8 +225,7 @@ def test_random_loads_answer_each_call_exactly_once(house: House) -> None:
             assert reply.result() == b"%d" % token
         elif kind < 0.8 and waiting:
             token = stream.choice(list(waiting))
-            del waiting[token]
-            house.replies.forget(token, token + 1000)
+            house.replies.forget(token, Accepted(token + 1000, waiting.pop(token)[0]))
         else:
             house.loop.advance_to(house.loop.now_ns + stream.randrange(1, 10) * MS)
             for token in [token for token, (deadline_ns, _) in waiting.items() if deadline_ns <= house.loop.now_ns]:

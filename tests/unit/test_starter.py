@@ -10,9 +10,11 @@ import numpy as np
 import onnx
 import pytest
 import yaml
+from google.protobuf import json_format
 from onnx import TensorProto, helper
 
-from assay.cli.examples import SAMPLE_BYTES_MAX, find_sample_request
+from assay._core import DecodedTransaction
+from assay.cli.examples import SAMPLE_BYTES_MAX, example_request, find_sample_request
 from assay.errors import AssayError, BundleError, InputError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
@@ -23,6 +25,7 @@ from assay.models.score_output import ScorePlace, choose_score
 from assay.models.starter import Started, StarterRequest, start_model
 from assay.models.starter_files import feature_set_yaml
 from assay.models.starter_inputs import InputElement, feature_name, map_inputs
+from assay.v1.scoring_pb2 import ScoreRequest
 from tests.support.bundles import runtime
 from tests.support.onnx_models import input_value, linear_model, make_model, output_value, tree_model
 
@@ -277,6 +280,16 @@ def test_serve_shows_a_sample_that_the_version_takes(tmp_path: Path) -> None:
     assert find_sample_request(started.bundle, plan) is None
     os.mkfifo(path)  # opening one waits for a writer
     assert find_sample_request(started.bundle, plan) is None
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64"])
+@pytest.mark.parametrize("bounds", [{}, {"minimum": 18}, {"maximum": -5}, {"minimum": -9, "maximum": -5}, {"maximum": 0}])
+def test_a_made_up_request_keeps_to_the_declared_ranges(dtype: str, bounds: dict[str, float]) -> None:
+    feature = {"dtype": dtype, **bounds}
+    text = {"name": "own", "version": "1", "entities": ["customer_id"], "request_features": {"x": feature}, "views": {}}
+    feature_set = FeatureSet.parse(yaml.safe_dump({**text, "inputs": [{"name": "x", "dtype": "float64"}]}))
+    request = json_format.ParseDict(example_request(feature_set, is_demo=False), ScoreRequest())
+    assert isinstance(compile_plan(feature_set).decode_score_request(request.SerializeToString()), DecodedTransaction)
 
 
 def test_generated_rows_are_the_same_every_time(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from opentelemetry.util.re import parse_env_headers
 from pydantic import ValidationError
 
 from assay.config import TracingConfig
@@ -86,11 +87,18 @@ def test_a_wrong_endpoint_is_refused_without_its_secrets(endpoint: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["Authorization Bearer TOKSECRET", "a=b,TOKSECRET", "=TOKSECRET", "a=TOK SECRET"])
+@pytest.mark.parametrize("value", ["Authorization Bearer TOKSECRET", "a=b,TOKSECRET", "=TOKSECRET", 'a="TOKSECRET"'])
 def test_headers_that_cannot_be_read_are_refused_without_showing_them(value: str) -> None:
     """OpenTelemetry writes them into the log, and they may be a token."""
     config = TracingConfig(endpoint="http://127.0.0.1:4317")
     with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_HEADERS: expected name=value") as caught:
         tracing_settings(config, {"OTEL_EXPORTER_OTLP_HEADERS": value})
     assert "SECRET" not in str(caught.value)
-    assert tracing_settings(config, {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20TOKEN, x-tenant=a"}).is_on
+
+
+@pytest.mark.parametrize("value", ["authorization=Bearer%20TOKEN, x-tenant=a", "Authorization=Bearer abc==", "a\t= b ,", ""])
+def test_headers_that_the_sdk_reads_are_taken(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    config = TracingConfig(endpoint="http://127.0.0.1:4317")
+    assert tracing_settings(config, {"OTEL_EXPORTER_OTLP_HEADERS": value}).is_on
+    parse_env_headers(value, liberal=True)
+    assert not caplog.records

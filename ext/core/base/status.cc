@@ -123,8 +123,9 @@ constexpr CodeInfo kTable[] = {
 
     {Code::kStreamTooOld, "STREAM_TOO_OLD", kAway, 1,
      "The stream has been open for as long as one may be; all that was read of it is answered. Open a new one, and send again "
-     "what "
-     "was not."},
+     "what was not."},
+    {Code::kAnswerTooLarge, "ANSWER_TOO_LARGE", GrpcCode::kResourceExhausted, 0,
+     "The answer is larger than the server sends. Ask for fewer rows at once, or for fewer details."},
 };
 
 constexpr bool table_is_complete() noexcept {

@@ -84,7 +84,8 @@ enum class Code : uint8_t {
   kMissingCertificate,  // UNAUTHENTICATED
   kMissingRole,         // PERMISSION_DENIED
   // --- connections
-  kStreamTooOld,  // UNAVAILABLE + RetryInfo: its connection may be about to end
+  kStreamTooOld,    // UNAVAILABLE + RetryInfo: its connection may be about to end
+  kAnswerTooLarge,  // RESOURCE_EXHAUSTED: past what the server sends
   kCount_,
 };
 

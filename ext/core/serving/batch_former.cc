@@ -15,7 +15,7 @@ void take(RowQueue& queue, const Slab& slab, size_t priority, int64_t now_ns, si
   while (out.rows.size() < rows_target && queue.size(priority) > 0) {
     if (out.expired.size() + out.cancelled.size() == kDeadRowsPerBatchMax) return;
     const QueuedRow row = queue.pop_front(priority);
-    if (slab.is_cancelled(row.head)) {
+    if (slab.is_abandoned(row.head)) {
       out.cancelled.push_back(row);
     } else if (row.deadline_ns <= now_ns) {
       out.expired.push_back(row);

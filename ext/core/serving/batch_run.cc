@@ -110,7 +110,7 @@ uint32_t BatchRun::drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) no
   uint32_t live = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const QueuedRow row = rows[i];
-    if (calls_.slab().is_cancelled(row.head)) {
+    if (calls_.slab().is_abandoned(row.head)) {
       calls_.finish_row(row.slot, Code::kCancelled, completions_);
     } else if (row.deadline_ns <= now_ns) {
       calls_.expire_row(row.slot, DeadlineCheck::kBeforeRun, completions_);

@@ -86,13 +86,6 @@ void CallRecorder::ended(const Slab& slab, uint32_t head, Code answer, int64_t n
   push(std::move(record));
 }
 
-Code CallRecorder::cancelled(const Slab& slab, uint32_t head) noexcept {
-  const int64_t now_ns = clock_.now_ns();
-  const Code answer = now_ns >= slab[head].deadline_ns ? Code::kDeadlineExceeded : Code::kCancelled;
-  ended(slab, head, answer, now_ns);
-  return answer;
-}
-
 void CallRecorder::refused(CallRecord&& refusal) noexcept {
   if (refusal.trace.is_sampled) refusal.reasons |= bit(RecordReason::kSampled);
   if (is_server_failure(refusal.answer)) refusal.reasons |= bit(RecordReason::kFailed);

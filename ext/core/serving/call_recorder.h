@@ -28,8 +28,8 @@ class CallRecorder {
 
   // An open call has ended: `answer` is what its RPC says. REQUIRES: the caller owns its slots.
   void ended(const Slab& slab, uint32_t head, Code answer, int64_t now_ns) noexcept;
-  // Nobody waited for it any more. It counts as failed if its deadline has passed: then that is why.
-  Code cancelled(const Slab& slab, uint32_t head) noexcept;
+  // The same for one that nobody waits for: kCancelled or kDeadlineExceeded.
+  void abandoned(const Slab& slab, uint32_t head, Code answer) noexcept { ended(slab, head, answer, clock_.now_ns()); }
   // It never was a call. `refusal` has what is known: trace, kind, lane, rows, kReceived and the answer.
   void refused(CallRecord&& refusal) noexcept;
 

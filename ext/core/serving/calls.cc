@@ -64,29 +64,31 @@ void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
   CompletionQueue* const reply = slot.reply;
   const uint64_t token = slot.token;
   uint64_t word = slot.call_word.load(std::memory_order_acquire);
-  ASSAY_ASSERT(phase_of(word) == CallPhase::kOpen || phase_of(word) == CallPhase::kCancelled);
+  ASSAY_ASSERT(phase_of(word) == CallPhase::kOpen || is_abandoned(phase_of(word)));
   const uint32_t generation = generation_of(word);
   if (phase_of(word) == CallPhase::kOpen &&
       slot.call_word.compare_exchange_strong(word, call_word(generation, CallPhase::kCompleted), std::memory_order_acq_rel)) {
     if (reply != nullptr) completions.add(reply, {token, call_id(head, generation)});
     return;
   }
-  if (recorder_.cancelled(slab_, head) == Code::kCancelled) {
-    counters_.cancelled_rows.add(slab_[head].row_count);
+  if (phase_of(word) == CallPhase::kCancelled) {
+    recorder_.abandoned(slab_, head, Code::kCancelled);
+    counters_.cancelled_rows.add(slot.row_count);
   } else {
+    recorder_.abandoned(slab_, head, Code::kDeadlineExceeded);
     expire_rows(head);
     count_rows(head);
   }
   free_chain(head);
 }
 
-bool Calls::cancel(CallId call) noexcept {
+bool Calls::abandon(CallId call, CallPhase phase) noexcept {
   const uint32_t head = slot_of(call);
   if (head >= slab_.size()) return false;
   uint64_t word = call_word(generation_of_call(call), CallPhase::kOpen);
-  const uint64_t cancelled = call_word(generation_of_call(call), CallPhase::kCancelled);
-  if (!slab_[head].call_word.compare_exchange_strong(word, cancelled, std::memory_order_acq_rel)) return false;
-  slab_.hint_cancelled(head);
+  const uint64_t abandoned = call_word(generation_of_call(call), phase);
+  if (!slab_[head].call_word.compare_exchange_strong(word, abandoned, std::memory_order_acq_rel)) return false;
+  slab_.hint_abandoned(head);
   return true;
 }
 
@@ -113,7 +115,7 @@ void Calls::discard(uint32_t head) noexcept {
   free_chain(head);
 }
 
-// The transport's timer has answered for these: whatever became of a row since, it came too late.
+// The transport has answered for these: whatever became of a row since, it came too late.
 void Calls::expire_rows(uint32_t head) noexcept {
   for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
     Slot& slot = slab_[index];

@@ -1,10 +1,10 @@
 // Calls: who frees a call, exactly once. Knows slots, phases and reply queues; knows nothing of queues, batches or models.
 //
 //   open() ---- rows end: finish_row() ----> last row: kOpen -> kCompleted, pushed ----> claim() + release()    by finish()
-//      \                                     or kCancelled: released at once, nothing is pushed
-//       `------ cancel(): kOpen -> kCancelled
+//      \                                     or abandoned: released at once, nothing is pushed
+//       `------ cancel(): kOpen -> kCancelled; expire(): kOpen -> kExpired
 //
-// One compare-and-swap on the head's call_word (generation and phase) settles every race between the last row, cancel() and
+// One compare-and-swap on the head's call_word (generation and phase) settles every race between the last row, cancel(), expire() and
 // finish(), and turns away handles of earlier calls. Thread-safe; takes no lock but the slab's and the reply queue's, one at a
 // time.
 #pragma once
@@ -20,7 +20,7 @@ namespace assay {
 
 class Calls {
  public:
-  // `recorder` must outlive it: it is told of calls that end after their cancellation.
+  // `recorder` must outlive it: it is told of calls that end when nobody waits any more.
   Calls(uint32_t slots, CallRecorder& recorder) : slab_(slots), recorder_(recorder) {}
 
   Slab& slab() noexcept { return slab_; }
@@ -48,13 +48,16 @@ class Calls {
   void finish_row(uint32_t slot, Code outcome, CompletionList& completions) noexcept;
   void expire_row(uint32_t slot, DeadlineCheck check, CompletionList& completions) noexcept;
 
-  bool cancel(CallId call) noexcept;
+  // Nobody waits any more: the client left, or its transport has answered DEADLINE_EXCEEDED. False: there was nothing to end.
+  bool cancel(CallId call) noexcept { return abandon(call, CallPhase::kCancelled); }
+  bool expire(CallId call) noexcept { return abandon(call, CallPhase::kExpired); }
   // True: the caller has the call now, reads its slots and must release() it.
   bool claim(CallId call) noexcept;
   // Frees a claimed call and counts its rows by outcome.
   void release(uint32_t head) noexcept;
 
  private:
+  bool abandon(CallId call, CallPhase phase) noexcept;
   void complete(uint32_t head, CompletionList& completions) noexcept;
   void expire_rows(uint32_t head) noexcept;
   void count_rows(uint32_t head) noexcept;

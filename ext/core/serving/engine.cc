@@ -90,6 +90,7 @@ Answer Engine::finish(CallId call) noexcept {
 }
 
 bool Engine::cancel(CallId call) noexcept { return impl_->calls.cancel(call); }
+bool Engine::expire(CallId call) noexcept { return impl_->calls.expire(call); }
 
 void Engine::drain() noexcept { impl_->admission.drain(); }
 

@@ -160,9 +160,10 @@ class Engine {
 
   // Encodes the answer of a completed call and frees its slots. A handle that is gone: kInternal.
   Answer finish(CallId call) noexcept;
-  // Nobody waits any more (the client left, or the transport's timer has answered). Rows not yet running are never run. False:
-  // gone already, or already in its completion queue (then finish() must still be called).
+  // Nobody waits any more: the client left, or (expire) the transport has answered DEADLINE_EXCEEDED. Rows not yet running are
+  // never run. False: gone already, or already in its completion queue (then finish() must still be called).
   bool cancel(CallId call) noexcept;
+  bool expire(CallId call) noexcept;
 
   // Refuses new calls (DRAINING) and lets the accepted ones end.
   void drain() noexcept;

@@ -238,7 +238,7 @@ Lookups::Settling& Lookups::settling() noexcept {
 void Lookups::settle(uint32_t index, const FetchedRecord* records, Settling& mine) noexcept {
   Parked& parked = parked_[index];
   Slot& slot = calls_.slab()[index];
-  const bool is_cancelled = calls_.slab().is_cancelled(parked.row.head);
+  const bool is_cancelled = calls_.slab().is_abandoned(parked.row.head);
   const bool is_late = clock_.now_ns() >= parked.row.deadline_ns;
   const Status status = is_cancelled || is_late ? Status() : read_row(parked, slot, records, mine);
   QueuedRow row = parked.row;

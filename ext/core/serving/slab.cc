@@ -5,12 +5,12 @@
 
 namespace assay {
 
-Slab::Slab(uint32_t slots) : size_(slots), slots_(new Slot[slots]), cancel_hints_(new std::atomic<uint8_t>[slots]) {
+Slab::Slab(uint32_t slots) : size_(slots), slots_(new Slot[slots]), abandoned_hints_(new std::atomic<uint8_t>[slots]) {
   ASSAY_ASSERT(slots > 0 && slots < kNoSlot);
   free_.reserve(slots);
   for (uint32_t i = 0; i < slots; ++i) {
     free_.push_back(slots - 1 - i);
-    cancel_hints_[i].store(0, std::memory_order_relaxed);
+    abandoned_hints_[i].store(0, std::memory_order_relaxed);
     slots_[i].call_word.store(call_word(1, CallPhase::kClosed), std::memory_order_relaxed);  // so that no CallId is 0
   }
 }

@@ -35,21 +35,21 @@ class Slab {
   bool wait_idle(int64_t timeout_ns) noexcept;
   SlabUse use() const noexcept;
 
-  // A hint that the call headed by this slot may be cancelled: a byte a slot, so that a runner that looks at a whole queue stays
+  // A hint that nobody may wait for the call headed by this slot: a byte a slot, so that a runner that looks at a whole queue stays
   // in its own cache. May be left over from an earlier call; Slot::call_word decides.
-  void hint_cancelled(uint32_t head) noexcept { cancel_hints_[head].store(1, std::memory_order_release); }
-  bool is_cancelled(uint32_t head) const noexcept {
-    return cancel_hints_[head].load(std::memory_order_acquire) != 0 &&
-           phase_of(slots_[head].call_word.load(std::memory_order_acquire)) == CallPhase::kCancelled;
+  void hint_abandoned(uint32_t head) noexcept { abandoned_hints_[head].store(1, std::memory_order_release); }
+  bool is_abandoned(uint32_t head) const noexcept {
+    return abandoned_hints_[head].load(std::memory_order_acquire) != 0 &&
+           assay::is_abandoned(phase_of(slots_[head].call_word.load(std::memory_order_acquire)));
   }
   void clear_hint(uint32_t head) noexcept {
-    if (cancel_hints_[head].load(std::memory_order_relaxed) != 0) cancel_hints_[head].store(0, std::memory_order_relaxed);
+    if (abandoned_hints_[head].load(std::memory_order_relaxed) != 0) abandoned_hints_[head].store(0, std::memory_order_relaxed);
   }
 
  private:
   const uint32_t size_;
   std::unique_ptr<Slot[]> slots_;
-  std::unique_ptr<std::atomic<uint8_t>[]> cancel_hints_;
+  std::unique_ptr<std::atomic<uint8_t>[]> abandoned_hints_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   std::vector<uint32_t> free_;  // guarded by mutex_; a stack

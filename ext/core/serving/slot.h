@@ -42,6 +42,7 @@ enum class CallPhase : uint32_t {
   kCancelled = 2,  // nobody waits: the engine frees it when its last row is done
   kCompleted = 3,  // in its completion queue, or with the thread that ran it: finish() frees it
   kFinishing = 4,  // finish() has it
+  kExpired = 5,    // as kCancelled: its transport has answered DEADLINE_EXCEEDED
 };
 
 // Which of the five deadline checks a row failed. Index into EngineStats::expired_rows.
@@ -96,6 +97,7 @@ constexpr uint64_t call_word(uint32_t generation, CallPhase phase) noexcept {
   return static_cast<uint64_t>(generation) << 32 | static_cast<uint32_t>(phase);
 }
 constexpr uint32_t generation_of(uint64_t word) noexcept { return static_cast<uint32_t>(word >> 32); }
+constexpr bool is_abandoned(CallPhase phase) noexcept { return phase == CallPhase::kCancelled || phase == CallPhase::kExpired; }
 constexpr CallPhase phase_of(uint64_t word) noexcept { return static_cast<CallPhase>(static_cast<uint32_t>(word)); }
 
 constexpr CallId call_id(uint32_t slot, uint32_t generation) noexcept { return static_cast<uint64_t>(generation) << 32 | slot; }

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.config import ConfigFile, DeviceName, load
 from assay.cli.finding import Finding
-from assay.cli.output import EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, plain, print_json
+from assay.cli.output import EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_json, shown
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -103,7 +102,7 @@ def examine(config: Config) -> Iterator[Finding]:
         *((f"model {path}", partial(check_model, path)) for path in config.models),
         *([] if config.models else [("demo bundle", check_demo_bundle)]),
         ("store", lambda: check_store(store)),
-        *([("tls", lambda: check_tls(config))] if config.tls.key is not None else []),
+        ("tls", lambda: check_tls(config)),
         ("disk", lambda: check_disk(store)),
         ("open files", check_open_files),
         ("processors", check_processors),
@@ -323,5 +322,5 @@ def _table(findings: list[Finding]) -> Table:
         table.add_column(column, overflow="fold")
     for finding in findings:
         colour = colours[finding.status]
-        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", escape(plain(finding.found)), escape(plain(finding.mend)))
+        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", shown(finding.found), shown(finding.mend))
     return table

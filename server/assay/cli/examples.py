@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from assay._core import FeaturePlan
     from assay.app import App
+    from assay.features.definitions import RequestFeature
     from assay.features.feature_set import FeatureSet
     from assay.transport.server import Addresses
 
@@ -93,9 +94,10 @@ def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]
         if not feature.is_required:
             continue
         kind, value = samples[feature.dtype]
-        if feature.dtype in ("float64", "int64"):
-            number = min(max(1, feature.minimum or 0), feature.maximum if feature.maximum is not None else 1)
-            value = float(number) if feature.dtype == "float64" else str(int(number))
+        if feature.dtype == "float64":
+            value = float(_near_one(feature))
+        elif feature.dtype == "int64":
+            value = str(_near_one(feature))  # the bounds of an int64 are whole numbers
         features[name] = {kind: value}
     return {
         "transactionId": "example-1",
@@ -106,6 +108,12 @@ def example_request(feature_set: FeatureSet, *, is_demo: bool) -> dict[str, Any]
 
 
 # --- implementation ---
+
+
+def _near_one(feature: RequestFeature) -> float:
+    """A number in its declared range."""
+    lowest = 1 if feature.minimum is None else max(1, feature.minimum)
+    return lowest if feature.maximum is None else min(lowest, feature.maximum)
 
 
 def _score_words(transaction: dict[str, Any]) -> list[str]:

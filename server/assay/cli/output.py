@@ -44,11 +44,16 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def shown(text: str) -> str:
+    """plain(), for a place where rich takes [brackets] for markup."""
+    return escape(plain(text))
+
+
 def print_error(message: str, hint: str = "") -> None:
     """Says what went wrong and what to do. Lines are not broken: paths and commands in them stay ready to copy."""
-    console.print(f"[bold red]error:[/] {escape(plain(message))}", soft_wrap=True)
+    console.print(f"[bold red]error:[/] {shown(message)}", soft_wrap=True)
     if hint:
-        console.print(f"[dim]hint:[/] {escape(plain(hint))}", soft_wrap=True)
+        console.print(f"[dim]hint:[/] {shown(hint)}", soft_wrap=True)
 
 
 def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from assay.cli.connection_hints import connection_hint
-from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_error, print_json
+from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_error, print_json, shown
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 
 if TYPE_CHECKING:
@@ -182,32 +181,36 @@ def _as_dict(message: Any) -> dict[str, Any]:
 def _show_answer(answer: ScoreResponse) -> None:
     from assay.v1.scoring_pb2 import Decision, DegradationKind
 
-    decision = Decision.Name(answer.decision).removeprefix("DECISION_")
+    decision = _name_of(Decision, answer.decision).removeprefix("DECISION_")
     colour = {"APPROVE": "green", "CHALLENGE": "yellow", "REVIEW": "yellow", "DECLINE": "red"}.get(decision, "default")
     made_by = answer.provenance
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    table.add_row("transaction", escape(answer.transaction_id))
+    table.add_row("transaction", shown(answer.transaction_id))
     table.add_row("score", f"[bold]{answer.score!r}[/]" if answer.HasField("score") else "none (no model scored)")
     table.add_row("decision", f"[bold {colour}]{decision}[/]")
-    table.add_row("model", f"{made_by.model} {made_by.version} [dim](sha256 {made_by.model_sha256[:16]})[/]")
-    table.add_row(
-        "feature set", f"{made_by.feature_set} {made_by.feature_set_version} [dim](schema {made_by.schema_hash[:16]})[/]"
-    )
+    table.add_row("model", f"{shown(f'{made_by.model} {made_by.version}')} [dim](sha256 {shown(made_by.model_sha256[:16])})[/]")
+    feature_set = shown(f"{made_by.feature_set} {made_by.feature_set_version}")
+    table.add_row("feature set", f"{feature_set} [dim](schema {shown(made_by.schema_hash[:16])})[/]")
     for degradation in answer.degradations:
-        kind = DegradationKind.Name(degradation.kind).removeprefix("DEGRADATION_KIND_")
-        table.add_row("degraded", f"[yellow]{kind}[/] {escape(degradation.subject)} {escape(degradation.detail)}")
+        kind = _name_of(DegradationKind, degradation.kind).removeprefix("DEGRADATION_KIND_")
+        table.add_row("degraded", f"[yellow]{kind}[/] {shown(degradation.subject)} {shown(degradation.detail)}")
     for age in answer.view_ages:
         table.add_row(
             "view",
-            f"{escape(age.view)}: " + (_age_text(_seconds(age.age)) if age.HasField("age") else "no record"),
+            f"{shown(age.view)}: " + (_age_text(_seconds(age.age)) if age.HasField("age") else "no record"),
         )
     if answer.HasField("timings"):
         table.add_row("time", _timings_line(answer.timings))
     answers.print(table)
     if answer.inputs:
         answers.print(_inputs_table(answer))
+
+
+def _name_of(enum: Any, number: int) -> str:
+    """A newer server may know more values than this client."""
+    return str(enum.Name(number)) if number in enum.values() else f"number {number}"
 
 
 def _inputs_table(answer: ScoreResponse) -> Table:
@@ -219,7 +222,7 @@ def _inputs_table(answer: ScoreResponse) -> Table:
     for item in answer.inputs:
         value = getattr(item.value, item.value.WhichOneof("value") or "string_value")
         note = "default (no value)" if item.name in imputed else "no value" if item.name in missing else ""
-        table.add_row(escape(item.name), f"{value:.10g}" if isinstance(value, float) else escape(str(value)), note)
+        table.add_row(shown(item.name), f"{value:.10g}" if isinstance(value, float) else shown(str(value)), note)
     return table
 
 
@@ -248,13 +251,14 @@ def _show_error(error: ScoreError, target: str, as_json: bool) -> int:
     reason = f" {error.reason}" if error.reason not in ("", error.status.name) else ""
     print_error(f"{error.status.name}{reason}: {_without_violations(error)}")
     for violation in error.violations:
-        console.print(f"  [bold]{escape(violation.field)}[/] {violation.reason}: {escape(violation.description)}", soft_wrap=True)
+        said = shown(f"{violation.reason}: {violation.description}")
+        console.print(f"  [bold]{shown(violation.field)}[/] {said}", soft_wrap=True)
     if error.retry_delay is not None:
         console.print(f"[dim]hint:[/] try again in {error.retry_delay.total_seconds():g} s")
     if exit_code == EXIT_UNHEALTHY and not error.reason:
-        console.print(f"[dim]hint:[/] {escape(connection_hint(error.message, target))}", soft_wrap=True)
+        console.print(f"[dim]hint:[/] {shown(connection_hint(error.message, target))}", soft_wrap=True)
     if error.reason:
-        console.print(f"[dim]hint:[/] docs/errors.md, {error.reason}")
+        console.print(f"[dim]hint:[/] docs/errors.md, {shown(error.reason)}")
     return exit_code
 
 

@@ -8,10 +8,11 @@ Writing is redis_writer.py.
 from __future__ import annotations
 
 import logging
-import re
+import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs
 
 import redis
 from redis.backoff import NoBackoff
@@ -22,6 +23,7 @@ from assay.errors import StoreError
 from assay.features.breaker import Breaker, BreakerState
 from assay.features.redis_writer import RedisWriter, get_records, put_records
 from assay.observe.logs import log_event
+from assay.store_url import PASSWORD_MEND, location_of, split_store_url
 
 log = logging.getLogger("assay.store")
 
@@ -31,16 +33,16 @@ URL_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")  # 
 BREAKER_FAILURES_MAX = 3
 BREAKER_OPEN_S = 1.0
 
-# What a client of redis-py may raise when the server is away, busy, loading, or answers something else.
-FAILURES = (redis.RedisError, OSError)
+CAUSES_MAX = 8
 
 Said = TypeVar("Said")
+Cause = TypeVar("Cause", bound=BaseException)
 
 
 def connect(url: str, *, bytes_max: int, lookup_timeout_ms: int) -> RedisStore:
     """`url` as redis-py takes it: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS with ?ssl_ca_certs=FILE and
     so on. Connects lazily. Raises StoreError where the URL is wrong; the error never shows it."""
-    _check_url(url)
+    parts = _parse(url)
     try:
         reading = _client(url, lookup_timeout_ms / 1000)
         working = _client(url, TOOL_TIMEOUT_S)
@@ -49,7 +51,7 @@ def connect(url: str, *, bytes_max: int, lookup_timeout_ms: int) -> RedisStore:
         raise StoreError(
             f"store URL: not a Redis URL ({type(error).__name__}); expected redis://HOST:PORT/DB, or rediss:// for TLS"
         ) from None
-    return RedisStore(reading, working, _shown(url), bytes_max)
+    return RedisStore(reading, working, location_of(parts), bytes_max)
 
 
 class RedisStore:
@@ -74,8 +76,6 @@ class RedisStore:
             return None
         try:
             records = get_records(self._reading, keys)
-            if len(records) != len(keys) or not all(record is None or type(record) is bytes for record in records):
-                raise redis.InvalidResponse("not what MGET answers")
         except Exception as error:  # whatever it is: who was allowed must say how it ended, and rows wait
             if self._breaker.failed():
                 log_event(log, logging.WARNING, "feature store away", url=self.url, error=_say(error), scores="with defaults")
@@ -123,7 +123,7 @@ class RedisStore:
     def _ask(self, question: Callable[[], Said]) -> Said:
         try:
             return question()
-        except FAILURES as error:
+        except Exception as error:  # redis-py raises TypeError and others of an answer that is not Redis's
             raise StoreError(f"{self.url}: {_say(error)}") from None
 
 
@@ -141,36 +141,18 @@ def _client(url: str, timeout_s: float) -> redis.Redis:
     )
 
 
-def _check_url(url: str) -> None:
-    """What redis-py would find out late, or take though it should not. Never shows the URL: where a password was not encoded, any
-    part of it may be the password."""
-    try:
-        parts = urlsplit(url)
-        (parts.hostname or "").encode("idna")
-        options = parse_qs(parts.query, keep_blank_values=True)
-    except ValueError:
-        options, parts = {}, None
-    if (
-        parts is None
-        or not parts.hostname
-        or "@" in parts.path + parts.query + parts.fragment
-        or not re.fullmatch(r"(/[0-9]*)?", parts.path)
-    ):
-        raise StoreError(
-            "store URL: not a Redis URL; expected redis://HOST:PORT/DB, or rediss:// for TLS. In a password / @ : # ? % are "
-            "written %2F %40 %3A %23 %3F %25"
-        )
+def _parse(url: str) -> SplitResult:
+    """Finds what redis-py would find out late, or take though it should not. Never shows the URL."""
+    parts = split_store_url(url)
+    if parts is None:
+        raise StoreError(f"store URL: not a Redis URL; expected redis://HOST:PORT/DB, or rediss:// for TLS. {PASSWORD_MEND}")
     known = URL_OPTIONS if parts.scheme == "rediss" else ()
-    for name, values in options.items():
+    for name, values in parse_qs(parts.query, keep_blank_values=True).items():
         if name not in known or not values[0]:
             raise StoreError(f"store URL: an option is not supported or empty; rediss:// takes {', '.join(URL_OPTIONS)}")
-
-
-def _shown(url: str) -> str:
-    """Without user, password and query."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        if not Path(values[0]).exists():
+            raise StoreError(f"store URL: {name}: there is no such file")
+    return parts
 
 
 def _say(error: Exception) -> str:
@@ -183,4 +165,17 @@ def _say(error: Exception) -> str:
         return "the server is loading its data"
     if isinstance(error, redis.ResponseError):
         return f"the server said {str(error).split(' ')[0][:32]}"
-    return f"nobody answers there ({type(error).__name__}): is Redis running, and is this its host and port?"
+    if tls_error := _cause(error, ssl.SSLError):
+        return f"no TLS connection ({tls_error.reason}): is it a port for TLS, and did ssl_ca_certs sign its certificate?"
+    if isinstance(error, redis.ConnectionError | OSError):
+        return f"nobody answers there ({type(error).__name__}): is Redis running, and is this its host and port?"
+    return f"what answers there does not speak as Redis does ({type(error).__name__})"
+
+
+def _cause(error: BaseException | None, kind: type[Cause]) -> Cause | None:
+    """The first exception of `kind` among those that led to this one."""
+    for _ in range(CAUSES_MAX):
+        if error is None or isinstance(error, kind):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis
 
@@ -123,7 +123,10 @@ class RedisWriter:
                             args=[header, sealed, self._use_ms(record), HEADER_BYTES],
                             client=pipeline,
                         )
-                is_whole &= all(pipeline.execute())
+                said = _answer(pipeline.execute)
+                if not all(one in (0, 1) for one in said):
+                    raise redis.InvalidResponse("not what the script says")
+                is_whole &= all(said)
         return is_whole
 
     def _use_ms(self, record: _core.RecordRef) -> int:
@@ -132,8 +135,10 @@ class RedisWriter:
 
 
 def get_records(client: redis.Redis, keys: Sequence[bytes]) -> list[bytes | None]:
-    """One MGET; None where there is no record. Raises what redis-py raises."""
-    found: list[bytes | None] = client.mget(keys)  # type: ignore[assignment]  # the client decodes nothing
+    """One MGET; None where there is no record. Raises redis.RedisError or OSError."""
+    found = _answer(lambda: client.mget(keys))
+    if not isinstance(found, list) or len(found) != len(keys) or not all(type(one) in (bytes, type(None)) for one in found):
+        raise redis.InvalidResponse("not what MGET answers")
     return found
 
 
@@ -158,13 +163,23 @@ def put_records(
             raise RecordError(
                 _REASONS[code],
                 f"{url}: a record of view {plan.view_names[record.view_index]} cannot be trusted ({_REASONS[code]}); the xxh64 "
-                f"of its key is {_core.xxh64(record.key):016x}. Delete it and load the entity's events again",
+                f"of its key is {_core.xxh64(record.key):016x}. Delete it (docs/stores.md) and load the entity's events again",
             )
 
 
 # --- implementation ---
 
 Item = TypeVar("Item")
+
+
+def _answer(ask: Callable[[], Any]) -> Any:
+    """What the store says. redis-py raises TypeError and others over an answer that is not Redis's."""
+    try:
+        return ask()
+    except (redis.RedisError, OSError):
+        raise
+    except Exception as error:
+        raise redis.InvalidResponse(f"not what Redis answers ({type(error).__name__})") from error
 
 
 def _hops(items: Sequence[Item]) -> list[Sequence[Item]]:

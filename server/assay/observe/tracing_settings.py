@@ -45,7 +45,8 @@ def tracing_settings(config: TracingConfig, environ: Mapping[str, str]) -> Traci
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=\s*[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")  # W3C Baggage
+# As the SDK takes them: W3C Baggage, and spaces in the value. A value is percent-decoded if it has none.
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
 
 # Name of a standard sampler -> whether a caller's decision holds, and the ratio (None: OTEL_TRACES_SAMPLER_ARG, 1 without).
 _SAMPLERS: Mapping[str, tuple[bool, float | None]] = {
@@ -79,7 +80,7 @@ def _check_headers(environ: Mapping[str, str]) -> None:
     """What the SDK cannot read it writes into the log, and it may be a token."""
     for name in _HEADERS:
         if not all(_HEADER.fullmatch(part.strip()) for part in environ.get(name, "").split(",") if part.strip()):
-            raise ConfigError(f"{name}: expected name=value,name=value (the value percent-encoded, as in Bearer%20TOKEN)")
+            raise ConfigError(f"{name}: expected name=value,name=value (in a value a comma is %2C)")
 
 
 def _sampler(config: TracingConfig, environ: Mapping[str, str]) -> tuple[float, bool]:

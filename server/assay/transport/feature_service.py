@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
 from google.rpc import status_pb2
 
-from assay._core import CODE_TABLE, LIMITS, Refusal
+from assay._core import CODE_TABLE, LIMITS, Engine, Refusal
 from assay.errors import RecordError, StoreError
 from assay.features.store_writer import StoreWriter
 from assay.observe.logs import log_event
@@ -30,6 +30,8 @@ _NUMBERS = {row.reason: row.number for row in CODE_TABLE}
 _DUPLICATE = _NUMBERS["EVENT_DUPLICATE"]
 _TOO_LATE = _NUMBERS["EVENT_TOO_LATE"]
 _OK = 0
+_NAMES = {_OK: "recorded", _DUPLICATE: "duplicate", _TOO_LATE: "too_late"}
+_REJECTED = "rejected"
 
 # What one event came to: (code, transaction_id, why it was refused).
 _Outcome = tuple[int, str, Refusal | None]
@@ -39,11 +41,11 @@ class FeatureService:
     """Records events into every feature set that is served. `writers`: one a feature set. With several, each records every event,
     and an event that one of them rejects is rejected (recording it again after the mend is harmless)."""
 
-    def __init__(self, writers: Sequence[StoreWriter], refuse: Callable[[str], Refusal]) -> None:
+    def __init__(self, writers: Sequence[StoreWriter], engine: Engine) -> None:
         self._writers = tuple(writers)
-        self._refuse = refuse  # by reason
+        self._engine = engine
+        self.counts = Counter[str](dict.fromkeys((*_NAMES.values(), _REJECTED), 0))  # events by outcome, written by the thread
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
-        self.counts = Counter[str](dict.fromkeys(("recorded", "duplicate", "too_late", "rejected"), 0))  # events by outcome
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-events")
 
     def handlers(self) -> dict[str, Handler]:
@@ -68,11 +70,12 @@ class FeatureService:
             except StoreError as error:
                 log_event(log, logging.WARNING, "events not recorded", error=str(error))
                 # A bad record stays bad: nobody should be told to try again.
-                outcomes = self._refuse(error.reason if isinstance(error, RecordError) else "STORE_UNAVAILABLE")
+                outcomes = self._engine.refuse(error.reason if isinstance(error, RecordError) else "STORE_UNAVAILABLE")
             if isinstance(outcomes, Refusal):
+                self._engine.count_refused_call(outcomes)
                 await abort(context, outcomes)
             for outcome in outcomes:
-                self.counts[_tell(response, index, outcome)] += 1
+                _tell(response, index, outcome)
                 index += 1
         return response
 
@@ -83,6 +86,8 @@ class FeatureService:
             if isinstance(outcomes, Refusal):
                 return outcomes
             merged = [_worse(*pair) for pair in zip(merged, outcomes, strict=True)] if merged else outcomes
+        # Here, for the caller may have left meanwhile.
+        self.counts.update(_NAMES.get(code, _REJECTED) for code, _, _ in merged)
         return merged
 
 
@@ -97,22 +102,21 @@ def _worse(one: _Outcome, other: _Outcome) -> _Outcome:
     return one if one[0] == _OK else other
 
 
-def _tell(response: feature_pb2.RecordEventsResponse, index: int, outcome: _Outcome) -> str:
-    """Puts one event's outcome into the response. Returns its name."""
+def _tell(response: feature_pb2.RecordEventsResponse, index: int, outcome: _Outcome) -> None:
+    """Puts one event's outcome into the response."""
     code, transaction_id, refusal = outcome
     if code == _OK:
         response.recorded_count += 1
-        return "recorded"
+        return
     if code == _DUPLICATE:
         response.duplicate_count += 1
-        return "duplicate"
+        return
     if code == _TOO_LATE:
         response.late_count += 1
-        return "too_late"
+        return
     response.rejected_count += 1
     if len(response.rejected_events) < REJECTIONS_SHOWN_MAX:
         is_id = len(transaction_id.encode()) <= LIMITS["id_bytes_max"]  # the answer must not grow with what was sent
         rejected = response.rejected_events.add(index=index, transaction_id=transaction_id if is_id else "")
         if refusal is not None:
             rejected.status.CopyFrom(status_pb2.Status.FromString(refusal.rpc_status))
-    return "rejected"

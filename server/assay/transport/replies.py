@@ -21,6 +21,7 @@ from assay._core import Accepted, Engine, Refusal
 Answer = bytes | Refusal
 
 _NEVER_NS = 1 << 62
+_GRPC_TICK_NS = 1_000_000  # gRPC reckons deadlines in milliseconds, so it may end a call a little before ours
 _HEAP_ENTRIES_MIN = 4096
 REMAINING_S_MAX = 86_400.0  # clients may send 10^8 hours; nanoseconds in 64 bits may not hold that
 
@@ -60,10 +61,14 @@ class Replies:
             if len(self._deadlines) > self._deadlines_max:
                 self._compact()
 
-    def forget(self, token: int, call: int) -> None:
-        """Nobody waits any more: the client left."""
-        if self._waiting.pop(token, None) is not None:
-            self._engine.cancel(call)
+    def forget(self, token: int, accepted: Accepted) -> None:
+        """Nobody waits any more: the client left, or gRPC has ended the call at its deadline."""
+        if self._waiting.pop(token, None) is None:
+            return
+        if time.monotonic_ns() >= accepted.deadline_ns - _GRPC_TICK_NS:
+            self._engine.expire(accepted.call)
+        else:
+            self._engine.cancel(accepted.call)
 
     @property
     def waiting_count(self) -> int:
@@ -105,7 +110,7 @@ class Replies:
             heapq.heappop(deadlines)
             if reply is not None:
                 del self._waiting[token]
-                self._engine.cancel(call)
+                self._engine.expire(call)
                 if not reply.done():
                     reply.set_result(self._expired)
 

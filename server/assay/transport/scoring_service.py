@@ -25,14 +25,22 @@ Submit = Callable[[bytes, int, CompletionQueue, int, str | None], bytes | Accept
 
 
 class ScoringService:
-    """The three methods. `stream_messages_max`: in flight per ScoreStream; `streams_max`: open ScoreStream calls;
-    `stream_age_s_max`: how long one may be open, 0: for ever."""
+    """The three methods. `answer_bytes_max`: of one message; `stream_messages_max`: in flight per ScoreStream; `streams_max`:
+    open ScoreStream calls; `stream_age_s_max`: how long one may be open, 0: for ever."""
 
     def __init__(
-        self, engine: Engine, replies: Replies, *, stream_messages_max: int, streams_max: int, stream_age_s_max: float
+        self,
+        engine: Engine,
+        replies: Replies,
+        *,
+        answer_bytes_max: int,
+        stream_messages_max: int,
+        streams_max: int,
+        stream_age_s_max: float,
     ) -> None:
         self._engine = engine
         self._replies = replies
+        self._answer_bytes_max = answer_bytes_max
         self._stream_messages_max = stream_messages_max
         self._streams_max = streams_max
         self._stream_age_s_max = stream_age_s_max
@@ -43,10 +51,10 @@ class ScoringService:
         """Full method name -> handler, without (de)serialisers: bytes in, bytes out."""
         return {
             "/assay.v1.ScoringService/Score": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_score, self._replies, is_tracing=self._engine.is_tracing)
+                _unary(self._engine.submit_score, self._engine, self._replies, self._answer_bytes_max)
             ),
             "/assay.v1.ScoringService/ScoreBatch": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_batch, self._replies, is_tracing=self._engine.is_tracing)
+                _unary(self._engine.submit_batch, self._engine, self._replies, self._answer_bytes_max)
             ),
             "/assay.v1.ScoringService/ScoreStream": grpc.stream_stream_rpc_method_handler(self._score_stream),
         }
@@ -66,7 +74,7 @@ class ScoringService:
             await abort(context, self._engine.refuse_call("DRAINING"))
         if len(self._streams) >= self._streams_max:
             await abort(context, self._engine.refuse_call("STREAM_LIMIT", f"{self._streams_max} streams are open"))
-        stream = _ScoreStream(self._engine, self._replies, context, self._stream_messages_max)
+        stream = _ScoreStream(self._engine, self._replies, context, self._stream_messages_max, self._answer_bytes_max)
         self._streams.add(stream)
         end = asyncio.get_running_loop().call_later(self._stream_age_s_max, stream.drain) if self._stream_age_s_max else None
         try:
@@ -76,7 +84,7 @@ class ScoringService:
             if end is not None:
                 end.cancel()
         if stream.is_draining:
-            await abort(context, self._engine.refuse_call("DRAINING" if self._is_draining else "STREAM_TOO_OLD"))
+            await abort(context, self._engine.refuse("DRAINING" if self._is_draining else "STREAM_TOO_OLD"))
 
 
 # --- implementation ---
@@ -90,8 +98,9 @@ def traceparent_of(context: Context) -> str | None:
     return None
 
 
-def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[bytes, Context], Any]:
+def _unary(submit: Submit, engine: Engine, replies: Replies, answer_bytes_max: int) -> Callable[[bytes, Context], Any]:
     """A handler of Score or ScoreBatch. A closure, because every attribute look-up here is paid by every call."""
+    is_tracing = engine.is_tracing
     next_token = replies.next_token
     queue = replies.queue
     expect = replies.expect
@@ -102,6 +111,8 @@ def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[b
         token = next_token()
         accepted = submit(request, deadline_ns, queue, token, traceparent_of(context) if is_tracing else None)
         if isinstance(accepted, bytes):  # scored on the way
+            if len(accepted) > answer_bytes_max:
+                await abort(context, _refuse_large(engine, accepted, answer_bytes_max))
             return accepted
         if isinstance(accepted, Refusal):
             await abort(context, accepted)
@@ -110,10 +121,12 @@ def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[b
         try:
             answer: Answer = await reply
         except asyncio.CancelledError:
-            replies.forget(token, accepted.call)
+            replies.forget(token, accepted)
             raise
         if isinstance(answer, Refusal):
             await abort(context, answer)
+        if len(answer) > answer_bytes_max:
+            await abort(context, _refuse_large(engine, answer, answer_bytes_max))
         return answer
 
     return handle
@@ -122,12 +135,12 @@ def _unary(submit: Submit, replies: Replies, *, is_tracing: bool) -> Callable[[b
 class _StreamReply:
     """One message of a stream that waits for its answer."""
 
-    __slots__ = ("_stream", "call", "message", "token")
+    __slots__ = ("_stream", "accepted", "message", "token")
 
-    def __init__(self, stream: _ScoreStream, token: int, call: int, message: bytes) -> None:
+    def __init__(self, stream: _ScoreStream, token: int, accepted: Accepted, message: bytes) -> None:
         self._stream = stream
         self.token = token
-        self.call = call
+        self.accepted = accepted
         self.message = message  # kept for the transaction_id, should the deadline pass
 
     def done(self) -> bool:
@@ -141,12 +154,13 @@ class _ScoreStream:
     """One ScoreStream call. A message is in flight from its reading until its answer is written, so that a client that reads no
     answers is read from no further."""
 
-    def __init__(self, engine: Engine, replies: Replies, context: Context, messages_max: int) -> None:
+    def __init__(self, engine: Engine, replies: Replies, context: Context, messages_max: int, answer_bytes_max: int) -> None:
         self.is_draining = False
         self._engine = engine
         self._replies = replies
         self._context = context
         self._messages_max = messages_max
+        self._answer_bytes_max = answer_bytes_max
         self._deadline_ns = rpc_deadline_ns(context.time_remaining())
         self._traceparent = traceparent_of(context) if engine.is_tracing else None
         self._in_flight = 0
@@ -173,7 +187,7 @@ class _ScoreStream:
             self._reader.cancel()
             writer.cancel()
             for reply in self._waiting.values():
-                self._replies.forget(reply.token, reply.call)
+                self._replies.forget(reply.token, reply.accepted)
 
     def drain(self) -> None:
         self.is_draining = True
@@ -183,8 +197,7 @@ class _ScoreStream:
     def answered(self, reply: _StreamReply, answer: Answer) -> None:
         """An answer has come, or the message's deadline."""
         del self._waiting[reply.token]
-        self._ready.append(answer if isinstance(answer, bytes) else _refused(reply.message, answer))
-        self._work.set()
+        self._put(reply.message, answer)
 
     # --- implementation ---
 
@@ -204,13 +217,18 @@ class _ScoreStream:
         token = self._replies.next_token()
         accepted = self._engine.submit_stream(message, self._deadline_ns, self._replies.queue, token, self._traceparent)
         if not isinstance(accepted, Accepted):  # refused, or scored on the way
-            self._ready.append(accepted if isinstance(accepted, bytes) else _refused(message, accepted))
-            self._work.set()
+            self._put(message, accepted)
             return
-        reply = _StreamReply(self, token, accepted.call, _kept(message))
+        reply = _StreamReply(self, token, accepted, _kept(message))
         self._waiting[token] = reply
         # The stream's own deadline ends the stream; a message's or the default's ends the message.
         self._replies.expect(token, accepted, self._deadline_ns, reply)
+
+    def _put(self, message: bytes, answer: Answer) -> None:
+        if isinstance(answer, bytes) and len(answer) > self._answer_bytes_max:
+            answer = _refuse_large(self._engine, answer, self._answer_bytes_max)
+        self._ready.append(answer if isinstance(answer, bytes) else _refused(message, answer))
+        self._work.set()
 
     async def _write_answers(self) -> None:
         write = self._context.write
@@ -223,6 +241,11 @@ class _ScoreStream:
                 return
             self._work.clear()
             await self._work.wait()
+
+
+def _refuse_large(engine: Engine, answer: bytes, bytes_max: int) -> Refusal:
+    """gRPC would say it without details, and write a traceback into the log."""
+    return engine.refuse_call("ANSWER_TOO_LARGE", f"{len(answer):,} bytes; limits.send_message_bytes_max is {bytes_max:,}")
 
 
 def _refused(message: bytes, refusal: Refusal) -> bytes:

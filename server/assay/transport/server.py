@@ -52,7 +52,8 @@ class Addresses:
 
 
 class _LateAborts(logging.Filter):
-    """Drops gRPC's traceback of a call whose deadline passed just as it was refused: a line of a caller's making, and no news."""
+    """Drops gRPC's traceback of a call whose deadline passed just as it was answered: a line of a caller's making, and no news.
+    (The other cause, an answer too large to be sent, never gets so far.)"""
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = record.exc_info[0] if record.exc_info else None
@@ -72,11 +73,12 @@ class Transport:
         self._scoring = ScoringService(
             engine,
             self._replies,
+            answer_bytes_max=config.limits.send_message_bytes_max,
             stream_messages_max=config.limits.stream_messages_max,
             streams_max=config.limits.streams_max,
             stream_age_s_max=config.connection.stream_age_s_max,
         )
-        self._features = FeatureService(writers, engine.refuse_call)
+        self._features = FeatureService(writers, engine)
         self._security = Security(config, engine)
         handlers = {**self._scoring.handlers(), **self._features.handlers()}
         descriptors = Descriptors()
