@@ -39,6 +39,7 @@ CHECKS = [
     "cuda",
     "demo bundle",
     "store",
+    "tls",
     "disk",
     "open files",
     "processors",
