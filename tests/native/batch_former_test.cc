@@ -238,14 +238,16 @@ TEST(former_forgets_what_it_owed_to_rows_that_expired) {
 TEST(former_hands_back_the_dead_and_fills_their_places) {
   Bench bench(100);
   bench.push(kInteractive, 3, 0, /*deadline_ns=*/50);
-  bench.push(kInteractive, 3);
+  bench.push(kInteractive, 4);
   bench.slab[3].call_word = call_word(1, CallPhase::kCancelled);
-  bench.slab.hint_cancelled(3);
-  bench.slab.hint_cancelled(4);  // left over from an earlier call: its call is not cancelled
+  bench.slab[4].call_word = call_word(1, CallPhase::kExpired);  // its transport has answered
+  bench.slab.hint_abandoned(3);
+  bench.slab.hint_abandoned(4);
+  bench.slab.hint_abandoned(5);  // left over from an earlier call: its call is not abandoned
   bench.push(kBulk, 1);
   CHECK((bench.form(3, 50) == Counts{2, 1, 0}));  // a deadline of now has passed
   CHECK_EQ(bench.expired, 3u);
-  CHECK_EQ(bench.cancelled, 1u);
+  CHECK_EQ(bench.cancelled, 2u);
   CHECK_EQ(bench.queue.size(), 0u);
 }
 
