@@ -1,11 +1,14 @@
 """Builds assay._core, the one native extension. Everything else about the package stands in pyproject.toml.
 
-Switches (environment): ASSAY_DEBUG=1 (no optimisation, bounds checks in Cython), ASSAY_SANITIZE=address,undefined | thread.
+Switches (environment): ASSAY_DEBUG=1 (no optimisation, bounds checks in Cython), ASSAY_SANITIZE=address,undefined | thread,
+ASSAY_NATIVE=auto | off | require: the native transport and the load generator, which need libnghttp2, OpenSSL and zlib. `auto`
+builds them where pkg-config finds those; `require` fails where it does not.
 """
 
 import hashlib
 import os
 import shlex
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +27,47 @@ link_args: list[str] = []
 if sanitize:
     compile_args += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"]
     link_args += [f"-fsanitize={sanitize}"]
+
+
+# The same lines stand in tests/native/native.mk.
+NATIVE_LIBRARIES = ["libnghttp2 >= 1.43", "libssl >= 3.0", "libcrypto >= 3.0", "zlib"]
+NATIVE_PACKAGES = "pkg-config libnghttp2-dev libssl-dev zlib1g-dev"
+NATIVE_ROOMS = ("ext/core/transport/", "ext/core/load/")
+
+
+def native_flags() -> list[str] | None:
+    """Compiler and linker flags of the libraries; None: build without them."""
+    choice = os.environ.get("ASSAY_NATIVE", "auto")
+    if choice not in ("auto", "off", "require"):
+        raise SystemExit(f"ASSAY_NATIVE: expected auto, off or require, not {choice!r}")
+    if choice == "off":
+        return None
+    try:
+        found = subprocess.run(
+            ["pkg-config", "--cflags", "--libs", *NATIVE_LIBRARIES], capture_output=True, text=True, check=False
+        )
+        missing = found.stderr.strip() if found.returncode else ""
+    except FileNotFoundError:
+        missing = "pkg-config is not installed"
+    if not missing:
+        return shlex.split(found.stdout)
+    if choice == "require":
+        raise SystemExit(f"ASSAY_NATIVE=require: {missing}\n    sudo apt-get install -y {NATIVE_PACKAGES}")
+    return None
+
+
+def core_sources(has_native: bool) -> list[str]:
+    """All of ext/core. What needs the libraries, or what stands in for it (*_absent.cc)."""
+    sources = sorted(str(path) for path in Path("ext/core").rglob("*.cc"))
+    if has_native:
+        return [source for source in sources if not source.endswith("_absent.cc")]
+    return [source for source in sources if source.endswith("_absent.cc") or not source.startswith(NATIVE_ROOMS)]
+
+
+native = native_flags()
+if native is not None:
+    compile_args += [flag for flag in native if flag.startswith("-I")]
+    link_args += [flag for flag in native if not flag.startswith("-I")]
 
 
 def objects_folder() -> str:
@@ -70,7 +114,7 @@ class IncrementalBuildExt(build_ext):
 core = Extension(
     "assay._core",
     # Only the core's own files: the generated _core.cpp is built elsewhere.
-    ["ext/bindings/_core.pyx", *sorted(str(path) for path in Path("ext/core").rglob("*.cc"))],
+    ["ext/bindings/_core.pyx", *core_sources(native is not None)],
     include_dirs=["ext"],
     language="c++",
     extra_compile_args=[*compile_args, "-MMD"],

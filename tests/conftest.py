@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from assay._core import HAS_NATIVE_TRANSPORT
+from tests.support import server
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALE = int(os.environ.get("ASSAY_TEST_SCALE", "1"))
@@ -38,6 +42,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("torture"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="module", params=["grpcio", "native"])
+def transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a module's tests with each transport: pytestmark = pytest.mark.usefixtures("transport")."""
+    if request.param == "native" and not HAS_NATIVE_TRANSPORT:
+        pytest.skip("this build has no native transport (libnghttp2-dev, libssl-dev, zlib1g-dev)")
+    before, server.default_transport = server.default_transport, request.param
+    yield request.param
+    server.default_transport = before
 
 
 @pytest.fixture(scope="session")

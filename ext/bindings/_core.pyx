@@ -46,3 +46,5 @@ include "events.pxi"   # EventWriter, EventLog
 include "runtime.pxi"  # OrtRuntime, OrtModel, PuppetModel
 include "telemetry.pxi"  # Histogram, EngineMetrics, CallRecord
 include "engine.pxi"   # ManualClock, CompletionQueue, Engine
+include "transport.pxi"  # NativeTransport
+include "load.pxi"     # LoadRun

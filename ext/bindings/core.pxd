@@ -6,6 +6,7 @@ from libcpp cimport bool as cbool
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.string_view cimport string_view
+from libcpp.utility cimport pair
 from libcpp.vector cimport vector
 
 
@@ -795,3 +796,60 @@ cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     vector[uint64_t] counts_of(const RowsHistogram& histogram) noexcept
     string build_flags() noexcept
     string cpu_class() noexcept
+
+
+# ------------------------------------------------------------------------------------------------------------ transport
+
+cdef extern from "core/transport/transport_options.h" namespace "assay" nogil:
+    cdef cppclass TransportOptions:
+        uint32_t io_threads
+        string forward_path
+        size_t receive_message_bytes_max
+        size_t send_message_bytes_max
+        size_t metadata_bytes_max
+        uint32_t connections_max
+        uint32_t connection_streams_max
+        uint32_t forwarded_streams_max
+        uint32_t streams_max
+        uint32_t stream_messages_max
+        int64_t stream_age_ns_max
+        int64_t handshake_ns_max
+        int64_t request_ns_max
+        int64_t ping_interval_ns_min
+        int64_t keepalive_ns
+        int64_t keepalive_timeout_ns
+        int64_t idle_ns_max
+        int64_t age_ns_max
+        int64_t age_grace_ns
+
+
+cdef extern from "core/transport/native_transport.h" namespace "assay" nogil:
+    cdef cppclass CTransportStats "assay::TransportStats":
+        uint64_t accepted_connections
+        uint64_t open_connections
+        uint64_t open_streams
+        uint64_t waiting_calls
+        uint64_t accept_rests
+        uint64_t denied_calls[256]
+
+    cdef cppclass TransportPem:
+        string certificate
+        string key
+        string client_authorities
+
+    cdef cppclass CDeniedCall "assay::DeniedCall":
+        Code code
+        string method
+        string principal
+
+    cdef cppclass CNativeTransport "assay::NativeTransport":
+        @staticmethod
+        cbool is_built()
+        CNativeTransport(CEngine& engine, const CClock& clock, const TransportOptions& options)
+        Status start(int listening_fd)
+        Status protect(const TransportPem& pem, const vector[pair[string, uint8_t]]* roles)
+        vector[CDeniedCall] drain_denials()
+        void drain(int64_t grace_ns)
+        cbool wait_closed(int64_t timeout_ns)
+        void stop()
+        CTransportStats stats()

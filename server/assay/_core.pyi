@@ -5,7 +5,7 @@ so while C++ works. Failures raise `assay.errors.CoreError` (its `code` is a row
 (`Engine.submit_*`), where a refusal is a value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, final
 
 import numpy as np
@@ -613,3 +613,174 @@ def crc32c(data: bytes) -> int: ...
 def printable(text: bytes) -> str:
     """Text from outside made safe to show in an error: control characters escaped, at most 64 bytes, card numbers masked
     (base/status.h)."""
+
+HAS_NATIVE_TRANSPORT: bool  # whether this build has it; its libraries may have been missing
+
+class TransportStats(NamedTuple):
+    accepted_connections: int
+    open_connections: int
+    open_streams: int  # ScoreStream calls
+    waiting_calls: int  # in the engine's hands
+    accept_rests: int  # times that accepting paused: no descriptor was left, or connections_max were open
+    denied_calls: dict[str, int]  # by the policy: reason -> count
+
+@final
+class NativeTransport:
+    """One port of the whole service: answers Score and ScoreBatch on threads of its own, which never take the GIL, and lets every
+    other method through to a gRPC server on a Unix socket. See ext/core/transport/native_transport.h."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        forward_path: str,
+        *,
+        io_threads: int = 1,
+        receive_message_bytes_max: int = 4 << 20,
+        send_message_bytes_max: int = 16 << 20,
+        metadata_bytes_max: int = 16 << 10,
+        connections_max: int = 10_000,
+        connection_streams_max: int = 1000,
+        forwarded_streams_max: int = 128,
+        streams_max: int = 256,
+        stream_messages_max: int = 64,
+        stream_age_s_max: float = 540.0,
+        handshake_s_max: float = 10.0,
+        request_s_max: float = 60.0,
+        ping_interval_s_min: float = 10.0,
+        keepalive_s: float = 60.0,
+        keepalive_timeout_s: float = 20.0,
+        idle_s_max: float = 300.0,
+        age_s_max: float = 600.0,
+        age_grace_s: float = 600.0,
+    ) -> None: ...
+    def start(self, fd: int) -> None:
+        """Takes connections from the listening stream socket `fd`, which it owns from now on, whatever comes of it. Once. Raises
+        CoreError (IO; INTERNAL where this build does not have the transport)."""
+    def protect(self, certificate: bytes, key: bytes, client_authorities: bytes | None, roles: Mapping[str, int] | None) -> None:
+        """TLS with these PEM texts; with `client_authorities` mTLS, and `roles` (principal -> sum of ROLES) says what each may
+        do. Both or neither. Before start(), and again whenever it changes: open connections stay, and are asked for by the new
+        roles. Raises CoreError where the PEM is not good; then nothing changes."""
+    def drain_denials(self) -> list[tuple[str, bytes, bytes]]:
+        """(reason, method, principal) of calls that the policy refused since the last time, as they came: 64 at most."""
+    def drain(self, grace_s: float) -> None:
+        """No more connections; those there are asked to go, and cut after `grace_s`. Returns at once."""
+    def wait_closed(self, timeout_s: float) -> bool:
+        """Whether no connection is open any more, at the latest after `timeout_s`. Releases the GIL."""
+    def stop(self) -> None:
+        """Cuts what is still open, ends the threads. Idempotent. Releases the GIL."""
+    def stats(self) -> TransportStats: ...
+
+# The load generator. Its numbers are those of load/arrivals.h.
+LOAD_ARRIVALS: Final[dict[str, int]]  # "closed": 0, "constant": 1, "poisson": 2
+LOAD_PHASES: Final[tuple[str, ...]]  # "new", "connecting", "warming up", "measuring", "draining", "ended"
+
+class LoadSecond(NamedTuple):
+    """What happened in one second of a run."""
+
+    ok: int  # answers that came in it
+    failed: int  # calls that ended otherwise
+    p50_ns: int  # of ok; 0: there were none
+    p99_ns: int
+    max_ns: int
+
+class LoadProgress(NamedTuple):
+    """A look at a run under way. Counts are of all of it, the warm-up included."""
+
+    phase: str  # of LOAD_PHASES
+    elapsed_s: float  # since sending began
+    sent: int
+    ended: int
+    ok: int
+    in_flight: int
+    backlog: int
+    last_second: LoadSecond  # the last whole one
+
+@final
+class LoadHistogram:
+    """Latencies of a load run's calls, each off by less than 0.1 %. Made by LoadRun.result()."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def min_ns(self) -> int: ...
+    @property
+    def max_ns(self) -> int: ...
+    @property
+    def mean_ns(self) -> float: ...
+    def quantile(self, q: float, lost: int = 0) -> int | None:
+        """Nanoseconds that a share `q` of all calls does not pass; None: that is one of the `lost`, or there are none."""
+
+    def buckets(self) -> list[tuple[int, int]]:
+        """(nanoseconds, count) of the buckets that are not empty, in order."""
+
+class LoadResult(NamedTuple):
+    duration_s: float  # of the measured window
+    ok: LoadHistogram  # of OK calls that were meant to be sent within it, from the time they were meant to be sent
+    failed: LoadHistogram  # of calls that ended otherwise
+    lag: LoadHistogram  # open loop: how late the generator was by its own fault
+    outcomes: dict[str, int]  # "OK", "UNAVAILABLE", ..., "timed out", "connection lost" -> calls of the window
+    messages: dict[str, str]  # the first grpc-message of each outcome, percent-encoded
+    ok_in_window: int  # OK answers that came within the window
+    offered: int  # calls that were meant to be sent within it
+    dropped: int  # of them: found the backlog full
+    unsent: int  # of them: still in the backlog when the run was over
+    lost: int  # of them: without an answer in time, dropped and unsent ones included
+    in_flight_max: int
+    reconnects: int
+    sent: int  # of the whole run, as the next two are
+    sent_bytes: int
+    received_bytes: int
+    cpu_s: float  # of the generator's threads, in the window
+    failure: str  # why the run ended early; empty: it did not
+    seconds: tuple[LoadSecond, ...]  # from the start of the warm-up
+
+@final
+class LoadRun:
+    """Sends distinct gRPC calls to a server, on threads of its own, and says how long the answers took. Where the build has no
+    native transport it has no load generator either. See ext/core/load/load_run.h and arrivals.h."""
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        method: str,
+        messages: str,
+        threads: int = 1,
+        connections: int = 1,
+        streams: int = 1,
+        arrivals: int = 0,
+        rate_per_s: float = 0.0,
+        backlog_max: int = 100_000,
+        spin: bool = False,
+        warm_up_s: float = 0.0,
+        duration_s: float = 10.0,
+        drain_s_max: float = 5.0,
+        connect_timeout_s: float = 5.0,
+        timeout_s: float = 0.0,
+        shuffle: bool = False,
+        seed: int = 0,
+        metadata: Sequence[tuple[str, str]] = (),
+        tls: bool = False,
+        tls_authorities: bytes = b"",
+        tls_certificate: bytes = b"",
+        tls_key: bytes = b"",
+        tls_server_name: str = "",
+    ) -> None:
+        """`target`: HOST:PORT or unix:PATH. `method`: "/package.Service/Method". `messages`: a file of message_file.h, which is
+        read here. `connections` (of all threads) x `streams` calls are open at most. `arrivals`: of LOAD_ARRIVALS, at `rate_per_s`
+        unless closed. ValueError, OSError: what is wrong and what to do."""
+
+    @property
+    def message_count(self) -> int: ...
+    def start(self) -> None:
+        """Connects and begins to send. OSError: there is nothing to talk to. Once. Releases the GIL."""
+
+    def progress(self) -> LoadProgress: ...
+    def stop(self) -> None:
+        """Sends nothing new; the run ends within a second or so."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the run has ended, after waiting that long at most. Releases the GIL."""
+
+    def result(self) -> LoadResult:
+        """What was measured. ValueError: the run has not ended."""

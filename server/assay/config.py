@@ -238,6 +238,10 @@ class Config(BaseSettings):
     )
 
     listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT of the public listener; port 0 takes a free one.")
+    transport: Literal["auto", "grpcio", "native"] = Field(
+        default="auto",
+        description="What answers the public port: grpcio, or the native transport, which scores without Python. auto: grpcio.",
+    )
     reuse_port: bool = Field(
         default=False, description="Share the port (SO_REUSEPORT), so that a new process can overlap the old one."
     )

@@ -23,6 +23,8 @@ from assay.transport import health, reflection, scoring_service
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.support.server import LocalServer, make_event, make_request, reason_of, status_of, wait_until
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
@@ -31,7 +33,7 @@ BURST = 3000  # gRPC drops calls at random once 1,000 wait for Python
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
+def server(transport: str) -> Iterator[LocalServer]:
     with LocalServer() as server:
         yield server
 

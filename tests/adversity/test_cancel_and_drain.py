@@ -30,6 +30,8 @@ from tests.support.server import (
     wait_until,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
@@ -319,7 +321,9 @@ def test_a_busy_stream_is_drained_without_losing_an_answer(lane: dict[str, Any])
         finish()
         stats = server.engine.stats()
         assert len(seen) == len(set(seen)) == stats.answered_rows == stats.accepted_rows
-        assert (stats.inline_rows == len(seen)) == (lane is INLINE)
+        # The native transport runs only those itself behind which nothing waits.
+        inline_rows_min = (1 if server.is_native else len(seen)) if lane is INLINE else 0
+        assert inline_rows_min <= stats.inline_rows <= (len(seen) if lane is INLINE else 0)
 
 
 def test_calls_that_outlast_the_grace_are_ended() -> None:

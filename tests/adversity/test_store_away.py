@@ -17,6 +17,8 @@ from assay.v1 import feature_pb2, scoring_pb2, scoring_pb2_grpc
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import FEATURE_SET, LocalServer, make_event, make_request, status_of, wait_until
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 DEADLINE_S = 10.0  # far more than a look-up may take, far less than a frozen store would
 EVENTS = 7
 ANSWERS = 60  # of a phase

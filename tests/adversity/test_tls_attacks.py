@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import ssl
 import threading
@@ -21,6 +22,8 @@ from assay.transport import access
 from assay.v1 import scoring_pb2_grpc
 from tests.support.certificates import SERVER_NAMES, Authority, Pair, TlsFolder
 from tests.support.server import LocalServer, ServeProcess, make_request, reason_of, status_of, wait_until
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 CORE = "core.bank.internal"
 
@@ -53,6 +56,7 @@ def serial_of(pair: Pair) -> int:
 
 def shown_serial(server: LocalServer) -> int:
     """Serial number of the certificate that a new connection is shown."""
+    server.settle()
     host, _, port = server.addresses.public.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -209,6 +213,7 @@ def test_the_clients_authority_is_rotated_through_a_bundle_of_two(server: LocalS
     old, new = folder.clients, Authority()
 
     def outcome(authority: Authority) -> grpc.StatusCode:
+        server.settle()
         try:
             score(server.channel(credentials=folder.credentials(authority.issue(CORE))))
         except grpc.RpcError as error:
@@ -300,12 +305,15 @@ def test_a_flood_of_refusals_is_counted_but_cannot_fill_the_log(
     with caplog.at_level(logging.INFO, logger="assay"):
         for index in range(100):
             assert code_of(score, channel) is grpc.StatusCode.PERMISSION_DENIED
-            unknown = channel.unary_unary(f"/no.such/Method{index}\n4111 1111 1111 1111" + "x" * 500)
+            # HTTP/2 allows no line break and no space in a path; gRPC's own server lets both pass.
+            number = "-4111-1111-1111-1111" if server.is_native else "\n4111 1111 1111 1111"
+            unknown = channel.unary_unary(f"/no.such/Method{index}{number}" + "x" * 500)
             assert code_of(lambda unknown=unknown: unknown(b"", timeout=10)) is grpc.StatusCode.UNIMPLEMENTED
+        server.settle()
     lines = [TextFormatter().format(record) for record in caplog.records if record.getMessage() == "denied"]
     assert 1 <= len(lines) <= 2 * access.LOG_LINES_MAX  # the interval may have changed on the way
     assert "principal=dns:stranger.bank.internal reason=MISSING_ROLE" in lines[0]
-    assert all("\n" not in line and "4111 1111" not in line and len(line) < 300 for line in lines)
+    assert all("\n" not in line and not re.search("4111.?1111", line) and len(line) < 300 for line in lines)
     assert server.security_stats().denied_calls == {"MISSING_ROLE": 100, "UNKNOWN_METHOD": 100}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -39,6 +40,8 @@ from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2_grpc
 from tests.support.clients import CLIENTS, Failure, ScriptedServer, make_transaction
 from tests.support.server import LocalServer, ServeProcess, held, make_event, make_request, wait_until
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 Make = Callable[..., Any]
 WRONG = {"amount_minor": 57.16, "colour": "red"}
 
@@ -49,7 +52,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
+def server(transport: str) -> Iterator[LocalServer]:
     with LocalServer(lane={"timeout_ns_default": 30_000_000_000}) as server:
         yield server
 
@@ -218,6 +221,8 @@ def test_a_frozen_server(make: Make) -> None:
     with ServeProcess() as server, make(server.target, timeout_s=10, fallback=Decision.REVIEW) as client:
         assert client.is_serving()
         server.signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{server.process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it is frozen")
         score = client.score(make_transaction(), timeout_s=0.2)
         assert isinstance(score.fallback_cause, DeadlineExceeded)
         assert not client.is_serving(timeout_s=0.2)

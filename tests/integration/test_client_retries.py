@@ -15,6 +15,8 @@ from assay.client.channel import service_config
 from assay.config import Config
 from tests.support.clients import CLIENTS, Failure, ScriptedServer, make_transaction
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE)
 CONFIG = json.loads(service_config())
 ATTEMPTS_MAX = CONFIG["methodConfig"][0]["retryPolicy"]["maxAttempts"]

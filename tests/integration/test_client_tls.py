@@ -19,6 +19,8 @@ from assay.cli.server_check import check_server
 from assay.client import Tls, Unavailable
 from tests.support.clients import CLIENTS, ScriptedServer, make_transaction
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 Make = Callable[..., Any]
 
 

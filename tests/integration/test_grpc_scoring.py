@@ -26,9 +26,11 @@ from tests.support.server import (
     wait_until,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 @pytest.fixture(scope="module", params=[{}, INLINE], ids=["runners", "inline"])
-def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+def server(request: pytest.FixtureRequest, transport: str) -> Iterator[LocalServer]:
     """The same answers whoever runs the rows."""
     with LocalServer(lane=request.param) as server:
         yield server

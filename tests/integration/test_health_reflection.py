@@ -16,6 +16,8 @@ from assay.transport.health import HealthService
 from assay.transport.policy import POLICY, Listener, answered_on
 from tests.support.server import LocalServer
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 PUBLIC_SERVICES = {
@@ -28,7 +30,7 @@ ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"} | {"assay.v1.Feat
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
+def server(transport: str) -> Iterator[LocalServer]:
     with LocalServer() as server:
         yield server
 

@@ -22,6 +22,8 @@ from tests.integration.test_health_reflection import PUBLIC_SERVICES, describe
 from tests.support.certificates import Pair, TlsFolder
 from tests.support.server import LocalServer, ServeProcess, make_event, make_request, reason_of, status_of, wait_until
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 EXTRA_PORTS = {"health_listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"}
 
@@ -32,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> TlsFolder:
 
 
 @pytest.fixture(scope="module")
-def server(folder: TlsFolder) -> Iterator[LocalServer]:
+def server(folder: TlsFolder, transport: str) -> Iterator[LocalServer]:
     with LocalServer(**folder.config(), **EXTRA_PORTS) as server:
         yield server
 
@@ -170,6 +172,7 @@ def test_the_roles_file_is_reloaded_and_a_bad_one_keeps_the_old(tmp_path: Path) 
         # The next good file counts for connections that are open: a role can be taken away.
         folder.roles.write_text("version: 1\nprincipals: {dns:stranger.bank.internal: [score]}\n")
         wait_until(lambda: server.security_stats().roles_reloads == 1, "the good file is noticed")
+        server.settle()
         assert (outcome(score, core), outcome(score, stranger)) == (NO_ROLE, OK)
 
 

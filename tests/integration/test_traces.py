@@ -16,6 +16,8 @@ from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.otlp_sink import OtlpSink, attributes_of
 from tests.support.server import INLINE, LocalServer, ServeProcess, held, make_request, wait_until
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = ("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01")
 UNSAMPLED = ("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-00")

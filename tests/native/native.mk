@@ -13,10 +13,19 @@ BUILD := build/native-$(subst $(COMMA),-,$(SAN))
 FLAGS := -std=c++17 -g1 -O1 -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Iext -Itests/native
 SANITIZE := -fsanitize=$(SAN) -fno-omit-frame-pointer $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
 
+# The native transport and the load generator are built where their libraries are; else what stands in for them (*_absent.cc).
+NATIVE_LIBRARIES := 'libnghttp2 >= 1.43' 'libssl >= 3.0' 'libcrypto >= 3.0' zlib
+NATIVE_LIBS := $(shell pkg-config --libs $(NATIVE_LIBRARIES) 2>/dev/null)
+NEEDS_LIBRARIES := ext/core/transport/%.cc ext/core/load/%.cc tests/native/transport_%.cc tests/native/load_%.cc tests/fuzz/transport_%.cc
+
 CORE := $(sort $(shell find ext/core -name '*.cc'))
+ABSENT := $(filter %_absent.cc,$(CORE))
+CORE := $(if $(NATIVE_LIBS),$(filter-out $(ABSENT),$(CORE)),$(filter-out $(NEEDS_LIBRARIES),$(CORE)) $(ABSENT))
 TESTS := $(sort $(wildcard tests/native/*_test.cc))
+TESTS := $(if $(NATIVE_LIBS),$(TESTS),$(filter-out $(NEEDS_LIBRARIES),$(TESTS)))
 FAKE_ORT := $(BUILD)/fake_cuda_ort.so
 FUZZERS := $(sort $(wildcard tests/fuzz/*_fuzz.cc))
+FUZZERS := $(if $(NATIVE_LIBS),$(FUZZERS),$(filter-out $(NEEDS_LIBRARIES),$(FUZZERS)))
 CORE_OBJECTS := $(CORE:ext/%.cc=$(BUILD)/%.o)
 PROGRAMS := $(TESTS:tests/native/%.cc=$(BUILD)/%)
 JOBS := $(shell nproc 2>/dev/null || echo 2)
@@ -43,7 +52,7 @@ $(BUILD)/%_test.o: tests/native/%_test.cc tests/native/native.mk
 	@$(CXX) $(FLAGS) $(SANITIZE) -MMD -MP -c $< -o $@
 
 $(BUILD)/%_test: $(BUILD)/%_test.o $(CORE_OBJECTS)
-	@$(CXX) $(SANITIZE) $^ -o $@ -ldl -lpthread
+	@$(CXX) $(SANITIZE) $^ -o $@ $(NATIVE_LIBS) -ldl -lpthread
 
 # A library that cuda_test opens in place of ONNX Runtime's.
 $(BUILD)/%.so: tests/native/%.cc tests/native/native.mk ext/core/runtime/ort_api.h
@@ -76,7 +85,7 @@ fuzz-%:
 	@grep -E 'stat::(number_of_executed_units|average_exec_per_sec|new_units_added)' build/fuzz/$*.log | sed 's/^/$*: /'
 
 build/fuzz/%: build/fuzz/tests/fuzz/%.o $(CORE:%.cc=build/fuzz/%.o)
-	@$(CLANG) -fsanitize=fuzzer,address,undefined $^ -o $@ -ldl -lpthread
+	@$(CLANG) -fsanitize=fuzzer,address,undefined $^ -o $@ $(NATIVE_LIBS) -ldl -lpthread
 
 build/fuzz/%.o: %.cc tests/native/native.mk
 	@mkdir -p $(@D)

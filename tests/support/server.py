@@ -72,6 +72,9 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.002)
 
 
+# What servers answer with unless a test says otherwise; the fixture `transport` sets it.
+default_transport = "auto"
+
 # Lane options of LocalServer under which rows are run by the event loop; no run of a puppet is too long for it.
 INLINE: dict[str, Any] = {"inline_overrun_ns": 3_600_000_000_000}
 
@@ -91,7 +94,7 @@ class LocalServer:
         remote: RemoteStore | None = None,
         **config: Any,
     ) -> None:
-        self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", **config})
+        self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", "transport": default_transport, **config})
         self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
         self.store = _core.EmbeddedStore()
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store)
@@ -146,6 +149,15 @@ class LocalServer:
 
     def security_stats(self) -> SecurityStats:
         return self._transport.security_stats()
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the native transport answers the public port."""
+        return self._transport.is_native
+
+    def settle(self) -> None:
+        """Has the native transport told, and tell, what it otherwise is and does every second. The other has no need of it."""
+        asyncio.run_coroutine_threadsafe(self._transport.settle(), self._loop).result(WAIT_S)
 
     def event_counts(self) -> dict[str, int]:
         return dict(self._transport.event_counts)
@@ -218,7 +230,7 @@ class ServeProcess:
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._stderr = (self._directory / "stderr").open("w+")
         command = [sys.executable, "-m", "assay", "serve", "--json", "--listen", "127.0.0.1:0"]
-        command += ["--admin-socket", str(self._directory / "admin.sock"), *arguments]
+        command += ["--admin-socket", str(self._directory / "admin.sock"), "--set", f"transport={default_transport}", *arguments]
         environment = {**os.environ, **(environment or {})}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env=environment, cwd=cwd)
         try:

@@ -41,6 +41,8 @@ CORE_MAY_INCLUDE = {
     "wire": {"base", "features"},
     "serving": {"base", "features", "wire"},
     "runtime": {"base", "features", "serving"},
+    "transport": {"base", "features", "wire", "serving"},
+    "load": {"base", "transport"},
 }
 
 

@@ -1,6 +1,7 @@
 #include "core/base/policy.h"
 
 #include <iterator>
+#include <utility>
 
 namespace assay {
 namespace {
@@ -52,6 +53,16 @@ size_t policy_row_count() noexcept { return std::size(kTable); }
 const PolicyRow& policy_row(size_t index) noexcept {
   ASSAY_ASSERT(index < std::size(kTable));
   return kTable[index];
+}
+
+std::string role_names(uint8_t roles) {
+  constexpr std::pair<Role, const char*> kNames[] = {
+      {Role::kScore, "score"}, {Role::kRead, "read"}, {Role::kWrite, "write"}, {Role::kAdmin, "admin"}};
+  std::string names;
+  for (const auto& [role, name] : kNames) {
+    if ((roles & bit(role)) != 0) names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  return names.empty() ? "none" : names;
 }
 
 Code check_access(Listener listener, std::string_view method, const Caller& caller) noexcept {

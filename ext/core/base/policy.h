@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "core/base/status.h"
@@ -47,6 +48,9 @@ struct Caller {
 
 size_t policy_row_count() noexcept;
 const PolicyRow& policy_row(size_t index) noexcept;  // REQUIRES: index < policy_row_count()
+
+// "score, read"; "none". For messages.
+std::string role_names(uint8_t roles);
 
 // kOk, or why the call is refused: kUnknownMethod, kWrongListener, kMissingCertificate, kMissingRole, asked in this order.
 // Thread-safe, allocates nothing.

@@ -126,6 +126,17 @@ constexpr CodeInfo kTable[] = {
      "what was not."},
     {Code::kAnswerTooLarge, "ANSWER_TOO_LARGE", GrpcCode::kResourceExhausted, 0,
      "The answer is larger than the server sends. Ask for fewer rows at once, or for fewer details."},
+
+    {Code::kMessageTooLarge, "MESSAGE_TOO_LARGE", GrpcCode::kResourceExhausted, 0,
+     "The message is larger than the server reads. Send fewer rows at once."},
+    {Code::kMetadataTooLarge, "METADATA_TOO_LARGE", GrpcCode::kResourceExhausted, 0,
+     "The call's metadata is larger than the server reads. Send less of it."},
+    {Code::kMalformedCall, "MALFORMED_CALL", GrpcCode::kInternal, 0,
+     "The call breaks gRPC's protocol over HTTP/2. Call with a gRPC library, and look at what stands between it and the server."},
+    {Code::kEncodingUnsupported, "ENCODING_UNSUPPORTED", GrpcCode::kUnimplemented, 0,
+     "The server does not read messages compressed like this. Use gzip, deflate, or none."},
+    {Code::kForwardingFailed, "FORWARDING_FAILED", kAway, 100,
+     "The part of the server that answers this method cannot be reached. Wait as RetryInfo says, then try again."},
 };
 
 constexpr bool table_is_complete() noexcept {

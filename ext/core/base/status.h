@@ -86,6 +86,12 @@ enum class Code : uint8_t {
   // --- connections
   kStreamTooOld,    // UNAVAILABLE + RetryInfo: its connection may be about to end
   kAnswerTooLarge,  // RESOURCE_EXHAUSTED: past what the server sends
+  // --- the native transport
+  kMessageTooLarge,      // RESOURCE_EXHAUSTED: past what the server reads
+  kMetadataTooLarge,     // RESOURCE_EXHAUSTED
+  kMalformedCall,        // INTERNAL: not gRPC as its protocol has it
+  kEncodingUnsupported,  // UNIMPLEMENTED
+  kForwardingFailed,     // UNAVAILABLE: the server behind the listener
   kCount_,
 };
 

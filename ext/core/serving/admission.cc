@@ -60,6 +60,7 @@ struct Admission::Call {
   int64_t rpc_deadline_ns = 0;  // 0: none
   int64_t deadline_ns = 0;      // the one deadline
   DeadlineCheck failed_check = DeadlineCheck::kAdmission;
+  bool may_run_inline = true;
   bool is_complete = false;  // it was run inline
   Priority priority = Priority::kInteractive;
   CallTrace trace;
@@ -100,6 +101,7 @@ Admission::Call Admission::make_call(CallKind kind, const CallContext& context, 
   call.now_ns = clock_.now_ns();
   call.received_ns = context.received_ns != 0 ? std::min(context.received_ns, call.now_ns) : call.now_ns;
   call.rpc_deadline_ns = context.deadline_ns;
+  call.may_run_inline = context.may_run_inline;
   call.trace = recorder_.sampler().begin(context.traceparent);
   return call;
 }
@@ -175,7 +177,7 @@ Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& min
   if (!status.ok()) return status;
   slot.stamp(Stamp::kQueued) = now_ns;
   const QueuedRow row{index, index, now_ns, call.deadline_ns, 0};
-  call.is_complete = !call.lane->reader().is_remote() && call.lane->run_inline(row, call.priority);
+  call.is_complete = call.may_run_inline && !call.lane->reader().is_remote() && call.lane->run_inline(row, call.priority);
   if (call.is_complete) return Status();
   mine.rows.clear();
   mine.rows.push_back(row);

@@ -74,6 +74,7 @@ struct CallContext {
   int64_t received_ns = 0;            // when the transport had the whole message
   int64_t deadline_ns = 0;            // the RPC's own, 0: none
   std::string_view traceparent = {};  // the RPC's header, as it came. Read if tracing is on
+  bool may_run_inline = true;         // false: more calls are about to be submitted, which a runner takes together
 };
 
 // The answer to submit. Accepted: `call`. Complete: finish() the call now, nothing will come through the reply queue. Refused:

@@ -33,6 +33,7 @@ SUBCOMMANDS = {
     ),
     "features": ("assay.cli.features", "app", "Replay events into features, and look at stored features."),
     "model": ("assay.cli.model", "app", "Pack and check model bundles."),
+    "bench": ("assay.cli.bench", "app", "Load on a server, from a generator that can outrun it."),
     "config": ("assay.cli.config", "app", "Print the configuration or its schema."),
 }
 

@@ -51,6 +51,10 @@ class Denials:
     def record(self, listener: Listener, method: str, principal: str, reason: str) -> None:
         """`method` and `principal` as they came: they are made safe to show here."""
         self.counts[reason] += 1
+        self.tell(listener, method, principal, reason)
+
+    def tell(self, listener: Listener, method: str, principal: str, reason: str) -> None:
+        """Only logs: of a call that somebody else counts."""
         unlogged = self._lines.setdefault(listener, _Lines()).take(self._clock())
         if unlogged is not None:
             log_event(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Mapping
+import logging
+import operator
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,13 +16,16 @@ import grpc
 
 from assay._core import Engine
 from assay.config import Config
+from assay.errors import ConfigError, CoreError
 from assay.transport.access import Access, Denials
-from assay.transport.certificates import Certificates
+from assay.transport.certificates import Certificates, Pem
 from assay.transport.policy import Listener
 from assay.transport.proved_files import ProvedFiles
 from assay.transport.roles import Roles, roles_file
 
 WATCH_INTERVAL_S = 1.0
+
+log = logging.getLogger("assay")
 
 
 class Protection(enum.Enum):
@@ -52,6 +58,9 @@ class Security:
         self._certificates = Certificates(config.tls) if config.tls.certificate is not None else None
         self._roles: ProvedFiles[Roles] | None = roles_file(config.roles) if config.roles is not None else None
         self._watch: asyncio.Task[None] | None = None
+        self._followers: list[Callable[[Pem, Roles | None], None]] = []
+        self._told: tuple[Any, ...] = ()  # what the followers use
+        self._counts_elsewhere: Callable[[], Mapping[str, int]] = dict
 
     @property
     def protection(self) -> Protection:
@@ -68,10 +77,35 @@ class Security:
         """The door of one listener. It asks for roles if `asks_for_roles` and where clients have certificates."""
         return Access(listener, self._engine, self._denials, self._roles if asks_for_roles else None)
 
+    def follow(self, protect: Callable[[Pem, Roles | None], None]) -> None:
+        """Calls `protect` now and whenever certificates or roles have changed, if the ports have certificates. Raises ConfigError
+        where it does not take what is there now."""
+        if self._certificates is None:
+            return
+        self._followers.append(protect)
+        try:
+            self._tell_followers()
+        except CoreError as error:
+            raise ConfigError(f"tls: {error}") from error
+
+    def count_elsewhere(self, counts: Callable[[], Mapping[str, int]]) -> Denials:
+        """Calls of the public port are refused by somebody who counts them; what is returned logs them (Denials.tell)."""
+        self._counts_elsewhere = counts
+        return self._denials
+
     def start_watch(self) -> None:
         """From now on looks at the files every second, so that a change is taken, or a bad file said, before somebody calls."""
         if self._files():
             self._watch = asyncio.create_task(self._watch_files())
+
+    async def refresh(self) -> None:
+        """Looks at the files once."""
+        for files in self._files():
+            await asyncio.to_thread(files.refresh)  # may be slow: a disk, a long file
+        try:
+            self._tell_followers()
+        except CoreError as error:
+            log.error("certificate not reloaded by the native transport, the previous stays in use: %s", error)
 
     def close(self) -> None:
         if self._watch is not None:
@@ -80,7 +114,7 @@ class Security:
     def stats(self) -> SecurityStats:
         certificates, roles = self._certificates, self._roles
         return SecurityStats(
-            denied_calls=dict(self._denials.counts),
+            denied_calls=self._denials.counts + Counter(self._counts_elsewhere()),
             certificate_expires_at=certificates.expires_at if certificates else None,
             certificate_reloads=certificates.files.reload_count if certificates else 0,
             certificate_rejections=certificates.files.rejection_count if certificates else 0,
@@ -97,5 +131,15 @@ class Security:
     async def _watch_files(self) -> None:
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            for files in self._files():
-                await asyncio.to_thread(files.refresh)  # may be slow: a disk, a long file
+            await self.refresh()
+
+    def _tell_followers(self) -> None:
+        """Others look at the files too (gRPC at handshakes), so what counts is what was told last."""
+        found = tuple(files.value for files in self._files())
+        if not self._followers or (len(found) == len(self._told) and all(map(operator.is_, found, self._told))):
+            return
+        self._told = found
+        assert self._certificates is not None
+        pem = self._certificates.files.value
+        for protect in self._followers:
+            protect(pem, self._roles.value if self._roles is not None and pem.client_ca is not None else None)

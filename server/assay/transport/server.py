@@ -26,6 +26,7 @@ from assay.features.store_writer import StoreWriter
 from assay.transport.access import Access
 from assay.transport.feature_service import FeatureService
 from assay.transport.health import HealthService
+from assay.transport.native import NativePort, wants_native
 from assay.transport.policy import Listener, MethodTable, answered_on, services_of
 from assay.transport.reflection import REFLECTION_SERVICES, Descriptors, ReflectionService
 from assay.transport.replies import Replies
@@ -87,17 +88,25 @@ class Transport:
             access = self._security.access(listener, asks_for_roles=asks_for_roles)
             return _Port(listener, handlers, access, descriptors, config)
 
-        self._public = port(Listener.PUBLIC)
+        # In front of the public port's gRPC server, which then is behind a Unix socket and asks for no roles: that was done.
+        self._native = NativePort(engine, config, self._security) if wants_native(config) else None
+        self._public = port(Listener.PUBLIC, asks_for_roles=self._native is None)
         self._admin_port = None if config.admin_listen == "off" else port(Listener.ADMIN)
         # Who may open a Unix socket is for its mode to say, and a probe has no certificate to show.
         self._admin = None if config.admin_socket == "off" else port(Listener.ADMIN, asks_for_roles=False)
         self._health = None if config.health_listen == "off" else port(Listener.HEALTH, asks_for_roles=False)
         self._admin_path: Path | None = None
+        self._forward_path: Path | None = None  # of the public port's gRPC server, if it is behind the native transport
 
     async def start(self, default_socket_dir: Path) -> Addresses:
         """Opens the listeners; health still says NOT_SERVING. Raises ConfigError where an address cannot be had."""
         config, security = self._config, self._security
-        public = self._public.open_port("listen", config.listen, security.credentials())
+        if self._native is not None:
+            public = self._native.bind("listen", config.listen)
+            self._forward_path = default_socket_dir / f"forward-{os.getpid()}-{public.rpartition(':')[2]}.sock"
+            self._public.open_socket(self._forward_path)
+        else:
+            public = self._public.open_port("listen", config.listen, security.credentials())
         health = admin_port = None
         if self._health is not None:
             health = self._health.open_port("health_listen", config.health_listen)
@@ -108,6 +117,8 @@ class Transport:
             self._admin.open_socket(self._admin_path)
         for port in reversed(self._ports()):
             await port.server.start()
+        if self._native is not None and self._forward_path is not None:
+            self._native.start(self._forward_path)
         security.start_watch()
         if security.protection is Protection.PLAINTEXT and not _is_loopback(config.listen):
             log.warning(
@@ -128,23 +139,29 @@ class Transport:
         self.set_serving(False)
         await asyncio.sleep(delay_s)
         self._scoring.drain()
-        await asyncio.gather(*(port.stop(grace_s) for port in self._ports() if port is not self._health))
+        stops = [port.stop(grace_s) for port in self._ports() if port is not self._health]
+        if self._native is not None:
+            stops.append(self._native.stop(grace_s))
+        await asyncio.gather(*stops)
         if self._health is not None:
             await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
         self._security.close()
         await asyncio.to_thread(self._features.close)
         self._replies.close()
-        if self._admin_path is not None:
-            self._admin_path.unlink(missing_ok=True)
+        for path in (self._admin_path, self._forward_path):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     @property
     def waiting_count(self) -> int:
         """Calls that wait for the core."""
-        return self._replies.waiting_count
+        native = self._native.stats() if self._native is not None else None
+        return self._replies.waiting_count + (native.waiting_calls if native is not None else 0)
 
     @property
     def open_streams(self) -> int:
-        return self._scoring.open_streams
+        native = self._native.stats() if self._native is not None else None
+        return self._scoring.open_streams + (native.open_streams if native is not None else 0)
 
     @property
     def event_counts(self) -> Mapping[str, int]:
@@ -153,6 +170,17 @@ class Transport:
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()
+
+    async def settle(self) -> None:
+        """What the native transport is told, and tells, every second: now. Tests."""
+        if self._native is not None:
+            await self._security.refresh()
+            self._native.tell_denials()
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the native transport answers the public port."""
+        return self._native is not None
 
     def method_tables(self) -> dict[Listener, MethodTable]:
         """What answers where."""

@@ -1,0 +1,150 @@
+#include "core/transport/grpc_text.h"
+
+#include <array>
+#include <utility>
+
+#include "core/base/utf8.h"
+
+namespace assay {
+namespace {
+
+constexpr size_t kTimeoutDigitsMax = 8;
+
+// 0: not a unit.
+int64_t timeout_unit_ns(char unit) noexcept {
+  switch (unit) {
+    case 'H': return int64_t{3600} * 1'000'000'000;
+    case 'M': return int64_t{60} * 1'000'000'000;
+    case 'S': return 1'000'000'000;
+    case 'm': return 1'000'000;
+    case 'u': return 1'000;
+    case 'n': return 1;
+    default: return 0;
+  }
+}
+
+char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool equals_any_case(std::string_view text, std::string_view lower_case) noexcept {
+  if (text.size() != lower_case.size()) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (lower(text[i]) != lower_case[i]) return false;
+  }
+  return true;
+}
+
+// --- grpc-message ---
+
+constexpr size_t kEscapeBytes = 3;
+
+// Whether text[at] stays as it is.
+bool is_literal(std::string_view text, size_t at) noexcept {
+  const char c = text[at];
+  if (c == ' ') return at != 0 && at + 1 != text.size();
+  return c > ' ' && c <= '~' && c != '%';
+}
+
+void append_escape(char c, std::string* out) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  const uint8_t byte = static_cast<uint8_t>(c);
+  const char escape[kEscapeBytes] = {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+  out->append(escape, kEscapeBytes);
+}
+
+// --- base64 ---
+
+constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr uint8_t kNoDigit = 64;
+constexpr uint32_t kDigitBits = 6;
+
+constexpr std::array<uint8_t, 256> make_digits() noexcept {
+  std::array<uint8_t, 256> digits{};
+  for (uint8_t& digit : digits) digit = kNoDigit;
+  for (uint8_t i = 0; i < kNoDigit; ++i) digits[static_cast<uint8_t>(kAlphabet[i])] = i;
+  return digits;
+}
+constexpr std::array<uint8_t, 256> kDigits = make_digits();
+
+// Takes padding off. False: it is not what fills up the last four characters. What is left may still be of a wrong length.
+bool drop_padding(std::string_view* text) noexcept {
+  size_t padding = 0;
+  while (padding < text->size() && (*text)[text->size() - 1 - padding] == '=') ++padding;
+  if (padding > 0 && (padding > 2 || text->size() % 4 != 0)) return false;
+  text->remove_suffix(padding);
+  return true;
+}
+
+}  // namespace
+
+bool parse_grpc_timeout(std::string_view text, int64_t* ns) noexcept {
+  if (text.size() < 2 || text.size() > kTimeoutDigitsMax + 1) return false;
+  const int64_t unit_ns = timeout_unit_ns(text.back());
+  if (unit_ns == 0) return false;
+  text.remove_suffix(1);
+  int64_t count = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return false;
+    count = count * 10 + (c - '0');
+  }
+  *ns = count > kGrpcTimeoutNsMax / unit_ns ? kGrpcTimeoutNsMax : count * unit_ns;
+  return true;
+}
+
+bool is_grpc_content_type(std::string_view text) noexcept {
+  std::string_view type = text.substr(0, text.find(';'));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
+  return equals_any_case(type, "application/grpc") || equals_any_case(type, "application/grpc+proto");
+}
+
+std::string encode_grpc_message(std::string_view text, size_t bytes_max) {
+  std::string encoded;
+  size_t at = 0;
+  while (at < text.size()) {
+    const bool literal = is_literal(text, at);
+    const size_t sequence = utf8_sequence_bytes(text.data() + at, text.data() + text.size());
+    const size_t bytes = sequence == 0 ? 1 : sequence;  // a byte that is not UTF-8 stands for itself
+    if ((literal ? 1 : bytes * kEscapeBytes) > bytes_max - encoded.size()) break;
+    if (literal) {
+      encoded.push_back(text[at]);
+    } else {
+      for (size_t i = 0; i < bytes; ++i) append_escape(text[at + i], &encoded);
+    }
+    at += bytes;
+  }
+  while (at < text.size() && !encoded.empty() && encoded.back() == ' ') encoded.pop_back();  // the cut made it the last
+  return encoded;
+}
+
+std::string encode_base64(std::string_view bytes) {
+  std::string text;
+  text.reserve((bytes.size() * 4 + 2) / 3);
+  uint32_t bits = 0, bit_count = 0;
+  for (const char byte : bytes) {
+    bits = bits << 8 | static_cast<uint8_t>(byte);
+    bit_count += 8;
+    for (; bit_count >= kDigitBits; bit_count -= kDigitBits) text.push_back(kAlphabet[bits >> (bit_count - kDigitBits) & 63]);
+  }
+  if (bit_count > 0) text.push_back(kAlphabet[bits << (kDigitBits - bit_count) & 63]);
+  return text;
+}
+
+bool decode_base64(std::string_view text, std::string* bytes) {
+  if (!drop_padding(&text) || text.size() % 4 == 1) return false;
+  std::string decoded;
+  decoded.reserve(text.size() * 3 / 4);
+  uint32_t bits = 0, bit_count = 0;
+  for (const char c : text) {
+    const uint8_t digit = kDigits[static_cast<uint8_t>(c)];
+    if (digit == kNoDigit) return false;
+    bits = bits << kDigitBits | digit;
+    bit_count += kDigitBits;
+    if (bit_count < 8) continue;
+    bit_count -= 8;
+    decoded.push_back(static_cast<char>(bits >> bit_count & 255));
+  }
+  if ((bits & ((uint32_t{1} << bit_count) - 1)) != 0) return false;
+  *bytes = std::move(decoded);
+  return true;
+}
+
+}  // namespace assay

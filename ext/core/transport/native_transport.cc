@@ -1,0 +1,103 @@
+#include "core/transport/native_transport.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <vector>
+
+#include "core/transport/acceptor.h"
+#include "core/transport/denials.h"
+#include "core/transport/io_thread.h"
+
+namespace assay {
+
+struct NativeTransport::Impl {
+  Impl(Engine& made_for, const Clock& given_clock, const TransportOptions& given)
+      : engine(made_for), clock(given_clock), options(given) {}
+
+  Engine& engine;
+  const Clock& clock;
+  const TransportOptions options;
+  TransportCounters counters;
+  Denials denials;
+  Protection protection;
+  std::vector<std::unique_ptr<IoThread>> threads;
+  std::unique_ptr<Acceptor> acceptor;  // on the loop of threads[0]
+};
+
+bool NativeTransport::is_built() noexcept { return true; }
+
+NativeTransport::NativeTransport(Engine& engine, const Clock& clock, const TransportOptions& options)
+    : impl_(std::make_unique<Impl>(engine, clock, options)) {}
+
+NativeTransport::~NativeTransport() { stop(); }
+
+Status NativeTransport::start(int listening_fd) {
+  ::fcntl(listening_fd, F_SETFL, ::fcntl(listening_fd, F_GETFL) | O_NONBLOCK);
+  for (uint32_t i = 0; i < impl_->options.io_threads; ++i) {
+    impl_->threads.push_back(
+        std::make_unique<IoThread>(impl_->engine, impl_->clock, impl_->options, impl_->counters, impl_->denials));
+    impl_->threads.back()->protect(impl_->protection);
+    const Status status = impl_->threads.back()->open();
+    if (!status.ok()) {
+      ::close(listening_fd);
+      return status;
+    }
+  }
+  impl_->acceptor = std::make_unique<Acceptor>(listening_fd, impl_->threads, impl_->options, impl_->counters);
+  const Status status = impl_->acceptor->open();
+  if (status.ok()) {
+    for (const auto& thread : impl_->threads) thread->start();
+  }
+  return status;
+}
+
+Status NativeTransport::protect(const TransportPem& pem, const std::vector<std::pair<std::string, uint8_t>>* roles) {
+  Protection made;
+  const Status status = TlsContext::make({pem.certificate, pem.key, pem.client_authorities}, &made.tls);
+  if (!status.ok()) return status;
+  if (roles != nullptr) made.roles = std::make_shared<const RoleTable>(*roles);
+  impl_->protection = made;
+  for (const auto& thread : impl_->threads) thread->protect(made);
+  return Status();
+}
+
+std::vector<DeniedCall> NativeTransport::drain_denials() { return impl_->denials.drain(); }
+
+void NativeTransport::drain(int64_t grace_ns) {
+  if (impl_->acceptor == nullptr) return;
+  impl_->threads[0]->loop().post([acceptor = impl_->acceptor.get()] { acceptor->close(); });
+  for (const auto& thread : impl_->threads) thread->drain(grace_ns);
+}
+
+bool NativeTransport::wait_closed(int64_t timeout_ns) noexcept {
+  const int64_t end_ns = impl_->clock.now_ns() + timeout_ns;
+  for (;;) {
+    if (stats().open_connections == 0) return true;
+    if (impl_->clock.now_ns() >= end_ns) return false;
+    ::usleep(2'000);
+  }
+}
+
+void NativeTransport::stop() noexcept {
+  for (const auto& thread : impl_->threads) thread->stop();
+  impl_->acceptor.reset();
+}
+
+TransportStats NativeTransport::stats() const noexcept {
+  TransportStats stats;
+  stats.accepted_connections = impl_->counters.accepted_connections.get();
+  stats.closed_connections = impl_->counters.closed_connections.get();
+  stats.accept_rests = impl_->counters.refused_connections.get();
+  stats.open_streams = impl_->counters.open_streams.get();
+  stats.waiting_calls = impl_->counters.waiting_calls.get();
+  for (const auto& thread : impl_->threads) stats.open_connections += thread->connection_count();
+  for (size_t i = 0; i < static_cast<size_t>(Code::kCount_); ++i) {
+    stats.denied_calls[i] = impl_->counters.denied_calls.get(static_cast<Code>(i));
+  }
+  return stats;
+}
+
+}  // namespace assay

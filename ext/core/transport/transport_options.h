@@ -1,0 +1,37 @@
+// TransportOptions: the limits of one native listener. Everything that a client can make grow has one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/base/policy.h"
+
+namespace assay {
+
+struct TransportOptions {
+  Listener listener = Listener::kPublic;
+  uint32_t io_threads = 1;   // 1..16
+  std::string forward_path;  // Unix socket of the gRPC server that answers everything but the hot methods
+
+  size_t receive_message_bytes_max = 4u << 20;
+  size_t send_message_bytes_max = 16u << 20;
+  size_t metadata_bytes_max = 16u << 10;  // of one call, as HTTP/2 reckons it: name + value + 32 for each field
+  uint32_t connections_max = 10'000;      // of one I/O thread; then accepting stops until one closes
+  uint32_t connection_streams_max = 1000;
+  uint32_t forwarded_streams_max = 128;  // of one connection
+  uint32_t streams_max = 256;            // open ScoreStream calls
+  uint32_t stream_messages_max = 64;     // in flight, of one of them
+
+  int64_t handshake_ns_max = 10'000'000'000;  // from accept to the client's SETTINGS
+  int64_t request_ns_max = 60'000'000'000;    // from the headers of a Score or ScoreBatch to its last byte, without a deadline
+  int64_t ping_interval_ns_min = 10'000'000'000;
+  int64_t keepalive_ns = 60'000'000'000;
+  int64_t keepalive_timeout_ns = 20'000'000'000;
+  int64_t idle_ns_max = 300'000'000'000;        // 0: never
+  int64_t age_ns_max = 600'000'000'000;         // 0: never
+  int64_t age_grace_ns = 600'000'000'000;       // for the calls of a connection that was sent away
+  int64_t stream_age_ns_max = 540'000'000'000;  // of a ScoreStream. 0: never
+};
+
+}  // namespace assay

@@ -1,0 +1,138 @@
+"""The public port on the native transport: sockets and settings. What happens on it is in the core (ext/core/transport)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from assay._core import HAS_NATIVE_TRANSPORT, Engine, NativeTransport, TransportStats
+from assay.config import Config
+from assay.errors import ConfigError
+from assay.transport.certificates import Pem
+from assay.transport.policy import Listener
+from assay.transport.roles import Roles
+from assay.transport.security import Security
+
+_BACKLOG = 1024
+DENIALS_INTERVAL_S = 1.0
+
+
+def wants_native(config: Config) -> bool:
+    """Whether `transport` names it. Raises ConfigError where this build does not have it."""
+    if config.transport != "native":
+        return False
+    if not HAS_NATIVE_TRANSPORT:
+        raise ConfigError(
+            "transport: this build has no native transport; install pkg-config, libnghttp2-dev, libssl-dev and zlib1g-dev and "
+            "build again, or choose grpcio"
+        )
+    return True
+
+
+class NativePort:
+    """A TCP port in front of a gRPC server on a Unix socket. bind(), then start(), then stop(); each once."""
+
+    def __init__(self, engine: Engine, config: Config, security: Security) -> None:
+        self._engine = engine
+        self._security = security
+        self._config = config
+        self._socket: socket.socket | None = None
+        self._transport: NativeTransport | None = None
+
+    def bind(self, key: str, address: str) -> str:
+        """Takes HOST:PORT, which `key` of the configuration names, and returns it with the real port. Raises ConfigError."""
+        host, _, port = address.rpartition(":")
+        try:
+            self._socket = _bind(host.strip("[]"), int(port), reuse_port=self._config.reuse_port)
+        except OSError as error:
+            raise ConfigError(
+                f"{key}: {address} cannot be bound: {error.strerror or error}; choose another, for example --listen "
+                "127.0.0.1:50052 (make serve ARGS='--listen ...')"
+            ) from error
+        return f"{host}:{self._socket.getsockname()[1]}"
+
+    def start(self, forward_path: Path) -> None:
+        """Begins to answer. Methods that are not its own go to the gRPC server on `forward_path`."""
+        assert self._socket is not None
+        limits, connection = self._config.limits, self._config.connection
+        self._transport = NativeTransport(
+            self._engine,
+            str(forward_path),
+            receive_message_bytes_max=limits.receive_message_bytes_max,
+            send_message_bytes_max=limits.send_message_bytes_max,
+            metadata_bytes_max=limits.metadata_bytes_max,
+            connection_streams_max=limits.connection_streams_max,
+            streams_max=limits.streams_max,
+            stream_messages_max=limits.stream_messages_max,
+            stream_age_s_max=connection.stream_age_s_max,
+            ping_interval_s_min=connection.ping_interval_s_min,
+            keepalive_s=connection.keepalive_s,
+            keepalive_timeout_s=connection.keepalive_timeout_s,
+            idle_s_max=connection.idle_s_max,
+            age_s_max=connection.age_s_max,
+            age_grace_s=connection.age_grace_s,
+        )
+        self._security.follow(self._protect)
+        self._denials = self._security.count_elsewhere(self._denied_calls)
+        self._teller = asyncio.create_task(self._tell_denials())
+        self._transport.start(self._socket.detach())
+
+    async def stop(self, grace_s: float) -> None:
+        """No more connections; those there are asked to go, and cut after `grace_s`."""
+        if self._transport is None:
+            return
+        self._teller.cancel()
+        self._transport.drain(grace_s)
+        await asyncio.to_thread(self._transport.wait_closed, grace_s)
+        await asyncio.to_thread(self._transport.stop)
+
+    def tell_denials(self) -> None:
+        """Logs what was refused since the last time."""
+        assert self._transport is not None
+        for reason, method, principal in self._transport.drain_denials():
+            self._denials.tell(Listener.PUBLIC, _text(method), _text(principal), reason)
+
+    def stats(self) -> TransportStats | None:
+        """None: not started."""
+        return self._transport.stats() if self._transport is not None else None
+
+    # --- implementation ---
+
+    async def _tell_denials(self) -> None:
+        while True:
+            await asyncio.sleep(DENIALS_INTERVAL_S)
+            self.tell_denials()
+
+    def _denied_calls(self) -> Mapping[str, int]:
+        assert self._transport is not None
+        return self._transport.stats().denied_calls
+
+    def _protect(self, pem: Pem, roles: Roles | None) -> None:
+        assert self._transport is not None
+        self._transport.protect(pem.certificate, pem.key, pem.client_ca, roles)
+
+
+# --- implementation ---
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
+
+
+def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # [::] is everybody, as with gRPC
+        listening.bind(where)
+        listening.listen(_BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
