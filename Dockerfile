@@ -9,7 +9,8 @@
 
 FROM python:3.13.15-trixie@sha256:82c46c08c991d3d3ff10476ac5e386c2c28f27bbd3985a02c5e39fe99ab272eb AS toolchain
 # The time that archives carry, so that the same sources give the same wheel: 1980, the earliest that a ZIP file knows.
-ENV SOURCE_DATE_EPOCH=315532800 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# The image has the native transport, or is not built: libnghttp2, which comes with this image, goes into the wheel.
+ENV SOURCE_DATE_EPOCH=315532800 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 ASSAY_NATIVE=require
 
 FROM toolchain AS cpu-build
 RUN python -m venv --without-pip /opt/assay

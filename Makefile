@@ -74,6 +74,7 @@ $(STAMPS)/runtime-$(ORT): server/assay/lock/$(ORT).txt $(STAMPS)/machine
 
 # Compiles what changed. A debug core is not the served one: `make debug` takes this stamp away.
 $(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/runtime-$(ORT)
+	@tools/native_libraries.sh
 	@echo 'compiling assay._core (a minute or two the first time)'
 	@$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@

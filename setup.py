@@ -7,7 +7,9 @@ builds them where pkg-config finds those; `require` fails where it does not.
 
 import hashlib
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,7 @@ if sanitize:
 # The same lines stand in tests/native/native.mk.
 NATIVE_LIBRARIES = ["libnghttp2 >= 1.43", "libssl >= 3.0", "libcrypto >= 3.0", "zlib"]
 NATIVE_PACKAGES = "pkg-config libnghttp2-dev libssl-dev zlib1g-dev"
+CARRIED_FOLDER = "libraries"
 NATIVE_ROOMS = ("ext/core/transport/", "ext/core/load/")
 
 
@@ -40,7 +43,7 @@ def native_flags() -> list[str] | None:
     choice = os.environ.get("ASSAY_NATIVE", "auto")
     if choice not in ("auto", "off", "require"):
         raise SystemExit(f"ASSAY_NATIVE: expected auto, off or require, not {choice!r}")
-    if choice == "off":
+    if choice == "off" or (choice == "auto" and not sys.platform.startswith("linux")):
         return None
     try:
         found = subprocess.run(
@@ -68,6 +71,16 @@ native = native_flags()
 if native is not None:
     compile_args += [flag for flag in native if flag.startswith("-I")]
     link_args += [flag for flag in native if not flag.startswith("-I")]
+    link_args += [f"-Wl,-rpath,$ORIGIN/{CARRIED_FOLDER}"]
+
+
+def carry_library(package: Path) -> None:
+    """Puts libnghttp2 into a built package: unlike OpenSSL and zlib, which Python needs itself, few machines have it."""
+    found = subprocess.run(["g++", "-print-file-name=libnghttp2.so"], capture_output=True, text=True, check=True).stdout.strip()
+    real = Path(found).resolve()
+    soname = re.sub(r"(\.so\.\d+).*", r"\1", real.name)  # libnghttp2.so.14.24.1 -> libnghttp2.so.14
+    (package / CARRIED_FOLDER).mkdir(parents=True, exist_ok=True)
+    shutil.copy(real, package / CARRIED_FOLDER / soname)
 
 
 def objects_folder() -> str:
@@ -96,6 +109,11 @@ class IncrementalBuildExt(build_ext):
         super().finalize_options()
         # setuptools compares the sources with the last linked library, whatever its flags were; is_fresh() knows better.
         self.force = True
+
+    def run(self):
+        super().run()
+        if native is not None and not self.inplace:
+            carry_library(Path(self.build_lib) / "assay")
 
     def build_extensions(self):
         compile_some = self.compiler.compile

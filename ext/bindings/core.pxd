@@ -821,6 +821,7 @@ cdef extern from "core/transport/transport_options.h" namespace "assay" nogil:
         int64_t idle_ns_max
         int64_t age_ns_max
         int64_t age_grace_ns
+        vector[string] test_only_methods
 
 
 cdef extern from "core/transport/native_transport.h" namespace "assay" nogil:

@@ -42,6 +42,9 @@ cdef int _set_option(TransportOptions& options, str name, object value) except -
         options.handshake_ns_max = int(value * 1e9)
     elif name == "request_s_max":
         options.request_ns_max = int(value * 1e9)
+    elif name == "test_only_methods":
+        for method in value:
+            options.test_only_methods.push_back(string_of_str(method))
     else:
         raise TypeError(f"NativeTransport: no option {name!r}")
     return 0

@@ -652,6 +652,7 @@ class NativeTransport:
         idle_s_max: float = 300.0,
         age_s_max: float = 600.0,
         age_grace_s: float = 600.0,
+        test_only_methods: Sequence[str] = (),  # forwarded for anyone, though no row of the policy table names them
     ) -> None: ...
     def start(self, fd: int) -> None:
         """Takes connections from the listening stream socket `fd`, which it owns from now on, whatever comes of it. Once. Raises
@@ -767,8 +768,8 @@ class LoadRun:
         tls_server_name: str = "",
     ) -> None:
         """`target`: HOST:PORT or unix:PATH. `method`: "/package.Service/Method". `messages`: a file of message_file.h, which is
-        read here. `connections` (of all threads) x `streams` calls are open at most. `arrivals`: of LOAD_ARRIVALS, at `rate_per_s`
-        unless closed. ValueError, OSError: what is wrong and what to do."""
+        read here. `connections` (of all threads) x `streams` calls are open at most. `arrivals`: of LOAD_ARRIVALS, at
+        `rate_per_s` unless closed. ValueError, OSError: what is wrong and what to do."""
 
     @property
     def message_count(self) -> int: ...

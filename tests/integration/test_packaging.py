@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from assay import __version__
+from assay._core import HAS_NATIVE_TRANSPORT
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_S = 280
@@ -121,8 +122,18 @@ def test_the_wheel_is_the_package_with_the_core_and_nothing_else(wheel: Path) ->
     assert len(core) == 1
     info = {name for name in names if name.startswith(f"assay-{__version__}.dist-info/")}
     package = {name.removeprefix("server/") for name in files_of(ROOT / "server")}
+    carried = {"assay/libraries/libnghttp2.so.14"} if HAS_NATIVE_TRANSPORT else set()
     # The lock of test tools is the checkout's business.
-    assert names - core - info == package - {"assay/lock/dev.txt"}
+    assert names - core - info == package - {"assay/lock/dev.txt"} | carried
+
+
+@pytest.mark.skipif(not HAS_NATIVE_TRANSPORT, reason="this build has no native transport")
+def test_the_wheel_needs_no_libnghttp2_of_the_machine(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    (core,) = (tmp_path / "assay").glob("_core.*.so")
+    found = subprocess.run(["ldd", core], capture_output=True, text=True, check=True).stdout
+    assert f"libnghttp2.so.14 => {tmp_path}/assay/libraries/libnghttp2.so.14" in found
 
 
 def test_the_wheel_has_types_contract_demo_and_locks_but_no_sources_and_no_tests(wheel: Path) -> None:

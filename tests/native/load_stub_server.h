@@ -104,20 +104,30 @@ class Server {
     connections_.clear();
     ::shutdown(listener_, SHUT_RDWR);
   }
-  // The serving thread sleeps so long, once. When it began and ended stands in stalled_from_ns and stalled_to_ns.
+  // The serving thread sleeps so long, once: from stalled_from_ns to woke_ns. At stalled_to_ns it has answered what waited.
   void stall(int64_t ns) { stall_ns_ = ns; }
-  std::atomic<int64_t> stalled_from_ns{0}, stalled_to_ns{0};
+  std::atomic<int64_t> stalled_from_ns{0}, woke_ns{0}, stalled_to_ns{0};
   std::atomic<uint64_t> call_count{0}, connection_count{0};
   std::vector<std::string> bodies;  // after pause(), where it keeps messages
   std::string last_timeout, last_extra;
 
   // Serves what is ready; waits at most so long for it.
   void step(int wait_ms) {
-    if (const int64_t ns = stall_ns_.exchange(0)) {
+    const int64_t ns = stall_ns_.exchange(0);
+    if (ns > 0) {
       stalled_from_ns = assay::SystemClock::instance().now_ns();
       std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
-      stalled_to_ns = assay::SystemClock::instance().now_ns();
+      woke_ns = assay::SystemClock::instance().now_ns();
     }
+    serve_ready(wait_ms);
+    if (ns > 0) stalled_to_ns = assay::SystemClock::instance().now_ns();
+  }
+
+ private:
+  static constexpr char kAnswer[] = "\0\0\0\0\4\10\1\20\2";  // four bytes behind gRPC's five
+  static constexpr size_t kAnswerBytes = sizeof kAnswer - 1;
+
+  void serve_ready(int wait_ms) {
     std::vector<pollfd> waiting{{listener_, POLLIN, 0}};
     for (const auto& connection : connections_) {
       waiting.push_back({connection->fd, static_cast<short>(connection->out.empty() ? POLLIN : POLLIN | POLLOUT), 0});
@@ -130,10 +140,6 @@ class Server {
     connections_ = std::move(kept);
     if (waiting[0].revents != 0) accept();
   }
-
- private:
-  static constexpr char kAnswer[] = "\0\0\0\0\4\10\1\20\2";  // four bytes behind gRPC's five
-  static constexpr size_t kAnswerBytes = sizeof kAnswer - 1;
 
   void accept() {
     const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);

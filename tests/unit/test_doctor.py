@@ -34,6 +34,7 @@ CHECKS = [
     "python",
     "locked versions",
     "native core",
+    "transports",
     "onnxruntime wheel",
     "onnxruntime",
     "cuda",

@@ -1,7 +1,6 @@
 #include "core/transport/forwarded_call.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/transport/io_thread.h"
 #include "core/transport/nv.h"
@@ -18,12 +17,16 @@ bool is_own(std::string_view name) noexcept { return name.substr(0, kOwnPrefix.s
 }  // namespace
 
 std::unique_ptr<ServerStream> ForwardedCall::make(ServerConnection& connection, int32_t id, RequestHead& head) {
+  IoThread& thread = connection.thread();
+  const size_t calls_max = thread.options().forwarded_streams_max;
+  if (connection.forwarded_count() >= calls_max) {
+    const std::string detail = std::to_string(calls_max) + " calls of this connection are forwarded";
+    return std::make_unique<RefusedCall>(connection, id, thread.refuse(Code::kStreamLimit, detail));
+  }
   Upstream* upstream = connection.upstream();
   auto call = std::make_unique<ForwardedCall>(connection, id);
   if (upstream != nullptr && call->begin(*upstream, head)) return call;
-  const bool is_full = upstream != nullptr && !upstream->is_broken();
-  return std::make_unique<RefusedCall>(connection, id,
-                                       connection.thread().refuse(is_full ? Code::kStreamLimit : Code::kForwardingFailed));
+  return std::make_unique<RefusedCall>(connection, id, thread.refuse(Code::kForwardingFailed));
 }
 
 bool ForwardedCall::begin(Upstream& upstream, const RequestHead& head) {
@@ -37,7 +40,7 @@ bool ForwardedCall::begin(Upstream& upstream, const RequestHead& head) {
       headers.push_back(field.nv());
     }
   }
-  upstream_id_ = upstream.begin(headers, true, *this);
+  upstream_id_ = upstream.begin(headers, *this);
   if (upstream_id_ < 0) return false;
   upstream_ = &upstream;
   return true;
@@ -63,18 +66,12 @@ void ForwardedCall::resume_request() noexcept {
 }
 
 ssize_t ForwardedCall::read_request(uint8_t* data, size_t size, uint32_t* flags) noexcept {
-  const size_t count = std::min(size, request_.size() - request_at_);
+  const size_t count = request_.take(data, size);
   if (count == 0 && !has_request_end_) {
     is_request_deferred_ = true;
     return NGHTTP2_ERR_DEFERRED;
   }
-  std::memcpy(data, request_.data() + request_at_, count);
-  request_at_ += count;
-  if (request_at_ == request_.size()) {
-    request_.clear();
-    request_at_ = 0;
-    if (has_request_end_) *flags |= NGHTTP2_DATA_FLAG_EOF;
-  }
+  if (request_.size() == 0 && has_request_end_) *flags |= NGHTTP2_DATA_FLAG_EOF;
   give_credit(count);
   return static_cast<ssize_t>(count);
 }
@@ -122,11 +119,12 @@ void ForwardedCall::on_upstream_end() noexcept {
 }
 
 void ForwardedCall::on_upstream_closed(uint32_t error_code) noexcept {
+  // The call is over, its bytes still count in the credit of all calls.
+  upstream_->consume(upstream_id_, answer_held_);
   upstream_ = nullptr;
   answer_held_ = 0;
-  give_credit(request_.size() - request_at_);
+  give_credit(request_.size());
   request_.clear();
-  request_at_ = 0;
   if (is_ended()) return;
   if (error_code == NGHTTP2_REFUSED_STREAM || error_code == NGHTTP2_NO_ERROR) {
     end(connection_.thread().refuse(Code::kForwardingFailed));

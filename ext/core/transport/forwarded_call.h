@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/transport/byte_queue.h"
 #include "core/transport/server_stream.h"
 #include "core/transport/upstream.h"
 
@@ -19,6 +20,8 @@ class ForwardedCall final : public ServerStream, public UpstreamCall {
   // Answered at once where the server behind cannot take it.
   static std::unique_ptr<ServerStream> make(ServerConnection& connection, int32_t id, RequestHead& head);
   ForwardedCall(ServerConnection& connection, int32_t id) noexcept : ServerStream(connection, id) {}
+
+  bool is_forwarded() const noexcept override { return true; }
 
   // --- the client's side
   void on_data(std::string_view bytes) noexcept override;
@@ -39,8 +42,7 @@ class ForwardedCall final : public ServerStream, public UpstreamCall {
 
   Upstream* upstream_ = nullptr;  // null: it is over there
   int32_t upstream_id_ = -1;
-  std::string request_;  // came from the client, not yet taken by the server behind
-  size_t request_at_ = 0;
+  ByteQueue request_;  // came from the client, not yet taken by the server behind
   bool has_request_end_ = false;
   bool is_request_deferred_ = false;
   size_t answer_held_ = 0;  // bytes of the answer that hold credit of the server behind

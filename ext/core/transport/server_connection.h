@@ -47,11 +47,12 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   void wants_turn_end() { thread_turn_end(); }
   void wants_fed(ServerStream& stream);
   double random_share() const noexcept;  // 0..1
-  // The way to the gRPC server behind; made on first use. Null: it cannot be reached, or has too many of this client's calls.
+  // The way to the gRPC server behind; made on first use. Null: it cannot be reached.
   Upstream* upstream();
 
   bool is_leaving() const noexcept { return watch_.is_leaving(); }
   size_t stream_count() const noexcept { return stream_count_; }
+  size_t forwarded_count() const noexcept { return forwarded_count_; }
 
   // --- Pollable, TurnEnd, Watched
   void on_ready(uint32_t events) noexcept override;
@@ -93,9 +94,10 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   RequestHead head_;
   ConnectionWatch watch_;
   NuisanceBudget nuisance_;
-  std::unique_ptr<Upstream> upstream_;
-  ServerStream* streams_ = nullptr;  // the newest
+  std::vector<std::unique_ptr<Upstream>> upstreams_;  // the last takes calls; those before have some that are not over
+  ServerStream* streams_ = nullptr;                   // the newest
   size_t stream_count_ = 0;
+  size_t forwarded_count_ = 0;  // of those
   std::vector<ServerStream*> fed_;
   std::vector<uint8_t> output_;
   size_t output_at_ = 0;

@@ -1,7 +1,6 @@
 #include "core/transport/server_stream.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/base/random.h"
 #include "core/transport/grpc_text.h"
@@ -46,7 +45,7 @@ void ServerStream::start_answer(const std::vector<nghttp2_nv>& headers) noexcept
 }
 
 void ServerStream::add_message(std::string_view payload) {
-  append_message(payload, &output_);
+  append_message(payload, output_.end());
   resume();
 }
 
@@ -120,13 +119,9 @@ void ServerStream::resume() noexcept {
 }
 
 ssize_t ServerStream::read_output(uint8_t* data, size_t size, uint32_t* flags) noexcept {
-  const size_t count = std::min(size, unwritten());
-  std::memcpy(data, output_.data() + output_at_, count);
-  output_at_ += count;
+  const size_t count = output_.take(data, size);
   if (count > 0) on_written();
   if (unwritten() == 0) {
-    output_.clear();
-    output_at_ = 0;
     if (is_ended_) {
       *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
       if (!submit_trailers()) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;

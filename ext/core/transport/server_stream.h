@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/base/status.h"
+#include "core/transport/byte_queue.h"
 
 namespace assay {
 
@@ -26,7 +27,7 @@ class ServerStream {
   ServerStream& operator=(const ServerStream&) = delete;
 
   int32_t id() const noexcept { return id_; }
-  virtual bool is_forwarded() const noexcept { return false; }
+  virtual bool is_forwarded() const noexcept { return false; }  // counts among those that the gRPC server behind answers
 
   // Bytes of the request's body. Valid until on_fed(). They hold flow control credit until give_credit().
   virtual void on_data(std::string_view bytes) noexcept = 0;
@@ -54,7 +55,7 @@ class ServerStream {
   void start_answer(const std::vector<nghttp2_nv>& headers) noexcept;
   void add_message(std::string_view payload);  // REQUIRES: started
   void add_bytes(std::string_view bytes);      // framed already
-  size_t unwritten() const noexcept { return output_.size() - output_at_; }
+  size_t unwritten() const noexcept { return output_.size(); }
 
   // The end: trailers after all that was added, or trailers alone if nothing was started.
   void end_ok() noexcept;
@@ -85,8 +86,7 @@ class ServerStream {
   ServerStream* next_ = nullptr;
   bool wants_fed_ = false;
   size_t held_credit_ = 0;
-  size_t output_at_ = 0;
-  std::string output_;
+  ByteQueue output_;
   std::vector<std::pair<std::string, std::string>> trailers_;
 };
 

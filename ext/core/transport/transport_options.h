@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/base/policy.h"
 
@@ -32,6 +33,10 @@ struct TransportOptions {
   int64_t age_ns_max = 600'000'000'000;         // 0: never
   int64_t age_grace_ns = 600'000'000'000;       // for the calls of a connection that was sent away
   int64_t stream_age_ns_max = 540'000'000'000;  // of a ScoreStream. 0: never
+
+  // FOR TESTS, and for no setting of a server to reach: methods without a row in the policy table that are forwarded for anyone,
+  // so that a service of the tests' own (grpc.testing) can stand behind the listener. What has a row is asked for as ever.
+  std::vector<std::string> test_only_methods;
 };
 
 }  // namespace assay

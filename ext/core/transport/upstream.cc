@@ -18,6 +18,7 @@ constexpr size_t kOutputBytesMax = 128u << 10;
 constexpr uint32_t kStreamWindow = 64u << 10;  // of answers that the client has not read yet
 // Room for as many calls as one client may forward: one that is not read must not stop the others.
 constexpr int32_t kConnectionWindow = 16 << 20;
+constexpr int64_t kIdleNsMax = 30'000'000'000;
 
 }  // namespace
 
@@ -44,23 +45,22 @@ Upstream::~Upstream() {
   fail();
   if (session_ != nullptr) nghttp2_session_del(session_);
   thread_.loop().forget_turn_end(*this);
-  bytes_.reset();
-  ::close(fd_);
 }
 
 // --- calls
 
-int32_t Upstream::begin(const std::vector<nghttp2_nv>& headers, bool has_body, UpstreamCall& call) {
-  if (is_broken_ || call_count_ >= thread_.options().forwarded_streams_max) return -1;
+bool Upstream::takes_calls() const noexcept { return !is_broken_ && nghttp2_session_check_request_allowed(session_) != 0; }
+
+int32_t Upstream::begin(const std::vector<nghttp2_nv>& headers, UpstreamCall& call) {
+  if (!takes_calls()) return -1;
   nghttp2_data_provider source{};
   source.source.ptr = &call;
   source.read_callback = [](nghttp2_session*, int32_t, uint8_t* data, size_t size, uint32_t* flags, nghttp2_data_source* from,
                             void*) { return static_cast<UpstreamCall*>(from->ptr)->read_request(data, size, flags); };
-  const int32_t id =
-      nghttp2_submit_request(session_, nullptr, headers.data(), headers.size(), has_body ? &source : nullptr, &call);
+  const int32_t id = nghttp2_submit_request(session_, nullptr, headers.data(), headers.size(), &source, &call);
   if (id < 0) return id;
   calls_.emplace_back(id, &call);
-  ++call_count_;
+  thread_.loop().timers().cancel(idle_);
   wants_turn_end();
   return id;
 }
@@ -81,11 +81,15 @@ void Upstream::cancel(int32_t id) noexcept {
   if (is_broken_) return;
   const auto found = std::find_if(calls_.begin(), calls_.end(), [id](const auto& entry) { return entry.first == id; });
   if (found == calls_.end()) return;
-  calls_.erase(found);
-  --call_count_;
+  forget(found);
   // Also where the request was not sent yet: nghttp2 then never sends it.
   nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
   wants_turn_end();
+}
+
+void Upstream::forget(std::vector<std::pair<int32_t, UpstreamCall*>>::iterator entry) {
+  calls_.erase(entry);
+  if (calls_.empty()) thread_.loop().timers().set(idle_, thread_.loop().now_ns() + kIdleNsMax);
 }
 
 UpstreamCall* Upstream::call_of(int32_t id) noexcept {
@@ -143,15 +147,17 @@ bool Upstream::write_some() noexcept {
   }
 }
 
-// Every call hears that it is over. The object goes when its connection asks for a new one, or ends.
+// Every call hears that it is over. The object goes when its connection needs another, or ends.
 void Upstream::fail() noexcept {
   if (is_broken_) return;
   is_broken_ = true;
+  thread_.loop().timers().cancel(idle_);
   thread_.loop().remove(fd_, *this);
-  bytes_->close_write();
+  bytes_.reset();
+  ::close(fd_);
+  fd_ = -1;
   const auto calls = std::move(calls_);
   calls_.clear();
-  call_count_ = 0;
   for (const auto& [id, call] : calls) call->on_upstream_closed(NGHTTP2_REFUSED_STREAM);
 }
 
@@ -197,8 +203,7 @@ struct UpstreamCallbacks {
     Upstream& upstream = self(user);
     UpstreamCall* call = upstream.call_of(id);
     if (call == nullptr) return 0;
-    upstream.calls_.erase(std::find(upstream.calls_.begin(), upstream.calls_.end(), std::make_pair(id, call)));
-    --upstream.call_count_;
+    upstream.forget(std::find(upstream.calls_.begin(), upstream.calls_.end(), std::make_pair(id, call)));
     call->on_upstream_closed(error_code);
     return 0;
   }

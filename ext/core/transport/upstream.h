@@ -1,7 +1,8 @@
 // Upstream: the way of one client's connection to the gRPC server behind: an HTTP/2 session of its own over a Unix socket.
 //
 // One a client connection, made for its first forwarded call: so the server behind sees each client's limits and order, and a
-// client that stops reading holds up nobody else.
+// client that stops reading holds up nobody else. One that has had no call for a while is closed, and one that the server behind
+// asks to go (GOAWAY) ends its calls while the next calls get another.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
@@ -14,6 +15,7 @@
 #include "core/transport/byte_stream.h"
 #include "core/transport/event_loop.h"
 #include "core/transport/request_head.h"
+#include "core/transport/timer_heap.h"
 
 namespace assay {
 
@@ -41,13 +43,13 @@ class Upstream final : public Pollable, public TurnEnd {
   ~Upstream();  // its calls are closed first, with an error
 
   // The call's stream id; negative: no call can be begun. `call` must outlive its on_upstream_closed(), or forget().
-  int32_t begin(const std::vector<nghttp2_nv>& headers, bool has_body, UpstreamCall& call);
+  int32_t begin(const std::vector<nghttp2_nv>& headers, UpstreamCall& call);
   void resume(int32_t id) noexcept;  // read_request() has bytes again
   void consume(int32_t id, size_t bytes) noexcept;
   // The client is gone: the call ends there too, and hears nothing more.
   void cancel(int32_t id) noexcept;
-  size_t call_count() const noexcept { return call_count_; }
-  bool is_broken() const noexcept { return is_broken_; }
+  bool takes_calls() const noexcept;  // it is not broken, and was not asked to go
+  bool is_idle() const noexcept { return calls_.empty(); }
 
   void on_ready(uint32_t events) noexcept override;
   void on_turn_end() noexcept override;
@@ -58,20 +60,22 @@ class Upstream final : public Pollable, public TurnEnd {
   bool read_some() noexcept;
   bool write_some() noexcept;
   void fail() noexcept;
+  void forget(std::vector<std::pair<int32_t, UpstreamCall*>>::iterator entry);
+  void on_idle_time(int64_t) noexcept { fail(); }
   void wants_turn_end();
   UpstreamCall* call_of(int32_t id) noexcept;
 
   IoThread& thread_;
-  const int fd_;
+  int fd_;  // -1: closed
   std::unique_ptr<ByteStream> bytes_;
   nghttp2_session* session_ = nullptr;
   std::vector<HeaderField> fields_;  // of the header block that is being read
   std::vector<std::pair<int32_t, UpstreamCall*>> calls_;
-  size_t call_count_ = 0;
   std::vector<uint8_t> output_;
   size_t output_at_ = 0;
   uint32_t events_ = 0;
   bool is_broken_ = false;
+  MemberTimer<Upstream, &Upstream::on_idle_time> idle_{*this};
 };
 
 }  // namespace assay

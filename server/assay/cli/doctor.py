@@ -96,6 +96,7 @@ def examine(config: Config) -> Iterator[Finding]:
         ("python", check_python),
         ("locked versions", check_versions),
         ("native core", check_core),
+        ("transports", lambda: check_transports(config.transport)),
         ("onnxruntime wheel", check_wheel),
         ("onnxruntime", check_runtime),
         *_cuda_checks(config.device),
@@ -162,6 +163,17 @@ def check_core() -> Finding:
     if any(word in _core.BUILD.get("flags", "") for word in ("debug", "sanitize")):
         return Finding("native core", "warning", build, "this is not the fast build; `make serve` or `pip install .` makes it")
     return Finding("native core", "ok", build)
+
+
+def check_transports(wish: str) -> Finding:
+    """Which transports this build has, and whether the configured one is among them."""
+    from assay import _core
+
+    if _core.HAS_NATIVE_TRANSPORT:
+        return Finding("transports", "ok", f"grpcio, native; transport: {wish}")
+    mend = "sudo apt-get install -y pkg-config libnghttp2-dev libssl-dev zlib1g-dev, then build again"
+    status = "failed" if wish == "native" else "warning"
+    return Finding("transports", status, f"grpcio alone; transport: {wish}", mend)
 
 
 def check_wheel() -> Finding:

@@ -34,6 +34,9 @@ def serve(
         list[Path] | None,
         typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION), after those named. Repeatable."),
     ] = None,
+    transport: Annotated[
+        str | None, typer.Option(help="auto, grpcio, or native: scores without Python (docs/transport.md).")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     store: Annotated[
         str | None, typer.Option(help="embedded: (in memory), embedded:PATH (snapshot at PATH), or redis://HOST:PORT/DB.")
@@ -63,6 +66,7 @@ def serve(
         "listen": listen,
         "models": models or None,
         "device": device,
+        "transport": transport,
         "store.url": store,
         "admin_socket": admin_socket,
         "drain.delay_s": drain_delay,
