@@ -31,6 +31,8 @@ from benchmarks.processes import (
 Report = Callable[[str], None]
 BATCH_ROWS = 256
 VARIED_MESSAGES = 20_000
+NATIVE_MESSAGES = 200_000
+NATIVE_S = 4.0  # of one run
 # Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
 UNARY_LOAD = {"requests": 6_000, "clients": 4, "in_flight": 16}
 BATCH_LOAD = {"requests": 600, "clients": 2, "in_flight": 2}
@@ -158,6 +160,42 @@ def telemetry(run: Run) -> list[Ratio]:
     return [ratio]
 
 
+def native(run: Run) -> list[Ratio]:
+    """The native transport under closed loops of distinct transactions, the generator (`assay bench`) on the same cores: rate,
+    p99 and CPU against the budgets, rate against the grpcio transport."""
+    messages = run.material.bench_file(NATIVE_MESSAGES)
+    by_streams = {
+        streams: (
+            Ratio(f"native: unary Score, {4 * streams} in flight, over 60,000/s", ">= 1", "requests/s"),
+            Ratio(f"the same, p99 over {p99_us / 1000:g} ms", "<= 1", "us"),
+            Ratio("the same, server CPU over 0.018 s per 1,000", "<= 1", "CPU s per 1,000"),
+            float(p99_us),
+        )
+        for streams, p99_us in ((16, 3_000), (32, 6_000))
+    }
+    over = Ratio("native over grpcio: unary Score, 64 in flight", ">= 10", "requests/s")
+    snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
+    on_grpcio = ("--transport", "grpcio", "--store", f"embedded:{snapshot}")
+    with assay_server(run.material, "--transport", "native") as fast, assay_server(run.material, *on_grpcio) as slow:
+
+        def measure(streams: int) -> float:
+            rate, p99, cpu, p99_us = by_streams[streams]
+            step = fast.bench(messages, connections=4, streams=streams, seconds=NATIVE_S)
+            rate.pairs.append((step["rate"], 60_000.0))
+            p99.pairs.append((step["latency_us"]["p99"], p99_us))
+            cpu.pairs.append((step["server_cpu_s_per_1000"], 0.018))
+            return float(step["rate"])
+
+        def measure_grpcio() -> float:
+            return float(slow.bench(messages, connections=4, streams=16, seconds=NATIVE_S)["rate"])
+
+        interleave(over, lambda: measure(16), measure_grpcio, run.pairs, run.report)
+        for index in range(run.pairs):
+            measure(32)
+            run.report(f"native, 128 in flight: {index + 1}/{run.pairs}")
+    return [ratio for row in by_streams.values() for ratio in row[:3]] + [over]
+
+
 def start(run: Run) -> list[Ratio]:
     """Start of a server whose material is there, and its memory when idle."""
     seconds = Ratio("start to serving, s, over 2 s", "<= 1", "s")
@@ -177,6 +215,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "rows": rows,
     "lone": lone,
     "telemetry": telemetry,
+    "native": native,
     "start": start,
 }
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay import _core
+from assay.cli.bench_messages import write_messages as write_bench_messages
 from assay.demo.history import DEMO_PARAMETERS, DEMO_TIME, demo_store
 from assay.demo.paths import feature_set_path
 from assay.demo.simulator import SimulatorParameters, simulate
@@ -87,6 +88,13 @@ class Material:
     def messages_file(self, count: int) -> Path:
         """Distinct ScoreRequests for varied_load.py."""
         return write_messages(self.folder / "messages.bin", [request.SerializeToString() for request in self.requests(count)])
+
+    def bench_file(self, count: int) -> Path:
+        """The same for `assay bench`."""
+        path = self.folder / f"bench-{count}.bin"
+        if not path.exists():
+            write_bench_messages(path, (request.SerializeToString() for request in self.requests(count)), count)
+        return path
 
 
 def prepare(folder: Path, report: Callable[[str], None]) -> Material:

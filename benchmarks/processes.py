@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.load import h2load, varied_load
 from benchmarks.material import Material
@@ -40,6 +41,17 @@ class Server:
         cpu_s = process_cpu_s(self.pid)
         result = varied_load(self.port, method, messages, requests=requests, clients=clients, in_flight=in_flight)
         return Sample(result.requests, result.wall_s, process_cpu_s(self.pid) - cpu_s)
+
+    def bench(self, messages: Path, *, connections: int, streams: int, seconds: float) -> dict[str, Any]:
+        """Runs `assay bench run` in a closed loop, all streams busy: the one step of its JSON document."""
+        command = ["bench", "run", f"127.0.0.1:{self.port}", "--messages", str(messages), "--json", "--warmup", "1"]
+        command += ["--connections", str(connections), "--streams", str(streams), "--duration", str(seconds)]
+        command += ["--server-pid", str(self.pid)]
+        done = subprocess.run([sys.executable, "-m", "assay", *command], capture_output=True, text=True, check=True)
+        (step,) = json.loads(done.stdout)["steps"]
+        assert set(step["outcomes"]) == {"OK"}, step["outcomes"]
+        found: dict[str, Any] = step
+        return found
 
     def latency_us_p50(self, method: str, messages: Path, requests: int) -> float:
         """Of distinct messages, one at a time."""

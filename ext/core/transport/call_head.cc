@@ -7,8 +7,9 @@
 namespace assay {
 
 Status read_call_head(const RequestHead& head, int64_t now_ns, CallHead* out) {
-  if (!head.encoding.empty() && !parse_message_encoding(head.encoding, &out->encoding)) return Status(Code::kEncodingUnsupported);
-  if (!head.timeout.empty()) {
+  if (head.encoding.data() != nullptr && !parse_message_encoding(head.encoding, &out->encoding))
+    return Status(Code::kEncodingUnsupported);
+  if (head.timeout.data() != nullptr) {
     int64_t timeout_ns = 0;
     if (!parse_grpc_timeout(head.timeout, &timeout_ns)) {
       return Status(Code::kMalformedCall, "grpc-timeout: expected 1 to 8 digits and one of H M S m u n");

@@ -10,7 +10,7 @@ constexpr size_t kFieldOverhead = 32;  // RFC 9113, section 6.5.2
 void RequestHead::clear() noexcept {
   fields_.clear();
   bytes_ = 0;
-  method = path = content_type = timeout = encoding = traceparent = {};
+  method = path = content_type = te = timeout = encoding = traceparent = {};
 }
 
 void RequestHead::add(nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t flags) {
@@ -23,6 +23,9 @@ void RequestHead::add(nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t flags) 
 // Of several of one name the last holds; gRPC leaves that open.
 void RequestHead::note(std::string_view name, std::string_view value) noexcept {
   switch (name.size()) {
+    case 2:
+      if (name == "te") te = value;
+      break;
     case 5:
       if (name == ":path") path = value;
       break;

@@ -61,8 +61,8 @@ class RequestHead {
   size_t bytes() const noexcept { return bytes_; }
   bool is_too_large() const noexcept { return bytes_ > bytes_max_; }
 
-  // Empty: not there. Valid until clear() or take_fields().
-  std::string_view method, path, content_type, timeout, encoding, traceparent;
+  // Without data(): not there. Valid until clear() or take_fields().
+  std::string_view method, path, content_type, te, timeout, encoding, traceparent;
 
  private:
   void note(std::string_view name, std::string_view value) noexcept;

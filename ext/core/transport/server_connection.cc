@@ -269,6 +269,11 @@ std::unique_ptr<ServerStream> ServerConnection::make_stream(int32_t id) {
   if (head_.is_too_large()) { return std::make_unique<RefusedCall>(*this, id, thread_.refuse(Code::kMetadataTooLarge)); }
   if (head_.method != "POST") return std::make_unique<RefusedCall>(*this, id, 405);
   if (!is_grpc_content_type(head_.content_type)) return std::make_unique<RefusedCall>(*this, id, 415);
+  // Whatever it says is "trailers": nghttp2 lets nothing else through.
+  if (head_.te.data() == nullptr) {
+    const char* const detail = "\"te: trailers\" is missing: what stands on the way may not let trailers through";
+    return std::make_unique<RefusedCall>(*this, id, thread_.refuse(Code::kMalformedCall, detail));
+  }
   const Code access = check_call(head_.path);
   if (access != Code::kOk) return std::make_unique<RefusedCall>(*this, id, deny(access));
   const CallKind kind = scoring_call(head_.path);

@@ -12,6 +12,7 @@
 namespace assay {
 namespace {
 
+constexpr const char* kEncodings = "identity, deflate, gzip";  // of messages that are read
 constexpr size_t kGrpcMessageBytesMax = 4096;  // of grpc-message, encoded: clients limit their metadata to 8 or 16 KiB
 
 ssize_t read_source(nghttp2_session*, int32_t, uint8_t* data, size_t size, uint32_t* flags, nghttp2_data_source* source, void*) {
@@ -31,7 +32,7 @@ void ServerStream::give_credit(size_t bytes) noexcept {
 
 void ServerStream::start_answer() noexcept {
   static const std::vector<nghttp2_nv> headers = {nv(":status", "200"), nv("content-type", "application/grpc"),
-                                                  nv("grpc-accept-encoding", "identity, deflate, gzip")};
+                                                  nv("grpc-accept-encoding", kEncodings)};
   start_answer(headers);
 }
 
@@ -104,7 +105,9 @@ void ServerStream::finish() noexcept {
     is_ended_ = true;
     return resume();
   }
-  std::vector<nghttp2_nv> fields = {nv(":status", "200"), nv("content-type", "application/grpc")};
+  // Encodings: whoever chose another is told what there is.
+  std::vector<nghttp2_nv> fields = {nv(":status", "200"), nv("content-type", "application/grpc"),
+                                    nv("grpc-accept-encoding", kEncodings)};
   if (is_ok_) trailers_.emplace_back("grpc-status", "0");
   for (const auto& [name, value] : trailers_) fields.push_back(nv(name, value));
   end_headers(fields);
