@@ -1,53 +1,16 @@
 # The native transport: an HTTP/2 listener whose threads never come here.
 
-TransportStats = _namedtuple("TransportStats", "accepted_connections open_connections open_streams waiting_calls accept_rests denied_calls", module="assay._core")
+TransportStats = _namedtuple(
+    "TransportStats",
+    "accepted_connections open_connections open_streams waiting_calls accept_rests denied_calls",
+    module="assay._core",
+)
 
 HAS_NATIVE_TRANSPORT = bool(CNativeTransport.is_built())
 
-# Settings of TransportOptions and how much of them one of Python's unit is: counts and bytes as they are, seconds to nanoseconds.
-cdef int _set_option(TransportOptions& options, str name, object value) except -1:
-    if name == "io_threads":
-        options.io_threads = value
-    elif name == "receive_message_bytes_max":
-        options.receive_message_bytes_max = value
-    elif name == "send_message_bytes_max":
-        options.send_message_bytes_max = value
-    elif name == "metadata_bytes_max":
-        options.metadata_bytes_max = value
-    elif name == "connection_streams_max":
-        options.connection_streams_max = value
-    elif name == "streams_max":
-        options.streams_max = value
-    elif name == "stream_messages_max":
-        options.stream_messages_max = value
-    elif name == "stream_age_s_max":
-        options.stream_age_ns_max = int(value * 1e9)
-    elif name == "connections_max":
-        options.connections_max = value
-    elif name == "forwarded_streams_max":
-        options.forwarded_streams_max = value
-    elif name == "ping_interval_s_min":
-        options.ping_interval_ns_min = int(value * 1e9)
-    elif name == "keepalive_s":
-        options.keepalive_ns = int(value * 1e9)
-    elif name == "keepalive_timeout_s":
-        options.keepalive_timeout_ns = int(value * 1e9)
-    elif name == "idle_s_max":
-        options.idle_ns_max = int(value * 1e9)
-    elif name == "age_s_max":
-        options.age_ns_max = int(value * 1e9)
-    elif name == "age_grace_s":
-        options.age_grace_ns = int(value * 1e9)
-    elif name == "handshake_s_max":
-        options.handshake_ns_max = int(value * 1e9)
-    elif name == "request_s_max":
-        options.request_ns_max = int(value * 1e9)
-    elif name == "test_only_methods":
-        for method in value:
-            options.test_only_methods.push_back(string_of_str(method))
-    else:
-        raise TypeError(f"NativeTransport: no option {name!r}")
-    return 0
+
+cdef inline int64_t _ns(object seconds) except? -1:
+    return int(seconds * 1e9)
 
 
 @cython.final
@@ -59,11 +22,50 @@ cdef class NativeTransport:
     cdef unique_ptr[CNativeTransport] _transport
     cdef pid_t _process
 
-    def __cinit__(self, engine: Engine, forward_path: str, **options):
+    def __cinit__(
+        self,
+        engine: Engine,
+        forward_path: str,
+        *,
+        io_threads: int = 1,
+        receive_message_bytes_max: int = 4 << 20,
+        send_message_bytes_max: int = 16 << 20,
+        metadata_bytes_max: int = 16 << 10,
+        connections_max: int = 10_000,
+        connection_streams_max: int = 1000,
+        forwarded_streams_max: int = 128,
+        streams_max: int = 256,
+        stream_messages_max: int = 64,
+        stream_age_s_max: float = 540.0,
+        handshake_s_max: float = 10.0,
+        request_s_max: float = 60.0,
+        ping_interval_s_min: float = 10.0,
+        keepalive_s: float = 60.0,
+        keepalive_timeout_s: float = 20.0,
+        idle_s_max: float = 300.0,
+        age_s_max: float = 600.0,
+        age_grace_s: float = 600.0,
+    ):
         cdef TransportOptions given
         given.forward_path = string_of_str(forward_path)
-        for name, value in options.items():
-            _set_option(given, name, value)
+        given.io_threads = io_threads
+        given.receive_message_bytes_max = receive_message_bytes_max
+        given.send_message_bytes_max = send_message_bytes_max
+        given.metadata_bytes_max = metadata_bytes_max
+        given.connections_max = connections_max
+        given.connection_streams_max = connection_streams_max
+        given.forwarded_streams_max = forwarded_streams_max
+        given.streams_max = streams_max
+        given.stream_messages_max = stream_messages_max
+        given.stream_age_ns_max = _ns(stream_age_s_max)
+        given.handshake_ns_max = _ns(handshake_s_max)
+        given.request_ns_max = _ns(request_s_max)
+        given.ping_interval_ns_min = _ns(ping_interval_s_min)
+        given.keepalive_ns = _ns(keepalive_s)
+        given.keepalive_timeout_ns = _ns(keepalive_timeout_s)
+        given.idle_ns_max = _ns(idle_s_max)
+        given.age_ns_max = _ns(age_s_max)
+        given.age_grace_ns = _ns(age_grace_s)
         if not 1 <= given.io_threads <= 16:
             raise ValueError(f"io_threads: expected 1..16, not {given.io_threads}")
         self._engine = engine

@@ -18,11 +18,14 @@ struct TransportOptions {
   size_t receive_message_bytes_max = 4u << 20;
   size_t send_message_bytes_max = 16u << 20;
   size_t metadata_bytes_max = 16u << 10;  // of one call, as HTTP/2 reckons it: name + value + 32 for each field
-  uint32_t connections_max = 10'000;      // of one I/O thread; then accepting stops until one closes
+  uint32_t connections_max = 10'000;      // of all I/O threads; then accepting stops until one closes
   uint32_t connection_streams_max = 1000;
   uint32_t forwarded_streams_max = 128;  // of one connection
   uint32_t streams_max = 256;            // open ScoreStream calls
   uint32_t stream_messages_max = 64;     // in flight, of one of them
+  // Of all calls of one I/O thread: requests that are not whole yet and answers that their clients have not read. A message that
+  // would pass it is refused; if answers pass it, the connection that holds the most is closed.
+  size_t held_bytes_max = 256u << 20;
 
   int64_t handshake_ns_max = 10'000'000'000;  // from accept to the client's SETTINGS
   int64_t request_ns_max = 60'000'000'000;    // from the headers of a Score or ScoreBatch to its last byte, without a deadline
