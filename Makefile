@@ -28,7 +28,7 @@ CLANG ?= $(shell for name in clang++ clang++-20 clang++-19 clang++-18 clang++-17
   command -v $$name && break; done)
 NATIVE := $(MAKE) -s -f tests/native/native.mk CXX='$(CXX)'
 
-.PHONY: help serve test pytest native fuzz torture bench lint format hooks audit dev debug proto lock wheel image clean
+.PHONY: help serve test pytest native fuzz torture bench load lint format hooks audit dev debug proto lock wheel image clean
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo 'make torture  full counts and an hour of fuzzing'
 	@echo 'make fuzz     FUZZ_SECONDS=60 of libFuzzer on each decoder (needs clang)'
 	@echo 'make bench    the budgets, as ratios against baselines in the same run'
+	@echo 'make load     requests for a running server (SERVER=127.0.0.1:50051), as many as it takes'
 	@echo 'make lint     ruff, mypy, buf, hadolint, zizmor, clang-format, compiler warnings'
 	@echo 'make format   what ruff and clang-format can mend'
 	@echo 'make hooks    the same before each commit, on what it changes'
@@ -103,6 +104,15 @@ pytest: $(STAMPS)/dev-$(ORT)
 
 bench: $(STAMPS)/dev-$(ORT)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Load on a server that runs already: tests/load/README.md.
+SERVER ?= 127.0.0.1:50051
+load: build/load/messages.bin
+	$(BIN)/assay bench run $(SERVER) --messages $< $(ARGS)
+
+build/load/messages.bin: | $(STAMPS)/package
+	@mkdir -p $(@D)
+	$(BIN)/assay bench prepare --out $@
 
 lint: $(STAMPS)/dev-$(ORT)
 	$(BIN)/ruff check .

@@ -24,4 +24,9 @@ std::string too_large_answer(size_t bytes, size_t bytes_max) {
   return grouped(bytes) + " bytes; limits.send_message_bytes_max is " + grouped(bytes_max);
 }
 
+std::string too_much_held(size_t bytes_max) {
+  return "no room: of messages that are still coming and answers that are not read yet, the server holds " + grouped(bytes_max) +
+         " bytes and no more; send it again later, or in one go";
+}
+
 }  // namespace assay

@@ -22,5 +22,7 @@ Status read_call_head(const RequestHead& head, int64_t now_ns, CallHead* out);
 
 // The detail of kAnswerTooLarge.
 std::string too_large_answer(size_t bytes, size_t bytes_max);
+// The detail of kMessageTooLarge where all calls together keep too much.
+std::string too_much_held(size_t bytes_max);
 
 }  // namespace assay

@@ -67,11 +67,11 @@ class EventLoop {
   // Runs `task` on the loop's thread in a coming turn. Any thread.
   void post(std::function<void()> task);
   void stop() noexcept;  // any thread
+  void run_tasks();      // what was posted and did not run: for after run()
 
  private:
   void wait(int64_t wait_ns_max) noexcept;
   void tell() noexcept;
-  void run_tasks();
   void end_turn() noexcept;
 
   const Clock& clock_;

@@ -12,6 +12,9 @@ namespace {
 // Names that only we may give a meaning to: whatever a client sends under them stays here.
 constexpr std::string_view kOwnPrefix = "x-assay-";
 
+// The server behind spends some 200 us on a call that is begun and given up. So a client may do that 20 times a second.
+constexpr int64_t kAbandonCost = 50;
+
 bool is_own(std::string_view name) noexcept { return name.substr(0, kOwnPrefix.size()) == kOwnPrefix; }
 
 }  // namespace
@@ -51,6 +54,7 @@ bool ForwardedCall::begin(Upstream& upstream, const RequestHead& head) {
 void ForwardedCall::on_data(std::string_view bytes) noexcept {
   if (upstream_ == nullptr) return give_credit(bytes.size());
   request_.append(bytes);
+  keep_request(request_.size());
   resume_request();
 }
 
@@ -72,6 +76,7 @@ ssize_t ForwardedCall::read_request(uint8_t* data, size_t size, uint32_t* flags)
     return NGHTTP2_ERR_DEFERRED;
   }
   if (request_.size() == 0 && has_request_end_) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  keep_request(request_.size());
   give_credit(count);
   return static_cast<ssize_t>(count);
 }
@@ -82,6 +87,8 @@ void ForwardedCall::on_closed() noexcept {
   upstream_->cancel(upstream_id_);
   upstream_ = nullptr;
 }
+
+int64_t ForwardedCall::abandon_cost() const noexcept { return upstream_ != nullptr && !is_ended() ? kAbandonCost : 0; }
 
 // --- server to client
 
@@ -125,6 +132,7 @@ void ForwardedCall::on_upstream_closed(uint32_t error_code) noexcept {
   answer_held_ = 0;
   give_credit(request_.size());
   request_.clear();
+  keep_request(0);
   if (is_ended()) return;
   if (error_code == NGHTTP2_REFUSED_STREAM || error_code == NGHTTP2_NO_ERROR) {
     end(connection_.thread().refuse(Code::kForwardingFailed));

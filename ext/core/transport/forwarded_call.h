@@ -28,6 +28,7 @@ class ForwardedCall final : public ServerStream, public UpstreamCall {
   void on_end() noexcept override;
   void on_closed() noexcept override;
   void on_written() noexcept override;
+  int64_t abandon_cost() const noexcept override;
 
   // --- the side of the server behind
   void on_upstream_headers(std::vector<HeaderField> fields, bool is_last) noexcept override;

@@ -48,6 +48,7 @@ void IoThread::stop() noexcept {
   if (thread_.joinable()) {
     loop_.stop();
     thread_.join();
+    loop_.run_tasks();  // sockets that it was given and never looked at are still its own
   }
   for (auto& [_, connection] : connections_) buried_.push_back(std::move(connection));
   connections_.clear();
@@ -97,7 +98,25 @@ void IoThread::bury(ServerConnection& connection, const char*) {
   loop_.at_turn_end(*this);
 }
 
-void IoThread::on_turn_end() noexcept { buried_.clear(); }
+void IoThread::on_turn_end() noexcept {
+  buried_.clear();
+  while (is_full()) close_largest();
+}
+
+// What clients do not read is the loss of whoever reads least, and of nobody else.
+void IoThread::close_largest() noexcept {
+  const auto largest = std::max_element(connections_.begin(), connections_.end(), [](const auto& a, const auto& b) {
+    return a.first->held_bytes() < b.first->held_bytes();
+  });
+  ASSAY_ASSERT(largest != connections_.end());
+  largest->first->kill("holds too much");
+  buried_.clear();
+}
+
+void IoThread::count_bytes(size_t before, size_t after) noexcept {
+  held_bytes_ += after - before;
+  if (is_full()) loop_.at_turn_end(*this);
+}
 
 // --- calls
 
@@ -122,6 +141,14 @@ void IoThread::on_ready(uint32_t) noexcept {
     EngineCaller* const caller = calls_.take(completion.token);
     if (caller != nullptr) caller->on_answer(completion.token, answer);
   }
+}
+
+void IoThread::cancel(CallId call) noexcept {
+  if (!engine_.cancel(call)) engine_.finish(call);
+}
+
+void IoThread::expire(CallId call) noexcept {
+  if (!engine_.expire(call)) engine_.finish(call);
 }
 
 // Two threads may pass the limit by one at the same moment: the claim is taken back then.

@@ -63,6 +63,16 @@ class IoThread final : private Pollable, private TurnEnd {
   void release_stream() noexcept { counters_.open_streams.subtract(1); }
   bool is_draining() const noexcept { return is_draining_; }
 
+  // Nobody waits for the engine's call any more: its client left, or (expire) was told DEADLINE_EXCEEDED. Where it was finished
+  // already its slots are freed here, and its completion finds nothing.
+  void cancel(CallId call) noexcept;
+  void expire(CallId call) noexcept;
+
+  // What a call keeps changes from `before` to `after` bytes. Too many of all calls: see held_bytes_max.
+  void count_bytes(size_t before, size_t after) noexcept;
+  size_t held_bytes() const noexcept { return held_bytes_; }
+  bool is_full() const noexcept { return held_bytes_ > options_.held_bytes_max; }
+
   // Counts a call that the transport refuses, and says how.
   Status refuse(Code code, std::string detail = {});
   Status deny(Code code, std::string_view method, std::string_view principal);
@@ -74,6 +84,7 @@ class IoThread final : private Pollable, private TurnEnd {
   void on_ready(uint32_t events) noexcept override;  // the engine has finished calls
   void on_turn_end() noexcept override;              // buries
   void take_in(int fd);
+  void close_largest() noexcept;
 
   Engine& engine_;
   const TransportOptions& options_;
@@ -89,6 +100,7 @@ class IoThread final : private Pollable, private TurnEnd {
   std::unordered_map<ServerConnection*, std::unique_ptr<ServerConnection>> connections_;
   std::vector<std::unique_ptr<ServerConnection>> buried_;
   std::atomic<size_t> connection_count_{0};
+  size_t held_bytes_ = 0;
   bool is_draining_ = false;
   int64_t drain_grace_ns_ = 0;
   std::thread thread_;

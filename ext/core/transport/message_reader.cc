@@ -11,6 +11,8 @@ namespace {
 
 // A buffer up to this is used again: nearly all messages fit, and a thousand idle streams hold 32 MiB at the very most.
 constexpr size_t kSpareBytesMax = 16 * 1024;
+// What comes out is at most so many times what went in, else it is counted as idle: transactions have 3 to 15.
+constexpr size_t kUsualRatio = 32;
 
 void clear_or_free(std::vector<char>* buffer) noexcept {
   if (buffer->capacity() > kSpareBytesMax) {
@@ -163,7 +165,10 @@ MessageReader::Next MessageReader::open(std::string_view payload, std::string_vi
 
 MessageReader::Next MessageReader::open_compressed(std::string_view payload, std::string_view* message) noexcept {
   const auto format = encoding_ == MessageEncoding::kGzip ? CompressedFormat::kGzip : CompressedFormat::kZlib;
-  switch (inflate_bytes(format, payload, message_bytes_max_, &inflated_)) {
+  const InflateResult result = inflate_bytes(format, payload, message_bytes_max_, &inflated_);
+  const size_t came_out = result == InflateResult::kOk ? inflated_.size() : message_bytes_max_;
+  idle_bytes_ += came_out - std::min(came_out, kUsualRatio * payload.size());
+  switch (result) {
     case InflateResult::kOk: break;
     case InflateResult::kTooLarge: return fail(MessageError::kInflatedTooLarge);
     case InflateResult::kDamaged: return fail(MessageError::kDamaged);

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/status.h"
@@ -91,6 +92,9 @@ class MessageReader {
   // For people, and for grpc-message: what is wrong, with the sizes. REQUIRES: error() != kNone.
   std::string error_text() const;
 
+  // How much came out of compressed messages beyond what is usual for what went in, since the last time: much work, little said.
+  size_t take_idle_bytes() noexcept { return std::exchange(idle_bytes_, 0); }
+
   // What the reader holds allocated.
   size_t memory_bytes() const noexcept { return kept_.capacity() + inflated_.capacity(); }
 
@@ -115,7 +119,8 @@ class MessageReader {
   size_t kept_at_ = 0;          // what is behind it starts with a prefix
   std::vector<char> inflated_;  // the last message, if it was compressed
   MessagePrefix prefix_{};      // of the message that is being read, or was read last
-  size_t came_bytes_ = 0;       // kTruncated: prefix and payload, as far as they came
+  size_t idle_bytes_ = 0;
+  size_t came_bytes_ = 0;  // kTruncated: prefix and payload, as far as they came
   MessageEncoding encoding_;
   MessageError error_ = MessageError::kNone;
   bool is_ended_ = false;

@@ -3,9 +3,13 @@
 namespace assay {
 namespace {
 
-constexpr size_t kFieldOverhead = 32;  // RFC 9113, section 6.5.2
+constexpr size_t kFieldOverhead = 32;
 
 }  // namespace
+
+size_t RequestHead::field_bytes(nghttp2_rcbuf* name, nghttp2_rcbuf* value) noexcept {
+  return nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len + kFieldOverhead;
+}
 
 void RequestHead::clear() noexcept {
   fields_.clear();
@@ -14,7 +18,7 @@ void RequestHead::clear() noexcept {
 }
 
 void RequestHead::add(nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t flags) {
-  bytes_ += nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len + kFieldOverhead;
+  bytes_ += field_bytes(name, value);
   if (is_too_large()) return;
   fields_.emplace_back(name, value, flags);
   note(fields_.back().name(), fields_.back().value());

@@ -52,6 +52,9 @@ class RequestHead {
  public:
   explicit RequestHead(size_t bytes_max) : bytes_max_(bytes_max) { fields_.reserve(16); }
 
+  // As HTTP/2 reckons it (RFC 9113, section 6.5.2).
+  static size_t field_bytes(nghttp2_rcbuf* name, nghttp2_rcbuf* value) noexcept;
+
   void clear() noexcept;
   // Past the limit nothing more is kept, but reading goes on: the client gets an answer that says so.
   void add(nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t flags);

@@ -76,6 +76,7 @@ void ScoreStreamCall::read_messages() noexcept {
   while (is_reading_ && in_flight() < messages_max) {
     std::string_view bytes;
     const MessageReader::Next next = reader_.next(&bytes);
+    connection_.spend_inflating(reader_.take_idle_bytes());
     if (next == MessageReader::Next::kMessage) {
       submit(bytes, in_flight() == 0 && !reader_.has_more());
       continue;
@@ -89,6 +90,10 @@ void ScoreStreamCall::read_messages() noexcept {
     break;
   }
   reader_.keep();
+  if (!keep_request(reader_.memory_bytes()) && is_reading_ && reader_.has_more()) {
+    const std::string detail = too_much_held(connection_.thread().options().held_bytes_max);
+    return fail(connection_.thread().refuse(Code::kMessageTooLarge, detail));
+  }
   end_if_done();
 }
 
@@ -126,7 +131,7 @@ void ScoreStreamCall::answered(Message& message, const Answer& answer) noexcept 
 void ScoreStreamCall::expired(Message& message) noexcept {
   IoThread& thread = connection_.thread();
   thread.calls().take(message.token);
-  thread.engine().expire(message.call);
+  thread.expire(message.call);
   put_status(message.transaction_id, encode_rpc_status(Status(Code::kDeadlineExceeded)));
   settle(message);
   read_messages();
@@ -182,6 +187,7 @@ void ScoreStreamCall::stop_reading(Code why) noexcept {
   is_reading_ = false;
   end_code_ = why;
   give_all_credit();
+  drop_request();
   end_if_done();
 }
 
@@ -194,14 +200,20 @@ void ScoreStreamCall::end_if_done() noexcept {
 void ScoreStreamCall::fail(const Status& status) {
   is_reading_ = false;
   drop_messages();
+  drop_request();
   end(status);
+}
+
+void ScoreStreamCall::drop_request() noexcept {
+  reader_ = MessageReader(0);
+  keep_request(0);
 }
 
 void ScoreStreamCall::drop_messages() noexcept {
   IoThread& thread = connection_.thread();
   for (const auto& message : waiting_) {
     thread.calls().take(message->token);
-    thread.engine().cancel(message->call);
+    thread.cancel(message->call);
     thread.loop().timers().cancel(message->timer);
   }
   thread.counters().waiting_calls.subtract(waiting_.size());
@@ -211,7 +223,7 @@ void ScoreStreamCall::drop_messages() noexcept {
 void ScoreStreamCall::on_deadline(int64_t) noexcept {
   if (is_ended()) return;
   is_reading_ = false;
-  for (const auto& message : waiting_) connection_.thread().engine().expire(message->call);
+  for (const auto& message : waiting_) connection_.thread().expire(message->call);
   drop_messages();
   end(Status(Code::kDeadlineExceeded));
 }

@@ -53,6 +53,7 @@ class ScoreStreamCall final : public ServerStream {
   void end_if_done() noexcept;
   void fail(const Status& status);
   void drop_messages() noexcept;
+  void drop_request() noexcept;
   void on_deadline(int64_t now_ns) noexcept;
   void on_age(int64_t now_ns) noexcept;
   size_t in_flight() const noexcept { return waiting_.size() + unread_answers_.size(); }

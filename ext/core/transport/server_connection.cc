@@ -29,6 +29,9 @@ constexpr size_t kOutputBytesMax = 128u << 10;   // gathered for one write
 constexpr size_t kQueuedFramesMax = 20'000;      // that the client does not read: it is closed
 constexpr int32_t kConnectionWindow = 16 << 20;  // what all its calls together may send ahead
 constexpr uint32_t kStreamWindow = 256u << 10;
+constexpr size_t kHeaderBytesMax = 1u << 20;  // of one header block, as HTTP/2 reckons it: more is a bomb, not a mistake
+constexpr size_t kHeaderBytesCoin = 4096;     // of a header block over its limit: one of NuisanceBudget
+constexpr size_t kIdleBytesCoin = 16u << 10;  // of a bomb
 constexpr std::array<uint8_t, 8> kKeepalivePing = {'k', 'e', 'e', 'p', 0, 0, 0, 0};
 constexpr std::array<uint8_t, 8> kNoticePing = {'l', 'e', 'a', 'v', 'e', 0, 0, 0};
 
@@ -106,6 +109,19 @@ void ServerConnection::wants_fed(ServerStream& stream) {
   fed_.push_back(&stream);
 }
 
+void ServerConnection::count_bytes(size_t before, size_t after) noexcept {
+  held_bytes_ += after - before;
+  thread_.count_bytes(before, after);
+}
+
+bool ServerConnection::spend(int64_t count) noexcept {
+  return !is_calmed_ && (nuisance_.spend(thread_.loop().now_ns(), count) || calm({}));
+}
+
+void ServerConnection::spend_inflating(size_t idle_bytes) noexcept {
+  if (idle_bytes >= kIdleBytesCoin) spend(static_cast<int64_t>(idle_bytes / kIdleBytesCoin));
+}
+
 double ServerConnection::random_share() const noexcept { return static_cast<double>(random_u64() >> 11) * 0x1p-53; }
 
 Upstream* ServerConnection::upstream() {
@@ -150,10 +166,10 @@ bool ServerConnection::feed(const uint8_t* data, size_t size) noexcept {
   const ssize_t read = nghttp2_session_mem_recv(session_, data, size);
   tell_fed();
   wants_turn_end();
-  if (read >= 0) return true;
+  if (read >= 0 && !is_calmed_) return true;
   // What nghttp2 has to say about it (GOAWAY) goes out with what is there, as far as the socket takes it.
   write_some();
-  kill(read == NGHTTP2_ERR_FLOODED ? "flooded" : "protocol");
+  kill(is_calmed_ || read == NGHTTP2_ERR_FLOODED ? "flooded" : "protocol");
   return false;
 }
 
@@ -176,13 +192,19 @@ void ServerConnection::thread_turn_end() { thread_.loop().at_turn_end(*this); }
 void ServerConnection::on_turn_end() noexcept {
   if (is_dead_ || !write_some()) return;
   if (bytes_->has_pending() && !read_some()) return;  // a write may have ended the handshake, and brought more
-  if (nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0) kill("left");
+  // What nghttp2 has given is not what the socket has taken.
+  const bool is_written = output_at_ == output_.size();
+  const bool wants_none = nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0;
+  if (is_written && (wants_none || is_calmed_)) kill("left");
 }
 
 // False: the connection is gone, or will be.
 bool ServerConnection::write_some() noexcept {
   for (;;) {
-    if (output_at_ == output_.size()) fill_output();
+    if (output_at_ == output_.size() && !fill_output()) {
+      kill("protocol");
+      return false;
+    }
     if (output_.empty()) {
       is_write_blocked_ = false;
       listen();
@@ -203,15 +225,18 @@ bool ServerConnection::write_some() noexcept {
   }
 }
 
-void ServerConnection::fill_output() {
+// False: nghttp2 has given up.
+bool ServerConnection::fill_output() {
   output_.clear();
   output_at_ = 0;
   while (output_.size() < kOutputBytesMax) {
     const uint8_t* data = nullptr;
     const ssize_t size = nghttp2_session_mem_send(session_, &data);
-    if (size <= 0) break;
+    if (size < 0) return false;
+    if (size == 0) break;
     output_.insert(output_.end(), data, data + size);
   }
+  return true;
 }
 
 void ServerConnection::listen() noexcept {
@@ -286,7 +311,8 @@ Code ServerConnection::check_call(std::string_view method) {
   if (wants_certificate_) {
     const std::shared_ptr<const RoleTable>& roles = thread_.protection().roles;
     if (!peer_.has_certificate) peer_ = identity_of(*tls_);
-    if (peer_roles_ != roles || peer_.has_expired(::time(nullptr))) {
+    // A table that was taken away gives nothing to those who came while it was there, and takes nothing.
+    if (roles != nullptr && (peer_roles_ != roles || peer_.has_expired(::time(nullptr)))) {
       peer_roles_ = roles;
       caller_ = roles->caller_of(peer_, ::time(nullptr));
     }
@@ -336,29 +362,33 @@ bool ServerConnection::on_frame(const nghttp2_frame& frame) {
   auto* stream = static_cast<ServerStream*>(nghttp2_session_get_stream_user_data(session_, frame.hd.stream_id));
   switch (frame.hd.type) {
     case NGHTTP2_HEADERS:
+      if (header_bytes_ > thread_.options().metadata_bytes_max &&
+          !spend(static_cast<int64_t>(header_bytes_ / kHeaderBytesCoin))) {
+        return false;
+      }
       if (frame.headers.cat == NGHTTP2_HCAT_REQUEST) {
         begin_stream(frame.hd.stream_id);
         stream = static_cast<ServerStream*>(nghttp2_session_get_stream_user_data(session_, frame.hd.stream_id));
       }
       break;
     case NGHTTP2_DATA:
-      if (frame.hd.length == 0 && (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 && !nuisance_.spend(now_ns)) return false;
+      if (frame.hd.length == frame.data.padlen && (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 && !spend(1)) return false;
       break;
     case NGHTTP2_PING: return on_ping(frame);
     case NGHTTP2_SETTINGS:
       if ((frame.hd.flags & NGHTTP2_FLAG_ACK) == 0) watch_.on_settings(now_ns);
-      return nuisance_.spend(now_ns);
-    default: return nuisance_.spend(now_ns);
+      return spend(1);
+    default: return spend(1);
   }
   if ((frame.hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 || stream == nullptr) return true;
-  nuisance_.earn_request();
   stream->on_end();
   return true;
 }
 
 bool ServerConnection::on_ping(const nghttp2_frame& frame) {
   const int64_t now_ns = thread_.loop().now_ns();
-  if ((frame.hd.flags & NGHTTP2_FLAG_ACK) == 0) return watch_.on_client_ping(now_ns) && nuisance_.spend(now_ns);
+  if (!spend(1)) return false;
+  if ((frame.hd.flags & NGHTTP2_FLAG_ACK) == 0) return watch_.on_client_ping(now_ns) || calm("too_many_pings");
   if (std::equal(kNoticePing.begin(), kNoticePing.end(), frame.ping.opaque_data)) watch_.on_notice_answered(now_ns);
   return true;
 }
@@ -366,10 +396,40 @@ bool ServerConnection::on_ping(const nghttp2_frame& frame) {
 // An answer that ended before the request: the client need not send the rest (RFC 9113, section 8.1).
 void ServerConnection::on_sent(const nghttp2_frame& frame) noexcept {
   if (frame.hd.type == NGHTTP2_HEADERS || frame.hd.type == NGHTTP2_DATA) watch_.on_answer_sent();
+  // Earned by what is answered, not by what is asked: a call that is reset at once was no request.
+  if (frame.hd.type == NGHTTP2_DATA || (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) nuisance_.earn_request();
   if (frame.hd.type != NGHTTP2_HEADERS || (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return;
   if (nghttp2_session_get_stream_remote_close(session_, frame.hd.stream_id) == 0) {
     nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR);
   }
+}
+
+// An answer that nghttp2 cannot send (a header block past its limit) must not leave the client waiting.
+void ServerConnection::on_not_sent(const nghttp2_frame& frame) noexcept {
+  if (frame.hd.type != NGHTTP2_HEADERS) return;
+  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_INTERNAL_ERROR);
+}
+
+bool ServerConnection::on_stream_closed(ServerStream& stream) noexcept {
+  const int64_t cost = stream.abandon_cost();
+  end_stream(stream);
+  return cost == 0 || spend(cost);
+}
+
+// False: a bomb.
+bool ServerConnection::on_header(size_t bytes) noexcept {
+  header_bytes_ += bytes;
+  return header_bytes_ <= kHeaderBytesMax || calm({});
+}
+
+// Always false, for whoever says so.
+bool ServerConnection::calm(std::string_view why) noexcept {
+  if (is_calmed_) return false;
+  is_calmed_ = true;
+  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_ENHANCE_YOUR_CALM,
+                        reinterpret_cast<const uint8_t*>(why.data()), why.size());
+  wants_turn_end();
+  return false;
 }
 
 // --- nghttp2's side
@@ -377,21 +437,21 @@ void ServerConnection::on_sent(const nghttp2_frame& frame) noexcept {
 struct ServerCallbacks {
   static ServerConnection& self(void* user) { return *static_cast<ServerConnection*>(user); }
 
+  static int result(bool is_fine) { return is_fine ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE; }
+
   static int begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* user) {
+    self(user).header_bytes_ = 0;
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) self(user).head_.clear();
     return 0;
   }
   static int header(nghttp2_session*, const nghttp2_frame* frame, nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t flags,
                     void* user) {
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) self(user).head_.add(name, value, flags);
-    return 0;
+    return result(self(user).on_header(RequestHead::field_bytes(name, value)));
   }
-  static int frame(nghttp2_session* session, const nghttp2_frame* frame, void* user) {
-    if (self(user).on_frame(*frame)) return 0;
-    nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_ENHANCE_YOUR_CALM,
-                          reinterpret_cast<const uint8_t*>("too_many_pings"), frame->hd.type == NGHTTP2_PING ? 14 : 0);
-    return NGHTTP2_ERR_CALLBACK_FAILURE;
-  }
+  static int frame(nghttp2_session*, const nghttp2_frame* frame, void* user) { return result(self(user).on_frame(*frame)); }
+  // Each is answered by a reset, which the client does not pay for as it does for its own.
+  static int invalid_frame(nghttp2_session*, const nghttp2_frame*, int, void* user) { return result(self(user).spend(1)); }
   static int data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* bytes, size_t size, void* user) {
     auto* stream = static_cast<ServerStream*>(nghttp2_session_get_stream_user_data(session, id));
     if (stream == nullptr) {
@@ -404,11 +464,14 @@ struct ServerCallbacks {
   }
   static int stream_closed(nghttp2_session* session, int32_t id, uint32_t, void* user) {
     auto* stream = static_cast<ServerStream*>(nghttp2_session_get_stream_user_data(session, id));
-    if (stream != nullptr) self(user).end_stream(*stream);
-    return 0;
+    return result(stream == nullptr || self(user).on_stream_closed(*stream));
   }
   static int sent(nghttp2_session*, const nghttp2_frame* frame, void* user) {
     self(user).on_sent(*frame);
+    return 0;
+  }
+  static int not_sent(nghttp2_session* session, const nghttp2_frame* frame, int, void* user) {
+    if (nghttp2_session_get_stream_user_data(session, frame->hd.stream_id) != nullptr) self(user).on_not_sent(*frame);
     return 0;
   }
 
@@ -421,6 +484,8 @@ struct ServerCallbacks {
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, stream_closed);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, sent);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, not_sent);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, invalid_frame);
     return callbacks;
   }
 };

@@ -47,12 +47,18 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   void wants_turn_end() { thread_turn_end(); }
   void wants_fed(ServerStream& stream);
   double random_share() const noexcept;  // 0..1
+  void count_bytes(size_t before, size_t after) noexcept;
+  // Counts what a client makes the server do without asking anything (nuisance_budget.h). False: it is too much; the client has
+  // been told so, and the connection ends.
+  bool spend(int64_t count) noexcept;
+  void spend_inflating(size_t idle_bytes) noexcept;
   // The way to the gRPC server behind; made on first use. Null: it cannot be reached.
   Upstream* upstream();
 
   bool is_leaving() const noexcept { return watch_.is_leaving(); }
   size_t stream_count() const noexcept { return stream_count_; }
   size_t forwarded_count() const noexcept { return forwarded_count_; }
+  size_t held_bytes() const noexcept { return held_bytes_; }
 
   // --- Pollable, TurnEnd, Watched
   void on_ready(uint32_t events) noexcept override;
@@ -68,7 +74,7 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   bool read_some() noexcept;
   bool feed(const uint8_t* data, size_t size) noexcept;
   bool write_some() noexcept;
-  void fill_output();
+  bool fill_output();
   void listen() noexcept;
   void tell_fed() noexcept;
 
@@ -78,9 +84,13 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   Status deny(Code code);
   std::unique_ptr<ServerStream> make_scoring_call(int32_t id, CallKind kind);
   void end_stream(ServerStream& stream) noexcept;
+  bool on_header(size_t bytes) noexcept;
   bool on_frame(const nghttp2_frame& frame);
   bool on_ping(const nghttp2_frame& frame);
+  bool on_stream_closed(ServerStream& stream) noexcept;
   void on_sent(const nghttp2_frame& frame) noexcept;
+  void on_not_sent(const nghttp2_frame& frame) noexcept;
+  bool calm(std::string_view why) noexcept;
 
   IoThread& thread_;
   const int fd_;
@@ -92,17 +102,20 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   Caller caller_;
   nghttp2_session* session_ = nullptr;
   RequestHead head_;
+  size_t header_bytes_ = 0;  // of the header block that is being read, or was read last
   ConnectionWatch watch_;
   NuisanceBudget nuisance_;
   std::vector<std::unique_ptr<Upstream>> upstreams_;  // the last takes calls; those before have some that are not over
   ServerStream* streams_ = nullptr;                   // the newest
   size_t stream_count_ = 0;
   size_t forwarded_count_ = 0;  // of those
+  size_t held_bytes_ = 0;       // by their requests and answers
   std::vector<ServerStream*> fed_;
   std::vector<uint8_t> output_;
   size_t output_at_ = 0;
   uint32_t events_ = 0;  // what epoll waits for
   bool is_write_blocked_ = false;
+  bool is_calmed_ = false;  // was told ENHANCE_YOUR_CALM: what it sends is not looked at any more
   bool is_dead_ = false;
 };
 

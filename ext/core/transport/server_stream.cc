@@ -4,6 +4,7 @@
 
 #include "core/base/random.h"
 #include "core/transport/grpc_text.h"
+#include "core/transport/io_thread.h"
 #include "core/transport/message_frame.h"
 #include "core/transport/nv.h"
 #include "core/transport/server_connection.h"
@@ -21,7 +22,21 @@ ssize_t read_source(nghttp2_session*, int32_t, uint8_t* data, size_t size, uint3
 
 }  // namespace
 
+ServerStream::~ServerStream() { connection_.count_bytes(counted_bytes_, 0); }
+
+void ServerStream::count_bytes() noexcept {
+  const size_t bytes = request_bytes_ + output_.size();
+  connection_.count_bytes(counted_bytes_, bytes);
+  counted_bytes_ = bytes;
+}
+
 // --- the request's side
+
+bool ServerStream::keep_request(size_t bytes) noexcept {
+  request_bytes_ = bytes;
+  count_bytes();
+  return !connection_.thread().is_full();
+}
 
 void ServerStream::give_credit(size_t bytes) noexcept {
   held_credit_ -= bytes;
@@ -47,11 +62,13 @@ void ServerStream::start_answer(const std::vector<nghttp2_nv>& headers) noexcept
 
 void ServerStream::add_message(std::string_view payload) {
   append_message(payload, output_.end());
+  count_bytes();
   resume();
 }
 
 void ServerStream::add_bytes(std::string_view bytes) {
   output_.append(bytes);
+  count_bytes();
   resume();
 }
 
@@ -123,6 +140,7 @@ void ServerStream::resume() noexcept {
 
 ssize_t ServerStream::read_output(uint8_t* data, size_t size, uint32_t* flags) noexcept {
   const size_t count = output_.take(data, size);
+  count_bytes();
   if (count > 0) on_written();
   if (unwritten() == 0) {
     if (is_ended_) {

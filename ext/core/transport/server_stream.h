@@ -22,12 +22,14 @@ class ServerConnection;
 class ServerStream {
  public:
   ServerStream(ServerConnection& connection, int32_t id) noexcept : connection_(connection), id_(id) {}
-  virtual ~ServerStream() = default;
+  virtual ~ServerStream();
   ServerStream(const ServerStream&) = delete;
   ServerStream& operator=(const ServerStream&) = delete;
 
   int32_t id() const noexcept { return id_; }
   virtual bool is_forwarded() const noexcept { return false; }  // counts among those that the gRPC server behind answers
+  // What it costs if the client gives the call up now, beside the frame that says so. In NuisanceBudget's coin.
+  virtual int64_t abandon_cost() const noexcept { return 0; }
 
   // Bytes of the request's body. Valid until on_fed(). They hold flow control credit until give_credit().
   virtual void on_data(std::string_view bytes) noexcept = 0;
@@ -48,6 +50,8 @@ class ServerStream {
   void give_credit(size_t bytes) noexcept;
 
   void give_all_credit() noexcept { give_credit(held_credit_); }
+  // Says how many bytes of the request are kept now. False: all calls together keep more than they may.
+  bool keep_request(size_t bytes) noexcept;
 
   bool has_answered() const noexcept { return has_headers_ || is_ended_; }
   bool is_ended() const noexcept { return is_ended_; }  // the answer's end is there, or under way
@@ -72,6 +76,7 @@ class ServerStream {
 
  private:
   void finish() noexcept;
+  void count_bytes() noexcept;
   bool submit_trailers() noexcept;
   void resume() noexcept;
 
@@ -86,6 +91,8 @@ class ServerStream {
   ServerStream* next_ = nullptr;
   bool wants_fed_ = false;
   size_t held_credit_ = 0;
+  size_t request_bytes_ = 0;  // that are kept
+  size_t counted_bytes_ = 0;  // those and the answer's, as the connection has counted them
   ByteQueue output_;
   std::vector<std::pair<std::string, std::string>> trailers_;
 };

@@ -9,7 +9,9 @@ UnaryCall::UnaryCall(ServerConnection& connection, int32_t id, CallKind kind, co
       kind_(kind),
       rpc_deadline_ns_(head.deadline_ns),
       reader_(connection.thread().options().receive_message_bytes_max, head.encoding),
-      traceparent_(connection.thread().engine().is_tracing() ? head.traceparent : std::string_view()) {}
+      traceparent_(connection.thread().engine().is_tracing() ? head.traceparent : std::string_view()) {
+  connection.wants_fed(*this);  // a request of headers alone has its time too
+}
 
 // --- the request
 
@@ -33,6 +35,8 @@ void UnaryCall::on_fed() noexcept {
   IoThread& thread = connection_.thread();
   if (has_end_ || body_bytes_ > thread.options().receive_message_bytes_max + kMessagePrefixBytes) return read_message();
   reader_.keep();
+  if (!keep_request(reader_.memory_bytes()))
+    return refuse(Code::kMessageTooLarge, too_much_held(thread.options().held_bytes_max));
   if (!timer_.is_set()) {
     const int64_t due_ns = rpc_deadline_ns_ != 0 ? rpc_deadline_ns_ : thread.loop().now_ns() + thread.options().request_ns_max;
     thread.loop().timers().set(timer_, due_ns);
@@ -40,7 +44,9 @@ void UnaryCall::on_fed() noexcept {
 }
 
 void UnaryCall::read_message() noexcept {
-  switch (reader_.next(&message_)) {
+  const MessageReader::Next next = reader_.next(&message_);
+  connection_.spend_inflating(reader_.take_idle_bytes());
+  switch (next) {
     case MessageReader::Next::kMessage:
       if (!has_end_ || reader_.has_more()) return refuse(Code::kMalformedCall, "a unary call has one message, and more came");
       state_ = State::kWhole;
@@ -70,7 +76,7 @@ void UnaryCall::submit(bool is_alone) noexcept {
   const Submission submission = kind_ == CallKind::kUnary
                                     ? thread.engine().submit_score(message_, context, &thread.queue(), token)
                                     : thread.engine().submit_batch(message_, context, &thread.queue(), token);
-  message_ = {};
+  drop_request();
   if (submission.code != Code::kOk || submission.is_complete) thread.calls().take(token);
   if (submission.is_complete) return answer(thread.engine().finish(submission.call));
   if (submission.code != Code::kOk) {
@@ -104,7 +110,7 @@ void UnaryCall::on_deadline(int64_t) noexcept {
   IoThread& thread = connection_.thread();
   if (state_ == State::kWaiting) {
     thread.calls().take(token_);
-    thread.engine().expire(call_);
+    thread.expire(call_);
     settle();
     return end(Status(Code::kDeadlineExceeded));
   }
@@ -114,7 +120,7 @@ void UnaryCall::on_deadline(int64_t) noexcept {
 void UnaryCall::on_closed() noexcept {
   if (state_ == State::kWaiting) {
     connection_.thread().calls().take(token_);
-    connection_.thread().engine().cancel(call_);
+    connection_.thread().cancel(call_);
   }
   if (state_ == State::kWhole) connection_.thread().forget_submit(*this);
   settle();
@@ -129,6 +135,14 @@ void UnaryCall::settle() noexcept {
   if (state_ == State::kWaiting) connection_.thread().counters().waiting_calls.subtract(1);
   state_ = State::kDone;
   connection_.thread().loop().timers().cancel(timer_);
+  drop_request();
+}
+
+void UnaryCall::drop_request() noexcept {
+  message_ = {};
+  if (reader_.memory_bytes() == 0) return;
+  reader_ = MessageReader(0);
+  keep_request(0);
 }
 
 }  // namespace assay

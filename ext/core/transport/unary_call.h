@@ -40,6 +40,7 @@ class UnaryCall final : public ServerStream, public EngineCaller {
   void refuse(Code code, std::string detail);
   void fail_reading() noexcept;
   void settle() noexcept;
+  void drop_request() noexcept;
 
   const CallKind kind_;
   State state_ = State::kReading;
