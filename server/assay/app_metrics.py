@@ -45,10 +45,13 @@ def store_source(store: Store) -> Iterable[Metric]:
 
 
 def transport_source(transport: Transport, streams_max: int) -> Iterable[Metric]:
-    """What came in beside scores."""
-    from assay.observe.metrics import transport_families
+    """What came in beside scores, and the connections of the native transport."""
+    from assay.observe.metrics import listener_families, transport_families
 
-    return transport_families(transport.open_streams, streams_max, transport.event_counts)
+    yield from transport_families(transport.open_streams, streams_max, transport.event_counts)
+    native = transport.native_stats
+    if native is not None:
+        yield from listener_families(native.open_connections, native.accepted_connections, native.accept_rests)
 
 
 def security_source(stats: SecurityStats) -> Iterable[Metric]:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from assay._core import STAGES
+from assay._core import HAS_NATIVE_TRANSPORT, STAGES
 from assay.errors import ConfigError
 from assay.observe import metrics_server
 from assay.observe.metrics import remote_store_families, security_families
@@ -69,7 +69,10 @@ def page_of(server: LocalServer) -> Page:
 @pytest.fixture(scope="module")
 def demo() -> Iterator[ServeProcess]:
     """As a user starts it, but for the port of /metrics."""
-    with ServeProcess("--set", "metrics_listen=127.0.0.1:0") as server:
+    # The native transport has metrics that grpcio has not, and all that it has.
+    if not HAS_NATIVE_TRANSPORT:
+        pytest.skip("this build has no native transport")
+    with ServeProcess("--set", "metrics_listen=127.0.0.1:0", "--transport", "native") as server:
         yield server
 
 

@@ -106,6 +106,15 @@ def transport_families(open_streams: int, streams_max: int, events: Mapping[str,
     yield _counters("assay_events", "Events that came by RecordEvents, by what became of them", "outcome", events)
 
 
+def listener_families(open_connections: int, accepted_connections: int, accept_rests: int) -> Iterator[Metric]:
+    """The native transport's listener."""
+    yield _gauge("assay_open_connections", "Connections of clients that are open", open_connections)
+    yield _counter("assay_accepted_connections", "Connections that were taken", accepted_connections)
+    yield _counter(
+        "assay_accept_rests", "Times that accepting rested: too many were open, or no descriptor was left", accept_rests
+    )
+
+
 def remote_store_families(is_away: bool) -> Iterator[Metric]:
     """A store elsewhere."""
     yield _gauge("assay_store_away", "1 while the remote store is taken for down and is not asked", float(is_away))

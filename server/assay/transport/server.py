@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from assay._core import Engine
+from assay._core import Engine, TransportStats
 from assay.config import Config
 from assay.errors import ConfigError
 from assay.features.store_writer import StoreWriter
@@ -155,12 +155,17 @@ class Transport:
     @property
     def waiting_count(self) -> int:
         """Calls that wait for the core."""
-        native = self._native.stats() if self._native is not None else None
+        native = self.native_stats
         return self._replies.waiting_count + (native.waiting_calls if native is not None else 0)
 
     @property
+    def native_stats(self) -> TransportStats | None:
+        """Of the native transport, if it answers the public port."""
+        return self._native.stats() if self._native is not None else None
+
+    @property
     def open_streams(self) -> int:
-        native = self._native.stats() if self._native is not None else None
+        native = self.native_stats
         return self._scoring.open_streams + (native.open_streams if native is not None else 0)
 
     @property
