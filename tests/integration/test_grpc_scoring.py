@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("transport")
 
 @pytest.fixture(scope="module", params=[{}, INLINE], ids=["runners", "inline"])
 def server(request: pytest.FixtureRequest, transport: str) -> Iterator[LocalServer]:
-    """The same answers whoever runs the rows."""
-    with LocalServer(lane=request.param) as server:
+    """The same answers whoever runs the rows, and however busy the machine is."""
+    with LocalServer(lane={**request.param, "timeout_ns_default": 60_000_000_000}) as server:
         yield server
         assert (server.engine.stats().inline_rows > 0) == (request.param is INLINE)
 

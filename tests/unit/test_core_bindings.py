@@ -506,7 +506,9 @@ class Served:
         self.clock = None if threads else _core.ManualClock()
         self.engine = _core.Engine(slots=64, batch_call_rows_max=16, clock=self.clock)
         self.queue = self.engine.open_queue()
-        options = {"model": "m", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 64, **lane}
+        # A minute: the time that a test takes is no part of it.
+        options = {"model": "m", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 64}
+        options |= {"timeout_ns_default": 60_000_000_000, **lane}
         self.engine.add_lane(reader=self.reader, runner=self.puppet, threads=threads, **options)  # type: ignore[arg-type]
 
     def submit(self, data: bytes, token: int = 0, deadline_ns: int = 0) -> bytes | _core.Accepted | _core.Refusal:
