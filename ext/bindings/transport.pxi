@@ -45,6 +45,7 @@ cdef class NativeTransport:
         idle_s_max: float = 300.0,
         age_s_max: float = 600.0,
         age_grace_s: float = 600.0,
+        test_only_methods: Sequence[str] = (),
     ):
         cdef TransportOptions given
         given.forward_path = string_of_str(forward_path)
@@ -66,6 +67,8 @@ cdef class NativeTransport:
         given.idle_ns_max = _ns(idle_s_max)
         given.age_ns_max = _ns(age_s_max)
         given.age_grace_ns = _ns(age_grace_s)
+        for method in test_only_methods:
+            given.test_only_methods.push_back(string_of_str(method))
         if not 1 <= given.io_threads <= 16:
             raise ValueError(f"io_threads: expected 1..16, not {given.io_threads}")
         self._engine = engine

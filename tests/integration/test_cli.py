@@ -296,7 +296,7 @@ def test_no_server_is_unhealthy() -> None:
 # --- serve
 
 
-def test_the_lines_that_serve_prints_can_be_pasted() -> None:
+def test_the_lines_that_serve_prints_can_be_pasted(transport: str) -> None:
     command = [
         sys.executable,
         "-m",
@@ -308,6 +308,8 @@ def test_the_lines_that_serve_prints_can_be_pasted() -> None:
         "off",
         "--set",
         "log_format=text",
+        "--set",
+        f"transport={transport}",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
 import struct
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -19,80 +17,23 @@ import pytest
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
+from tests.support.http2 import (
+    DATA,
+    ENHANCE_YOUR_CALM,
+    GOAWAY,
+    INTERNAL_ERROR,
+    MAX_CONCURRENT_STREAMS,
+    NO_ERROR,
+    PING,
+    SETTINGS,
+    RawConnection,
+    goaway_error,
+)
 from tests.support.server import EVENT_TIME, INLINE, LocalServer, make_request, reason_of, status_of, wait_until
 
 pytestmark = pytest.mark.usefixtures("transport")
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
-END_STREAM, END_HEADERS = 1, 4  # flags
-MAX_CONCURRENT_STREAMS = 3  # of SETTINGS
-NO_ERROR, INTERNAL_ERROR, CANCEL, ENHANCE_YOUR_CALM = 0, 2, 8, 11
-SCORE = "/assay.v1.ScoringService/Score"
 RESETS = 3000
-
-
-class RawConnection:
-    """An HTTP/2 connection that sends what it is told to and shows every frame that comes back."""
-
-    def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=20)
-        self._file = self._socket.makefile("rb")
-        self._socket.sendall(PREFACE)
-        self.send(SETTINGS)
-
-    def send(self, kind: int, payload: bytes = b"", flags: int = 0) -> None:
-        self._socket.sendall(frame(kind, payload, flags))
-
-    def send_call(self, stream: int, message: bytes, *, is_reset: bool) -> None:
-        """A whole Score call and, in the same packet, its reset."""
-        data = b"\0" + struct.pack(">I", len(message)) + message
-        reset = frame(RST_STREAM, struct.pack(">I", CANCEL), 0, stream) if is_reset else b""
-        self._socket.sendall(
-            frame(HEADERS, headers_block(SCORE), END_HEADERS, stream) + frame(DATA, data, END_STREAM, stream) + reset
-        )
-
-    def frames(self) -> Iterator[tuple[int, bytes]]:
-        """(type, payload) until the server closes."""
-        while len(head := self._file.read(9)) == 9:
-            yield head[3], self._file.read(int.from_bytes(head[:3], "big"))
-
-    def wait_for(self, kind: int) -> bytes:
-        """The payload of the next frame of this type. Fails at the connection's end, or after 20 silent seconds."""
-        for found, payload in self.frames():
-            if found == kind:
-                return payload
-        raise AssertionError(f"the server closed without a frame of type {kind}")
-
-    def close(self) -> None:
-        self._file.close()
-        self._socket.close()
-
-    def __enter__(self) -> RawConnection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 0) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def headers_block(path: str) -> bytes:
-    """HPACK without compression: literal fields with new names."""
-    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers"}
-    fields["content-type"] = "application/grpc"
-    return b"".join(
-        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in fields.items()
-    )
-
-
-def goaway_error(payload: bytes) -> tuple[int, bytes]:
-    """Error code and text of a GOAWAY."""
-    _, error = struct.unpack(">II", payload[:8])
-    return error, payload[8:]
 
 
 def stub_of(server: LocalServer) -> Any:

@@ -62,6 +62,7 @@ def test_versions_are_exact_and_locked() -> None:
     assert all("resolved" not in entry and (path == "" or entry["integrity"]) for path, entry in lock.items())
 
 
+@pytest.mark.usefixtures("transport")
 def test_the_demo_answers_node_as_it_answers_python(score: Score) -> None:
     request = scoring_pb2.ScoreRequest(
         transaction_id="node-1", entities={"customer_id": DEMO_CUSTOMER_ID, "terminal_id": DEMO_TERMINAL_ID}

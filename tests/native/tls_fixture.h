@@ -141,14 +141,14 @@ inline CertificateSpec dns_spec(const std::string& name) {
 }
 
 // An authority, a server's certificate and a client's: made once, good for most tests.
-struct House {
+struct Certificates {
   Pair authority = issue(authority_spec("assay test authority"));
   Pair server = issue(dns_spec("localhost"), &authority);
   Pair client = issue(dns_spec("core.bank.internal"), &authority);
 };
 
-inline const House& house() {
-  static const House made;
+inline const Certificates& house() {
+  static const Certificates made;
   return made;
 }
 

@@ -1,6 +1,7 @@
 """HTTP/2 by hand: frames as a test wants them, where gRPC's own client would hide what the server says.
 
-Header blocks go out without compression; those that come back are read by libnghttp2, which is there wherever the native transport is.
+Header blocks go out without compression; those that come back are read by libnghttp2, which every build with the native transport
+has.
 """
 
 from __future__ import annotations

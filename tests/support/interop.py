@@ -1,5 +1,4 @@
-"""gRPC's own test service (grpc.testing.TestService) behind the native transport: what a forwarded call can be, with nothing of ours
-in it.
+"""gRPC's own test service (grpc.testing.TestService) behind the native transport: forwarded calls with nothing of ours in them.
 
     with LocalServer(transport="grpcio") as scoring, InteropServer(scoring.engine) as server:
         server.stub().EmptyCall(pb.Empty())
@@ -10,6 +9,7 @@ The messages are made from tests/support/proto when this is imported.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import shutil
 import socket
 import tempfile
@@ -55,32 +55,33 @@ class Service:
     """The servicer, and what became of its calls. All of it on the loop of its server; tests look at the numbers."""
 
     def __init__(self) -> None:
-        self.started = self.finished = self.cancelled = 0
+        self.started = self.finished = 0  # calls
         self.sent_messages = self.received_messages = 0
-        self.may_read = threading.Event()  # StreamingInputCall waits for it before its first message
+        self.may_read = threading.Event()  # streaming_input_call() waits for it before its first message
         self.may_read.set()
 
     @property
     def open_calls(self) -> int:
         return self.started - self.finished
 
-    async def EmptyCall(self, request: Any, context: Any) -> Any:
+    async def empty_call(self, request: Any, context: Any) -> Any:
         await self._echo(context)
         return pb.Empty()
 
-    async def UnaryCall(self, request: Any, context: Any) -> Any:
+    async def unary_call(self, request: Any, context: Any) -> Any:
         await self._echo(context)
         if request.response_compressed.value:
             context.set_compression(grpc.Compression.Gzip)
+            await context.send_initial_metadata(())  # else grpc.aio forgets what it was told, with one answer
         await _end_as(request.response_status, context)
         return pb.SimpleResponse(payload=_payload(request.response_size))
 
-    async def StreamingOutputCall(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def streaming_output_call(self, request: Any, context: Any) -> AsyncIterator[Any]:
         await self._echo(context)
         async for answer in self._answers(request, context):
             yield answer
 
-    async def StreamingInputCall(self, requests: AsyncIterator[Any], context: Any) -> Any:
+    async def streaming_input_call(self, requests: AsyncIterator[Any], context: Any) -> Any:
         await self._echo(context)
         while not self.may_read.is_set():
             await asyncio.sleep(0.005)
@@ -90,7 +91,7 @@ class Service:
             size += len(request.payload.body)
         return pb.StreamingInputCallResponse(aggregated_payload_size=size)
 
-    async def FullDuplexCall(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def full_duplex_call(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         await self._echo(context)
         async for request in requests:
             self.received_messages += 1
@@ -98,26 +99,20 @@ class Service:
                 yield answer
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        def handler(kind: Any, name: str, request: Any, answer: Any) -> Any:
-            wrapped = self._counted_stream if name in ("StreamingOutputCall", "FullDuplexCall") else self._counted
-            return kind(wrapped(getattr(self, name)), request.FromString, answer.SerializeToString)
+        def handler(kind: Any, inner: Any, request: Any, answer: Any) -> Any:
+            counted = self._counted_stream if inspect.isasyncgenfunction(inner) else self._counted
+            return kind(counted(inner), request.FromString, answer.SerializeToString)
 
+        simple, collected = (pb.SimpleRequest, pb.SimpleResponse), (pb.StreamingInputCallRequest, pb.StreamingInputCallResponse)
         streamed = (pb.StreamingOutputCallRequest, pb.StreamingOutputCallResponse)
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "EmptyCall": handler(grpc.unary_unary_rpc_method_handler, "EmptyCall", pb.Empty, pb.Empty),
-                "UnaryCall": handler(grpc.unary_unary_rpc_method_handler, "UnaryCall", pb.SimpleRequest, pb.SimpleResponse),
-                "StreamingOutputCall": handler(grpc.unary_stream_rpc_method_handler, "StreamingOutputCall", *streamed),
-                "StreamingInputCall": handler(
-                    grpc.stream_unary_rpc_method_handler,
-                    "StreamingInputCall",
-                    pb.StreamingInputCallRequest,
-                    pb.StreamingInputCallResponse,
-                ),
-                "FullDuplexCall": handler(grpc.stream_stream_rpc_method_handler, "FullDuplexCall", *streamed),
-            },
-        )
+        methods = {
+            "EmptyCall": handler(grpc.unary_unary_rpc_method_handler, self.empty_call, pb.Empty, pb.Empty),
+            "UnaryCall": handler(grpc.unary_unary_rpc_method_handler, self.unary_call, *simple),
+            "StreamingOutputCall": handler(grpc.unary_stream_rpc_method_handler, self.streaming_output_call, *streamed),
+            "StreamingInputCall": handler(grpc.stream_unary_rpc_method_handler, self.streaming_input_call, *collected),
+            "FullDuplexCall": handler(grpc.stream_stream_rpc_method_handler, self.full_duplex_call, *streamed),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     # --- implementation ---
 
@@ -164,15 +159,15 @@ class InteropServer:
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._path = self._directory / "forward.sock"
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="interop-server")
+        self._thread = threading.Thread(target=self._loop.run_forever, name="interop-server", daemon=True)
         self._thread.start()
         self._behind: Any = None
         self._channels: list[grpc.Channel] = []
         self.start_behind()
         listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.target = "127.0.0.1:{}".format(listening.getsockname()[1])
+        self.target = f"127.0.0.1:{listening.getsockname()[1]}"
         methods = [*METHODS, UNKNOWN_SERVICE_METHOD]
-        self.transport = _core.NativeTransport(engine, str(self._path), **{"test_only_methods": methods, **options})
+        self.transport = _core.NativeTransport(engine, str(self._path), test_only_methods=methods, **options)
         self.transport.start(listening.detach())
 
     def start_behind(self) -> None:
@@ -273,11 +268,8 @@ class _Counted:
     def __enter__(self) -> None:
         self._service.started += 1
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._service.finished += 1
-        # A generator that is left behind is closed; a call that is waiting is cancelled.
-        if kind is not None and issubclass(kind, asyncio.CancelledError | GeneratorExit):
-            self._service.cancelled += 1
 
 
 def _payload(size: int) -> Any:

@@ -19,21 +19,17 @@ Acceptor::Acceptor(int fd, const std::vector<std::unique_ptr<IoThread>>& threads
                    TransportCounters& counters)
     : fd_(fd), threads_(threads), options_(options), counters_(counters) {}
 
-Acceptor::~Acceptor() {
-  close();
-  ::close(fd_);
-}
+Acceptor::~Acceptor() { close(); }
 
-Status Acceptor::open() {
-  const Status status = threads_[0]->loop().add(fd_, EPOLLIN, *this);
-  is_open_ = status.ok();
-  return status;
-}
+Status Acceptor::open() { return threads_[0]->loop().add(fd_, EPOLLIN, *this); }
 
+// The descriptor goes at once: else the kernel takes connections into its queue, where clients wait for nobody.
 void Acceptor::close() noexcept {
-  if (is_open_) threads_[0]->loop().remove(fd_, *this);
-  is_open_ = false;
+  if (fd_ < 0) return;
+  threads_[0]->loop().remove(fd_, *this);
   threads_[0]->loop().timers().cancel(timer_);
+  ::close(fd_);
+  fd_ = -1;
 }
 
 void Acceptor::on_ready(uint32_t) noexcept {

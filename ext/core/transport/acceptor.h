@@ -19,7 +19,7 @@ class Acceptor final : public Pollable {
            TransportCounters& counters);
   ~Acceptor();
   Status open();
-  void close() noexcept;  // no more connections; idempotent
+  void close() noexcept;  // no more connections: they are refused; idempotent
 
   void on_ready(uint32_t events) noexcept override;
 
@@ -28,11 +28,10 @@ class Acceptor final : public Pollable {
   void on_rested(int64_t now_ns) noexcept;
   bool is_full() const noexcept;
 
-  const int fd_;
+  int fd_;  // -1: closed
   const std::vector<std::unique_ptr<IoThread>>& threads_;
   const TransportOptions& options_;
   TransportCounters& counters_;
-  bool is_open_ = false;
   MemberTimer<Acceptor, &Acceptor::on_rested> timer_{*this};
 };
 

@@ -29,9 +29,9 @@ constexpr size_t kOutputBytesMax = 128u << 10;   // gathered for one write
 constexpr size_t kQueuedFramesMax = 20'000;      // that the client does not read: it is closed
 constexpr int32_t kConnectionWindow = 16 << 20;  // what all its calls together may send ahead
 constexpr uint32_t kStreamWindow = 256u << 10;
-constexpr size_t kHeaderBytesMax = 1u << 20;  // of one header block, as HTTP/2 reckons it: more is a bomb, not a mistake
-constexpr size_t kHeaderBytesCoin = 4096;     // of a header block over its limit: one of NuisanceBudget
-constexpr size_t kIdleBytesCoin = 16u << 10;  // of a bomb
+// Bombs, in NuisanceBudget's coin: so many bytes of headers past their limit, or of what a message inflates to.
+constexpr size_t kHeaderBytesCoin = 4096;
+constexpr size_t kIdleBytesCoin = 16u << 10;
 constexpr std::array<uint8_t, 8> kKeepalivePing = {'k', 'e', 'e', 'p', 0, 0, 0, 0};
 constexpr std::array<uint8_t, 8> kNoticePing = {'l', 'e', 'a', 'v', 'e', 0, 0, 0};
 
@@ -255,8 +255,7 @@ void ServerConnection::send_ping() noexcept {
 }
 
 void ServerConnection::send_notice() noexcept {
-  nghttp2_submit_shutdown_notice(session_);
-  nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, kNoticePing.data());
+  nghttp2_submit_shutdown_notice(session_);  // and, once it is sent, a ping: on_sent()
   wants_turn_end();
 }
 
@@ -362,10 +361,6 @@ bool ServerConnection::on_frame(const nghttp2_frame& frame) {
   auto* stream = static_cast<ServerStream*>(nghttp2_session_get_stream_user_data(session_, frame.hd.stream_id));
   switch (frame.hd.type) {
     case NGHTTP2_HEADERS:
-      if (header_bytes_ > thread_.options().metadata_bytes_max &&
-          !spend(static_cast<int64_t>(header_bytes_ / kHeaderBytesCoin))) {
-        return false;
-      }
       if (frame.headers.cat == NGHTTP2_HCAT_REQUEST) {
         begin_stream(frame.hd.stream_id);
         stream = static_cast<ServerStream*>(nghttp2_session_get_stream_user_data(session_, frame.hd.stream_id));
@@ -395,10 +390,15 @@ bool ServerConnection::on_ping(const nghttp2_frame& frame) {
 
 // An answer that ended before the request: the client need not send the rest (RFC 9113, section 8.1).
 void ServerConnection::on_sent(const nghttp2_frame& frame) noexcept {
+  // Not together with it: nghttp2 sends pings first, and then the answer would not say that the client has read the GOAWAY.
+  if (frame.hd.type == NGHTTP2_GOAWAY && frame.goaway.last_stream_id == INT32_MAX) {
+    nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, kNoticePing.data());
+  }
   if (frame.hd.type == NGHTTP2_HEADERS || frame.hd.type == NGHTTP2_DATA) watch_.on_answer_sent();
   // Earned by what is answered, not by what is asked: a call that is reset at once was no request.
-  if (frame.hd.type == NGHTTP2_DATA || (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) nuisance_.earn_request();
-  if (frame.hd.type != NGHTTP2_HEADERS || (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return;
+  const bool is_end = frame.hd.type == NGHTTP2_HEADERS && (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+  if (frame.hd.type == NGHTTP2_DATA || is_end) nuisance_.earn_request();
+  if (!is_end) return;
   if (nghttp2_session_get_stream_remote_close(session_, frame.hd.stream_id) == 0) {
     nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR);
   }
@@ -416,10 +416,10 @@ bool ServerConnection::on_stream_closed(ServerStream& stream) noexcept {
   return cost == 0 || spend(cost);
 }
 
-// False: a bomb.
+// A field that stands in HPACK's table takes one byte to say, and all of its own to look at.
 bool ServerConnection::on_header(size_t bytes) noexcept {
   header_bytes_ += bytes;
-  return header_bytes_ <= kHeaderBytesMax || calm({});
+  return header_bytes_ <= thread_.options().metadata_bytes_max || spend(static_cast<int64_t>(1 + bytes / kHeaderBytesCoin));
 }
 
 // Always false, for whoever says so.
