@@ -16,7 +16,8 @@ from typing import Any
 import grpc
 import pytest
 
-from assay._core import HAS_NATIVE_TRANSPORT
+from assay._core import HAS_NATIVE_TRANSPORT, ROLES
+from tests.support.certificates import TlsFolder
 from tests.support.http2 import END_STREAM, SCORE, RawConnection, call_headers, data_frame, headers_frames, message
 from tests.support.interop import (
     INITIAL,
@@ -252,6 +253,26 @@ def test_request_headers_come_through_and_ours_do_not(server: InteropServer) -> 
         headers = [(INITIAL, "seen"), ("x-assay-principal", "root")]
         raw.send_bytes(headers_frames(call_headers(EMPTY_CALL, *headers)) + data_frame(message(b""), END_STREAM))
         assert raw.answer().headers[INITIAL] == "seen"
+    assert [key for key, _ in server.service.metadata if key.startswith("x-assay-")] == []
+
+
+def test_the_server_behind_is_told_who_calls(tmp_path: Path) -> None:
+    """The verified principals, all of them and no others, whatever the client says."""
+    folder = TlsFolder(tmp_path)
+    names = ["spiffe://bank.example/core-banking", "dns:core.bank.internal"]
+    protection = (
+        folder.certificate.read_bytes(),
+        folder.key.read_bytes(),
+        folder.client_ca.read_bytes(),
+        {names[0]: ROLES["score"]},
+    )
+    pair = folder.clients.issue_names(uris=("spiffe://bank.example/core-banking",), dns=("CORE.bank.internal",))
+    with LocalServer(transport="grpcio") as scoring, InteropServer(scoring.engine, protection) as server:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.secure_channel(server.target, folder.credentials(pair), options=options) as channel:
+            call = channel.unary_unary(EMPTY_CALL, pb.Empty.SerializeToString, pb.Empty.FromString)
+            call(pb.Empty(), metadata=[("x-assay-principal", "dns:other")], timeout=20)
+        assert [value for key, value in server.service.metadata if key == "x-assay-principal"] == names
 
 
 def test_h2load_scores(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class Service:
     def __init__(self) -> None:
         self.started = self.finished = 0  # calls
         self.sent_messages = self.received_messages = 0
+        self.metadata: list[tuple[str, str | bytes]] = []  # of the last call
         self.may_read = threading.Event()  # streaming_input_call() waits for it before its first message
         self.may_read.set()
 
@@ -117,7 +118,8 @@ class Service:
     # --- implementation ---
 
     async def _echo(self, context: Any) -> None:
-        metadata = dict(context.invocation_metadata())
+        self.metadata = list(context.invocation_metadata())
+        metadata = dict(self.metadata)
         if INITIAL in metadata:
             await context.send_initial_metadata([(INITIAL, metadata[INITIAL])])
         if TRAILING in metadata:
@@ -151,10 +153,10 @@ class Service:
 
 
 class InteropServer:
-    """A native listener on loopback, and the gRPC server behind it, which may be stopped and started again. `options`: of
-    NativeTransport."""
+    """A native listener on loopback, and the gRPC server behind it, which may be stopped and started again. `protection`: of
+    NativeTransport.protect(); `options`: of NativeTransport."""
 
-    def __init__(self, engine: _core.Engine, **options: Any) -> None:
+    def __init__(self, engine: _core.Engine, protection: tuple[Any, ...] | None = None, **options: Any) -> None:
         self.service = Service()
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._path = self._directory / "forward.sock"
@@ -168,6 +170,8 @@ class InteropServer:
         self.target = f"127.0.0.1:{listening.getsockname()[1]}"
         methods = [*METHODS, UNKNOWN_SERVICE_METHOD]
         self.transport = _core.NativeTransport(engine, str(self._path), test_only_methods=methods, **options)
+        if protection is not None:
+            self.transport.protect(*protection)
         self.transport.start(listening.detach())
 
     def start_behind(self) -> None:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/transport/grpc_text.h"
 #include "core/transport/io_thread.h"
 #include "core/transport/nv.h"
 #include "core/transport/refused_call.h"
@@ -11,6 +12,8 @@ namespace {
 
 // Names that only we may give a meaning to: whatever a client sends under them stays here.
 constexpr std::string_view kOwnPrefix = "x-assay-";
+constexpr std::string_view kPrincipal = "x-assay-principal";
+constexpr size_t kPrincipalsSentMax = 8;  // a certificate has one or two
 
 // The server behind spends some 200 us on a call that is begun and given up. So a client may do that 20 times a second.
 constexpr int64_t kAbandonCost = 50;
@@ -43,6 +46,12 @@ bool ForwardedCall::begin(Upstream& upstream, const RequestHead& head) {
       headers.push_back(field.nv());
     }
   }
+  // Who calls, as the roles file writes it: the server behind sees a Unix socket and no certificate.
+  std::vector<std::string> principals;
+  for (const std::string& principal : connection_.peer().principals) {
+    if (principals.size() < kPrincipalsSentMax) principals.push_back(encode_grpc_message(principal));
+  }
+  for (const std::string& principal : principals) headers.push_back(nv(kPrincipal, principal));
   upstream_id_ = upstream.begin(headers, *this);
   if (upstream_id_ < 0) return false;
   upstream_ = &upstream;

@@ -14,7 +14,8 @@
 namespace assay {
 namespace {
 
-constexpr size_t kReadBytesMax = 256u << 10;
+// Of one connection in one turn: some hundred calls, which the other connections wait for.
+constexpr size_t kReadBytesMax = 64u << 10;
 
 }  // namespace
 

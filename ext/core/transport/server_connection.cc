@@ -29,9 +29,8 @@ constexpr size_t kOutputBytesMax = 128u << 10;   // gathered for one write
 constexpr size_t kQueuedFramesMax = 20'000;      // that the client does not read: it is closed
 constexpr int32_t kConnectionWindow = 16 << 20;  // what all its calls together may send ahead
 constexpr uint32_t kStreamWindow = 256u << 10;
-// Bombs, in NuisanceBudget's coin: so many bytes of headers past their limit, or of what a message inflates to.
-constexpr size_t kHeaderBytesCoin = 4096;
-constexpr size_t kIdleBytesCoin = 16u << 10;
+// Bombs: so many bytes of headers past their limit, or of what a message inflates to beyond what is usual, are one nuisance.
+constexpr size_t kBombBytes = 4096;
 constexpr std::array<uint8_t, 8> kKeepalivePing = {'k', 'e', 'e', 'p', 0, 0, 0, 0};
 constexpr std::array<uint8_t, 8> kNoticePing = {'l', 'e', 'a', 'v', 'e', 0, 0, 0};
 
@@ -119,7 +118,7 @@ bool ServerConnection::spend(int64_t count) noexcept {
 }
 
 void ServerConnection::spend_inflating(size_t idle_bytes) noexcept {
-  if (idle_bytes >= kIdleBytesCoin) spend(static_cast<int64_t>(idle_bytes / kIdleBytesCoin));
+  if (idle_bytes >= kBombBytes) spend(static_cast<int64_t>(idle_bytes / kBombBytes));
 }
 
 double ServerConnection::random_share() const noexcept { return static_cast<double>(random_u64() >> 11) * 0x1p-53; }
@@ -175,7 +174,7 @@ bool ServerConnection::feed(const uint8_t* data, size_t size) noexcept {
 
 // Calls whose requests are whole are submitted now, together.
 void ServerConnection::tell_fed() noexcept {
-  for (size_t i = 0; i < fed_.size(); ++i) {
+  for (size_t i = 0; i < fed_.size() && !is_calmed_; ++i) {
     ServerStream* stream = fed_[i];
     if (stream == nullptr) continue;
     stream->wants_fed_ = false;
@@ -419,7 +418,7 @@ bool ServerConnection::on_stream_closed(ServerStream& stream) noexcept {
 // A field that stands in HPACK's table takes one byte to say, and all of its own to look at.
 bool ServerConnection::on_header(size_t bytes) noexcept {
   header_bytes_ += bytes;
-  return header_bytes_ <= thread_.options().metadata_bytes_max || spend(static_cast<int64_t>(1 + bytes / kHeaderBytesCoin));
+  return header_bytes_ <= thread_.options().metadata_bytes_max || spend(static_cast<int64_t>(1 + bytes / kBombBytes));
 }
 
 // Always false, for whoever says so.

@@ -14,6 +14,7 @@ namespace assay {
 namespace {
 
 constexpr const char* kEncodings = "identity, deflate, gzip";  // of messages that are read
+constexpr size_t kStreamBytes = 2048;                          // that one takes by itself, here and in nghttp2
 constexpr size_t kGrpcMessageBytesMax = 4096;  // of grpc-message, encoded: clients limit their metadata to 8 or 16 KiB
 
 ssize_t read_source(nghttp2_session*, int32_t, uint8_t* data, size_t size, uint32_t* flags, nghttp2_data_source* source, void*) {
@@ -22,10 +23,15 @@ ssize_t read_source(nghttp2_session*, int32_t, uint8_t* data, size_t size, uint3
 
 }  // namespace
 
+ServerStream::ServerStream(ServerConnection& connection, int32_t id) noexcept : connection_(connection), id_(id) {
+  count_bytes();
+}
+
 ServerStream::~ServerStream() { connection_.count_bytes(counted_bytes_, 0); }
 
 void ServerStream::count_bytes() noexcept {
-  const size_t bytes = request_bytes_ + output_.size();
+  size_t bytes = kStreamBytes + request_bytes_ + output_.size();
+  for (const auto& [name, value] : trailers_) bytes += name.size() + value.size();
   connection_.count_bytes(counted_bytes_, bytes);
   counted_bytes_ = bytes;
 }
@@ -118,6 +124,7 @@ void ServerStream::reset(uint32_t error_code) noexcept {
 }
 
 void ServerStream::finish() noexcept {
+  count_bytes();
   if (has_headers_) {
     is_ended_ = true;
     return resume();

@@ -21,7 +21,7 @@ class ServerConnection;
 
 class ServerStream {
  public:
-  ServerStream(ServerConnection& connection, int32_t id) noexcept : connection_(connection), id_(id) {}
+  ServerStream(ServerConnection& connection, int32_t id) noexcept;
   virtual ~ServerStream();
   ServerStream(const ServerStream&) = delete;
   ServerStream& operator=(const ServerStream&) = delete;
@@ -92,7 +92,7 @@ class ServerStream {
   bool wants_fed_ = false;
   size_t held_credit_ = 0;
   size_t request_bytes_ = 0;  // that are kept
-  size_t counted_bytes_ = 0;  // those and the answer's, as the connection has counted them
+  size_t counted_bytes_ = 0;  // those, the answer's and the stream's own, as the connection has counted them
   ByteQueue output_;
   std::vector<std::pair<std::string, std::string>> trailers_;
 };

@@ -23,8 +23,8 @@ struct TransportOptions {
   uint32_t forwarded_streams_max = 128;  // of one connection
   uint32_t streams_max = 256;            // open ScoreStream calls
   uint32_t stream_messages_max = 64;     // in flight, of one of them
-  // Of all calls of one I/O thread: requests that are not whole yet and answers that their clients have not read. A message that
-  // would pass it is refused; if answers pass it, the connection that holds the most is closed.
+  // Of all calls of one I/O thread: requests that are not whole yet, answers that their clients have not read, and 2 KiB for each
+  // call itself. A message that would pass it is refused; where answers do, the connection that holds the most is closed.
   size_t held_bytes_max = 256u << 20;
 
   int64_t handshake_ns_max = 10'000'000'000;  // from accept to the client's SETTINGS
