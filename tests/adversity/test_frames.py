@@ -469,6 +469,16 @@ def test_thousands_of_connections_are_held_and_let_go() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_the_server_asks_for_the_descriptors_that_its_connections_need() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        with serving() as (process, _):
+            assert resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE)[0] == min(hard, 21_024)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_accepting_goes_on_once_descriptors_are_there_again() -> None:
     with serving() as (process, neighbour):
         _, hard = resource.prlimit(process.process.pid, resource.RLIMIT_NOFILE)

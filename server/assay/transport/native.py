@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from assay.transport.roles import Roles
 from assay.transport.security import Security
 
 _BACKLOG = 1024
+# A connection takes one, and another while calls of it are forwarded; 10,000 there may be. Shells allow 1,024 in all.
+_DESCRIPTORS = 2 * 10_000 + 1024
 DENIALS_INTERVAL_S = 1.0
 
 
@@ -56,6 +59,7 @@ class NativePort:
     def start(self, forward_path: Path) -> None:
         """Begins to answer. Methods that are not its own go to the gRPC server on `forward_path`."""
         assert self._socket is not None
+        _allow_descriptors()
         limits, connection = self._config.limits, self._config.connection
         self._transport = NativeTransport(
             self._engine,
@@ -115,6 +119,14 @@ class NativePort:
 
 
 # --- implementation ---
+
+
+def _allow_descriptors() -> None:
+    """Else a few hundred clients could take what the rest of the server needs to open a file or reach a store."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _text(name: bytes) -> str:
