@@ -132,7 +132,9 @@ TEST(a_thread_that_stops_at_any_stage_leaves_nothing) {
       TurnHouse house;
       auto client = house.connect(settings_for(stage));
       begin(house, *client, method, stage);
-      house.thread.stop();  // the destructors ask whether a slot is left
+      house.thread.stop();
+      while (house.house.step() > 0) continue;
+      CHECK_EQ(house.house.engine.stats().slots_used, 0u);  // of what was finished and nobody heard of, too
       CHECK_EQ(house.thread.loop().timers().size(), 0u);
     }
     CHECK_EQ(descriptor_count(), descriptors);
@@ -250,13 +252,17 @@ TEST(a_connection_that_leaves_gives_all_its_answers_to_a_slow_socket) {
 TEST(sockets_given_to_a_thread_that_stops_are_closed) {
   const size_t descriptors = descriptor_count();
   {
-    TurnHouse house;
-    house.thread.start();
-    house.thread.stop();
+    const TransportOptions options;
+    TransportCounters counters;
+    Denials denials;
+    House house;
+    IoThread thread(house.engine, house.clock, options, counters, denials);
+    REQUIRE(thread.open().ok());
+    thread.start();
+    thread.stop();
     const auto [server, client] = make_pair_of_sockets();
-    house.thread.adopt(server);  // as an acceptor whose loop turned a last time
+    thread.adopt(server);  // by an acceptor on another thread
     ::close(client);
-    house.thread.stop();
   }
   CHECK_EQ(descriptor_count(), descriptors);
 }
@@ -430,6 +436,37 @@ TEST(calls_that_are_reset_at_once_end_their_connection_in_the_end) {
   CHECK(steps >= 90 && steps < 200);
   CHECK(house.is_empty());
   CHECK(house.house.engine.stats().accepted_rows < 100);  // hardly any came so far
+}
+
+TEST(calls_that_are_reset_at_once_earn_nothing) {
+  TurnHouse house;
+  auto client = house.connect();
+  const int steps = steps_until_over(house, *client, 90, [&](int) {
+    for (int i = 0; i < 100; ++i) {
+      const int32_t id = client->call(kScore, methods()[0].message);
+      client->write();
+      client->cancel(id);
+      client->write();
+    }
+    push(*client, times(700, raw_frame(8, 0, 0, std::string("\0\0\0\1", 4))));
+  });
+  CHECK(steps < 30);
+}
+
+// The server resets each by itself: a flood of resets that the client does not send.
+TEST(requests_that_are_none_end_their_connection) {
+  TurnHouse house;
+  auto client = house.connect();
+  client->become_raw();
+  uint32_t stream = 1;
+  const int steps = steps_until_over(house, *client, 200, [&](int) {
+    std::string frames;
+    for (int i = 0; i < 100; ++i, stream += 2) frames += raw_frame(1, 5, stream, std::string("\0\1x\1y", 5));
+    push(*client, frames);
+  });
+  CHECK(steps >= 90 && steps < 200);
+  CHECK_EQ(client->goaway_error, uint32_t{NGHTTP2_ENHANCE_YOUR_CALM});
+  CHECK(house.is_empty());
 }
 
 // What does not fit one read comes with a bill: 4 KiB that are 4 MiB, and nothing in them.

@@ -49,8 +49,8 @@ void IoThread::stop() noexcept {
   if (thread_.joinable()) {
     loop_.stop();
     thread_.join();
-    loop_.run_tasks();  // sockets that it was given and never looked at are still its own
   }
+  loop_.run_tasks();  // sockets that it was given and never looked at are still its own
   for (auto& [_, connection] : connections_) buried_.push_back(std::move(connection));
   connections_.clear();
   buried_.clear();

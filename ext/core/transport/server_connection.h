@@ -47,7 +47,7 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   void wants_turn_end() { thread_turn_end(); }
   void wants_fed(ServerStream& stream);
   const PeerIdentity& peer() const noexcept { return peer_; }  // of the client, since its first call was checked
-  double random_share() const noexcept;  // 0..1
+  double random_share() const noexcept;                        // 0..1
   void count_bytes(size_t before, size_t after) noexcept;
   // Counts what a client makes the server do without asking anything (nuisance_budget.h). False: it is too much; the client has
   // been told so, and the connection ends.
