@@ -73,9 +73,13 @@ $(STAMPS)/runtime-$(ORT): server/assay/lock/$(ORT).txt $(STAMPS)/machine
 	@$(PIP) install --no-deps --require-hashes -r $<
 	@touch $@
 
+# What the build finds of the native transport's libraries: written anew when that changes, as when they were installed since.
+.PHONY: FORCE
+$(STAMPS)/native: FORCE | $(STAMPS)/machine
+	@tools/native_libraries.sh $@
+
 # Compiles what changed. A debug core is not the served one: `make debug` takes this stamp away.
-$(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/runtime-$(ORT)
-	@tools/native_libraries.sh
+$(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/runtime-$(ORT) $(STAMPS)/native
 	@echo 'compiling assay._core (a minute or two the first time)'
 	@$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@

@@ -69,15 +69,16 @@ def core_sources(has_native: bool) -> list[str]:
 
 native = native_flags()
 if native is not None:
-    compile_args += [flag for flag in native if flag.startswith("-I")]
-    link_args += [flag for flag in native if not flag.startswith("-I")]
+    compile_args += [flag for flag in native if flag.startswith(("-I", "-D"))]
+    link_args += [flag for flag in native if not flag.startswith(("-I", "-D"))]
     link_args += [f"-Wl,-rpath,$ORIGIN/{CARRIED_FOLDER}"]
 
 
 def carry_library(package: Path) -> None:
     """Puts libnghttp2 into a built package: unlike OpenSSL and zlib, which Python needs itself, few machines have it."""
-    found = subprocess.run(["g++", "-print-file-name=libnghttp2.so"], capture_output=True, text=True, check=True).stdout.strip()
-    real = Path(found).resolve()
+    command = ["pkg-config", "--variable=libdir", "libnghttp2"]
+    folder = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    real = (Path(folder) / "libnghttp2.so").resolve()
     soname = re.sub(r"(\.so\.\d+).*", r"\1", real.name)  # libnghttp2.so.14.24.1 -> libnghttp2.so.14
     (package / CARRIED_FOLDER).mkdir(parents=True, exist_ok=True)
     shutil.copy(real, package / CARRIED_FOLDER / soname)

@@ -13,7 +13,9 @@ namespace {
 // Names that only we may give a meaning to: whatever a client sends under them stays here.
 constexpr std::string_view kOwnPrefix = "x-assay-";
 constexpr std::string_view kPrincipal = "x-assay-principal";
-constexpr size_t kPrincipalsSentMax = 8;  // a certificate has one or two
+// A certificate has one or two. The server behind has room for so much beside the client's own metadata.
+constexpr size_t kPrincipalsSentMax = 8;
+constexpr size_t kPrincipalBytesSentMax = 1024;
 
 // The server behind spends some 200 us on a call that is begun and given up. So a client may do that 20 times a second.
 constexpr int64_t kAbandonCost = 50;
@@ -49,7 +51,9 @@ bool ForwardedCall::begin(Upstream& upstream, const RequestHead& head) {
   // Who calls, as the roles file writes it: the server behind sees a Unix socket and no certificate.
   std::vector<std::string> principals;
   for (const std::string& principal : connection_.peer().principals) {
-    if (principals.size() < kPrincipalsSentMax) principals.push_back(encode_grpc_message(principal));
+    std::string encoded = encode_grpc_message(principal);
+    if (principals.size() < kPrincipalsSentMax && encoded.size() <= kPrincipalBytesSentMax)
+      principals.push_back(std::move(encoded));
   }
   for (const std::string& principal : principals) headers.push_back(nv(kPrincipal, principal));
   upstream_id_ = upstream.begin(headers, *this);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "core/serving/signals_blocked.h"
 #include "core/transport/server_connection.h"
@@ -37,12 +38,15 @@ Status IoThread::open() {
   return status;
 }
 
-void IoThread::start() {
+Status IoThread::start() {
   const SignalsBlocked blocked;
-  thread_ = std::thread([this] {
-    ::pthread_setname_np(::pthread_self(), "assay-io");
-    loop_.run();
-  });
+  try {
+    thread_ = std::thread([this] {
+      ::pthread_setname_np(::pthread_self(), "assay-io");
+      loop_.run();
+    });
+  } catch (const std::system_error& error) { return Status(Code::kIo, error.code().message()); }
+  return Status();
 }
 
 void IoThread::stop() noexcept {

@@ -32,7 +32,7 @@ class IoThread final : private Pollable, private TurnEnd {
   IoThread(Engine& engine, const Clock& clock, const TransportOptions& options, TransportCounters& counters, Denials& denials);
   ~IoThread();  // stop()s
   Status open();
-  void start();          // begins the thread. REQUIRES: open() was ok
+  Status start();        // begins the thread; kIo: there can be none. REQUIRES: open() was ok
   void stop() noexcept;  // ends it and closes its connections. Idempotent, may block
 
   // --- any thread

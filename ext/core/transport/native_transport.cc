@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <condition_variable>
-#include <mutex>
 #include <vector>
 
 #include "core/transport/acceptor.h"
@@ -15,16 +13,19 @@ namespace assay {
 
 struct NativeTransport::Impl {
   Impl(Engine& made_for, const Clock& given_clock, const TransportOptions& given)
-      : engine(made_for), clock(given_clock), options(given) {}
+      : engine(made_for), clock(given_clock), options(given) {
+    for (uint32_t i = 0; i < options.io_threads; ++i) {
+      threads.push_back(std::make_unique<IoThread>(engine, clock, options, counters, denials));
+    }
+  }
 
   Engine& engine;
   const Clock& clock;
   const TransportOptions options;
   TransportCounters counters;
   Denials denials;
-  Protection protection;
-  std::vector<std::unique_ptr<IoThread>> threads;
-  std::unique_ptr<Acceptor> acceptor;  // on the loop of threads[0]
+  std::vector<std::unique_ptr<IoThread>> threads;  // never changes: stats() reads it while others run
+  std::unique_ptr<Acceptor> acceptor;              // on the loop of threads[0]
 };
 
 bool NativeTransport::is_built() noexcept { return true; }
@@ -36,21 +37,15 @@ NativeTransport::~NativeTransport() { stop(); }
 
 Status NativeTransport::start(int listening_fd) {
   ::fcntl(listening_fd, F_SETFL, ::fcntl(listening_fd, F_GETFL) | O_NONBLOCK);
-  for (uint32_t i = 0; i < impl_->options.io_threads; ++i) {
-    impl_->threads.push_back(
-        std::make_unique<IoThread>(impl_->engine, impl_->clock, impl_->options, impl_->counters, impl_->denials));
-    impl_->threads.back()->protect(impl_->protection);
-    const Status status = impl_->threads.back()->open();
-    if (!status.ok()) {
-      ::close(listening_fd);
-      return status;
-    }
+  Status status;
+  for (size_t i = 0; i < impl_->threads.size() && status.ok(); ++i) status = impl_->threads[i]->open();
+  if (!status.ok()) {
+    ::close(listening_fd);
+    return status;
   }
   impl_->acceptor = std::make_unique<Acceptor>(listening_fd, impl_->threads, impl_->options, impl_->counters);
-  const Status status = impl_->acceptor->open();
-  if (status.ok()) {
-    for (const auto& thread : impl_->threads) thread->start();
-  }
+  status = impl_->acceptor->open();
+  for (size_t i = 0; i < impl_->threads.size() && status.ok(); ++i) status = impl_->threads[i]->start();
   return status;
 }
 
@@ -59,7 +54,6 @@ Status NativeTransport::protect(const TransportPem& pem, const std::vector<std::
   const Status status = TlsContext::make({pem.certificate, pem.key, pem.client_authorities}, &made.tls);
   if (!status.ok()) return status;
   if (roles != nullptr) made.roles = std::make_shared<const RoleTable>(*roles);
-  impl_->protection = made;
   for (const auto& thread : impl_->threads) thread->protect(made);
   return Status();
 }

@@ -1,9 +1,9 @@
 // NativeTransport: one port of the whole service, without Python for a scored transaction.
 //
-// It speaks HTTP/2 and gRPC, answers Score and ScoreBatch itself, and lets every other method through to the gRPC server behind it, on
+// It speaks HTTP/2 and gRPC, answers Score, ScoreBatch and ScoreStream itself, and lets every other method through to the gRPC server behind it, on
 // a Unix socket that nobody else can open. The policy table is asked for every call, forwarded ones too.
 //
-// THREADS. All functions: any thread, one at a time. The I/O threads are its own.
+// THREADS. start() and stop() once each, by one thread, stop() after start(). All others: any thread, at any time between. The I/O threads are its own.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,7 @@ class NativeTransport {
   // Whether this build has it.
   static bool is_built() noexcept;
 
-  // `engine` and `clock` outlive it.
+  // `engine` and `clock` outlive it; and it outlives engine.stop(), because runners push to its completion queues until then.
   NativeTransport(Engine& engine, const Clock& clock, const TransportOptions& options);
   ~NativeTransport();  // stop()s
   NativeTransport(const NativeTransport&) = delete;
@@ -52,7 +52,7 @@ class NativeTransport {
   // Begins the I/O threads and takes connections from `listening_fd`, which it owns from now on, whatever comes of it: a stream
   // socket that listens. Once. kIo; kInternal where this build does not have it.
   Status start(int listening_fd);
-  // TLS with what `pem` holds (REQUIRES: of one protect() all, or none, are TLS), and client certificates if `roles` is given: a
+  // TLS with what `pem` holds (once that was called, there is no plaintext any more), and client certificates if `roles` is given: a
   // table of principals and their roles (base/policy.h). Before start(), and again whenever it changes: open connections stay.
   // kInvalidRequest: the PEM is not good; what was there stays.
   Status protect(const TransportPem& pem, const std::vector<std::pair<std::string, uint8_t>>* roles);

@@ -223,8 +223,11 @@ void ScoreStreamCall::drop_messages() noexcept {
 void ScoreStreamCall::on_deadline(int64_t) noexcept {
   if (is_ended()) return;
   is_reading_ = false;
+  // First: drop_messages() cancels, which changes nothing of a call that has expired.
   for (const auto& message : waiting_) connection_.thread().expire(message->call);
   drop_messages();
+  give_all_credit();
+  drop_request();
   end(Status(Code::kDeadlineExceeded));
 }
 

@@ -16,4 +16,9 @@ bool make_server_session(const TransportOptions& options, ServerConnection* conn
 // number does not tell.
 void set_flood_limits(nghttp2_option* option, const TransportOptions& options) noexcept;
 
+// Of a header block that is sent on: what came within the limit, and what is added to it.
+inline size_t sent_header_bytes_max(const TransportOptions& options) noexcept {
+  return 2 * options.metadata_bytes_max + (64u << 10);
+}
+
 }  // namespace assay

@@ -26,11 +26,14 @@ namespace assay {
 namespace {
 
 constexpr size_t kOutputBytesMax = 128u << 10;   // gathered for one write
+constexpr size_t kOutputBytesKept = 64u << 10;   // of a connection that has nothing to write
 constexpr size_t kQueuedFramesMax = 20'000;      // that the client does not read: it is closed
 constexpr int32_t kConnectionWindow = 16 << 20;  // what all its calls together may send ahead
 constexpr uint32_t kStreamWindow = 256u << 10;
 // Bombs: so many bytes of headers past their limit, or of what a message inflates to beyond what is usual, are one nuisance.
 constexpr size_t kBombBytes = 4096;
+// Of an answer in one frame: a client that lets it out byte by byte earns nothing by that.
+constexpr size_t kEarningDataBytes = 64;
 constexpr std::array<uint8_t, 8> kKeepalivePing = {'k', 'e', 'e', 'p', 0, 0, 0, 0};
 constexpr std::array<uint8_t, 8> kNoticePing = {'l', 'e', 'a', 'v', 'e', 0, 0, 0};
 
@@ -54,6 +57,7 @@ ServerConnection::ServerConnection(IoThread& thread, int fd)
       head_(thread.options().metadata_bytes_max),
       watch_(*this, thread.loop().timers(), thread.options(), thread.loop().now_ns(), random_share()),
       nuisance_(thread.loop().now_ns()) {
+  caller_.needs_certificate = wants_certificate_;
   if (thread.protection().tls == nullptr) {
     bytes_ = std::make_unique<PlainStream>(fd);
     return;
@@ -144,9 +148,10 @@ void ServerConnection::on_ready(uint32_t events) noexcept {
   }
 }
 
-// One buffer a turn, so that a client that sends much does not hold up the others: the socket stays readable, and epoll tells it again.
+// About one buffer a turn, so that a client that sends much does not hold up the others: the socket stays readable, and epoll tells it again.
 bool ServerConnection::read_some() noexcept {
   std::vector<uint8_t>& buffer = thread_.read_buffer();
+  size_t total = 0;
   do {
     size_t count = 0;
     switch (bytes_->read(buffer.data(), buffer.size(), &count)) {
@@ -157,7 +162,8 @@ bool ServerConnection::read_some() noexcept {
     }
     watch_.on_bytes(thread_.loop().now_ns());
     if (!feed(buffer.data(), count)) return false;
-  } while (bytes_->has_pending());
+    total += count;
+  } while (bytes_->has_pending() && total < buffer.size());  // what TLS still has is read at the turn's end
   return true;
 }
 
@@ -205,6 +211,7 @@ bool ServerConnection::write_some() noexcept {
       return false;
     }
     if (output_.empty()) {
+      if (output_.capacity() > kOutputBytesKept) std::vector<uint8_t>().swap(output_);
       is_write_blocked_ = false;
       listen();
       return true;
@@ -396,7 +403,7 @@ void ServerConnection::on_sent(const nghttp2_frame& frame) noexcept {
   if (frame.hd.type == NGHTTP2_HEADERS || frame.hd.type == NGHTTP2_DATA) watch_.on_answer_sent();
   // Earned by what is answered, not by what is asked: a call that is reset at once was no request.
   const bool is_end = frame.hd.type == NGHTTP2_HEADERS && (frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-  if (frame.hd.type == NGHTTP2_DATA || is_end) nuisance_.earn_request();
+  if (is_end || (frame.hd.type == NGHTTP2_DATA && frame.hd.length >= kEarningDataBytes)) nuisance_.earn_request();
   if (!is_end) return;
   if (nghttp2_session_get_stream_remote_close(session_, frame.hd.stream_id) == 0) {
     nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, frame.hd.stream_id, NGHTTP2_NO_ERROR);
@@ -448,6 +455,12 @@ struct ServerCallbacks {
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) self(user).head_.add(name, value, flags);
     return result(self(user).on_header(RequestHead::field_bytes(name, value)));
   }
+  // Such a request is malformed and its stream is reset (RFC 9113, section 8.1.1); the field was looked at all the same.
+  static int invalid_header(nghttp2_session*, const nghttp2_frame*, nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t,
+                            void* user) {
+    const bool is_fine = self(user).on_header(RequestHead::field_bytes(name, value));
+    return is_fine ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : NGHTTP2_ERR_CALLBACK_FAILURE;
+  }
   static int frame(nghttp2_session*, const nghttp2_frame* frame, void* user) { return result(self(user).on_frame(*frame)); }
   // Each is answered by a reset, which the client does not pay for as it does for its own.
   static int invalid_frame(nghttp2_session*, const nghttp2_frame*, int, void* user) { return result(self(user).spend(1)); }
@@ -479,6 +492,7 @@ struct ServerCallbacks {
     if (nghttp2_session_callbacks_new(&callbacks) != 0) return nullptr;
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, begin_headers);
     nghttp2_session_callbacks_set_on_header_callback2(callbacks, header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback2(callbacks, invalid_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, stream_closed);

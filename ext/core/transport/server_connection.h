@@ -99,7 +99,7 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   const TlsStream* tls_ = nullptr;  // bytes_, if it is one
   bool wants_certificate_ = false;
   PeerIdentity peer_;                            // once a call came
-  std::shared_ptr<const RoleTable> peer_roles_;  // what peer_caller_ was made with
+  std::shared_ptr<const RoleTable> peer_roles_;  // what caller_ was made with
   Caller caller_;
   nghttp2_session* session_ = nullptr;
   RequestHead head_;

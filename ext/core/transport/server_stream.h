@@ -1,5 +1,5 @@
 // ServerStream: one HTTP/2 stream of a client, and the writing of its answer. What it does with what comes is for its kinds:
-// UnaryCall, ScoreStreamCall, ForwardedCall.
+// UnaryCall, ScoreStreamCall, ForwardedCall, RefusedCall.
 //
 // LIFE. Made when the request's headers are whole; told data, the client's end and its own end, in this order; destroyed by the
 // connection when HTTP/2 has closed the stream. One answer: headers and messages, then trailers; or trailers alone.

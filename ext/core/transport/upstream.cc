@@ -10,6 +10,7 @@
 
 #include "core/transport/io_thread.h"
 #include "core/transport/plain_stream.h"
+#include "core/transport/server_callbacks.h"
 
 namespace assay {
 namespace {
@@ -225,6 +226,7 @@ bool Upstream::open() {
   nghttp2_option* option = nullptr;
   if (callbacks == nullptr || nghttp2_option_new(&option) != 0) return false;
   nghttp2_option_set_no_auto_window_update(option, 1);
+  nghttp2_option_set_max_send_header_block_length(option, sent_header_bytes_max(thread_.options()));
   const int made = nghttp2_session_client_new2(&session_, callbacks, this, option);
   nghttp2_option_del(option);
   if (made != 0) return false;

@@ -42,7 +42,7 @@ class Upstream final : public Pollable, public TurnEnd {
   Upstream(IoThread& thread, int fd);
   ~Upstream();  // its calls are closed first, with an error
 
-  // The call's stream id; negative: no call can be begun. `call` must outlive its on_upstream_closed(), or forget().
+  // The call's stream id; negative: no call can be begun. `call` must outlive its on_upstream_closed(), or cancel().
   int32_t begin(const std::vector<nghttp2_nv>& headers, UpstreamCall& call);
   void resume(int32_t id) noexcept;  // read_request() has bytes again
   void consume(int32_t id, size_t bytes) noexcept;

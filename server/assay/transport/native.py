@@ -17,8 +17,10 @@ from assay.transport.roles import Roles
 from assay.transport.security import Security
 
 _BACKLOG = 1024
-# A connection takes one, and another while calls of it are forwarded; 10,000 there may be. Shells allow 1,024 in all.
-_DESCRIPTORS = 2 * 10_000 + 1024
+# A connection takes one, and both ends of a Unix socket while calls of it are forwarded. Shells allow 1,024 in all.
+_DESCRIPTORS_EACH = 3
+_DESCRIPTORS_KEPT = 1024  # for everything else
+_CONNECTIONS_MAX = 10_000
 DENIALS_INTERVAL_S = 1.0
 
 
@@ -59,7 +61,7 @@ class NativePort:
     def start(self, forward_path: Path) -> None:
         """Begins to answer. Methods that are not its own go to the gRPC server on `forward_path`."""
         assert self._socket is not None
-        _allow_descriptors()
+        connections_max = min(_CONNECTIONS_MAX, (_allow_descriptors() - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH)
         limits, connection = self._config.limits, self._config.connection
         self._transport = NativeTransport(
             self._engine,
@@ -67,6 +69,7 @@ class NativePort:
             receive_message_bytes_max=limits.receive_message_bytes_max,
             send_message_bytes_max=limits.send_message_bytes_max,
             metadata_bytes_max=limits.metadata_bytes_max,
+            connections_max=max(1, connections_max),
             connection_streams_max=limits.connection_streams_max,
             streams_max=limits.streams_max,
             stream_messages_max=limits.stream_messages_max,
@@ -91,6 +94,7 @@ class NativePort:
         self._transport.drain(grace_s)
         await asyncio.to_thread(self._transport.wait_closed, grace_s)
         await asyncio.to_thread(self._transport.stop)
+        self.tell_denials()
 
     def tell_denials(self) -> None:
         """Logs what was refused since the last time."""
@@ -121,12 +125,17 @@ class NativePort:
 # --- implementation ---
 
 
-def _allow_descriptors() -> None:
-    """Else a few hundred clients could take what the rest of the server needs to open a file or reach a store."""
+def _allow_descriptors() -> int:
+    """How many there may be, once as many are allowed as all connections could take: else clients could take what the rest of the
+    server needs to open a file or reach a store."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    wanted = _CONNECTIONS_MAX * _DESCRIPTORS_EACH + _DESCRIPTORS_KEPT
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(hard, wanted)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _text(name: bytes) -> str:

@@ -59,7 +59,9 @@ class Security:
         self._roles: ProvedFiles[Roles] | None = roles_file(config.roles) if config.roles is not None else None
         self._watch: asyncio.Task[None] | None = None
         self._followers: list[Callable[[Pem, Roles | None], None]] = []
-        self._told: tuple[Any, ...] = ()  # what the followers use
+        self._told: tuple[Any, ...] = ()  # what the followers were told last
+        self._followed_pem: Pem | None = None  # what they use
+        self._follower_rejections = 0
         self._counts_elsewhere: Callable[[], Mapping[str, int]] = dict
 
     @property
@@ -105,6 +107,7 @@ class Security:
         try:
             self._tell_followers()
         except CoreError as error:
+            self._follower_rejections += 1
             log.error("certificate not reloaded by the native transport, the previous stays in use: %s", error)
 
     def close(self) -> None:
@@ -117,7 +120,7 @@ class Security:
             denied_calls=self._denials.counts + Counter(self._counts_elsewhere()),
             certificate_expires_at=certificates.expires_at if certificates else None,
             certificate_reloads=certificates.files.reload_count if certificates else 0,
-            certificate_rejections=certificates.files.rejection_count if certificates else 0,
+            certificate_rejections=self._follower_rejections + (certificates.files.rejection_count if certificates else 0),
             roles_reloads=roles.reload_count if roles else 0,
             roles_rejections=roles.rejection_count if roles else 0,
         )
@@ -141,5 +144,12 @@ class Security:
         self._told = found
         assert self._certificates is not None
         pem = self._certificates.files.value
+        roles = self._roles.value if self._roles is not None and pem.client_ca is not None else None
         for protect in self._followers:
-            protect(pem, self._roles.value if self._roles is not None and pem.client_ca is not None else None)
+            try:
+                protect(pem, roles)
+            except CoreError:
+                if self._followed_pem is not None:  # roles count all the same: one may have been taken away
+                    protect(self._followed_pem, roles)
+                raise
+        self._followed_pem = pem

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import stat
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,8 @@ class Transport:
         config, security = self._config, self._security
         if self._native is not None:
             public = self._native.bind("listen", config.listen)
-            self._forward_path = default_socket_dir / f"forward-{os.getpid()}-{public.rpartition(':')[2]}.sock"
-            self._public.open_socket(self._forward_path)
+            self._forward_path = default_socket_dir / _socket_name("forward", public, config)
+            self._public.open_socket("transport", self._forward_path)
         else:
             public = self._public.open_port("listen", config.listen, security.credentials())
         health = admin_port = None
@@ -114,7 +115,7 @@ class Transport:
             admin_port = self._admin_port.open_port("admin_listen", config.admin_listen, security.credentials())
         if self._admin is not None:
             self._admin_path = _admin_path(config, default_socket_dir, public)
-            self._admin.open_socket(self._admin_path)
+            self._admin.open_socket("admin_socket", self._admin_path)
         for port in reversed(self._ports()):
             await port.server.start()
         if self._native is not None and self._forward_path is not None:
@@ -139,10 +140,8 @@ class Transport:
         self.set_serving(False)
         await asyncio.sleep(delay_s)
         self._scoring.drain()
-        stops = [port.stop(grace_s) for port in self._ports() if port is not self._health]
-        if self._native is not None:
-            stops.append(self._native.stop(grace_s))
-        await asyncio.gather(*stops)
+        others = [port.stop(grace_s) for port in self._ports() if port not in (self._health, self._public)]
+        await asyncio.gather(self._stop_public(grace_s), *others)
         if self._health is not None:
             await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
         self._security.close()
@@ -151,6 +150,14 @@ class Transport:
         for path in (self._admin_path, self._forward_path):
             if path is not None:
                 path.unlink(missing_ok=True)
+
+    async def _stop_public(self, grace_s: float) -> None:
+        """The server behind the native transport goes after it: until clients have heard that they are to go, they may call."""
+        started_s = time.monotonic()
+        if self._native is not None:
+            self._public.end_lasting_calls()
+            await self._native.stop(grace_s)
+        await self._public.stop(max(0.0, grace_s - (time.monotonic() - started_s)))
 
     @property
     def waiting_count(self) -> int:
@@ -230,8 +237,9 @@ class _Port:
             ) from error
         return f"{address.rpartition(':')[0]}:{port}"
 
-    def open_socket(self, path: Path) -> None:
-        """Binds a Unix socket that only this user may open. A socket that nobody answers any more is replaced."""
+    def open_socket(self, key: str, path: Path) -> None:
+        """Binds a Unix socket that only this user may open, for `key` of the configuration. A socket that nobody answers any more
+        is replaced."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_directory(path.parent)
@@ -243,14 +251,18 @@ class _Port:
             finally:
                 os.umask(umask)
         except OSError as error:
-            raise ConfigError(f"admin_socket: {path}: {error.strerror}") from error
+            raise ConfigError(f"{key}: {path}: {error.strerror}") from error
         except RuntimeError as error:
-            raise ConfigError(f"admin_socket: {path} cannot be bound; choose another path, or off") from error
+            raise ConfigError(f"{key}: {path} cannot be bound; choose another path, or off") from error
+
+    def end_lasting_calls(self) -> None:
+        """Those that would last as long as their client lets them: Watch, reflection."""
+        self.health.close()
+        self._reflection.close()
 
     async def stop(self, grace_s: float) -> None:
         """Ends calls that last by themselves, refuses new ones, and gives those in flight `grace_s`."""
-        self.health.close()
-        self._reflection.close()
+        self.end_lasting_calls()
         await self.server.stop(grace_s)
 
 
@@ -309,8 +321,12 @@ def _admin_path(config: Config, default_dir: Path, public: str) -> Path:
     """auto: named after the port, and after the process too where several share the port."""
     if config.admin_socket != "auto":
         return Path(config.admin_socket)
+    return default_dir / _socket_name("admin", public, config)
+
+
+def _socket_name(kind: str, public: str, config: Config) -> str:
     port = public.rpartition(":")[2]
-    return default_dir / (f"admin-{port}-{os.getpid()}.sock" if config.reuse_port else f"admin-{port}.sock")
+    return f"{kind}-{port}-{os.getpid()}.sock" if config.reuse_port else f"{kind}-{port}.sock"
 
 
 def _check_directory(directory: Path) -> None:
