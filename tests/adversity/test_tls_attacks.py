@@ -282,6 +282,20 @@ def test_broken_files_keep_the_old_and_are_said_once(
     assert server.security_stats().certificate_reloads == 1
 
 
+def test_a_role_is_taken_away_though_the_authorities_are_not_taken(server: LocalServer, folder: TlsFolder) -> None:
+    """The native transport takes 256 authorities, gRPC's own server more. Where it keeps those that it has, roles count all the
+    same."""
+    core = server.channel(credentials=folder.client(CORE))
+    assert score(core).HasField("score")
+    others = b"".join(Authority().certificate for _ in range(256))
+    folder.client_ca.write_bytes(folder.clients.certificate + others)
+    folder.roles.write_text("version: 1\nprincipals: {dns:stranger.bank.internal: [score]}\n")
+    wait_until(lambda: server.security_stats().roles_reloads == 1, "the roles are noticed")
+    server.settle()
+    assert code_of(score, core) is grpc.StatusCode.PERMISSION_DENIED
+    assert (server.security_stats().certificate_rejections > 0) == server.is_native
+
+
 def test_a_pair_written_in_place_byte_by_byte_under_load_loses_no_call(server: LocalServer, folder: TlsFolder) -> None:
     fresh = folder.authority.issue(*SERVER_NAMES)
     with Load(server, folder, callers=2) as load:
