@@ -74,9 +74,9 @@ $(STAMPS)/runtime-$(ORT): server/assay/lock/$(ORT).txt $(STAMPS)/machine
 	@touch $@
 
 # What the build finds of the native transport's libraries: written anew when that changes, as when they were installed since.
-.PHONY: FORCE
 $(STAMPS)/native: FORCE | $(STAMPS)/machine
 	@tools/native_libraries.sh $@
+FORCE:
 
 # Compiles what changed. A debug core is not the served one: `make debug` takes this stamp away.
 $(STAMPS)/core: $(CORE_SOURCES) $(STAMPS)/runtime-$(ORT) $(STAMPS)/native
