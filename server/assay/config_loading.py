@@ -23,7 +23,15 @@ from assay.errors import ConfigError
 from assay.store_url import location_of, split_store_url
 
 # Variables of ours that are not configuration: the build's, the tests' and the caches'.
-ENV_NOT_CONFIG = ("ASSAY_TEST_", "ASSAY_BENCH_", "ASSAY_DEBUG", "ASSAY_SANITIZE", "ASSAY_CACHE_DIR", "ASSAY_COMPLETE")
+ENV_NOT_CONFIG = (
+    "ASSAY_TEST_",
+    "ASSAY_BENCH_",
+    "ASSAY_DEBUG",
+    "ASSAY_SANITIZE",
+    "ASSAY_NATIVE",
+    "ASSAY_CACHE_DIR",
+    "ASSAY_COMPLETE",
+)
 SECRET_SHOWN = "**********"
 
 

@@ -79,7 +79,7 @@ def test_unknown_keys_are_refused_and_the_nearest_is_named(values: dict[str, Any
 
 
 def test_unknown_environment_variables_are_refused_but_not_those_of_tests_and_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ASSAY_TEST_DATA", "ASSAY_DEBUG", "ASSAY_SANITIZE", "ASSAY_CACHE_DIR"):
+    for name in ("ASSAY_TEST_DATA", "ASSAY_DEBUG", "ASSAY_SANITIZE", "ASSAY_NATIVE", "ASSAY_CACHE_DIR"):
         monkeypatch.setenv(name, "1")
     load_config()
     monkeypatch.setenv("ASSAY_ENGIN__SLOTS", "1")
