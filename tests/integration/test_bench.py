@@ -178,6 +178,8 @@ def test_ctrl_c_ends_a_run_with_what_it_has(server: LocalServer, messages: Path)
         [*command, "--duration", "600", "--warmup", "0", "--rate", "200", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell has what it runs in the background ignore Ctrl-C, and who is ignored so does so to the end.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: server.engine.stats().answered_rows > before + 20, "the run has begun")
