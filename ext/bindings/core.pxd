@@ -825,8 +825,13 @@ cdef extern from "core/transport/transport_options.h" namespace "assay" nogil:
 
 
 cdef extern from "core/transport/native_transport.h" namespace "assay" nogil:
+    const size_t kCloseReasonCount
+    const char* kCloseReasonNames[12]
+
     cdef cppclass CTransportStats "assay::TransportStats":
         uint64_t accepted_connections
+        uint64_t closed_connections[12]
+        uint64_t held_bytes
         uint64_t open_connections
         uint64_t open_streams
         uint64_t waiting_calls

@@ -2,7 +2,7 @@
 
 TransportStats = _namedtuple(
     "TransportStats",
-    "accepted_connections open_connections open_streams waiting_calls accept_rests denied_calls",
+    "accepted_connections open_connections closed_connections open_streams waiting_calls held_bytes accept_rests denied_calls",
     module="assay._core",
 )
 
@@ -135,6 +135,8 @@ cdef class NativeTransport:
     def stats(self) -> TransportStats:
         cdef CTransportStats stats = self._transport.get().stats()
         denied = {row.reason: stats.denied_calls[row.number] for row in CODE_TABLE if stats.denied_calls[row.number]}
+        closed = {kCloseReasonNames[i].decode(): stats.closed_connections[i] for i in range(kCloseReasonCount)}
         return TransportStats(
-            stats.accepted_connections, stats.open_connections, stats.open_streams, stats.waiting_calls, stats.accept_rests, denied
+            stats.accepted_connections, stats.open_connections, closed, stats.open_streams, stats.waiting_calls, stats.held_bytes,
+            stats.accept_rests, denied,
         )

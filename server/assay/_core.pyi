@@ -619,8 +619,10 @@ HAS_NATIVE_TRANSPORT: bool  # whether this build has it; its libraries may have 
 class TransportStats(NamedTuple):
     accepted_connections: int
     open_connections: int
+    closed_connections: dict[str, int]  # reason -> count; every reason stands there
     open_streams: int  # ScoreStream calls
     waiting_calls: int  # in the engine's hands
+    held_bytes: int  # by requests that are not whole and answers that are not read
     accept_rests: int  # times that accepting paused: no descriptor was left, or connections_max were open
     denied_calls: dict[str, int]  # by the policy: reason -> count
 

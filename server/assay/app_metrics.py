@@ -51,7 +51,7 @@ def transport_source(transport: Transport, streams_max: int) -> Iterable[Metric]
     yield from transport_families(transport.open_streams, streams_max, transport.event_counts)
     native = transport.native_stats
     if native is not None:
-        yield from listener_families(native.open_connections, native.accepted_connections, native.accept_rests)
+        yield from listener_families(native)
 
 
 def security_source(stats: SecurityStats) -> Iterable[Metric]:

@@ -79,15 +79,9 @@ def neighbour(server: LocalServer) -> Iterator[Callable[[], None]]:
     channel.close()
     wait_until(lambda: server.waiting_count() == 0, "no call waits")
     wait_until(lambda: server.engine.stats().slots_used == 0, "every slot comes back")
-    wait_until(lambda: open_connections(server) == 0, "every connection is closed")
-
-
-def open_connections(server: LocalServer) -> int:
-    native = server._transport._native
-    assert native is not None
-    stats = native.stats()
-    assert stats is not None
-    return int(stats.open_connections)
+    wait_until(lambda: server.native_stats.open_connections == 0, "every connection is closed")
+    stats = server.native_stats
+    assert (stats.held_bytes, sum(stats.closed_connections.values())) == (0, stats.accepted_connections)
 
 
 def request_bytes() -> bytes:
@@ -136,11 +130,13 @@ def end_of(raw: RawConnection) -> tuple[int, bytes] | None:
 def test_a_flood_of_frames_that_ask_nothing_ends_its_connection(
     server: LocalServer, neighbour: Callable[[], None], flood: bytes
 ) -> None:
+    before = server.native_stats.closed_connections["flood"]
     with RawConnection(server.addresses.public) as raw:
         raw.send_bytes(headers_frames(call_headers()))
         send_until_gone(raw, flood * 500, 60)
         neighbour()
         end_of(raw)  # it is over
+    wait_until(lambda: server.native_stats.closed_connections["flood"] == before + 1, "it is counted as a flood")
 
 
 def test_score_calls_that_are_reset_at_once_end_their_connection(server: LocalServer, neighbour: Callable[[], None]) -> None:

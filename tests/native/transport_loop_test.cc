@@ -253,7 +253,7 @@ TEST(a_posted_task_wakes_a_loop_that_waits_and_stop_ends_it) {
 namespace {
 
 struct Waiter final : EngineCaller {
-  void on_answer(uint64_t, const Answer&) noexcept override {}
+  void on_answer(const Answer&) noexcept override {}
 };
 
 }  // namespace
@@ -325,7 +325,9 @@ struct Watch final : Watched {
   void send_ping() noexcept override { said += "ping "; }
   void send_notice() noexcept override { said += "notice "; }
   void send_goaway(const char* why) noexcept override { said += std::string("goaway:") + why + " "; }
-  void kill(const char* why) noexcept override { said += std::string("kill:") + why + " "; }
+  void kill(CloseReason why) noexcept override {
+    said += std::string("kill:") + kCloseReasonNames[static_cast<size_t>(why)] + " ";
+  }
   // What it said while so many seconds passed, one at a time.
   std::string pass(int64_t seconds) {
     said.clear();
@@ -427,7 +429,7 @@ TEST(a_watch_that_goes_takes_its_timers_along) {
     void send_ping() noexcept override {}
     void send_notice() noexcept override {}
     void send_goaway(const char*) noexcept override {}
-    void kill(const char*) noexcept override {}
+    void kill(CloseReason) noexcept override {}
   } mute;
   {
     ConnectionWatch watch(mute, timers, options, clock.now_ns(), 0.0);

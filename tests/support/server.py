@@ -155,6 +155,13 @@ class LocalServer:
         """Whether the native transport answers the public port."""
         return self._transport.is_native
 
+    @property
+    def native_stats(self) -> _core.TransportStats:
+        """Of the native transport, which must answer the public port."""
+        stats = self._transport.native_stats
+        assert stats is not None
+        return stats
+
     def settle(self) -> None:
         """Has the native transport told, and tell, what it otherwise is and does every second. The other has no need of it."""
         asyncio.run_coroutine_threadsafe(self._transport.settle(), self._loop).result(WAIT_S)

@@ -56,7 +56,7 @@ bool Acceptor::is_full() const noexcept {
 }
 
 void Acceptor::rest() noexcept {
-  counters_.refused_connections.add(1);
+  counters_.accept_rests.add(1);
   threads_[0]->loop().change(fd_, 0, *this);
   threads_[0]->loop().timers().set(timer_, threads_[0]->loop().now_ns() + kRestNs);
 }

@@ -55,7 +55,7 @@ bool ConnectionWatch::on_client_ping(int64_t now_ns) noexcept {
 }
 
 void ConnectionWatch::send_away(int64_t now_ns, int64_t grace_ns, const char* why) {
-  if (state_ == State::kAccepted) return watched_.kill("drained");
+  if (state_ == State::kAccepted) return watched_.kill(CloseReason::kDrained);
   const int64_t end_ns = now_ns + grace_ns;
   if (!grace_.is_set() || end_ns < grace_.due_ns()) timers_.set(grace_, end_ns);
   if (is_leaving()) return;
@@ -71,10 +71,10 @@ void ConnectionWatch::on_notice_answered(int64_t now_ns) {
   if (state_ == State::kNoticed) on_leave_time(now_ns);
 }
 
-void ConnectionWatch::on_handshake_time(int64_t) noexcept { watched_.kill("handshake"); }
+void ConnectionWatch::on_handshake_time(int64_t) noexcept { watched_.kill(CloseReason::kHandshake); }
 
 void ConnectionWatch::on_silence_time(int64_t now_ns) noexcept {
-  if (pinged_ns_ != 0 && heard_ns_ <= pinged_ns_) return watched_.kill("keepalive");
+  if (pinged_ns_ != 0 && heard_ns_ <= pinged_ns_) return watched_.kill(CloseReason::kKeepalive);
   const bool is_silent = now_ns - heard_ns_ >= options_.keepalive_ns;
   pinged_ns_ = is_silent ? now_ns : 0;
   timers_.set(silence_, is_silent ? now_ns + options_.keepalive_timeout_ns : heard_ns_ + options_.keepalive_ns);
@@ -91,6 +91,6 @@ void ConnectionWatch::on_leave_time(int64_t) noexcept {
   watched_.send_goaway(why_);
 }
 
-void ConnectionWatch::on_grace_time(int64_t) noexcept { watched_.kill("grace"); }
+void ConnectionWatch::on_grace_time(int64_t) noexcept { watched_.kill(CloseReason::kGrace); }
 
 }  // namespace assay

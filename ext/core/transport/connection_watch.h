@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "core/transport/close_reason.h"
 #include "core/transport/timer_heap.h"
 #include "core/transport/transport_options.h"
 
@@ -17,7 +18,7 @@ class Watched {
   virtual void send_ping() noexcept = 0;
   virtual void send_notice() noexcept = 0;                 // GOAWAY without an end, and a ping: the client opens no more streams
   virtual void send_goaway(const char* why) noexcept = 0;  // GOAWAY with the last stream that is answered
-  virtual void kill(const char* why) noexcept = 0;         // closes now; may destroy the watch
+  virtual void kill(CloseReason why) noexcept = 0;         // closes now; may destroy the watch
 
  protected:
   ~Watched() = default;

@@ -15,7 +15,7 @@ struct Answer;
 // Waits for the engine's answer.
 class EngineCaller {
  public:
-  virtual void on_answer(uint64_t token, const Answer& answer) noexcept = 0;
+  virtual void on_answer(const Answer& answer) noexcept = 0;
 
  protected:
   ~EngineCaller() = default;

@@ -78,7 +78,7 @@ void IoThread::take_in(int fd) {
   auto connection = std::make_unique<ServerConnection>(*this, fd);
   ServerConnection* const made = connection.get();
   connections_.emplace(made, std::move(connection));
-  if (!made->open().ok()) return bury(*made, "open");
+  if (!made->open().ok()) return bury(*made, CloseReason::kSystem);
   if (is_draining_) made->drain(drain_grace_ns_);
 }
 
@@ -93,12 +93,12 @@ void IoThread::drain(int64_t grace_ns) {
   });
 }
 
-void IoThread::bury(ServerConnection& connection, const char*) {
+void IoThread::bury(ServerConnection& connection, CloseReason why) {
   const auto found = connections_.find(&connection);
   if (found == connections_.end()) return;
   buried_.push_back(std::move(found->second));
   connections_.erase(found);
-  counters_.closed_connections.add(1);
+  counters_.closed_connections[static_cast<size_t>(why)].add(1);
   connection_count_.fetch_sub(1, std::memory_order_relaxed);
   loop_.at_turn_end(*this);
 }
@@ -108,18 +108,19 @@ void IoThread::on_turn_end() noexcept {
   while (is_full()) close_largest();
 }
 
-// What clients do not read is the loss of whoever reads least, and of nobody else.
+// What clients do not read is the loss of whoever holds the most of it.
 void IoThread::close_largest() noexcept {
   const auto largest = std::max_element(connections_.begin(), connections_.end(), [](const auto& a, const auto& b) {
     return a.first->held_bytes() < b.first->held_bytes();
   });
   ASSAY_ASSERT(largest != connections_.end());
-  largest->first->kill("holds too much");
+  largest->first->kill(CloseReason::kMemory);
   buried_.clear();
 }
 
 void IoThread::count_bytes(size_t before, size_t after) noexcept {
   held_bytes_ += after - before;
+  counters_.held_bytes.add(after - before);  // wraps as held_bytes_ does: less is more than 2^63
   if (is_full()) loop_.at_turn_end(*this);
 }
 
@@ -130,7 +131,7 @@ void IoThread::forget_submit(UnaryCall& call) noexcept {
 }
 
 // One that is alone may be run by this thread; of several, or with more connections to read, the runner takes them in a batch.
-void IoThread::submit_waiting(const ServerConnection&) noexcept {
+void IoThread::submit_waiting() noexcept {
   const bool is_alone = waiting_.size() == 1 && loop_.still_ready() == 0;
   for (size_t i = 0; i < waiting_.size(); ++i) {
     if (waiting_[i] != nullptr) waiting_[i]->submit(is_alone);
@@ -144,7 +145,7 @@ void IoThread::on_ready(uint32_t) noexcept {
     // Also where nobody waits any more: the answer frees the slots.
     const Answer answer = engine_.finish(completion.call);
     EngineCaller* const caller = calls_.take(completion.token);
-    if (caller != nullptr) caller->on_answer(completion.token, answer);
+    if (caller != nullptr) caller->on_answer(answer);
   }
 }
 

@@ -56,7 +56,7 @@ class IoThread final : private Pollable, private TurnEnd {
   // A whole request, to be submitted once its connection has told all that was read.
   void wants_submit(UnaryCall& call) { waiting_.push_back(&call); }
   void forget_submit(UnaryCall& call) noexcept;
-  void submit_waiting(const ServerConnection& connection) noexcept;
+  void submit_waiting() noexcept;
 
   // A place for one more ScoreStream, given back by release_stream(); kDraining, kStreamLimit: there is none.
   Status claim_stream() noexcept;
@@ -78,7 +78,7 @@ class IoThread final : private Pollable, private TurnEnd {
   Status deny(Code code, std::string_view method, std::string_view principal);
 
   // Destroyed at the end of the turn.
-  void bury(ServerConnection& connection, const char* why);
+  void bury(ServerConnection& connection, CloseReason why);
 
  private:
   void on_ready(uint32_t events) noexcept override;  // the engine has finished calls

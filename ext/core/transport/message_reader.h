@@ -68,9 +68,6 @@ class MessageReader {
   explicit MessageReader(size_t message_bytes_max, MessageEncoding encoding = MessageEncoding::kIdentity) noexcept
       : message_bytes_max_(message_bytes_max), encoding_(encoding) {}
 
-  // For a stream whose headers are read after it was made. REQUIRES: no message was asked for yet.
-  void set_encoding(MessageEncoding encoding) noexcept { encoding_ = encoding; }
-
   // More bytes, in any pieces. They are borrowed until next() says anything but kMessage, or keep() is called. After a failure they
   // are dropped. REQUIRES: what was appended before is not borrowed any more; end() was not called.
   void append(std::string_view data) noexcept;

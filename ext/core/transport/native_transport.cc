@@ -83,8 +83,9 @@ void NativeTransport::stop() noexcept {
 TransportStats NativeTransport::stats() const noexcept {
   TransportStats stats;
   stats.accepted_connections = impl_->counters.accepted_connections.get();
-  stats.closed_connections = impl_->counters.closed_connections.get();
-  stats.accept_rests = impl_->counters.refused_connections.get();
+  for (size_t i = 0; i < kCloseReasonCount; ++i) stats.closed_connections[i] = impl_->counters.closed_connections[i].get();
+  stats.held_bytes = impl_->counters.held_bytes.get();
+  stats.accept_rests = impl_->counters.accept_rests.get();
   stats.open_streams = impl_->counters.open_streams.get();
   stats.waiting_calls = impl_->counters.waiting_calls.get();
   for (const auto& thread : impl_->threads) stats.open_connections += thread->connection_count();

@@ -14,6 +14,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "core/transport/close_reason.h"
 #include "core/transport/transport_options.h"
 
 namespace assay {
@@ -21,7 +22,9 @@ namespace assay {
 class Engine;
 
 struct TransportStats {
-  uint64_t accepted_connections = 0, closed_connections = 0, accept_rests = 0;
+  uint64_t accepted_connections = 0, accept_rests = 0;
+  uint64_t closed_connections[kCloseReasonCount] = {};
+  uint64_t held_bytes = 0;  // see TransportOptions::held_bytes_max; all threads together
   uint64_t open_connections = 0;
   uint64_t open_streams = 0;        // ScoreStream calls
   uint64_t waiting_calls = 0;       // in the engine's hands

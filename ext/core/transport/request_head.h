@@ -29,7 +29,6 @@ class HeaderField {
 
   std::string_view name() const noexcept { return view(name_); }
   std::string_view value() const noexcept { return view(value_); }
-  bool is_pseudo() const noexcept { return !name().empty() && name()[0] == ':'; }
   // Borrows the bytes: REQUIRES that the field lives until the frame was made.
   nghttp2_nv nv() const noexcept {
     const std::string_view n = name(), v = value();
@@ -60,11 +59,9 @@ class RequestHead {
   void add(nghttp2_rcbuf* name, nghttp2_rcbuf* value, uint8_t flags);
 
   const std::vector<HeaderField>& fields() const noexcept { return fields_; }
-  std::vector<HeaderField> take_fields() noexcept { return std::move(fields_); }
-  size_t bytes() const noexcept { return bytes_; }
   bool is_too_large() const noexcept { return bytes_ > bytes_max_; }
 
-  // Without data(): not there. Valid until clear() or take_fields().
+  // Without data(): not there. Valid until clear().
   std::string_view method, path, content_type, te, timeout, encoding, traceparent;
 
  private:

@@ -26,7 +26,7 @@ class ScoreStreamCall::Message final : public EngineCaller {
  public:
   Message(ScoreStreamCall& made_for, std::string made_with) : stream(made_for), transaction_id(std::move(made_with)) {}
 
-  void on_answer(uint64_t, const Answer& answer) noexcept override { stream.answered(*this, answer); }
+  void on_answer(const Answer& answer) noexcept override { stream.answered(*this, answer); }
   void on_deadline(int64_t) noexcept { stream.expired(*this); }
 
   ScoreStreamCall& stream;

@@ -157,8 +157,8 @@ bool ServerConnection::read_some() noexcept {
     switch (bytes_->read(buffer.data(), buffer.size(), &count)) {
       case IoResult::kOk: break;
       case IoResult::kBlocked: listen(); return true;
-      case IoResult::kClosed: kill("closed"); return false;
-      case IoResult::kFailed: kill("broken"); return false;
+      case IoResult::kClosed: kill(CloseReason::kClient); return false;
+      case IoResult::kFailed: kill(CloseReason::kBroken); return false;
     }
     watch_.on_bytes(thread_.loop().now_ns());
     if (!feed(buffer.data(), count)) return false;
@@ -174,7 +174,7 @@ bool ServerConnection::feed(const uint8_t* data, size_t size) noexcept {
   if (read >= 0 && !is_calmed_) return true;
   // What nghttp2 has to say about it (GOAWAY) goes out with what is there, as far as the socket takes it.
   write_some();
-  kill(is_calmed_ || read == NGHTTP2_ERR_FLOODED ? "flooded" : "protocol");
+  kill(is_calmed_ || read == NGHTTP2_ERR_FLOODED ? CloseReason::kFlood : CloseReason::kProtocol);
   return false;
 }
 
@@ -187,7 +187,7 @@ void ServerConnection::tell_fed() noexcept {
     stream->on_fed();
   }
   fed_.clear();
-  thread_.submit_waiting(*this);
+  thread_.submit_waiting();
 }
 
 // --- bytes out
@@ -200,14 +200,14 @@ void ServerConnection::on_turn_end() noexcept {
   // What nghttp2 has given is not what the socket has taken.
   const bool is_written = output_at_ == output_.size();
   const bool wants_none = nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0;
-  if (is_written && (wants_none || is_calmed_)) kill("left");
+  if (is_written && (wants_none || is_calmed_)) kill(is_calmed_ ? CloseReason::kFlood : CloseReason::kLeft);
 }
 
 // False: the connection is gone, or will be.
 bool ServerConnection::write_some() noexcept {
   for (;;) {
     if (output_at_ == output_.size() && !fill_output()) {
-      kill("protocol");
+      kill(CloseReason::kProtocol);
       return false;
     }
     if (output_.empty()) {
@@ -223,10 +223,10 @@ bool ServerConnection::write_some() noexcept {
         is_write_blocked_ = true;
         listen();
         if (nghttp2_session_get_outbound_queue_size(session_) <= kQueuedFramesMax) return true;
-        kill("unread");
+        kill(CloseReason::kUnread);
         return false;
       case IoResult::kClosed:
-      case IoResult::kFailed: kill("broken"); return false;
+      case IoResult::kFailed: kill(CloseReason::kBroken); return false;
     }
   }
 }
@@ -272,7 +272,7 @@ void ServerConnection::send_goaway(const char* why) noexcept {
 }
 
 // The object lives on until the end of the turn: whoever called may be one of its own functions.
-void ServerConnection::kill(const char* why) noexcept {
+void ServerConnection::kill(CloseReason why) noexcept {
   if (is_dead_) return;
   is_dead_ = true;
   bytes_->close_write();

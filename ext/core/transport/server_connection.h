@@ -67,7 +67,7 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   void send_ping() noexcept override;
   void send_notice() noexcept override;
   void send_goaway(const char* why) noexcept override;
-  void kill(const char* why) noexcept override;
+  void kill(CloseReason why) noexcept override;
 
  private:
   friend struct ServerCallbacks;

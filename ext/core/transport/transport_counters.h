@@ -1,17 +1,21 @@
 // TransportCounters: what the native transport counts, over all its threads.
 #pragma once
 
+#include <array>
+
 #include "core/serving/counters.h"
+#include "core/transport/close_reason.h"
 
 namespace assay {
 
 struct TransportCounters {
   Counter accepted_connections;
-  Counter closed_connections;
-  Counter refused_connections;  // the kernel or the limit did not allow them
-  CodeCounters denied_calls;    // by the policy
-  Counter open_streams;         // ScoreStream calls; a level
-  Counter waiting_calls;        // in the engine's hands; a level
+  std::array<Counter, kCloseReasonCount> closed_connections;
+  Counter accept_rests;       // times that accepting rested: the kernel or the limit allowed no more
+  Counter held_bytes;         // by requests that are not whole and answers that are not read; a level
+  CodeCounters denied_calls;  // by the policy
+  Counter open_streams;       // ScoreStream calls; a level
+  Counter waiting_calls;      // in the engine's hands; a level
 };
 
 }  // namespace assay

@@ -91,7 +91,7 @@ void UnaryCall::submit(bool is_alone) noexcept {
   thread.loop().timers().set(timer_, submission.deadline_ns);
 }
 
-void UnaryCall::on_answer(uint64_t, const Answer& given) noexcept { answer(given); }
+void UnaryCall::on_answer(const Answer& given) noexcept { answer(given); }
 
 void UnaryCall::answer(const Answer& given) noexcept {
   settle();

@@ -27,7 +27,7 @@ class UnaryCall final : public ServerStream, public EngineCaller {
   void on_end() noexcept override;
   void on_fed() noexcept override;
   void on_closed() noexcept override;
-  void on_answer(uint64_t token, const Answer& answer) noexcept override;
+  void on_answer(const Answer& answer) noexcept override;
 
   // Hands the message to the engine. `is_alone`: nothing else waits to be submitted by this thread. REQUIRES: it asked for that.
   void submit(bool is_alone) noexcept;

@@ -19,7 +19,16 @@ from prometheus_client.core import (
     Metric,
 )
 
-from assay._core import BATCH_ROWS_BOUNDS, LATENCY_BOUNDS_NS, STAGES, EngineMetrics, EngineStats, Histogram, StoreStats
+from assay._core import (
+    BATCH_ROWS_BOUNDS,
+    LATENCY_BOUNDS_NS,
+    STAGES,
+    EngineMetrics,
+    EngineStats,
+    Histogram,
+    StoreStats,
+    TransportStats,
+)
 
 Source = Callable[[], Iterable[Metric]]
 """Makes the families of one part of the server, from one look at it."""
@@ -106,13 +115,15 @@ def transport_families(open_streams: int, streams_max: int, events: Mapping[str,
     yield _counters("assay_events", "Events that came by RecordEvents, by what became of them", "outcome", events)
 
 
-def listener_families(open_connections: int, accepted_connections: int, accept_rests: int) -> Iterator[Metric]:
+def listener_families(stats: TransportStats) -> Iterator[Metric]:
     """The native transport's listener."""
-    yield _gauge("assay_open_connections", "Connections of clients that are open", open_connections)
-    yield _counter("assay_accepted_connections", "Connections that were taken", accepted_connections)
+    yield _gauge("assay_open_connections", "Connections of clients that are open", stats.open_connections)
+    yield _counter("assay_accepted_connections", "Connections that were taken", stats.accepted_connections)
+    yield _counters("assay_closed_connections", "Connections that ended, by why", "reason", stats.closed_connections)
     yield _counter(
-        "assay_accept_rests", "Times that accepting rested: too many were open, or no descriptor was left", accept_rests
+        "assay_accept_rests", "Times that accepting rested: too many were open, or no descriptor was left", stats.accept_rests
     )
+    yield _gauge("assay_held_bytes", "Held by requests that are not whole and answers that are not read", stats.held_bytes)
 
 
 def remote_store_families(is_away: bool) -> Iterator[Metric]:
