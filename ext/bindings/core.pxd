@@ -833,7 +833,10 @@ cdef extern from "core/transport/native_transport.h" namespace "assay" nogil:
         uint64_t closed_connections[12]
         uint64_t held_bytes
         uint64_t open_connections
+        uint64_t lingering_sockets
+        uint64_t cut_sockets
         uint64_t open_streams
+        uint64_t open_forwarded_calls
         uint64_t waiting_calls
         uint64_t accept_rests
         uint64_t denied_calls[256]

@@ -2,7 +2,8 @@
 
 TransportStats = _namedtuple(
     "TransportStats",
-    "accepted_connections open_connections closed_connections open_streams waiting_calls held_bytes accept_rests denied_calls",
+    "accepted_connections open_connections closed_connections lingering_sockets cut_sockets open_streams open_forwarded_calls "
+    "waiting_calls held_bytes accept_rests denied_calls",
     module="assay._core",
 )
 
@@ -137,6 +138,6 @@ cdef class NativeTransport:
         denied = {row.reason: stats.denied_calls[row.number] for row in CODE_TABLE if stats.denied_calls[row.number]}
         closed = {kCloseReasonNames[i].decode(): stats.closed_connections[i] for i in range(kCloseReasonCount)}
         return TransportStats(
-            stats.accepted_connections, stats.open_connections, closed, stats.open_streams, stats.waiting_calls, stats.held_bytes,
-            stats.accept_rests, denied,
+            stats.accepted_connections, stats.open_connections, closed, stats.lingering_sockets, stats.cut_sockets,
+            stats.open_streams, stats.open_forwarded_calls, stats.waiting_calls, stats.held_bytes, stats.accept_rests, denied,
         )

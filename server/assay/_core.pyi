@@ -620,7 +620,10 @@ class TransportStats(NamedTuple):
     accepted_connections: int
     open_connections: int
     closed_connections: dict[str, int]  # reason -> count; every reason stands there
+    lingering_sockets: int  # closed for writing, read until their clients close them too
+    cut_sockets: int  # of those that the server closed in the end
     open_streams: int  # ScoreStream calls
+    open_forwarded_calls: int  # that the gRPC server behind answers
     waiting_calls: int  # in the engine's hands
     held_bytes: int  # by requests that are not whole and answers that are not read
     accept_rests: int  # times that accepting paused: no descriptor was left, or connections_max were open

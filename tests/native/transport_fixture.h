@@ -151,7 +151,11 @@ class Client {
       size_t got = 0;
       const IoResult result = stream_->read(buffer, std::min(sizeof buffer, bytes_max), &got);
       if (result == IoResult::kBlocked) return true;
-      if (result != IoResult::kOk) return is_over = true, false;
+      if (result != IoResult::kOk) {
+        is_over = true;
+        leave();  // as clients do
+        return false;
+      }
       received_bytes += got;
       bytes_max -= got;
       if (is_raw_) {
@@ -172,6 +176,7 @@ class Client {
   size_t received_bytes = 0;
   bool is_over = false;  // the server has closed
   int goaway_count = 0;
+  int32_t goaway_last_id = INT32_MAX;  // calls up to it are answered
   uint32_t goaway_error = 0;
   std::string goaway_text;
 
@@ -219,6 +224,7 @@ class Client {
     if (frame->hd.type != NGHTTP2_GOAWAY) return 0;
     ++self(user).goaway_count;
     self(user).goaway_error = frame->goaway.error_code;
+    self(user).goaway_last_id = frame->goaway.last_stream_id;
     self(user).goaway_text.assign(reinterpret_cast<const char*>(frame->goaway.opaque_data), frame->goaway.opaque_data_len);
     return 0;
   }

@@ -25,6 +25,11 @@ enum class CloseReason : uint8_t {
 
 inline constexpr size_t kCloseReasonCount = static_cast<size_t>(CloseReason::kCount_);
 
+// Whether the client may still have to read what the server said last (lingering_sockets.h).
+inline constexpr bool has_last_words(CloseReason why) noexcept {
+  return why == CloseReason::kLeft || why == CloseReason::kProtocol || why == CloseReason::kFlood;
+}
+
 // As metrics name them.
 inline constexpr std::array<const char*, kCloseReasonCount> kCloseReasonNames = {
     "client", "left", "broken", "protocol", "flood", "unread", "memory", "handshake", "keepalive", "grace", "drained", "system"};

@@ -19,7 +19,7 @@ namespace assay {
 // An owner of a descriptor.
 class Pollable {
  public:
-  // `events`: of epoll(7). The owner may remove itself, and must live until the turn ends.
+  // `events`: of epoll(7). The owner may remove itself; after that it may be destroyed.
   virtual void on_ready(uint32_t events) noexcept = 0;
 
  protected:

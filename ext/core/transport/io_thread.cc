@@ -28,7 +28,8 @@ IoThread::IoThread(Engine& engine, const Clock& clock, const TransportOptions& o
       denials_(denials),
       loop_(clock),
       queue_(engine.stats().slots),
-      read_buffer_(kReadBytesMax) {}
+      read_buffer_(kReadBytesMax),
+      lingering_(loop_, counters.lingering_sockets, counters.cut_sockets) {}
 
 IoThread::~IoThread() { stop(); }
 
@@ -58,6 +59,7 @@ void IoThread::stop() noexcept {
   for (auto& [_, connection] : connections_) buried_.push_back(std::move(connection));
   connections_.clear();
   buried_.clear();
+  lingering_.close_all();
   connection_count_.store(0, std::memory_order_relaxed);
 }
 
@@ -96,6 +98,7 @@ void IoThread::drain(int64_t grace_ns) {
 void IoThread::bury(ServerConnection& connection, CloseReason why) {
   const auto found = connections_.find(&connection);
   if (found == connections_.end()) return;
+  if (has_last_words(why)) lingering_.add(connection.take_socket());
   buried_.push_back(std::move(found->second));
   connections_.erase(found);
   counters_.closed_connections[static_cast<size_t>(why)].add(1);

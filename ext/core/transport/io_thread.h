@@ -17,6 +17,7 @@
 #include "core/transport/denials.h"
 #include "core/transport/engine_calls.h"
 #include "core/transport/event_loop.h"
+#include "core/transport/lingering_sockets.h"
 #include "core/transport/protection.h"
 #include "core/transport/transport_counters.h"
 #include "core/transport/transport_options.h"
@@ -77,7 +78,7 @@ class IoThread final : private Pollable, private TurnEnd {
   Status refuse(Code code, std::string detail = {});
   Status deny(Code code, std::string_view method, std::string_view principal);
 
-  // Destroyed at the end of the turn.
+  // Destroyed at the end of the turn; its socket lingers where its client may still have to read the end.
   void bury(ServerConnection& connection, CloseReason why);
 
  private:
@@ -99,6 +100,7 @@ class IoThread final : private Pollable, private TurnEnd {
   std::vector<Completion> completions_;
   std::unordered_map<ServerConnection*, std::unique_ptr<ServerConnection>> connections_;
   std::vector<std::unique_ptr<ServerConnection>> buried_;
+  LingeringSockets lingering_;
   std::atomic<size_t> connection_count_{0};
   size_t held_bytes_ = 0;
   bool is_draining_ = false;

@@ -69,7 +69,8 @@ void NativeTransport::drain(int64_t grace_ns) {
 bool NativeTransport::wait_closed(int64_t timeout_ns) noexcept {
   const int64_t end_ns = impl_->clock.now_ns() + timeout_ns;
   for (;;) {
-    if (stats().open_connections == 0) return true;
+    const TransportStats now = stats();
+    if (now.open_connections == 0 && now.lingering_sockets == 0) return true;
     if (impl_->clock.now_ns() >= end_ns) return false;
     ::usleep(2'000);
   }
@@ -85,7 +86,10 @@ TransportStats NativeTransport::stats() const noexcept {
   stats.accepted_connections = impl_->counters.accepted_connections.get();
   for (size_t i = 0; i < kCloseReasonCount; ++i) stats.closed_connections[i] = impl_->counters.closed_connections[i].get();
   stats.held_bytes = impl_->counters.held_bytes.get();
+  stats.lingering_sockets = impl_->counters.lingering_sockets.get();
+  stats.cut_sockets = impl_->counters.cut_sockets.get();
   stats.accept_rests = impl_->counters.accept_rests.get();
+  stats.open_forwarded_calls = impl_->counters.open_forwarded_calls.get();
   stats.open_streams = impl_->counters.open_streams.get();
   stats.waiting_calls = impl_->counters.waiting_calls.get();
   for (const auto& thread : impl_->threads) stats.open_connections += thread->connection_count();

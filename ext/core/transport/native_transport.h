@@ -26,7 +26,9 @@ struct TransportStats {
   uint64_t closed_connections[kCloseReasonCount] = {};
   uint64_t held_bytes = 0;  // see TransportOptions::held_bytes_max; all threads together
   uint64_t open_connections = 0;
-  uint64_t open_streams = 0;        // ScoreStream calls
+  uint64_t lingering_sockets = 0, cut_sockets = 0;  // lingering_sockets.h
+  uint64_t open_streams = 0;                        // ScoreStream calls
+  uint64_t open_forwarded_calls = 0;
   uint64_t waiting_calls = 0;       // in the engine's hands
   uint64_t denied_calls[256] = {};  // by code
 };
@@ -63,7 +65,7 @@ class NativeTransport {
   std::vector<DeniedCall> drain_denials();
   // No more connections; those there are asked to go, and cut after `grace_ns`. Returns at once.
   void drain(int64_t grace_ns);
-  // Waits until no connection is open, at most so long. May block.
+  // Waits until no connection is open and no socket lingers, at most so long. May block.
   bool wait_closed(int64_t timeout_ns) noexcept;
   // Cuts what is still open, ends the threads. Idempotent, may block.
   void stop() noexcept;

@@ -74,7 +74,7 @@ ServerConnection::~ServerConnection() {
   if (events_ != 0) thread_.loop().remove(fd_, *this);
   thread_.loop().forget_turn_end(*this);
   bytes_.reset();
-  ::close(fd_);
+  if (fd_ >= 0) ::close(fd_);
 }
 
 Status ServerConnection::open() {
@@ -289,7 +289,7 @@ void ServerConnection::begin_stream(int32_t id) {
   stream->next_ = streams_;
   if (streams_ != nullptr) streams_->previous_ = stream;
   streams_ = stream;
-  if (stream->is_forwarded()) ++forwarded_count_;
+  if (stream->is_forwarded()) count_forwarded(1);
   if (stream_count_++ == 0) watch_.on_streams(1, thread_.loop().now_ns());
   nghttp2_session_set_stream_user_data(session_, id, stream);
 }
@@ -350,13 +350,18 @@ std::unique_ptr<ServerStream> ServerConnection::make_scoring_call(int32_t id, Ca
   return std::make_unique<UnaryCall>(*this, id, kind, head);
 }
 
+void ServerConnection::count_forwarded(int change) noexcept {
+  forwarded_count_ += static_cast<size_t>(change);
+  thread_.counters().open_forwarded_calls.add(static_cast<uint64_t>(change));  // wraps, as the other does
+}
+
 void ServerConnection::end_stream(ServerStream& stream) noexcept {
   stream.on_closed();
   if (stream.held_credit_ > 0 && session_ != nullptr) nghttp2_session_consume_connection(session_, stream.held_credit_);
   if (stream.wants_fed_) std::replace(fed_.begin(), fed_.end(), &stream, static_cast<ServerStream*>(nullptr));
   if (stream.next_ != nullptr) stream.next_->previous_ = stream.previous_;
   (stream.previous_ != nullptr ? stream.previous_->next_ : streams_) = stream.next_;
-  if (stream.is_forwarded()) --forwarded_count_;
+  if (stream.is_forwarded()) count_forwarded(-1);
   delete &stream;
   if (--stream_count_ == 0 && !is_dead_) watch_.on_streams(0, thread_.loop().now_ns());
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/policy.h"
@@ -60,6 +61,8 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   size_t stream_count() const noexcept { return stream_count_; }
   size_t forwarded_count() const noexcept { return forwarded_count_; }
   size_t held_bytes() const noexcept { return held_bytes_; }
+  // Of a connection that was killed: the caller owns it, and nothing more is written.
+  int take_socket() noexcept { return std::exchange(fd_, -1); }
 
   // --- Pollable, TurnEnd, Watched
   void on_ready(uint32_t events) noexcept override;
@@ -85,6 +88,7 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   Status deny(Code code);
   std::unique_ptr<ServerStream> make_scoring_call(int32_t id, CallKind kind);
   void end_stream(ServerStream& stream) noexcept;
+  void count_forwarded(int change) noexcept;
   bool on_header(size_t bytes) noexcept;
   bool on_frame(const nghttp2_frame& frame);
   bool on_ping(const nghttp2_frame& frame);
@@ -94,7 +98,7 @@ class ServerConnection final : public Pollable, public TurnEnd, public Watched {
   bool calm(std::string_view why) noexcept;
 
   IoThread& thread_;
-  const int fd_;
+  int fd_;  // -1: taken
   std::unique_ptr<ByteStream> bytes_;
   const TlsStream* tls_ = nullptr;  // bytes_, if it is one
   bool wants_certificate_ = false;

@@ -120,6 +120,9 @@ def listener_families(stats: TransportStats) -> Iterator[Metric]:
     yield _gauge("assay_open_connections", "Connections of clients that are open", stats.open_connections)
     yield _counter("assay_accepted_connections", "Connections that were taken", stats.accepted_connections)
     yield _counters("assay_closed_connections", "Connections that ended, by why", "reason", stats.closed_connections)
+    yield _gauge("assay_lingering_sockets", "Closed for writing, read until clients close them", stats.lingering_sockets)
+    yield _counter("assay_cut_sockets", "Of those that the server closed in the end", stats.cut_sockets)
+    yield _gauge("assay_open_forwarded_calls", "Calls that the gRPC server behind answers", stats.open_forwarded_calls)
     yield _counter(
         "assay_accept_rests", "Times that accepting rested: too many were open, or no descriptor was left", stats.accept_rests
     )
