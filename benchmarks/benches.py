@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import numpy as np
 
 from assay.v1 import scoring_pb2
-from benchmarks.material import Material
+from benchmarks.baselines import assay_response, onnxruntime_alone
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
+from benchmarks.native import closed_loop, native_batch, native_lone, open_loop
+from benchmarks.native_load import abuse, overload, soak
 from benchmarks.processes import (
     SCORE,
     SCORE_BATCH,
@@ -27,22 +25,12 @@ from benchmarks.processes import (
     otlp_sink,
     scraped,
 )
+from benchmarks.run import BATCH_ROWS, Run
 
-Report = Callable[[str], None]
-BATCH_ROWS = 256
 VARIED_MESSAGES = 20_000
-NATIVE_MESSAGES = 200_000
-NATIVE_S = 4.0  # of one run
 # Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
 UNARY_LOAD = {"requests": 6_000, "clients": 4, "in_flight": 16}
 BATCH_LOAD = {"requests": 600, "clients": 2, "in_flight": 2}
-
-
-@dataclass(frozen=True)
-class Run:
-    material: Material
-    pairs: int
-    report: Report
 
 
 def unary(run: Run) -> list[Ratio]:
@@ -54,7 +42,7 @@ def unary(run: Run) -> list[Ratio]:
     varied = Ratio("the same, distinct transactions", ">= 0.85", "requests/s")
     hand = Ratio("unary Score over the hand-written server", "> 1", "requests/s")
     cpu = Ratio("CPU per 1,000 unary Scores over the empty handler's", "reported", "CPU s per 1,000")
-    response = _response(run, message)
+    response = assay_response(run, message)
     with assay_server(run.material) as assay, empty_server(response) as bare, _hand_written(run) as written:
         for server in (assay, bare, written):
             server.load(SCORE, message, **UNARY_LOAD)
@@ -83,7 +71,7 @@ def batch(run: Run) -> list[Ratio]:
     matrix = run.material.matrix(requests)
     runtime = Ratio("ScoreBatch(256) over ONNX Runtime alone", ">= 0.6", "rows per CPU s")
     hand = Ratio("ScoreBatch(256) over the hand-written server", "> 1", "rows per CPU s")
-    alone = _onnxruntime_alone(run.material, matrix)
+    alone = onnxruntime_alone(run, matrix, BATCH_ROWS, "rows_per_cpu_s")
     with assay_server(run.material) as assay, _hand_written(run) as written:
 
         def rows_per_cpu_s(server: Server) -> Callable[[], float]:
@@ -110,7 +98,7 @@ def lone(run: Run) -> list[Ratio]:
     message = run.material.requests(1)[0].SerializeToString()
     messages = run.material.messages_file(VARIED_MESSAGES)
     ratio = Ratio("one request at a time, p50, over an empty grpc.aio handler", "<= 1.3", "us")
-    response = _response(run, message)
+    response = assay_response(run, message)
     with assay_server(run.material) as assay, empty_server(response) as bare:
         for server in (assay, bare):
             _lone_p50(server, messages)()
@@ -160,42 +148,6 @@ def telemetry(run: Run) -> list[Ratio]:
     return [ratio]
 
 
-def native(run: Run) -> list[Ratio]:
-    """The native transport under closed loops of distinct transactions, the generator (`assay bench`) on the same cores: rate,
-    p99 and CPU against the budgets, rate against the grpcio transport."""
-    messages = run.material.bench_file(NATIVE_MESSAGES)
-    by_streams = {
-        streams: (
-            Ratio(f"native: unary Score, {4 * streams} in flight, over 60,000/s", ">= 1", "requests/s"),
-            Ratio(f"the same, p99 over {p99_us / 1000:g} ms", "<= 1", "us"),
-            Ratio("the same, server CPU over 0.018 s per 1,000", "<= 1", "CPU s per 1,000"),
-            float(p99_us),
-        )
-        for streams, p99_us in ((16, 3_000), (32, 6_000))
-    }
-    over = Ratio("native over grpcio: unary Score, 64 in flight", ">= 10", "requests/s")
-    snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
-    on_grpcio = ("--transport", "grpcio", "--store", f"embedded:{snapshot}")
-    with assay_server(run.material, "--transport", "native") as fast, assay_server(run.material, *on_grpcio) as slow:
-
-        def measure(streams: int) -> float:
-            rate, p99, cpu, p99_us = by_streams[streams]
-            step = fast.bench(messages, connections=4, streams=streams, seconds=NATIVE_S)
-            rate.pairs.append((step["rate"], 60_000.0))
-            p99.pairs.append((step["latency_us"]["p99"], p99_us))
-            cpu.pairs.append((step["server_cpu_s_per_1000"], 0.018))
-            return float(step["rate"])
-
-        def measure_grpcio() -> float:
-            return float(slow.bench(messages, connections=4, streams=16, seconds=NATIVE_S)["rate"])
-
-        interleave(over, lambda: measure(16), measure_grpcio, run.pairs, run.report)
-        for index in range(run.pairs):
-            measure(32)
-            run.report(f"native, 128 in flight: {index + 1}/{run.pairs}")
-    return [ratio for row in by_streams.values() for ratio in row[:3]] + [over]
-
-
 def start(run: Run) -> list[Ratio]:
     """Start of a server whose material is there, and its memory when idle."""
     seconds = Ratio("start to serving, s, over 2 s", "<= 1", "s")
@@ -215,9 +167,16 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "rows": rows,
     "lone": lone,
     "telemetry": telemetry,
-    "native": native,
+    "native": closed_loop,
+    "native_batch": native_batch,
+    "native_lone": native_lone,
+    "open_loop": open_loop,
+    "overload": overload,
+    "abuse": abuse,
+    "soak": soak,
     "start": start,
 }
+BY_NAME_ONLY = ("soak",)  # too long to run with the others
 
 
 # --- implementation ---
@@ -231,14 +190,6 @@ def _lone_p50(server: Server, messages: Path) -> Callable[[], float]:
     return lambda: server.latency_us_p50(SCORE, messages, 1500)
 
 
-def _response(run: Run, message: bytes) -> Path:
-    """A file with assay's answer to `message`: the empty handler sends as many bytes."""
-    path = run.material.folder / "response.bin"
-    with assay_server(run.material) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        path.write_bytes(channel.unary_unary(f"/{SCORE}")(message))
-    return path
-
-
 def _hand_written(run: Run) -> AbstractContextManager[Server]:
     """The hand-written server with ready rows of every customer that will ask."""
     requests = run.material.requests(4_000)
@@ -247,31 +198,3 @@ def _hand_written(run: Run) -> AbstractContextManager[Server]:
         customers = np.array([request.entities["customer_id"] for request in requests])
         np.savez(features, customers=customers, rows=run.material.matrix(requests))
     return hand_written_server(run.material, features)
-
-
-def _onnxruntime_alone(material: Material, matrix: np.ndarray) -> Callable[[], float]:
-    """Rows per CPU second of ONNX Runtime's Python API on the ready matrix, in a process of its own (one thread)."""
-    path = material.folder / "matrix.npy"
-    np.save(path, matrix)
-    program = (
-        "import sys, time, numpy, onnxruntime as ort\n"
-        "options = ort.SessionOptions(); options.intra_op_num_threads = 1\n"
-        "session = ort.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])\n"
-        "matrix = numpy.load(sys.argv[2]); name = session.get_inputs()[0].name\n"
-        "for _ in range(20): session.run(['probabilities'], {name: matrix})\n"
-        "for line in sys.stdin:\n"
-        "    start = time.process_time()\n"
-        "    for _ in range(600): session.run(['probabilities'], {name: matrix})\n"
-        "    print(600 * len(matrix) / (time.process_time() - start), flush=True)\n"
-    )
-    command = [sys.executable, "-c", program, str(material.bundle / "model.onnx"), str(path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def measure() -> float:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        return float(process.stdout.readline())
-
-    return measure

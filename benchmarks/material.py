@@ -5,10 +5,11 @@ and distinct transactions of many customers. Made once, kept in build/bench/.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from assay.models.pack import Commit, PackRequest, Rows, pack_bundle
 from assay.models.rows import input_columns
 from assay.v1 import scoring_pb2
 from benchmarks.varied_load import write_messages
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 TREES, LEAVES = 200, 31
 TRAINING = SimulatorParameters(seed=7, customers=1_000, terminals=2_000, days=75)
@@ -61,18 +65,9 @@ class Material:
     def requests(self, count: int) -> list[scoring_pb2.ScoreRequest]:
         """Distinct transactions of customers and terminals that the store knows, seconds after the history ends."""
         random = np.random.default_rng(SEED)
-        customers = random.integers(0, DEMO_PARAMETERS.customers, count).tolist()
-        terminals = random.integers(0, DEMO_PARAMETERS.terminals, count).tolist()
-        amounts = random.integers(100, 30_000, count).tolist()
-        requests = []
-        for index in range(count):
-            request = scoring_pb2.ScoreRequest(transaction_id=f"bench-{index}")
-            request.event_time.FromSeconds(int(DEMO_TIME.timestamp()) + index % 3600)
-            request.entities["customer_id"] = str(customers[index])
-            request.entities["terminal_id"] = str(terminals[index])
-            request.features["amount_minor"].int64_value = amounts[index]
-            requests.append(request)
-        return requests
+        customers = random.integers(0, DEMO_PARAMETERS.customers, count)
+        terminals = random.integers(0, DEMO_PARAMETERS.terminals, count)
+        return list(score_requests(customers, terminals, random.integers(100, 30_000, count)))
 
     def matrix(self, requests: list[scoring_pb2.ScoreRequest]) -> NDArray[np.float32]:
         """The model inputs of the requests, (n, 15): what ONNX Runtime alone is given, ready."""
@@ -97,6 +92,22 @@ class Material:
         return path
 
 
+def score_requests(
+    customers: NDArray[np.int64], terminals: NDArray[np.int64], amounts: NDArray[np.int64]
+) -> Iterator[scoring_pb2.ScoreRequest]:
+    """One for each place of the three (n,), within the hour after the history ends."""
+    start_s = int(DEMO_TIME.timestamp())
+    for index, (customer, terminal, amount) in enumerate(
+        zip(customers.tolist(), terminals.tolist(), amounts.tolist(), strict=True)
+    ):
+        request = scoring_pb2.ScoreRequest(transaction_id=f"bench-{index}")
+        request.event_time.seconds = start_s + index % 3600
+        request.entities["customer_id"] = str(customer)
+        request.entities["terminal_id"] = str(terminal)
+        request.features["amount_minor"].int64_value = amount
+        yield request
+
+
 def prepare(folder: Path, report: Callable[[str], None]) -> Material:
     """Makes what is not there yet."""
     material = Material(folder)
@@ -108,6 +119,22 @@ def prepare(folder: Path, report: Callable[[str], None]) -> Material:
         report(f"training {TREES} trees of {LEAVES} leaves")
         _train(material)
     return material
+
+
+def pack(material: Material, name: str, model: ModelProto, columns: Mapping[str, NDArray[np.float64]]) -> None:
+    """Makes the bundle `name` of a model on the demo's inputs; `columns` are rows of them, its golden rows and baseline."""
+    request = PackRequest(
+        name=name,
+        version="1",
+        model_bytes=model.SerializeToString(),
+        feature_set_bytes=feature_set_path().read_bytes(),
+        rows=Rows(columns=dict(columns)),
+        commit=Commit(UNKNOWN_COMMIT, True),
+        data_sha256="0" * 64,
+        score_output="probabilities",
+        score_column=1,
+    )
+    pack_bundle(request, material.folder / "models", _core.OrtRuntime(str(find_library())), is_replacing=True)
 
 
 # --- implementation ---
@@ -150,16 +177,5 @@ def _train(material: Material) -> None:
         target_opset={"": 17, "ai.onnx.ml": 3},
         options={id(model): {"zipmap": False}},
     )
-    request = PackRequest(
-        name="trees200",
-        version="1",
-        model_bytes=convert_version(onnx_model, 17).SerializeToString(),
-        feature_set_bytes=feature_set_path().read_bytes(),
-        rows=Rows(columns=columns),
-        commit=Commit(UNKNOWN_COMMIT, True),
-        data_sha256="0" * 64,
-        score_output="probabilities",
-        score_column=1,
-    )
-    pack_bundle(request, material.folder / "models", _core.OrtRuntime(str(find_library())), is_replacing=True)
+    pack(material, "trees200", convert_version(onnx_model, 17), columns)
     (material.folder / "trees.json").write_text(json.dumps({"trees": TREES, "leaves_mean": leaves_mean}))

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +42,30 @@ class Server:
         result = varied_load(self.port, method, messages, requests=requests, clients=clients, in_flight=in_flight)
         return Sample(result.requests, result.wall_s, process_cpu_s(self.pid) - cpu_s)
 
-    def bench(self, messages: Path, *, connections: int, streams: int, seconds: float) -> dict[str, Any]:
-        """Runs `assay bench run` in a closed loop, all streams busy: the one step of its JSON document."""
-        command = ["bench", "run", f"127.0.0.1:{self.port}", "--messages", str(messages), "--json", "--warmup", "1"]
-        command += ["--connections", str(connections), "--streams", str(streams), "--duration", str(seconds)]
-        command += ["--server-pid", str(self.pid)]
-        done = subprocess.run([sys.executable, "-m", "assay", *command], capture_output=True, text=True, check=True)
-        (step,) = json.loads(done.stdout)["steps"]
-        assert set(step["outcomes"]) == {"OK"}, step["outcomes"]
-        found: dict[str, Any] = step
-        return found
+    def bench(self, messages: Path, seconds: float, *options: str) -> dict[str, Any]:
+        """Runs `assay bench run`, in a closed loop unless `options` say otherwise: the one step of its JSON document."""
+        with self.start_bench(messages, seconds, *options) as running:
+            return running()
+
+    @contextmanager
+    def start_bench(self, messages: Path, seconds: float, *options: str) -> Iterator[Callable[[], dict[str, Any]]]:
+        """The same in the background. Calling what is given waits for the step."""
+        command = [sys.executable, "-m", "assay", "bench", "run", f"127.0.0.1:{self.port}", "--messages", str(messages), "--json"]
+        command += ["--duration", str(seconds), "--server-pid", str(self.pid), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+
+            def wait() -> dict[str, Any]:
+                out, errors = process.communicate(timeout=seconds + 120)
+                if process.returncode != 0:
+                    raise RuntimeError(f"{' '.join(command)} failed:\n{errors}")
+                (step,) = json.loads(out)["steps"]
+                found: dict[str, Any] = step
+                return found
+
+            try:
+                yield wait
+            finally:
+                process.terminate()
 
     def latency_us_p50(self, method: str, messages: Path, requests: int) -> float:
         """Of distinct messages, one at a time."""
@@ -67,9 +81,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def assay_server(material: Material, *options: str) -> Iterator[Server]:
-    """assay with the 200-tree bundle and the demo's history, on default settings."""
-    command = ["serve", "--model", str(material.bundle), "--store", f"embedded:{material.snapshot}", "--admin-socket", "off"]
+def assay_server(material: Material, *options: str, bundle: Path | None = None) -> Iterator[Server]:
+    """assay with a bundle (default: the 200 trees) and the demo's history, on default settings."""
+    command = [
+        "serve",
+        "--model",
+        str(bundle or material.bundle),
+        "--store",
+        f"embedded:{material.snapshot}",
+        "--admin-socket",
+        "off",
+    ]
     with _server(
         [sys.executable, "-m", "assay", *command, "--listen", "127.0.0.1:0", "--drain-delay", "0", "--json", *options]
     ) as server:
@@ -94,10 +116,27 @@ def hand_written_server(material: Material, features: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def bare_echo(response: Path) -> Iterator[Server]:
+    """nghttp2 and nothing else, answering the bytes of `response` (servers/bare_echo.cc)."""
+    source = Path(__file__).parent / "servers" / "bare_echo.cc"
+    program = response.parent / "bare_echo"
+    subprocess.run(["g++", "-std=c++17", "-O2", str(source), "-o", str(program), "-lnghttp2"], check=True)
+    with _server([str(program), str(response)], says_port=True) as server:
+        yield server
+
+
+@contextmanager
 def otlp_sink() -> Iterator[Server]:
     """A collector that throws spans away."""
     port = free_port()
     with _server([sys.executable, "-m", "benchmarks.servers.otlp_sink", str(port)], port) as server:
+        yield server
+
+
+@contextmanager
+def abuser(victim: Server, flood: str) -> Iterator[Server]:
+    """A client that floods a server (servers/abuser.py)."""
+    with _server([sys.executable, "-m", "benchmarks.servers.abuser", str(victim.port), flood], victim.port) as server:
         yield server
 
 
@@ -121,13 +160,15 @@ def scraped(port: int, interval_s: float) -> Iterator[None]:
 
 
 @contextmanager
-def _server(command: list[str], port: int | None = None) -> Iterator[Server]:
+def _server(command: list[str], port: int | None = None, *, says_port: bool = False) -> Iterator[Server]:
     start = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
             said = process.stdout.readline()
-            if port is None:  # assay says where it listens, as JSON
+            if says_port:
+                port = int(said)
+            elif port is None:  # assay says where it listens, as JSON
                 while said and not said.endswith("\n}\n"):
                     line = process.stdout.readline()
                     if not line:

@@ -812,6 +812,7 @@ cdef extern from "core/transport/transport_options.h" namespace "assay" nogil:
         uint32_t forwarded_streams_max
         uint32_t streams_max
         uint32_t stream_messages_max
+        size_t held_bytes_max
         int64_t stream_age_ns_max
         int64_t handshake_ns_max
         int64_t request_ns_max

@@ -37,6 +37,7 @@ cdef class NativeTransport:
         forwarded_streams_max: int = 128,
         streams_max: int = 256,
         stream_messages_max: int = 64,
+        held_bytes_max: int = 256 << 20,
         stream_age_s_max: float = 540.0,
         handshake_s_max: float = 10.0,
         request_s_max: float = 60.0,
@@ -59,6 +60,7 @@ cdef class NativeTransport:
         given.forwarded_streams_max = forwarded_streams_max
         given.streams_max = streams_max
         given.stream_messages_max = stream_messages_max
+        given.held_bytes_max = held_bytes_max
         given.stream_age_ns_max = _ns(stream_age_s_max)
         given.handshake_ns_max = _ns(handshake_s_max)
         given.request_ns_max = _ns(request_s_max)
@@ -70,8 +72,8 @@ cdef class NativeTransport:
         given.age_grace_ns = _ns(age_grace_s)
         for method in test_only_methods:
             given.test_only_methods.push_back(string_of_str(method))
-        if not 1 <= given.io_threads <= 16:
-            raise ValueError(f"io_threads: expected 1..16, not {given.io_threads}")
+        if not 1 <= given.io_threads <= 64:
+            raise ValueError(f"io_threads: expected 1..64, not {given.io_threads}")
         self._engine = engine
         self._transport.reset(new CNativeTransport(dereference(engine._engine), dereference(engine._clock), given))
         self._process = getpid()

@@ -639,7 +639,7 @@ class NativeTransport:
         engine: Engine,
         forward_path: str,
         *,
-        io_threads: int = 1,
+        io_threads: int = 1,  # 1..64
         receive_message_bytes_max: int = 4 << 20,
         send_message_bytes_max: int = 16 << 20,
         metadata_bytes_max: int = 16 << 10,
@@ -648,6 +648,7 @@ class NativeTransport:
         forwarded_streams_max: int = 128,
         streams_max: int = 256,
         stream_messages_max: int = 64,
+        held_bytes_max: int = 256 << 20,
         stream_age_s_max: float = 540.0,
         handshake_s_max: float = 10.0,
         request_s_max: float = 60.0,

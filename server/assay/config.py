@@ -164,6 +164,38 @@ class ConnectionConfig(Section):
         return 0.9 * self.age_grace_s if self.age_s_max else 0.0
 
 
+class NativeTransportConfig(Section):
+    """What the native transport takes beside `limits` and `connection`, which hold on both. grpcio has no use for these keys."""
+
+    io_threads: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Threads that read, queue and write, each with connections of its own. Native transport only.",
+    )
+    connections_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=1 << 20,
+        description="Open connections, all threads together; more wait until one closes. Fewer where the process may not open "
+        "three files for each. Native transport only.",
+    )
+    held_bytes_max: int = Field(
+        default=256 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="Most memory of requests that are not whole and answers that are not read, of each thread, in bytes; at "
+        "least twice the largest message. Native transport only.",
+    )
+    forwarded_streams_max: int = Field(
+        default=128,
+        ge=1,
+        le=65_536,
+        description="Concurrent calls of one connection that are not scores and go to the gRPC server behind; more are refused "
+        "(STREAM_LIMIT). Native transport only.",
+    )
+
+
 class TlsConfig(Section):
     """Certificates of the listeners: PEM files, looked at anew when a client connects. See docs/security.md."""
 
@@ -291,6 +323,7 @@ class Config(BaseSettings):
     cuda: CudaConfig = CudaConfig()
     limits: LimitsConfig = LimitsConfig()
     connection: ConnectionConfig = ConnectionConfig()
+    native_transport: NativeTransportConfig = NativeTransportConfig()
     tracing: TracingConfig = TracingConfig()
     drain: DrainConfig = DrainConfig()
 
@@ -350,6 +383,17 @@ class Config(BaseSettings):
             raise ValueError("roles needs tls.client_ca: without client certificates nobody has a role")
         if self.admin_listen != "off" and not has_client_ca:
             raise ValueError("admin_listen needs tls.client_ca, on loopback too: any user of the machine can reach a port")
+        return self
+
+    @model_validator(mode="after")
+    def _largest_message_is_held(self) -> Config:
+        # Not for the others: they do not hold it, and their limits may be what they like.
+        largest = max(self.limits.receive_message_bytes_max, self.limits.send_message_bytes_max)
+        if self.transport == "native" and self.native_transport.held_bytes_max < 2 * largest:
+            raise ValueError(
+                f"native_transport.held_bytes_max ({self.native_transport.held_bytes_max}) must be at least twice the largest of "
+                f"limits.receive_message_bytes_max and limits.send_message_bytes_max ({largest})"
+            )
         return self
 
     @property

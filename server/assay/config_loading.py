@@ -22,7 +22,7 @@ from assay.config_file import read_config_file
 from assay.errors import ConfigError
 from assay.store_url import location_of, split_store_url
 
-# Variables of ours that are not configuration: the build's, the tests' and the caches'.
+# Variables of ours that are not configuration: the build's, the tests' and the caches'. Where one ends in _: all that begin so.
 ENV_NOT_CONFIG = (
     "ASSAY_TEST_",
     "ASSAY_BENCH_",
@@ -182,8 +182,13 @@ def _without_password(url: str) -> str:
     return f"{location}?{SECRET_SHOWN}" if parts.query else location
 
 
+def _is_for_us(name: str) -> bool:
+    others = any(name.startswith(other) if other.endswith("_") else name == other for other in ENV_NOT_CONFIG)
+    return name.startswith(ENV_PREFIX) and not others
+
+
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    names = [name for name in environ if name.upper().startswith(ENV_PREFIX) and not name.upper().startswith(ENV_NOT_CONFIG)]
+    names = [name for name in environ if _is_for_us(name.upper())]
     known = known_keys()
     wrong = []
     for name in names:

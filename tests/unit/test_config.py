@@ -87,6 +87,16 @@ def test_unknown_environment_variables_are_refused_but_not_those_of_tests_and_bu
         load_config()
 
 
+def test_variables_of_the_native_transport_are_not_the_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ASSAY_NATIVE is the build's, and whatever began so was once passed over."""
+    monkeypatch.setenv("ASSAY_NATIVE", "off")
+    monkeypatch.setenv("ASSAY_NATIVE_TRANSPORT__IO_THREADS", "2")
+    assert load_config().config.native_transport.io_threads == 2
+    monkeypatch.setenv("ASSAY_NATIVE_TRANSPORT__IO_THREAD", "2")
+    with pytest.raises(ConfigError, match=r"did you mean ASSAY_NATIVE_TRANSPORT__IO_THREADS\?"):
+        load_config()
+
+
 def test_all_wrong_keys_and_all_wrong_values_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config({"a": 1, "engine": {"b": 2}})
@@ -165,6 +175,33 @@ def test_limits_at_and_past_their_ends() -> None:
     with pytest.raises(ConfigError, match="Unix socket"):
         load_config({"admin_socket": "/" + "x" * 107})
     assert load_config({"admin_socket": "/" + "x" * 106}).config.admin_socket
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most"),
+    [
+        ("io_threads", 1, 64),
+        ("connections_max", 1, 1 << 20),
+        ("held_bytes_max", 1 << 20, 1 << 40),
+        ("forwarded_streams_max", 1, 65_536),
+    ],
+)
+def test_limits_of_the_native_transport_at_and_past_their_ends(key: str, least: int, most: int) -> None:
+    for value in (least, most):
+        assert getattr(load_config({"native_transport": {key: str(value)}}).config.native_transport, key) == value
+    for value in (0, least - 1, most + 1):
+        with pytest.raises(ConfigError, match=rf"native_transport\.{key}: .* \(command line\)"):
+            load_config({"native_transport": {key: value}})
+
+
+@pytest.mark.parametrize("limit", ["receive_message_bytes_max", "send_message_bytes_max"])
+def test_the_native_transport_has_room_for_the_largest_message(limit: str) -> None:
+    values = {"transport": "native", "native_transport": {"held_bytes_max": 64 << 20}, "limits": {limit: 32 << 20}}
+    assert load_config(values).config.transport == "native"
+    for change in ({"native_transport": {"held_bytes_max": (64 << 20) - 1}}, {"limits": {limit: (32 << 20) + 1}}):
+        with pytest.raises(ConfigError, match=r"native_transport\.held_bytes_max .* at least twice the largest"):
+            load_config({**values, **change})
+        assert load_config({**values, **change, "transport": "grpcio"}).config.transport == "grpcio"  # holds no message
 
 
 def test_a_secret_is_never_shown() -> None:

@@ -55,6 +55,8 @@ constexpr CodeInfo kTable[] = {
     {Code::kIntegerOverflow, "INTEGER_OVERFLOW", kBad, 0, "An integer, or a sum of integers, does not fit in an int64."},
 
     {Code::kQueueFull, "QUEUE_FULL", kAway, 20, "The model's queue is full. Wait as RetryInfo says, then try again."},
+    {Code::kQueueTooLong, "QUEUE_TOO_LONG", kAway, 20,
+     "The model's queue is too long for the call's deadline. Wait as RetryInfo says, then try again."},
     {Code::kSlotsExhausted, "SLOTS_EXHAUSTED", kAway, 20, "All slots are in use. Wait as RetryInfo says, then try again."},
     {Code::kShed, "SHED", kAway, 50, "The request gave way to more urgent ones. Wait as RetryInfo says, then try again."},
     {Code::kDraining, "DRAINING", kAway, 100,

@@ -45,6 +45,7 @@ enum class Code : uint8_t {
   kIntegerOverflow,  // a JSON integer past int64, or a checked sum past int64
   // --- load
   kQueueFull,       // UNAVAILABLE + RetryInfo
+  kQueueTooLong,    // UNAVAILABLE + RetryInfo: for the call's deadline
   kSlotsExhausted,  // UNAVAILABLE + RetryInfo
   kShed,            // UNAVAILABLE + RetryInfo: gave way to a higher priority
   kDraining,        // UNAVAILABLE + RetryInfo

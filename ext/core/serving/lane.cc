@@ -155,6 +155,8 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
     const int64_t latest_start_ns = queue_.latest_start_ns();
     if (is_aborted_) {
       code = Code::kDraining;
+    } else if (!has_time(rows[0], priority)) {
+      code = Code::kQueueTooLong;
     } else if (!queue_.push(rows, count, priority_index(priority), evicted.data(), &evicted_count)) {
       code = Code::kQueueFull;
     } else {
@@ -170,6 +172,18 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
   if (left_out > 0) calls_.counters().queued_rows.subtract(left_out);
   for (uint32_t i = 0; i < evicted_count; ++i) calls_.finish_row(evicted[i].slot, Code::kShed, completions);
   return code;
+}
+
+// Rows of lower priorities do not stand in the way. REQUIRES: mutex_ is held.
+bool Lane::has_time(const QueuedRow& row, Priority priority) const noexcept {
+  uint32_t ahead = 0;
+  for (size_t index = 0; index <= priority_index(priority); ++index) ahead += queue_.size(index);
+  return pace_.has_time(ahead, runs_.size(), row.deadline_ns - row.queued_ns);
+}
+
+// REQUIRES: mutex_ is held.
+void Lane::learn_pace(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns) noexcept {
+  if (!batch.rows.empty()) pace_.learn(static_cast<uint32_t>(batch.rows.size()), rows_max, run_ns);
 }
 
 bool Lane::run_inline(const QueuedRow& row, Priority priority) noexcept {
@@ -215,11 +229,13 @@ void Lane::serve(BatchRun& run) noexcept {
   while (wait_and_form(batch, run.rows_max(), &formed_ns)) run.run(batch, formed_ns);
 }
 
-// Waits for the next batch and takes it. False: the lane has ended.
+// Waits for the next batch and takes it; `batch` and `formed_ns` are those of the one before, which has been run. False: the lane
+// has ended.
 bool Lane::wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept {
   bool wake_another = false;
   {
     std::unique_lock<std::mutex> lock(mutex_);
+    learn_pace(batch, rows_max, clock_.now_ns() - *formed_ns);
     for (;;) {
       if (is_aborted_) return false;
       const bool is_ending = is_closing_ && tickets_.load(std::memory_order_relaxed) == 0;
@@ -264,6 +280,10 @@ size_t Lane::step() noexcept {
   }
   const size_t rows = batch.rows.size();
   runs_[0]->run(batch, now_ns);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    learn_pace(batch, runs_[0]->rows_max(), clock_.now_ns() - now_ns);
+  }
   is_stepping_.store(false, std::memory_order_release);
   return rows;
 }

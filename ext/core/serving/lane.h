@@ -23,6 +23,7 @@
 #include "core/serving/inline_run.h"
 #include "core/serving/lane_memory.h"
 #include "core/serving/lane_metrics.h"
+#include "core/serving/queue_pace.h"
 #include "core/serving/row_queue.h"
 
 namespace assay {
@@ -74,7 +75,7 @@ class Lane {
   void issue_ticket() noexcept { tickets_.fetch_add(1, std::memory_order_relaxed); }
   void return_ticket() noexcept;
 
-  // Queues all rows of one call, or none: kQueueFull, kDraining (aborted). The rows' slots are kQueued and the call is open. Uses
+  // Queues all rows of one call, or none: kQueueFull, kQueueTooLong, kDraining (aborted). The rows' slots are kQueued and the call is open. Uses
   // up the ticket. After kOk the slots belong to the runners. Rows of lower priority that gave way are answered through
   // `completions`.
   Code enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept;
@@ -106,6 +107,8 @@ class Lane {
 
   std::unique_ptr<BatchRun> make_run(std::unique_ptr<Runner> runner, uint32_t rows_max);
   void serve(BatchRun& run) noexcept;
+  bool has_time(const QueuedRow& row, Priority priority) const noexcept;
+  void learn_pace(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns) noexcept;
   bool wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept;
   void form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept;
   bool take_inline_run(Priority priority, int64_t now_ns) noexcept;
@@ -129,6 +132,7 @@ class Lane {
   std::condition_variable work_;
   RowQueue queue_;                    // guarded by mutex_
   BatchFormer former_;                // guarded by mutex_
+  QueuePace pace_;                    // guarded by mutex_
   std::atomic<uint32_t> tickets_{0};  // up under the table's lock, down under mutex_
   uint32_t idle_runners_ = 0;         // guarded by mutex_
   bool is_closing_ = false;           // guarded by mutex_

@@ -12,7 +12,7 @@ namespace assay {
 
 struct TransportOptions {
   Listener listener = Listener::kPublic;
-  uint32_t io_threads = 1;   // 1..16
+  uint32_t io_threads = 1;   // 1..64
   std::string forward_path;  // Unix socket of the gRPC server that answers everything but the hot methods
 
   size_t receive_message_bytes_max = 4u << 20;

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 from assay._core import HAS_NATIVE_TRANSPORT, Engine, NativeTransport, TransportStats
-from assay.config import Config
+from assay.config import Config, NativeTransportConfig
 from assay.errors import ConfigError
+from assay.observe.logs import log_event
 from assay.transport.certificates import Pem
 from assay.transport.policy import Listener
 from assay.transport.roles import Roles
@@ -19,9 +21,11 @@ from assay.transport.security import Security
 _BACKLOG = 1024
 # A connection takes one, and both ends of a Unix socket while calls of it are forwarded. Shells allow 1,024 in all.
 _DESCRIPTORS_EACH = 3
+_DESCRIPTORS_OF_THREAD = 264  # 256 sockets that linger, and what it waits on
 _DESCRIPTORS_KEPT = 1024  # for everything else
-_CONNECTIONS_MAX = 10_000
 DENIALS_INTERVAL_S = 1.0
+
+log = logging.getLogger("assay")
 
 
 def wants_native(config: Config) -> bool:
@@ -61,18 +65,20 @@ class NativePort:
     def start(self, forward_path: Path) -> None:
         """Begins to answer. Methods that are not its own go to the gRPC server on `forward_path`."""
         assert self._socket is not None
-        connections_max = min(_CONNECTIONS_MAX, (_allow_descriptors() - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH)
-        limits, connection = self._config.limits, self._config.connection
+        limits, connection, native = self._config.limits, self._config.connection, self._config.native_transport
         self._transport = NativeTransport(
             self._engine,
             str(forward_path),
+            io_threads=native.io_threads,
             receive_message_bytes_max=limits.receive_message_bytes_max,
             send_message_bytes_max=limits.send_message_bytes_max,
             metadata_bytes_max=limits.metadata_bytes_max,
-            connections_max=max(1, connections_max),
+            connections_max=_possible_connections(native),
             connection_streams_max=limits.connection_streams_max,
+            forwarded_streams_max=native.forwarded_streams_max,
             streams_max=limits.streams_max,
             stream_messages_max=limits.stream_messages_max,
+            held_bytes_max=native.held_bytes_max,
             stream_age_s_max=connection.stream_age_s_max,
             ping_interval_s_min=connection.ping_interval_s_min,
             keepalive_s=connection.keepalive_s,
@@ -125,11 +131,30 @@ class NativePort:
 # --- implementation ---
 
 
-def _allow_descriptors() -> int:
-    """How many there may be, once as many are allowed as all connections could take: else clients could take what the rest of the
-    server needs to open a file or reach a store."""
+def _possible_connections(native: NativeTransportConfig) -> int:
+    """`connections_max`, or what there are descriptors for: else clients could take what the rest of the server needs to open a
+    file or reach a store."""
+    others = native.io_threads * _DESCRIPTORS_OF_THREAD + _DESCRIPTORS_KEPT
+    wanted = native.connections_max * _DESCRIPTORS_EACH + others
+    allowed = _allow_descriptors(wanted)
+    if allowed >= wanted:
+        return native.connections_max
+    possible = max(1, (allowed - others) // _DESCRIPTORS_EACH)
+    log_event(
+        log,
+        logging.WARNING if "connections_max" in native.model_fields_set else logging.INFO,
+        "fewer connections than native_transport.connections_max: raise the limit of open files",
+        connections=possible,
+        connections_max=native.connections_max,
+        open_files=allowed,
+        open_files_wanted=wanted,
+    )
+    return possible
+
+
+def _allow_descriptors(wanted: int) -> int:
+    """How many there may be, once `wanted` are allowed if the hard limit has room for them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _CONNECTIONS_MAX * _DESCRIPTORS_EACH + _DESCRIPTORS_KEPT
     if hard != resource.RLIM_INFINITY:
         wanted = min(hard, wanted)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

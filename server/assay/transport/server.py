@@ -127,6 +127,12 @@ class Transport:
                 "and tls.key, or listen on 127.0.0.1",
                 public,
             )
+        if self._native is None and (unused := config.native_transport.model_fields_set):
+            log.warning(
+                "native_transport: %s without effect: transport is %s, so grpcio answers; set transport to native",
+                ", ".join(sorted(unused)),
+                config.transport,
+            )
         return Addresses(public, self._admin_path, security.protection, health, admin_port)
 
     def set_serving(self, is_serving: bool) -> None:
