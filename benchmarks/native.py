@@ -60,7 +60,8 @@ def closed_loop(run: Run) -> list[Ratio]:
 
 
 def open_loop(run: Run) -> list[Ratio]:
-    """Poisson arrivals of a crowd's transactions (crowd.py), latency from the intended send time."""
+    """Poisson arrivals of a crowd's transactions (crowd.py), latency from the intended send time; and the same load on a bare echo,
+    which shows what the machine and the generator alone do to the tail."""
     total = int(OPEN_LOOP_RATE * (OPEN_LOOP_S + OPEN_LOOP_WARMUP_S) * 1.01)
     messages = crowd_file(run.material, total, run.report)
     store = f"embedded:{crowd_snapshot(run.material, run.report)}"
@@ -68,16 +69,22 @@ def open_loop(run: Run) -> list[Ratio]:
     p999 = Ratio("the same, p99.9 over 12 ms", "<= 1", "us")
     answered = Ratio("the same, answered OK of offered", ">= 1", "calls")
     cpu = Ratio("the same, server CPU over 0.018 s per 1,000", "reported", "CPU s per 1,000")
+    floor = Ratio("the same, p99 over a bare echo's", "reported", "us")
+    floor_999 = Ratio("the same, p99.9 over a bare echo's", "reported", "us")
+    response = assay_response(run, run.material.requests(1)[0].SerializeToString())
     options = ("--warmup", str(OPEN_LOOP_WARMUP_S), "--rate", str(OPEN_LOOP_RATE), "--connections", "8", "--streams", "64")
-    with assay_server(run.material, "--transport", "native", "--store", store) as server:
+    with assay_server(run.material, "--transport", "native", "--store", store) as server, bare_echo(response) as echo:
         for index in range(min(run.pairs, OPEN_LOOP_RUNS_MAX)):
             step = server.bench(messages, OPEN_LOOP_S, *options, "--seed", str(index + 1))
+            bare = echo.bench(messages, OPEN_LOOP_S / 3, *options, "--seed", str(index + 1))["latency_us"]
+            floor.pairs.append((_or_endless(step["latency_us"]["p99"]), bare["p99"]))
+            floor_999.pairs.append((_or_endless(step["latency_us"]["p99.9"]), bare["p99.9"]))
             p99.pairs.append((_or_endless(step["latency_us"]["p99"]), 5_000.0))
             p999.pairs.append((_or_endless(step["latency_us"]["p99.9"]), 12_000.0))
             answered.pairs.append((step["outcomes"].get("OK", 0), step["offered"]))
             cpu.pairs.append((step["server_cpu_s_per_1000"], 0.018))
             run.report(f"open loop: {index + 1}, p99 {step['latency_us']['p99']} us, p99.9 {step['latency_us']['p99.9']} us")
-    return [p99, p999, answered, cpu]
+    return [p99, p999, answered, floor, floor_999, cpu]
 
 
 def native_batch(run: Run) -> list[Ratio]:

@@ -1,4 +1,4 @@
-"""A model that is slow on purpose: three dense layers, four million weights. A server that scores it is full at a rate which a
+"""A model that is slow on purpose: three dense layers, nine million weights. A server that scores it is full at a rate which a
 generator on the same two cores can still pass five times over."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.material import SEED, Material, pack
 
-HIDDEN = 2_000
+HIDDEN = 3_000
 
 
 def slow_bundle(material: Material, report: Callable[[str], None]) -> Path:

@@ -168,10 +168,11 @@ class NativeTransportConfig(Section):
     """What the native transport takes beside `limits` and `connection`, which hold on both. grpcio has no use for these keys."""
 
     io_threads: int = Field(
-        default=1,
-        ge=1,
+        default=0,
+        ge=0,
         le=64,
-        description="Threads that read, queue and write, each with connections of its own. Native transport only.",
+        description="Threads that read, queue and write, each with connections of its own. 0: one for every four cores, at least "
+        "2 (1 where there is one core) and at most 8. Native transport only.",
     )
     connections_max: int = Field(
         default=10_000,
@@ -404,6 +405,12 @@ class Config(BaseSettings):
     @property
     def runner_count(self) -> int:
         return self.lane.runners or max(1, (os.cpu_count() or 1) - 1)
+
+    @property
+    def io_thread_count(self) -> int:
+        # Two where one would do: a burst waits half as long, and while one of them is kept off its core the other goes on.
+        cores = os.cpu_count() or 1
+        return self.native_transport.io_threads or min(cores, max(2, cores // 4), 8)
 
 
 def runtime_dir() -> Path:

@@ -132,7 +132,7 @@ def test_messages_under_way_past_the_limit_are_refused() -> None:
     limits = {"receive_message_bytes_max": 1 << 19, "send_message_bytes_max": 1 << 19}
     body = message(bytes(1 << 19))[:48_000]  # its end never comes
     pieces = b"".join(data_frame(body[i : i + 16_000]) for i in range(0, len(body), 16_000))
-    with native_server({"held_bytes_max": 1 << 20}, limits=limits) as server, ExitStack() as clients:
+    with native_server({"held_bytes_max": 1 << 20, "io_threads": 1}, limits=limits) as server, ExitStack() as clients:
         for _ in range(30):
             held_before = server.native_stats.held_bytes
             client = clients.enter_context(RawConnection(server.addresses.public))

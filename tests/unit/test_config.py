@@ -180,7 +180,7 @@ def test_limits_at_and_past_their_ends() -> None:
 @pytest.mark.parametrize(
     ("key", "least", "most"),
     [
-        ("io_threads", 1, 64),
+        ("io_threads", 0, 64),
         ("connections_max", 1, 1 << 20),
         ("held_bytes_max", 1 << 20, 1 << 40),
         ("forwarded_streams_max", 1, 65_536),
@@ -189,9 +189,18 @@ def test_limits_at_and_past_their_ends() -> None:
 def test_limits_of_the_native_transport_at_and_past_their_ends(key: str, least: int, most: int) -> None:
     for value in (least, most):
         assert getattr(load_config({"native_transport": {key: str(value)}}).config.native_transport, key) == value
-    for value in (0, least - 1, most + 1):
+    for value in (least - 1, most + 1):
         with pytest.raises(ConfigError, match=rf"native_transport\.{key}: .* \(command line\)"):
             load_config({"native_transport": {key: value}})
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (1, 1), (2, 2), (4, 2), (11, 2), (12, 3), (32, 8), (256, 8)])
+def test_io_threads_go_by_the_cores_unless_they_are_named(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert load_config().config.io_thread_count == threads
+    assert load_config({"native_transport": {"io_threads": 5}}).config.io_thread_count == 5
 
 
 @pytest.mark.parametrize("limit", ["receive_message_bytes_max", "send_message_bytes_max"])

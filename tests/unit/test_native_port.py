@@ -112,13 +112,13 @@ def test_the_defaults_are_those_of_the_core() -> None:
     found = re.findall(r"^  \w+ (\w+) = ([\d'u <]+);", HEADER.read_text(), re.MULTILINE)
     defaults = {name: value.replace("'", "").replace("u", "").split(" << ") for name, value in found}
     core = {name: int(value[0]) << int(value[1] if value[1:] else 0) for name, value in defaults.items()}
-    for name, value in given(Config()).items():
+    for name, value in given(Config(native_transport={"io_threads": 1})).items():
         in_ns = re.sub(r"_s(_|$)", r"_ns\1", name)
         assert core[in_ns] == value * (1 if in_ns == name else 10**9), name
 
 
 def test_as_many_files_are_allowed_as_all_connections_take(files: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
-    assert given(Config())["connections_max"] == 10_000
+    assert given(Config(native_transport={"io_threads": 1}))["connections_max"] == 10_000
     assert files.soft == 3 * 10_000 + 264 + 1024
     files.soft = 1024
     assert given(Config(native_transport={"connections_max": 5, "io_threads": 2}))["connections_max"] == 5
@@ -133,7 +133,8 @@ def test_fewer_connections_than_files_would_allow_are_said(
 ) -> None:
     caplog.set_level(logging.INFO, "assay")
     files.hard = hard
-    config = Config(native_transport={"connections_max": 10_000}) if is_asked_for else Config()
+    asked_for = {"connections_max": 10_000} if is_asked_for else {}
+    config = Config(native_transport={"io_threads": 1, **asked_for})
     assert given(config)["connections_max"] == possible
     assert files.soft == hard
     level = logging.WARNING if is_asked_for else logging.INFO

@@ -105,6 +105,7 @@ void LoadClient::send() {
 
 void LoadClient::send_open() {
   open_->advance(now_ns_);
+  if (open_->backlog() > 0 && ++next_connection_ == connections_.size()) next_connection_ = 0;
   while (open_->backlog() > 0) {
     LoadConnection* const connection = find_room();
     if (connection == nullptr) break;
@@ -118,12 +119,12 @@ void LoadClient::send_closed(LoadConnection& connection) {
   while (connection.room() > 0) open_call(connection, now_ns_);
 }
 
-// Connections take turns. Null: all streams are busy.
+// Connections take turns: what one turn sends goes to one of them, as long as it has room. Null: all streams are busy.
 LoadConnection* LoadClient::find_room() noexcept {
   for (size_t tried = 0; tried < connections_.size(); ++tried) {
     LoadConnection& connection = *connections_[next_connection_];
-    if (++next_connection_ == connections_.size()) next_connection_ = 0;
     if (connection.room() > 0) return &connection;
+    if (++next_connection_ == connections_.size()) next_connection_ = 0;
   }
   return nullptr;
 }
@@ -184,7 +185,7 @@ void LoadClient::wait(bool may_wait) {
 
 int64_t LoadClient::wake_ns() const noexcept {
   int64_t wake = std::min(now_ns_ + kWaitNsMax, next_tick_ns_);
-  if (open_) wake = std::min(wake, open_->next_ns() - share_.spin_ns);
+  if (open_) wake = std::min(wake, open_->next_ns() + share_.gather_ns - share_.spin_ns);
   for (const int64_t edge : {start_ns_, tally_.window().start_ns, end_ns_, end_ns_ + drain_ns_max_}) {
     if (edge > now_ns_) wake = std::min(wake, edge);
   }

@@ -29,6 +29,7 @@ struct ClientShare {
   uint64_t seed = 0;
   size_t backlog_max = 1;
   int64_t spin_ns = 0;       // before an arrival the thread does not sleep: waking up late would count
+  int64_t gather_ns = 0;     // after an arrival the thread sleeps on for so long, and sends what has come by then together
   int64_t drain_ns_max = 0;  // after the end, for answers that are still to come
   bool is_shuffled = false;  // messages in random order, not in turn
   size_t first_message = 0;

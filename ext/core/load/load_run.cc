@@ -17,7 +17,11 @@ namespace assay::load {
 namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
-constexpr int64_t kSpinNs = 200'000;           // longer than a sleeping thread takes to wake up
+constexpr int64_t kSpinNs = 200'000;  // longer than a sleeping thread takes to wake up
+// To wake up for each of many calls would take the core from whoever shares it: the server, more often than not. What it makes
+// calls late is counted, in their latencies and in the lag.
+constexpr int64_t kGatherNs = 100'000;
+constexpr double kGatherRateMin = 10'000;      // calls a second of one thread: fewer are sent one by one
 constexpr int64_t kStartDelayNs = 10'000'000;  // for all threads to be there
 
 double thread_cpu_s() noexcept {
@@ -173,6 +177,7 @@ class LoadRun::Impl {
     share.seed = options_.seed + thread * 0x9e3779b97f4a7c15;
     share.backlog_max = static_cast<size_t>((options_.backlog_max + threads - 1) / threads);
     share.spin_ns = options_.spins ? kSpinNs : 0;
+    share.gather_ns = !options_.spins && share.rate_per_s > kGatherRateMin ? kGatherNs : 0;
     share.drain_ns_max = options_.drain_ns_max;
     share.is_shuffled = options_.is_shuffled;
     share.first_message = messages_->count() * thread / threads;

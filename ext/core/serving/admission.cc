@@ -283,7 +283,10 @@ Status Admission::begin_call(Call& call, const CallFields& fields, Violations& v
   }
   if (call.rpc_deadline_ns == 0 && !fields.timeout.is_set) calls_.counters().defaulted_deadlines.add(1);
   set_deadline(call, timeout_ns);
-  return check_deadline(call, call.now_ns, DeadlineCheck::kAdmission);
+  const Status status = check_deadline(call, call.now_ns, DeadlineCheck::kAdmission);
+  if (!status.ok()) return status;
+  // Now, before the row is decoded and looked up: under overload a refusal must cost little.
+  return Status(call.lane->check_wait(call.priority, call.deadline_ns - call.now_ns));
 }
 
 void Admission::set_deadline(Call& call, int64_t timeout_ns) noexcept {

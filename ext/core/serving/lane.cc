@@ -155,13 +155,14 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
     const int64_t latest_start_ns = queue_.latest_start_ns();
     if (is_aborted_) {
       code = Code::kDraining;
-    } else if (!has_time(rows[0], priority)) {
+    } else if (!has_time(priority, rows[0].deadline_ns - rows[0].queued_ns)) {
       code = Code::kQueueTooLong;
     } else if (!queue_.push(rows, count, priority_index(priority), evicted.data(), &evicted_count)) {
       code = Code::kQueueFull;
     } else {
       wake = should_wake(was_empty, latest_start_ns);
     }
+    waiting_.store(queue_.size(), std::memory_order_relaxed);
   }
   if (wake_all) {
     work_.notify_all();
@@ -174,11 +175,18 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
   return code;
 }
 
+// A queue of less than a batch is nobody's trouble, and costs no lock.
+Code Lane::check_wait(Priority priority, int64_t time_left_ns) noexcept {
+  if (waiting_.load(std::memory_order_relaxed) < rows_max_) return Code::kOk;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return has_time(priority, time_left_ns) ? Code::kOk : Code::kQueueTooLong;
+}
+
 // Rows of lower priorities do not stand in the way. REQUIRES: mutex_ is held.
-bool Lane::has_time(const QueuedRow& row, Priority priority) const noexcept {
+bool Lane::has_time(Priority priority, int64_t time_left_ns) const noexcept {
   uint32_t ahead = 0;
   for (size_t index = 0; index <= priority_index(priority); ++index) ahead += queue_.size(index);
-  return pace_.has_time(ahead, runs_.size(), row.deadline_ns - row.queued_ns);
+  return pace_.has_time(ahead, runs_.size(), time_left_ns);
 }
 
 // REQUIRES: mutex_ is held.
@@ -266,6 +274,7 @@ void Lane::form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept 
   batch.clear();
   const uint32_t before = queue_.size();
   former_.form(queue_, calls_.slab(), now_ns, rows_max, batch);
+  waiting_.store(queue_.size(), std::memory_order_relaxed);
   calls_.counters().queued_rows.subtract(before - queue_.size());
 }
 

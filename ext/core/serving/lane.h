@@ -75,6 +75,9 @@ class Lane {
   void issue_ticket() noexcept { tickets_.fetch_add(1, std::memory_order_relaxed); }
   void return_ticket() noexcept;
 
+  // Whether a call that has `time_left_ns` would be queued now: kOk, or kQueueTooLong. To be asked first, before work is done for it;
+  // enqueue() asks again.
+  Code check_wait(Priority priority, int64_t time_left_ns) noexcept;
   // Queues all rows of one call, or none: kQueueFull, kQueueTooLong, kDraining (aborted). The rows' slots are kQueued and the call is open. Uses
   // up the ticket. After kOk the slots belong to the runners. Rows of lower priority that gave way are answered through
   // `completions`.
@@ -107,7 +110,7 @@ class Lane {
 
   std::unique_ptr<BatchRun> make_run(std::unique_ptr<Runner> runner, uint32_t rows_max);
   void serve(BatchRun& run) noexcept;
-  bool has_time(const QueuedRow& row, Priority priority) const noexcept;
+  bool has_time(Priority priority, int64_t time_left_ns) const noexcept;
   void learn_pace(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns) noexcept;
   bool wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept;
   void form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept;
@@ -133,6 +136,7 @@ class Lane {
   RowQueue queue_;                    // guarded by mutex_
   BatchFormer former_;                // guarded by mutex_
   QueuePace pace_;                    // guarded by mutex_
+  std::atomic<uint32_t> waiting_{0};  // queue_.size(), for who does not hold mutex_
   std::atomic<uint32_t> tickets_{0};  // up under the table's lock, down under mutex_
   uint32_t idle_runners_ = 0;         // guarded by mutex_
   bool is_closing_ = false;           // guarded by mutex_

@@ -44,6 +44,13 @@ bool is_literal(std::string_view text, size_t at) noexcept {
   return c > ' ' && c <= '~' && c != '%';
 }
 
+// Bytes at the start that stay as they are.
+size_t literal_bytes(std::string_view text) noexcept {
+  size_t count = 0;
+  while (count < text.size() && is_literal(text, count)) ++count;
+  return count;
+}
+
 void append_escape(char c, std::string* out) {
   constexpr char kDigits[] = "0123456789ABCDEF";
   const uint8_t byte = static_cast<uint8_t>(c);
@@ -98,7 +105,8 @@ bool is_grpc_content_type(std::string_view text) noexcept {
 
 std::string encode_grpc_message(std::string_view text, size_t bytes_max) {
   std::string encoded;
-  size_t at = 0;
+  size_t at = literal_bytes(text.substr(0, bytes_max));  // nearly always all of it
+  encoded.append(text, 0, at);
   while (at < text.size()) {
     const bool literal = is_literal(text, at);
     const size_t sequence = utf8_sequence_bytes(text.data() + at, text.data() + text.size());
@@ -116,15 +124,17 @@ std::string encode_grpc_message(std::string_view text, size_t bytes_max) {
 }
 
 std::string encode_base64(std::string_view bytes) {
-  std::string text;
-  text.reserve((bytes.size() * 4 + 2) / 3);
-  uint32_t bits = 0, bit_count = 0;
-  for (const char byte : bytes) {
-    bits = bits << 8 | static_cast<uint8_t>(byte);
-    bit_count += 8;
-    for (; bit_count >= kDigitBits; bit_count -= kDigitBits) text.push_back(kAlphabet[bits >> (bit_count - kDigitBits) & 63]);
+  const auto* data = reinterpret_cast<const uint8_t*>(bytes.data());
+  const size_t size = bytes.size(), whole = size / 3 * 3;
+  std::string text((size * 4 + 2) / 3, '\0');
+  char* out = text.data();
+  for (size_t at = 0; at < whole; at += 3) {
+    const uint32_t bits = uint32_t{data[at]} << 16 | uint32_t{data[at + 1]} << 8 | data[at + 2];
+    for (uint32_t shift = 24; shift > 0;) *out++ = kAlphabet[bits >> (shift -= kDigitBits) & 63];
   }
-  if (bit_count > 0) text.push_back(kAlphabet[bits << (kDigitBits - bit_count) & 63]);
+  if (whole == size) return text;
+  const uint32_t bits = uint32_t{data[whole]} << 16 | (whole + 1 < size ? uint32_t{data[whole + 1]} << 8 : 0);
+  for (uint32_t shift = 24; out != text.data() + text.size();) *out++ = kAlphabet[bits >> (shift -= kDigitBits) & 63];
   return text;
 }
 

@@ -69,11 +69,11 @@ class NativePort:
         self._transport = NativeTransport(
             self._engine,
             str(forward_path),
-            io_threads=native.io_threads,
+            io_threads=self._config.io_thread_count,
             receive_message_bytes_max=limits.receive_message_bytes_max,
             send_message_bytes_max=limits.send_message_bytes_max,
             metadata_bytes_max=limits.metadata_bytes_max,
-            connections_max=_possible_connections(native),
+            connections_max=_possible_connections(native, self._config.io_thread_count),
             connection_streams_max=limits.connection_streams_max,
             forwarded_streams_max=native.forwarded_streams_max,
             streams_max=limits.streams_max,
@@ -131,10 +131,10 @@ class NativePort:
 # --- implementation ---
 
 
-def _possible_connections(native: NativeTransportConfig) -> int:
+def _possible_connections(native: NativeTransportConfig, io_threads: int) -> int:
     """`connections_max`, or what there are descriptors for: else clients could take what the rest of the server needs to open a
     file or reach a store."""
-    others = native.io_threads * _DESCRIPTORS_OF_THREAD + _DESCRIPTORS_KEPT
+    others = io_threads * _DESCRIPTORS_OF_THREAD + _DESCRIPTORS_KEPT
     wanted = native.connections_max * _DESCRIPTORS_EACH + others
     allowed = _allow_descriptors(wanted)
     if allowed >= wanted:
