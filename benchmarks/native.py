@@ -60,8 +60,8 @@ def closed_loop(run: Run) -> list[Ratio]:
 
 
 def open_loop(run: Run) -> list[Ratio]:
-    """Poisson arrivals of a crowd's transactions (crowd.py), latency from the intended send time; and the same load on a bare echo,
-    which shows what the machine and the generator alone do to the tail."""
+    """Poisson arrivals of a crowd's transactions (crowd.py), latency from the intended send time; and the same load on a bare
+    echo, which shows what the machine and the generator alone do to the tail."""
     total = int(OPEN_LOOP_RATE * (OPEN_LOOP_S + OPEN_LOOP_WARMUP_S) * 1.01)
     messages = crowd_file(run.material, total, run.report)
     store = f"embedded:{crowd_snapshot(run.material, run.report)}"

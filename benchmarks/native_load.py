@@ -137,11 +137,13 @@ def _recovery_s(server: Server, messages: Path, peak: float) -> float:
         time.sleep(QUIET_S)
         server.bench(messages, STEP_S, "--warmup", "0", *_offered(OVERLOAD_FACTORS[-1] * peak))
         seconds = wait()["seconds"]
-    # The first has the connections' beginning, the last may be cut.
-    quiet = [second["p99_us"] for second in seconds[1 : int(QUIET_S) - 1]]
-    usual_us = 2 * statistics.median(quiet)
-    bad = [index for index, second in enumerate(seconds[1:-1], 1) if second["failed"] or second["p99_us"] > usual_us]
-    return max(0.01, bad[-1] + 1 - bad[0] - STEP_S) if bad else 0.01
+    # The first has the connections' beginning.
+    usual_us = 2 * statistics.median(second["p99_us"] for second in seconds[1 : int(QUIET_S) - 1])
+    is_good = [not second["failed"] and second["p99_us"] <= usual_us for second in seconds]
+    if False not in is_good[1:]:
+        return 0.01
+    over = is_good.index(False, 1) + int(STEP_S)  # within this second at the latest it has gone
+    return float(max(0.01, is_good.index(True, over) - over))
 
 
 def _watch_memory(pid: int, seconds: float, run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,8 @@
 // How long a row may wait: what the pace learns, whom it refuses, and that goodput holds when more comes than a model can do.
 #include "core/serving/queue_pace.h"
 
+#include <thread>
+
 #include "check.h"
 #include "serving_fixture.h"
 
@@ -15,12 +17,13 @@ constexpr int64_t kRowNs = 100 * kUs;  // a batch of any size costs so much a ro
 
 // A lane whose runs take time. Time passes only in them, and when told.
 struct Bank {
-  explicit Bank(uint32_t queue_rows_max = 2048) : house(EngineOptions{4096, 1024, 60 * kSecond}) {
+  explicit Bank(uint32_t queue_rows_max = 2048, bool has_threads = false) : house(EngineOptions{4096, 1024, 60 * kSecond}) {
     house.fake->rows_max = kRowsMax;
     house.fake->on_gather = [this](const std::vector<int64_t>& amounts) {
       house.clock.advance_ns(static_cast<int64_t>(amounts.size()) * row_ns);
     };
     LaneSpec spec = house.lane_spec();
+    spec.has_threads = has_threads;
     spec.options.queue_rows_max = queue_rows_max;
     spec.options.batch_rows_max = kRowsMax;
     ASSAY_ASSERT(house.add(std::move(spec), true).ok());
@@ -35,6 +38,13 @@ struct Bank {
   }
   void fill(uint32_t rows, const std::string& more = with_timeout_ms(30'000)) {
     for (uint32_t i = 0; i < rows; ++i) ASSAY_ASSERT(house.score(1, more).code == Code::kOk);
+  }
+  // With threads: until every accepted row is answered.
+  void wait_answered() {
+    while (house.engine.stats().slots_used > 0) {
+      house.drain();
+      std::this_thread::yield();
+    }
   }
   std::string refusal(int64_t timeout_ms, uint64_t priority = 1) {
     return reason(house.score(2, with_timeout_ms(timeout_ms) + with_priority(priority)));
@@ -117,6 +127,22 @@ TEST(rows_whose_wait_takes_more_than_half_of_their_time_are_refused) {
   for (int i = 0; i < 3; ++i) bank.house.step();
   bank.house.drain();
   CHECK_EQ(bank.refusal(1), "");
+}
+
+TEST(rows_that_are_running_are_waited_for_too) {
+  Bank bank(2048, /*has_threads=*/true);
+  House& house = bank.house;
+  const std::vector<std::string> rows(kRowsMax, score_request(1));
+  CHECK(house.batch(rows).code == Code::kOk);
+  bank.wait_answered();
+  house.fake->hold();
+  CHECK(house.batch(rows).code == Code::kOk);  // takes 6.4 ms
+  CHECK(house.fake->wait_running(1));
+  CHECK_EQ(bank.refusal(12), "QUEUE_TOO_LONG");
+  CHECK_EQ(bank.refusal(14), "");
+  house.fake->release();
+  while (bank.refusal(1) == "QUEUE_TOO_LONG") std::this_thread::yield();  // the runner is about to say that it is done
+  bank.wait_answered();
 }
 
 TEST(less_urgent_rows_do_not_stand_in_the_way) {

@@ -162,7 +162,7 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
     } else {
       wake = should_wake(was_empty, latest_start_ns);
     }
-    waiting_.store(queue_.size(), std::memory_order_relaxed);
+    tell_ahead();
   }
   if (wake_all) {
     work_.notify_all();
@@ -175,23 +175,27 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
   return code;
 }
 
-// A queue of less than a batch is nobody's trouble, and costs no lock.
+// Less than a batch ahead is nobody's trouble, and costs no lock.
 Code Lane::check_wait(Priority priority, int64_t time_left_ns) noexcept {
-  if (waiting_.load(std::memory_order_relaxed) < rows_max_) return Code::kOk;
+  if (ahead_.load(std::memory_order_relaxed) < rows_max_) return Code::kOk;
   const std::lock_guard<std::mutex> lock(mutex_);
   return has_time(priority, time_left_ns) ? Code::kOk : Code::kQueueTooLong;
 }
 
-// Rows of lower priorities do not stand in the way. REQUIRES: mutex_ is held.
+// Rows of lower priorities that only wait do not stand in the way. REQUIRES: mutex_ is held.
 bool Lane::has_time(Priority priority, int64_t time_left_ns) const noexcept {
-  uint32_t ahead = 0;
+  uint32_t ahead = running_rows_;
   for (size_t index = 0; index <= priority_index(priority); ++index) ahead += queue_.size(index);
   return pace_.has_time(ahead, runs_.size(), time_left_ns);
 }
 
-// REQUIRES: mutex_ is held.
-void Lane::learn_pace(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns) noexcept {
-  if (!batch.rows.empty()) pace_.learn(static_cast<uint32_t>(batch.rows.size()), rows_max, run_ns);
+// The batch has been run. REQUIRES: mutex_ is held.
+void Lane::end_batch(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns) noexcept {
+  if (batch.rows.empty()) return;
+  const auto rows = static_cast<uint32_t>(batch.rows.size());
+  running_rows_ -= rows;
+  pace_.learn(rows, rows_max, run_ns);
+  tell_ahead();
 }
 
 bool Lane::run_inline(const QueuedRow& row, Priority priority) noexcept {
@@ -243,7 +247,8 @@ bool Lane::wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_
   bool wake_another = false;
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    learn_pace(batch, rows_max, clock_.now_ns() - *formed_ns);
+    end_batch(batch, rows_max, clock_.now_ns() - *formed_ns);
+    batch.clear();
     for (;;) {
       if (is_aborted_) return false;
       const bool is_ending = is_closing_ && tickets_.load(std::memory_order_relaxed) == 0;
@@ -274,7 +279,8 @@ void Lane::form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept 
   batch.clear();
   const uint32_t before = queue_.size();
   former_.form(queue_, calls_.slab(), now_ns, rows_max, batch);
-  waiting_.store(queue_.size(), std::memory_order_relaxed);
+  running_rows_ += static_cast<uint32_t>(batch.rows.size());
+  tell_ahead();
   calls_.counters().queued_rows.subtract(before - queue_.size());
 }
 
@@ -291,7 +297,7 @@ size_t Lane::step() noexcept {
   runs_[0]->run(batch, now_ns);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    learn_pace(batch, runs_[0]->rows_max(), clock_.now_ns() - now_ns);
+    end_batch(batch, runs_[0]->rows_max(), clock_.now_ns() - now_ns);
   }
   is_stepping_.store(false, std::memory_order_release);
   return rows;

@@ -110,8 +110,9 @@ class Lane {
 
   std::unique_ptr<BatchRun> make_run(std::unique_ptr<Runner> runner, uint32_t rows_max);
   void serve(BatchRun& run) noexcept;
+  void tell_ahead() noexcept { ahead_.store(queue_.size() + running_rows_, std::memory_order_relaxed); }
   bool has_time(Priority priority, int64_t time_left_ns) const noexcept;
-  void learn_pace(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns) noexcept;
+  void end_batch(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns) noexcept;
   bool wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_ns) noexcept;
   void form(FormedBatch& batch, uint32_t rows_max, int64_t now_ns) noexcept;
   bool take_inline_run(Priority priority, int64_t now_ns) noexcept;
@@ -136,7 +137,8 @@ class Lane {
   RowQueue queue_;                    // guarded by mutex_
   BatchFormer former_;                // guarded by mutex_
   QueuePace pace_;                    // guarded by mutex_
-  std::atomic<uint32_t> waiting_{0};  // queue_.size(), for who does not hold mutex_
+  uint32_t running_rows_ = 0;         // guarded by mutex_
+  std::atomic<uint32_t> ahead_{0};    // queue_.size() + running_rows_, for who does not hold mutex_
   std::atomic<uint32_t> tickets_{0};  // up under the table's lock, down under mutex_
   uint32_t idle_runners_ = 0;         // guarded by mutex_
   bool is_closing_ = false;           // guarded by mutex_
