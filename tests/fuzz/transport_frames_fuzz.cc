@@ -154,6 +154,7 @@ class Session {
     if (fd_ >= 0) ::close(fd_);
     step();
     turn();
+    while (counters_.lingering_sockets.get() > 0) turn();  // to the end of what was sent
     ASSAY_ASSERT(thread_.connection_count() == 0 && thread_.loop().timers().size() == 0);
     ASSAY_ASSERT(thread_.calls().size() == 0 && thread_.held_bytes() == 0);
     ASSAY_ASSERT(counters_.waiting_calls.get() == 0 && counters_.open_streams.get() == 0);

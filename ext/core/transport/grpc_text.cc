@@ -1,8 +1,5 @@
 #include "core/transport/grpc_text.h"
 
-#include <array>
-#include <utility>
-
 #include "core/base/utf8.h"
 
 namespace assay {
@@ -61,25 +58,7 @@ void append_escape(char c, std::string* out) {
 // --- base64 ---
 
 constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-constexpr uint8_t kNoDigit = 64;
 constexpr uint32_t kDigitBits = 6;
-
-constexpr std::array<uint8_t, 256> make_digits() noexcept {
-  std::array<uint8_t, 256> digits{};
-  for (uint8_t& digit : digits) digit = kNoDigit;
-  for (uint8_t i = 0; i < kNoDigit; ++i) digits[static_cast<uint8_t>(kAlphabet[i])] = i;
-  return digits;
-}
-constexpr std::array<uint8_t, 256> kDigits = make_digits();
-
-// Takes padding off. False: it is not what fills up the last four characters. What is left may still be of a wrong length.
-bool drop_padding(std::string_view* text) noexcept {
-  size_t padding = 0;
-  while (padding < text->size() && (*text)[text->size() - 1 - padding] == '=') ++padding;
-  if (padding > 0 && (padding > 2 || text->size() % 4 != 0)) return false;
-  text->remove_suffix(padding);
-  return true;
-}
 
 }  // namespace
 
@@ -136,25 +115,6 @@ std::string encode_base64(std::string_view bytes) {
   const uint32_t bits = uint32_t{data[whole]} << 16 | (whole + 1 < size ? uint32_t{data[whole + 1]} << 8 : 0);
   for (uint32_t shift = 24; out != text.data() + text.size();) *out++ = kAlphabet[bits >> (shift -= kDigitBits) & 63];
   return text;
-}
-
-bool decode_base64(std::string_view text, std::string* bytes) {
-  if (!drop_padding(&text) || text.size() % 4 == 1) return false;
-  std::string decoded;
-  decoded.reserve(text.size() * 3 / 4);
-  uint32_t bits = 0, bit_count = 0;
-  for (const char c : text) {
-    const uint8_t digit = kDigits[static_cast<uint8_t>(c)];
-    if (digit == kNoDigit) return false;
-    bits = bits << kDigitBits | digit;
-    bit_count += kDigitBits;
-    if (bit_count < 8) continue;
-    bit_count -= 8;
-    decoded.push_back(static_cast<char>(bits >> bit_count & 255));
-  }
-  if ((bits & ((uint32_t{1} << bit_count) - 1)) != 0) return false;
-  *bytes = std::move(decoded);
-  return true;
 }
 
 }  // namespace assay

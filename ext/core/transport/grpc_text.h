@@ -29,9 +29,4 @@ std::string encode_grpc_message(std::string_view text, size_t bytes_max = std::n
 // Base64 of RFC 4648, section 4, without padding: the value of a -bin header.
 std::string encode_base64(std::string_view bytes);
 
-// The bytes of one value, padded or not. Of a header with several values, the caller splits them at the commas first. False, and
-// `*bytes` is unchanged: a character that is not of the alphabet, padding that does not fill the last four, a last character
-// alone, or bits behind the last byte that are not 0.
-bool decode_base64(std::string_view text, std::string* bytes);
-
 }  // namespace assay

@@ -140,15 +140,16 @@ def _possible_connections(native: NativeTransportConfig, io_threads: int) -> int
     if allowed >= wanted:
         return native.connections_max
     possible = max(1, (allowed - others) // _DESCRIPTORS_EACH)
-    log_event(
-        log,
-        logging.WARNING if "connections_max" in native.model_fields_set else logging.INFO,
-        "fewer connections than native_transport.connections_max: raise the limit of open files",
-        connections=possible,
-        connections_max=native.connections_max,
-        open_files=allowed,
-        open_files_wanted=wanted,
-    )
+    if "connections_max" in native.model_fields_set:  # the default is what there is room for
+        log_event(
+            log,
+            logging.WARNING,
+            "fewer connections than native_transport.connections_max: raise the limit of open files",
+            connections=possible,
+            connections_max=native.connections_max,
+            open_files=allowed,
+            open_files_wanted=wanted,
+        )
     return possible
 
 
