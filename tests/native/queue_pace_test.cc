@@ -154,12 +154,24 @@ TEST(less_urgent_rows_do_not_stand_in_the_way) {
   CHECK_EQ(bank.refusal(19, 2), "QUEUE_TOO_LONG");
 }
 
+TEST(less_urgent_rows_keep_their_share_of_a_long_queue) {
+  Bank bank;
+  bank.learn(20);
+  bank.fill(1000);  // 100 ms
+  CHECK_EQ(bank.refusal(10), "QUEUE_TOO_LONG");
+  bank.fill(10, with_timeout_ms(30'000) + with_priority(2));  // an eighth of each batch is theirs: 8 ms
+  CHECK_EQ(bank.refusal(15, 2), "QUEUE_TOO_LONG");
+  CHECK_EQ(bank.refusal(17, 2), "");
+}
+
 TEST(a_batch_call_is_refused_as_one_and_a_message_of_a_stream_alone) {
   Bank bank;
   bank.learn(20);
   bank.fill(100);
   House& house = bank.house;
-  const auto timeout_of_batch = [](int64_t ms) { return delimited(5, number(2, static_cast<uint64_t>(ms * kMs))); };
+  const auto timeout_of_batch = [](int64_t ms) {  // interactive: else it has a share of its own
+    return number(4, 1) + delimited(5, number(2, static_cast<uint64_t>(ms * kMs)));
+  };
   CHECK_EQ(reason(house.batch({score_request(1), score_request(2)}, timeout_of_batch(19))), "QUEUE_TOO_LONG");
   CHECK_EQ(reason(house.batch({score_request(1), score_request(2)}, timeout_of_batch(21))), "");
   CHECK(house.stream(score_request(3, with_timeout_ms(19))).code == Code::kOk);

@@ -37,6 +37,13 @@ int64_t BatchFormer::form_at_ns(const RowQueue& queue, uint32_t rows_max) const 
   return queue.latest_start_ns();
 }
 
+uint32_t BatchFormer::rows_before(const RowQueue& queue, size_t priority) noexcept {
+  uint32_t by_rank = 0;
+  for (size_t index = 0; index <= priority; ++index) by_rank += queue.size(index);
+  if (kShares[priority] == 0) return by_rank;
+  return std::min(by_rank, queue.size(priority) * kWholePlace / kShares[priority]);
+}
+
 void BatchFormer::form(RowQueue& queue, const Slab& slab, int64_t now_ns, uint32_t rows_max, FormedBatch& out) noexcept {
   const uint32_t bulk_places = reserve_places(queue, kBulk, now_ns, rows_max);
   const uint32_t shadow_places = reserve_places(queue, kShadow, now_ns, rows_max);

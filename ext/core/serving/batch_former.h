@@ -52,6 +52,10 @@ class BatchFormer {
   // When the next batch is to be formed; a time that has passed means now. INT64_MAX: nothing waits.
   int64_t form_at_ns(const RowQueue& queue, uint32_t rows_max) const noexcept;
 
+  // How many of the rows that wait leave before one that is queued now, by rank or by its priority's guaranteed share, whichever is
+  // sooner. An estimate: what comes later is not counted, nor is ageing.
+  static uint32_t rows_before(const RowQueue& queue, size_t priority) noexcept;
+
   // Takes the rows of the next batch out of the queue. REQUIRES: `out` is clear and has room for rows_max rows.
   void form(RowQueue& queue, const Slab& slab, int64_t now_ns, uint32_t rows_max, FormedBatch& out) noexcept;
 

@@ -179,13 +179,13 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
 Code Lane::check_wait(Priority priority, int64_t time_left_ns) noexcept {
   if (ahead_.load(std::memory_order_relaxed) < rows_max_) return Code::kOk;
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (is_aborted_) return Code::kDraining;  // join() takes the runners away
   return has_time(priority, time_left_ns) ? Code::kOk : Code::kQueueTooLong;
 }
 
-// Rows of lower priorities that only wait do not stand in the way. REQUIRES: mutex_ is held.
+// REQUIRES: mutex_ is held, the lane is not aborted.
 bool Lane::has_time(Priority priority, int64_t time_left_ns) const noexcept {
-  uint32_t ahead = running_rows_;
-  for (size_t index = 0; index <= priority_index(priority); ++index) ahead += queue_.size(index);
+  const uint32_t ahead = running_rows_ + BatchFormer::rows_before(queue_, priority_index(priority));
   return pace_.has_time(ahead, runs_.size(), time_left_ns);
 }
 
@@ -248,7 +248,6 @@ bool Lane::wait_and_form(FormedBatch& batch, uint32_t rows_max, int64_t* formed_
   {
     std::unique_lock<std::mutex> lock(mutex_);
     end_batch(batch, rows_max, clock_.now_ns() - *formed_ns);
-    batch.clear();
     for (;;) {
       if (is_aborted_) return false;
       const bool is_ending = is_closing_ && tickets_.load(std::memory_order_relaxed) == 0;
@@ -325,6 +324,7 @@ void Lane::abort() noexcept {
     for (size_t priority = 0; priority < kPriorityCount; ++priority) {
       while (queue_.size(priority) > 0) left.push_back(queue_.pop_front(priority));
     }
+    tell_ahead();
     calls_.counters().queued_rows.subtract(left.size());
   }
   work_.notify_all();

@@ -75,11 +75,11 @@ class Lane {
   void issue_ticket() noexcept { tickets_.fetch_add(1, std::memory_order_relaxed); }
   void return_ticket() noexcept;
 
-  // Whether a call that has `time_left_ns` would be queued now: kOk, or kQueueTooLong. To be asked first, before work is done for it;
-  // enqueue() asks again.
+  // Whether a call that has `time_left_ns` would be queued now: kOk, kQueueTooLong, kDraining (aborted). To be asked before work is
+  // done for it; enqueue() asks again.
   Code check_wait(Priority priority, int64_t time_left_ns) noexcept;
-  // Queues all rows of one call, or none: kQueueFull, kQueueTooLong, kDraining (aborted). The rows' slots are kQueued and the call is open. Uses
-  // up the ticket. After kOk the slots belong to the runners. Rows of lower priority that gave way are answered through
+  // Queues all rows of one call, or none: kQueueFull, kQueueTooLong, kDraining (aborted). The rows' slots are kQueued and the call is
+  // open. Uses up the ticket. After kOk the slots belong to the runners. Rows of lower priority that gave way are answered through
   // `completions`.
   Code enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept;
 

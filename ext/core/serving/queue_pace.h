@@ -1,11 +1,11 @@
 // QueuePace: how long a row that is queued now would wait, from how long full batches took.
 //
-// A queue of bounded length alone lets goodput collapse: where the model needs longer for a full queue than callers wait, every row is
-// run just before, or after, nobody wants it any more. So a row is taken only if its wait leaves half of its time for its own run.
+// A queue of bounded length alone lets goodput collapse: where the model needs longer for a full queue than callers wait, every row
+// is run just before, or after, nobody wants it any more. So a row is taken only if its wait leaves half of its time for its run.
 //
-// One number, nanoseconds a row: a moving average over batches that were at least half full, where the run's fixed cost is spread as
-// it is in a full queue. A smaller batch can only lower it, so that no stall keeps rows out for good: whoever is refused makes batches
-// small. Not thread-safe: the lane's mutex guards it.
+// One number, nanoseconds a row: a moving average over batches that were at least half full, where the run's fixed cost is spread
+// as it is in a full queue. A smaller batch can only lower it, so that no stall keeps rows out for good: whoever is refused makes
+// batches small. Not thread-safe: the lane's mutex guards it.
 #pragma once
 
 #include <algorithm>

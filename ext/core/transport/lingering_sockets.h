@@ -5,7 +5,6 @@
 // too, or a limit is passed.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <list>
