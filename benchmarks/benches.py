@@ -1,4 +1,5 @@
-"""The budgets that can be reached so far, one function each. Every ratio is assay over its baseline, from interleaved pairs."""
+"""The budgets of the grpcio transport, of telemetry and of starting, one function each; native.py and native_load.py have
+the native transport's. Every ratio is assay over its baseline, from interleaved pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 from assay.v1 import scoring_pb2
 from benchmarks.baselines import assay_response, onnxruntime_alone
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
-from benchmarks.native import closed_loop, native_batch, native_lone, open_loop
+from benchmarks.native import MESSAGES, closed_loop, native_batch, native_lone, open_loop
 from benchmarks.native_load import abuse, overload, soak
 from benchmarks.processes import (
     SCORE,
@@ -21,6 +22,7 @@ from benchmarks.processes import (
     assay_server,
     empty_server,
     free_port,
+    grpcio_server,
     hand_written_server,
     otlp_sink,
     scraped,
@@ -43,7 +45,7 @@ def unary(run: Run) -> list[Ratio]:
     hand = Ratio("unary Score over the hand-written server", "> 1", "requests/s")
     cpu = Ratio("CPU per 1,000 unary Scores over the empty handler's", "reported", "CPU s per 1,000")
     response = assay_response(run, message)
-    with assay_server(run.material) as assay, empty_server(response) as bare, _hand_written(run) as written:
+    with grpcio_server(run.material) as assay, empty_server(response) as bare, _hand_written(run) as written:
         for server in (assay, bare, written):
             server.load(SCORE, message, **UNARY_LOAD)
         costs: dict[int, list[float]] = {assay.pid: [], bare.pid: []}
@@ -72,7 +74,7 @@ def batch(run: Run) -> list[Ratio]:
     runtime = Ratio("ScoreBatch(256) over ONNX Runtime alone", ">= 0.6", "rows per CPU s")
     hand = Ratio("ScoreBatch(256) over the hand-written server", "> 1", "rows per CPU s")
     alone = onnxruntime_alone(run, matrix, BATCH_ROWS, "rows_per_cpu_s")
-    with assay_server(run.material) as assay, _hand_written(run) as written:
+    with grpcio_server(run.material) as assay, _hand_written(run) as written:
 
         def rows_per_cpu_s(server: Server) -> Callable[[], float]:
             return lambda: server.load(SCORE_BATCH, message, rows=BATCH_ROWS, **BATCH_LOAD).work_per_cpu_s
@@ -99,7 +101,7 @@ def lone(run: Run) -> list[Ratio]:
     messages = run.material.messages_file(VARIED_MESSAGES)
     ratio = Ratio("one request at a time, p50, over an empty grpc.aio handler", "<= 1.3", "us")
     response = assay_response(run, message)
-    with assay_server(run.material) as assay, empty_server(response) as bare:
+    with grpcio_server(run.material) as assay, empty_server(response) as bare:
         for server in (assay, bare):
             _lone_p50(server, messages)()
         interleave(ratio, _lone_p50(assay, messages), _lone_p50(bare, messages), run.pairs, run.report)
@@ -114,7 +116,7 @@ def inline(run: Run) -> list[Ratio]:
     # A store belongs to one server: the other one has a copy.
     snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
     other = ("--set", "lane.inline_run_us_max=0", "--store", f"embedded:{snapshot}")
-    with assay_server(run.material) as with_inline, assay_server(run.material, *other) as without:
+    with grpcio_server(run.material) as with_inline, grpcio_server(run.material, *other) as without:
         for server in (with_inline, without):
             _varied_rate(server, messages)()
         interleave(rate, _varied_rate(with_inline, messages), _varied_rate(without, messages), run.pairs, run.report)
@@ -125,7 +127,7 @@ def inline(run: Run) -> list[Ratio]:
 def telemetry(run: Run) -> list[Ratio]:
     """What metrics (scraped every 5 s) and traces of 1 % of the calls cost: work per CPU second of the same server, with over
     without. Distinct transactions."""
-    messages = run.material.messages_file(VARIED_MESSAGES)
+    messages = run.material.bench_file(MESSAGES)
     ratio = Ratio("metrics and 1 % tracing, on over off", ">= 0.97", "requests per CPU s")
     snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
     metrics_port = free_port()
@@ -140,7 +142,8 @@ def telemetry(run: Run) -> list[Ratio]:
         ):
 
             def work(server: Server) -> Callable[[], float]:
-                return lambda: server.varied_load(SCORE, messages, **UNARY_LOAD).work_per_cpu_s
+                options = ("--warmup", "0.5", "--connections", "4", "--streams", "16")
+                return lambda: 1000 / float(server.bench(messages, 3.0, *options)["server_cpu_s_per_1000"])
 
             for server in (with_all, without):
                 work(server)()

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,11 @@ def assay_server(material: Material, *options: str, bundle: Path | None = None) 
         [sys.executable, "-m", "assay", *command, "--listen", "127.0.0.1:0", "--drain-delay", "0", "--json", *options]
     ) as server:
         yield server
+
+
+def grpcio_server(material: Material, *options: str) -> AbstractContextManager[Server]:
+    """The same on the grpcio transport."""
+    return assay_server(material, "--transport", "grpcio", *options)
 
 
 @contextmanager

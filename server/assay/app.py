@@ -107,6 +107,7 @@ class App:
             "serving",
             listen=addresses.public,
             protection=addresses.protection.value,
+            transport=addresses.transport,
             health=addresses.health or "off",
             admin=str(addresses.admin or "off"),
             admin_port=addresses.admin_port or "off",

@@ -273,7 +273,8 @@ class Config(BaseSettings):
     listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT of the public listener; port 0 takes a free one.")
     transport: Literal["auto", "grpcio", "native"] = Field(
         default="auto",
-        description="What answers the public port: grpcio, or the native transport, which scores without Python. auto: grpcio.",
+        description="What answers the public port: grpcio, or the native transport, which scores without Python. auto: native "
+        "where this build has it.",
     )
     reuse_port: bool = Field(
         default=False, description="Share the port (SO_REUSEPORT), so that a new process can overlap the old one."
@@ -388,12 +389,12 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _largest_message_is_held(self) -> Config:
-        # Not for the others: they do not hold it, and their limits may be what they like.
+        # Not for grpcio, which does not hold it: its limits may be what they like.
         largest = max(self.limits.receive_message_bytes_max, self.limits.send_message_bytes_max)
-        if self.transport == "native" and self.native_transport.held_bytes_max < 2 * largest:
+        if self.transport != "grpcio" and self.native_transport.held_bytes_max < 2 * largest:
             raise ValueError(
                 f"native_transport.held_bytes_max ({self.native_transport.held_bytes_max}) must be at least twice the largest of "
-                f"limits.receive_message_bytes_max and limits.send_message_bytes_max ({largest})"
+                f"limits.receive_message_bytes_max and limits.send_message_bytes_max ({largest}), unless transport is grpcio"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay._core import HAS_NATIVE_TRANSPORT
+from assay.errors import ConfigError
 from assay.observe.metrics import listener_families
+from assay.transport import native
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.http2 import SETTINGS, RawConnection, call_headers, data_frame, headers_frames, message
-from tests.support.server import LocalServer, held, make_request, reason_of, status_of, wait_until
+from tests.support.server import LocalServer, ServeProcess, held, make_request, reason_of, status_of, wait_until
 
 native_only = pytest.mark.skipif(not HAS_NATIVE_TRANSPORT, reason="this build has no native transport")
 
@@ -148,13 +151,41 @@ def test_messages_under_way_past_the_limit_are_refused() -> None:
         assert 1 << 19 < server.native_stats.held_bytes <= 1 << 20
 
 
-@pytest.mark.parametrize("transport", ["auto", "grpcio"])
-def test_keys_that_grpcio_has_no_use_for_are_named(transport: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("transport", "why"), [("auto", "this build has no native transport (assay doctor)"), ("grpcio", "transport is grpcio")]
+)
+def test_keys_that_grpcio_has_no_use_for_are_named(
+    transport: str, why: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native, "HAS_NATIVE_TRANSPORT", False)
     with LocalServer(transport=transport, native_transport={"io_threads": 2, "connections_max": 5}):
         said = [record.getMessage() for record in caplog.records if "native_transport" in record.getMessage()]
         assert len(said) == 1
         assert "connections_max, io_threads without effect" in said[0]
-        assert f"transport is {transport}" in said[0]
+        assert why in said[0]
     caplog.clear()
     with LocalServer(transport=transport):
         assert "native_transport" not in caplog.text
+
+
+@native_only
+def test_a_runtime_directory_without_room_for_a_socket_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / ("x" * 107)
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: str(directory))
+    with pytest.raises(
+        ConfigError, match=r"transport: .*/forward-.* at most 107 bytes\); set XDG_RUNTIME_DIR, or transport to grpcio"
+    ):
+        LocalServer(transport="auto", admin_socket="off")
+
+
+@native_only
+def test_two_servers_of_one_port_number_have_sockets_of_their_own(tmp_path: Path) -> None:
+    shared = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    with ServeProcess("--set", "transport=native", environment=shared) as first:
+        port = first.target.rpartition(":")[2]
+        with ServeProcess("--set", "transport=native", "--listen", f"127.0.0.2:{port}", environment=shared) as second:
+            assert len(list((tmp_path / "assay").glob(f"forward-{port}-*.sock"))) == 2
+            for server in (first, second):
+                with grpc.insecure_channel(server.target) as channel:
+                    assert health_of(channel).Check(HEALTH, timeout=20).status == SERVING

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from assay.config import Config, ConnectionConfig, LimitsConfig, NativeTransportConfig
+from assay.errors import ConfigError
 from assay.transport import native as module
-from assay.transport.native import NativePort
+from assay.transport.native import NativePort, wants_native
 
 HEADER = Path(__file__).resolve().parents[2] / "ext" / "core" / "transport" / "transport_options.h"
 MANY = 1 << 20
@@ -66,6 +67,23 @@ def given(config: Config) -> dict[str, Any]:
 
     asyncio.run(run())
     return Core.given
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_built", "is_native"),
+    [("auto", True, True), ("auto", False, False), ("native", True, True), ("grpcio", True, False), ("grpcio", False, False)],
+)
+def test_auto_takes_the_native_transport_where_it_was_built(
+    wish: Any, is_built: bool, is_native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HAS_NATIVE_TRANSPORT", is_built)
+    assert wants_native(Config(transport=wish)) is is_native
+
+
+def test_the_native_transport_that_was_not_built_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HAS_NATIVE_TRANSPORT", False)
+    with pytest.raises(ConfigError, match=r"transport: this build has no native transport; install .*libnghttp2-dev"):
+        wants_native(Config(transport="native"))
 
 
 @pytest.mark.usefixtures("files")

@@ -106,6 +106,7 @@ def _say_ready(app: App, addresses: Addresses, store_line: str, as_json: bool) -
             {
                 "listen": addresses.public,
                 "protection": addresses.protection.value,
+                "transport": addresses.transport,
                 "health_listen": addresses.health,
                 "admin_socket": str(addresses.admin) if addresses.admin else None,
                 "admin_listen": addresses.admin_port,
@@ -138,7 +139,7 @@ def status_lines(app: App, addresses: Addresses, store_line: str) -> list[str]:
     admins += [f"{addresses.admin_port} (mTLS)"] if addresses.admin_port else []
     return [
         f"assay {__version__} serves" + (" the demo" if app.config.is_demo else ""),
-        f"  listen    {addresses.public} ({addresses.protection.value})",
+        f"  listen    {addresses.public} ({addresses.protection.value}, {addresses.transport})",
         *([f"  health    {addresses.health} (plaintext, health only)"] if addresses.health else []),
         *(f"  admin     {where}" for where in admins or ["off"]),
         f"  metrics   {metrics_url(app)}",

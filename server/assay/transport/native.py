@@ -29,15 +29,16 @@ log = logging.getLogger("assay")
 
 
 def wants_native(config: Config) -> bool:
-    """Whether `transport` names it. Raises ConfigError where this build does not have it."""
-    if config.transport != "native":
-        return False
-    if not HAS_NATIVE_TRANSPORT:
+    """Whether it is to answer the public port: auto takes it where this build has it. Raises ConfigError where it is named and is
+    not there."""
+    if config.transport == "auto":
+        return HAS_NATIVE_TRANSPORT
+    if config.transport == "native" and not HAS_NATIVE_TRANSPORT:
         raise ConfigError(
             "transport: this build has no native transport; install pkg-config, libnghttp2-dev, libssl-dev and zlib1g-dev and "
             "build again, or choose grpcio"
         )
-    return True
+    return config.transport == "native"
 
 
 class NativePort:

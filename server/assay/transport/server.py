@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from assay._core import Engine, TransportStats
-from assay.config import Config
+from assay.config import SOCKET_PATH_BYTES_MAX, Config
 from assay.errors import ConfigError
 from assay.features.store_writer import StoreWriter
 from assay.transport.access import Access
@@ -49,6 +49,7 @@ class Addresses:
     public: str
     admin: Path | None  # of the Unix socket
     protection: Protection = Protection.PLAINTEXT  # of the public port
+    transport: str = "grpcio"  # what answers the public port: grpcio or native
     health: str | None = None
     admin_port: str | None = None
 
@@ -104,8 +105,8 @@ class Transport:
         config, security = self._config, self._security
         if self._native is not None:
             public = self._native.bind("listen", config.listen)
-            self._forward_path = default_socket_dir / _socket_name("forward", public, config)
-            self._public.open_socket("transport", self._forward_path)
+            self._forward_path = _forward_path(default_socket_dir, public)
+            self._public.open_socket("transport", self._forward_path, mend="set XDG_RUNTIME_DIR, or transport to grpcio")
         else:
             public = self._public.open_port("listen", config.listen, security.credentials())
         health = admin_port = None
@@ -115,7 +116,7 @@ class Transport:
             admin_port = self._admin_port.open_port("admin_listen", config.admin_listen, security.credentials())
         if self._admin is not None:
             self._admin_path = _admin_path(config, default_socket_dir, public)
-            self._admin.open_socket("admin_socket", self._admin_path)
+            self._admin.open_socket("admin_socket", self._admin_path, mend="choose another path, or off")
         for port in reversed(self._ports()):
             await port.server.start()
         if self._native is not None and self._forward_path is not None:
@@ -128,12 +129,10 @@ class Transport:
                 public,
             )
         if self._native is None and (unused := config.native_transport.model_fields_set):
-            log.warning(
-                "native_transport: %s without effect: transport is %s, so grpcio answers; set transport to native",
-                ", ".join(sorted(unused)),
-                config.transport,
-            )
-        return Addresses(public, self._admin_path, security.protection, health, admin_port)
+            why = "transport is grpcio" if config.transport == "grpcio" else "this build has no native transport (assay doctor)"
+            log.warning("native_transport: %s without effect: %s", ", ".join(sorted(unused)), why)
+        transport = "native" if self.is_native else "grpcio"
+        return Addresses(public, self._admin_path, security.protection, transport, health, admin_port)
 
     def set_serving(self, is_serving: bool) -> None:
         """What health says, on all listeners."""
@@ -243,13 +242,15 @@ class _Port:
             ) from error
         return f"{address.rpartition(':')[0]}:{port}"
 
-    def open_socket(self, key: str, path: Path) -> None:
+    def open_socket(self, key: str, path: Path, *, mend: str) -> None:
         """Binds a Unix socket that only this user may open, for `key` of the configuration. A socket that nobody answers any more
-        is replaced."""
+        is replaced. Raises ConfigError, which says how to mend it."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_directory(path.parent)
-            _remove_dead_socket(path)
+            if weakness := _weakness_of(path.parent):
+                raise ConfigError(f"{key}: {path.parent} {weakness}; it must be a directory of your own (mode 0700): {mend}")
+            if obstacle := _remove_dead_socket(path):
+                raise ConfigError(f"{key}: {path} {obstacle}; {mend}")
             # The mode must be right from the first moment: between bind and chmod anybody could connect.
             umask = os.umask(0o177)
             try:
@@ -257,9 +258,11 @@ class _Port:
             finally:
                 os.umask(umask)
         except OSError as error:
-            raise ConfigError(f"{key}: {path}: {error.strerror}") from error
+            raise ConfigError(f"{key}: {path}: {error.strerror}; {mend}") from error
         except RuntimeError as error:
-            raise ConfigError(f"{key}: {path} cannot be bound; choose another path, or off") from error
+            raise ConfigError(
+                f"{key}: {path} cannot be bound (a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes); {mend}"
+            ) from error
 
     def end_lasting_calls(self) -> None:
         """Those that would last as long as their client lets them: Watch, reflection."""
@@ -327,34 +330,35 @@ def _admin_path(config: Config, default_dir: Path, public: str) -> Path:
     """auto: named after the port, and after the process too where several share the port."""
     if config.admin_socket != "auto":
         return Path(config.admin_socket)
-    return default_dir / _socket_name("admin", public, config)
-
-
-def _socket_name(kind: str, public: str, config: Config) -> str:
     port = public.rpartition(":")[2]
-    return f"{kind}-{port}-{os.getpid()}.sock" if config.reuse_port else f"{kind}-{port}.sock"
+    return default_dir / (f"admin-{port}-{os.getpid()}.sock" if config.reuse_port else f"admin-{port}.sock")
 
 
-def _check_directory(directory: Path) -> None:
+def _forward_path(default_dir: Path, public: str) -> Path:
+    """Named after the process: a port may be another server's too, at another address."""
+    return default_dir / f"forward-{public.rpartition(':')[2]}-{os.getpid()}.sock"
+
+
+def _weakness_of(directory: Path) -> str | None:
     """A directory that others may write to, or a link of theirs to one, would let them put their own socket in our place."""
     if directory.lstat().st_uid not in (os.getuid(), 0):
-        raise ConfigError(f"admin_socket: {directory} belongs to another user; choose a directory of your own (mode 0700)")
+        return "belongs to another user"
     found = directory.stat()
     is_sticky = bool(found.st_mode & stat.S_ISVTX)
     if found.st_uid not in (os.getuid(), 0) or (found.st_mode & 0o022 and not is_sticky):
-        raise ConfigError(f"admin_socket: {directory} can be written by other users; choose a directory of your own (mode 0700)")
+        return "can be written by other users"
+    return None
 
 
-def _remove_dead_socket(path: Path) -> None:
+def _remove_dead_socket(path: Path) -> str | None:
+    """Makes room at `path`; else what is in the way."""
     if not path.is_socket():
-        if path.exists():
-            raise ConfigError(f"admin_socket: {path} exists and is not a socket; choose another path")
-        return
+        return "exists and is not a socket" if path.exists() else None
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(os.fspath(path))
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
-            return
-    raise ConfigError(f"admin_socket: a running server answers on {path}; stop it, or choose another path")
+            return None
+    return "is where a running server answers"
