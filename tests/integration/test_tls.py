@@ -315,7 +315,7 @@ def test_the_grpcurl_line_that_serve_prints_scores_over_mtls(tmp_path: Path) -> 
                 if line.startswith("Ctrl-C"):
                     break
             shown = {line.split()[0]: line for line in lines if line.startswith(("listen ", "health ", "admin "))}
-            assert re.fullmatch(r"listen +127.0.0.1:[0-9]+ \(mTLS\)", shown["listen"])
+            assert re.fullmatch(r"listen +127.0.0.1:[0-9]+ \(mTLS, (grpcio|native)\)", shown["listen"])
             assert re.fullmatch(r"health +127.0.0.1:[0-9]+ \(plaintext, health only\)", shown["health"])
             assert re.fullmatch(r"admin +127.0.0.1:[0-9]+ \(mTLS\)", shown["admin"])
             (pasted,) = [line for line in lines if line.startswith("grpcurl ")]

@@ -174,9 +174,9 @@ def test_a_declined_call_and_a_slow_one_are_traced_too(sink: OtlpSink) -> None:
 def test_a_call_that_a_hung_run_holds_past_its_deadline_is_told(sink: OtlpSink) -> None:
     with traced(sink) as server:
         with held(server):
-            with pytest.raises(grpc.RpcError) as caught:
-                stub_of(server).Score(make_request(), metadata=[UNSAMPLED], timeout=0.05)
-            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            call = stub_of(server).Score.future(make_request(), metadata=[UNSAMPLED], timeout=1)
+            wait_until(lambda: server.puppet.batches == [1], "the run begins")
+            assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             wait_until(lambda: server.waiting_count() == 0, "the server has answered")
         (span,) = sink.wait_servers(1)
     assert attributes_of(span)["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
