@@ -78,8 +78,9 @@ cdef class LookupBatch:
         self._check()
         return [bytes_of_string(self._batch.get().keys[i]) for i in range(self._batch.get().keys.size())]
 
-    def give(self, records: Sequence[bytes | None]) -> None:
-        """One a key; None: the store has no such record. Reads the rows and queues them. Releases the GIL."""
+    def give(self, records: Sequence[bytes | None | int]) -> None:
+        """One a key; None: the store has no such record; a number: the code that says why it could not be had. Reads the rows and
+        queues them. Releases the GIL."""
         cdef vector[FetchedRecord] fetched
         cdef FetchedRecord one
         cdef unique_ptr[CLookupBatch] batch
@@ -90,7 +91,11 @@ cdef class LookupBatch:
         fetched.reserve(<size_t>len(kept))
         for record in kept:
             one = FetchedRecord()
-            if record is not None:
+            if isinstance(record, int):
+                if not 0 < record < <int>Code.kCount_:
+                    raise ValueError(f"records: {record} is no number of a code")
+                one.why = <Code><int>record
+            elif record is not None:
                 one.bytes = view_of_bytes(record)
             fetched.push_back(one)
         batch = move(self._batch)

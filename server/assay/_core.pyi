@@ -414,8 +414,9 @@ class LookupBatch:
     def keys(self) -> list[bytes]:
         """The records to fetch, in the order in which give() wants them."""
 
-    def give(self, records: Sequence[bytes | None]) -> None:
-        """One a key; None: the store has no such record. Reads the rows and queues them. Releases the GIL."""
+    def give(self, records: Sequence[bytes | int | None]) -> None:
+        """One a key; None: the store has no such record; a number: the code (CODE_TABLE) that says why it could not be had. Reads
+        the rows and queues them. Releases the GIL."""
 
     def fail(self) -> None:
         """The store gave nothing: the rows go on without their records, and say so. Releases the GIL."""

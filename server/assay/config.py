@@ -32,7 +32,8 @@ class StoreConfig(Section):
     url: SecretStr = Field(
         default=SecretStr("embedded:"),
         description="Where row records live: embedded: (this process), embedded:PATH (the same, with its snapshot at PATH), "
-        "redis://[USER:PASSWORD@]HOST:PORT/DB, or rediss:// (the same over TLS).",
+        "redis://[USER:PASSWORD@]HOST:PORT/DB, redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE or "
+        "redis+cluster://HOST,HOST; with rediss over TLS (docs/stores.md).",
     )
     bytes_max: int = Field(
         default=1 << 30,

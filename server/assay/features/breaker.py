@@ -1,15 +1,20 @@
-"""A circuit breaker: while a service is down nobody waits for it, and one call now and then finds out whether it is back.
+"""A circuit breaker: while a service is down, or too slow to be of use, nobody waits for it, and one call now and then finds
+out whether it is well again.
 
-CLOSED --failures_max in a row--> OPEN --after open_s--> PROBING --success--> CLOSED
-                                    ^------failure----------'
+CLOSED --failures_max in a row, or bad_share_max of the last window_calls failed or slow--> OPEN --after about open_s--> PROBING
+   ^                                                                                          ^------failed or slow--------'|
+   '-----------------------------------------------------------------------------------------------------succeeded----------'
 """
 
 from __future__ import annotations
 
 import enum
+import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 
 class BreakerState(enum.Enum):
@@ -18,17 +23,33 @@ class BreakerState(enum.Enum):
     PROBING = "probing"  # one call is on its way to find out
 
 
-class Breaker:
-    """Thread-safe. `clock`: monotonic seconds."""
+@dataclass(frozen=True)
+class BreakerLimits:
+    failures_max: int = 3  # in a row
+    window_calls: int = 20  # that bad_share_max is of
+    bad_share_max: float = 0.5
+    open_s: float = 1.0
+    jitter_share: float = 0.25  # of open_s, either way: many clients do not knock at once
 
-    def __init__(self, *, failures_max: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._failures_max = failures_max
-        self._open_s = open_s
+
+class Breaker:
+    """Thread-safe. `clock`: monotonic seconds; `share`: a random number in [0, 1)."""
+
+    def __init__(
+        self,
+        limits: BreakerLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        share: Callable[[], float] = random.random,
+    ) -> None:
+        self._limits = limits
         self._clock = clock
+        self._share = share
         self._lock = threading.Lock()
         self._state = BreakerState.CLOSED
         self._failures = 0  # in a row
-        self._opened_s = 0.0
+        self._were_bad: deque[bool] = deque(maxlen=limits.window_calls)
+        self._open_until_s = 0.0
 
     @property
     def state(self) -> BreakerState:
@@ -37,26 +58,43 @@ class Breaker:
     def allows(self) -> bool:
         """Whether to make a call. Who is told yes must say succeeded() or failed()."""
         with self._lock:
-            if self._state is BreakerState.OPEN and self._clock() - self._opened_s >= self._open_s:
+            if self._state is BreakerState.OPEN and self._clock() >= self._open_until_s:
                 self._state = BreakerState.PROBING
                 return True
             return self._state is BreakerState.CLOSED
 
-    def succeeded(self) -> bool:
-        """Returns whether this closed the breaker."""
+    def succeeded(self, *, is_slow: bool = False) -> bool:
+        """Returns whether this opened or closed the breaker. A slow success is no failure, but many of them are no service."""
         with self._lock:
-            was_closed = self._state is BreakerState.CLOSED
-            self._state = BreakerState.CLOSED
             self._failures = 0
-            return not was_closed
+            if self._state is not BreakerState.CLOSED:
+                return self._open() if is_slow else self._close()
+            return self._note(is_bad=is_slow)
 
     def failed(self) -> bool:
         """Returns whether this opened a closed breaker."""
         with self._lock:
+            if self._state is not BreakerState.CLOSED:
+                return self._open()
             self._failures += 1
-            was_closed = self._state is BreakerState.CLOSED
-            if was_closed and self._failures < self._failures_max:
-                return False
-            self._state = BreakerState.OPEN
-            self._opened_s = self._clock()
-            return was_closed
+            is_opened = self._note(is_bad=True)
+            return is_opened or (self._failures >= self._limits.failures_max and self._open())
+
+    # --- implementation; the lock is held ---
+
+    def _note(self, *, is_bad: bool) -> bool:
+        self._were_bad.append(is_bad)
+        is_full = len(self._were_bad) == self._limits.window_calls
+        return is_full and sum(self._were_bad) >= self._limits.bad_share_max * self._limits.window_calls and self._open()
+
+    def _open(self) -> bool:
+        was_closed = self._state is BreakerState.CLOSED
+        self._state = BreakerState.OPEN
+        jitter = self._limits.jitter_share * (2 * self._share() - 1)
+        self._open_until_s = self._clock() + self._limits.open_s * (1 + jitter)
+        return was_closed
+
+    def _close(self) -> bool:
+        self._state = BreakerState.CLOSED
+        self._were_bad.clear()
+        return True

@@ -1,57 +1,56 @@
 """Row records in Redis or Valkey: one string a record, under the key of ext/core/features/record_key.h.
 
-Reading is one MGET for all rows of a batch, on a look-up thread. It has little time: rows go on without their records when it is
-over (ext/core/serving/lookups.h), so nothing here is tried twice, and while the store is down a breaker spares the wait.
-Writing is redis_writer.py.
+Reading is one question for all rows of a batch, on a look-up thread: one MGET, or in a cluster one pipeline of GETs for each
+node. It has little time: rows go on without their records when it is over (ext/core/serving/lookups.h), so nothing here is
+tried twice, and each server has a breaker that spares the wait while it is down. Writing is redis_writer.py.
 """
 
 from __future__ import annotations
 
 import logging
-import ssl
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import SplitResult, parse_qs
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from assay import _core
 from assay.errors import StoreError
-from assay.features.breaker import Breaker, BreakerState
+from assay.features.breaker import Breaker, BreakerLimits, BreakerState
+from assay.features.redis_errors import say
+from assay.features.redis_reading import Answer, ask
+from assay.features.redis_servers import SENTINEL_OPTIONS, Part, RedisServers, servers_of
 from assay.features.redis_writer import RedisWriter, get_records, put_records
 from assay.observe.logs import log_event
-from assay.store_url import PASSWORD_MEND, location_of, split_store_url
+from assay.store_url import PASSWORD_MEND, StoreKind, StoreUrl, parse_store_url
 
 log = logging.getLogger("assay.store")
 
 TOOL_TIMEOUT_S = 5.0  # of what nobody waits for in a call: writing, looking
-CONNECT_TIMEOUT_S = 1.0  # rows do not wait for it: they give up by themselves
-URL_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")  # others are ours to set, or make it unsafe
-BREAKER_FAILURES_MAX = 3
-BREAKER_OPEN_S = 1.0
+CONNECT_TIMEOUT_S = 0.25  # of a look-up thread, at least; rows do not wait for it: they give up by themselves
+SLOW_SHARE = 0.5  # of the time that a look-up may take: an answer that took longer is of little use
+TLS_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")  # others are ours to set, or make it unsafe
+FORMS = (
+    "redis://HOST:PORT/DB, redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST; rediss for TLS"
+)
 
-CAUSES_MAX = 8
+MAP = "map of slots"  # what stands for a server in what is said of a cluster that does not say who holds what
+_UNAVAILABLE = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_UNAVAILABLE")
 
 Said = TypeVar("Said")
-Cause = TypeVar("Cause", bound=BaseException)
 
 
 def connect(url: str, *, bytes_max: int, lookup_timeout_ms: int) -> RedisStore:
-    """`url` as redis-py takes it: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS with ?ssl_ca_certs=FILE and
-    so on. Connects lazily. Raises StoreError where the URL is wrong; the error never shows it."""
-    parts = _parse(url)
+    """`url` as store_url.py has it. Connects lazily. Raises StoreError where the URL is wrong; the error never shows it."""
+    parsed = _parse(url)
+    lookup_timeout_s = lookup_timeout_ms / 1000
     try:
-        reading = _client(url, lookup_timeout_ms / 1000)
-        working = _client(url, TOOL_TIMEOUT_S)
-        reading.connection_pool.make_connection()  # connects nothing, but finds what the class does not take
+        reading = servers_of(parsed, lookup_timeout_s, max(lookup_timeout_s, CONNECT_TIMEOUT_S))
+        working = servers_of(parsed, TOOL_TIMEOUT_S, TOOL_TIMEOUT_S)
     except (ValueError, TypeError, redis.RedisError) as error:
-        raise StoreError(
-            f"store URL: not a Redis URL ({type(error).__name__}); expected redis://HOST:PORT/DB, or rediss:// for TLS"
-        ) from None
-    return RedisStore(reading, working, location_of(parts), bytes_max)
+        raise StoreError(f"store URL: not a Redis URL ({type(error).__name__}); expected {FORMS}") from None
+    return RedisStore(reading, working, parsed.location, bytes_max, lookup_timeout_s)
 
 
 class RedisStore:
@@ -59,30 +58,41 @@ class RedisStore:
 
     core = None  # the records are elsewhere
 
-    def __init__(self, reading: redis.Redis, working: redis.Redis, url: str, bytes_max: int) -> None:
+    def __init__(
+        self,
+        reading: RedisServers,
+        working: RedisServers,
+        url: str,
+        bytes_max: int,
+        lookup_timeout_s: float,
+        limits: BreakerLimits | None = None,
+    ) -> None:
         self.url = url
         self._reading = reading
         self._working = working
         self._bytes_max = bytes_max
-        self._breaker = Breaker(failures_max=BREAKER_FAILURES_MAX, open_s=BREAKER_OPEN_S)
+        self._lookup_timeout_s = lookup_timeout_s
+        self._breakers = _Breakers(url, limits or BreakerLimits(), slow_s=SLOW_SHARE * lookup_timeout_s)
 
     @property
     def is_away(self) -> bool:
-        return self._breaker.state is not BreakerState.CLOSED
+        return self._breakers.are_open((MAP, *self._reading.names))
 
-    def fetch(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
-        """The records under these keys, in order; None: no answer in time, or none is expected. Never raises."""
-        if not self._breaker.allows():
-            return None
-        try:
-            records = get_records(self._reading, keys)
-        except Exception as error:  # whatever it is: who was allowed must say how it ended, and rows wait
-            if self._breaker.failed():
-                log_event(log, logging.WARNING, "feature store away", url=self.url, error=_say(error), scores="with defaults")
-            return None
-        if self._breaker.succeeded():
-            log_event(log, logging.INFO, "feature store is back", url=self.url)
-        return records
+    def fetch(self, keys: Sequence[bytes]) -> list[bytes | int | None] | None:
+        """The records under these keys, in order; a number says why there is none of this one. None: no answer at all. Never
+        raises."""
+        parts = self._split(keys)
+        asked = [part for part in parts if self._breakers.allow(part.server)]
+        records: list[bytes | int | None] = [_UNAVAILABLE] * len(keys)
+        answers = ask(self._reading, asked, self._lookup_timeout_s)
+        for answer in answers:
+            self._breakers.note(answer)
+            for place, record in zip(answer.part.places, answer.records, strict=False):
+                if not isinstance(record, redis.ResponseError):
+                    records[place] = record
+        if len(asked) < len(parts) or any(answer.error is not None for answer in answers):
+            self._reading.forget_slots()  # another node may have taken them over
+        return records if any(answer.records for answer in answers) else None
 
     def writer(self, plan: _core.FeaturePlan) -> RedisWriter:
         return RedisWriter(self._working, plan, self.url, self._bytes_max)
@@ -99,7 +109,7 @@ class RedisStore:
         try:
             self._working.ping()
         except Exception as error:
-            log_event(log, logging.WARNING, "feature store away", url=self.url, error=_say(error), scores="with defaults")
+            log_event(log, logging.WARNING, "feature store away", url=self.url, error=say(error), scores="with defaults")
             return "does not answer; scores take declared defaults until it does"
         return "answers"
 
@@ -120,62 +130,87 @@ class RedisStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _split(self, keys: Sequence[bytes]) -> list[Part]:
+        """Nothing, where nobody says which node has what."""
+        if not self._breakers.allow(MAP):
+            return []
+        try:
+            parts = self._reading.split(keys)
+        except Exception as error:  # redis-py raises TypeError and others of an answer that is not Redis's
+            self._breakers.failed(MAP, error)
+            return []
+        self._breakers.succeeded(MAP)
+        return parts
+
     def _ask(self, question: Callable[[], Said]) -> Said:
         try:
             return question()
         except Exception as error:  # redis-py raises TypeError and others of an answer that is not Redis's
-            raise StoreError(f"{self.url}: {_say(error)}") from None
+            raise StoreError(f"{self.url}: {say(error)}") from None
 
 
 # --- implementation ---
 
 
-def _client(url: str, timeout_s: float) -> redis.Redis:
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=max(timeout_s, CONNECT_TIMEOUT_S),
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        client_name="assay",
-    )
+class _Breakers:
+    """One for each server, and the lines in the log about them. Thread-safe."""
+
+    def __init__(self, url: str, limits: BreakerLimits, slow_s: float) -> None:
+        self._url = url
+        self._limits = limits
+        self._slow_s = slow_s
+        self._lock = threading.Lock()
+        self._by_server: dict[str, Breaker] = {}
+
+    def are_open(self, servers: Collection[str]) -> bool:
+        """Whether that of any of them is. Those of servers that have gone are dropped."""
+        with self._lock:
+            self._by_server = {server: breaker for server, breaker in self._by_server.items() if server in servers}
+            return any(breaker.state is not BreakerState.CLOSED for breaker in self._by_server.values())
+
+    def allow(self, server: str) -> bool:
+        """Who is told yes must say how it ended: note(), succeeded() or failed()."""
+        return self._of(server).allows()
+
+    def note(self, answer: Answer) -> None:
+        refusal = next((record for record in answer.records if isinstance(record, redis.ResponseError)), None)
+        if error := answer.error or refusal:
+            self.failed(answer.part.server, error)
+        else:
+            self.succeeded(answer.part.server, is_slow=answer.waited_s > self._slow_s)
+
+    def succeeded(self, server: str, *, is_slow: bool = False) -> None:
+        breaker = self._of(server)
+        if breaker.succeeded(is_slow=is_slow):
+            if breaker.state is BreakerState.CLOSED:
+                log_event(log, logging.INFO, "feature store is back", url=self._url, server=server)
+            else:
+                self._say_away(server, f"answers take more than {self._slow_s * 1000:.0f} ms")
+
+    def failed(self, server: str, error: Exception) -> None:
+        if self._of(server).failed():
+            self._say_away(server, say(error))
+
+    def _of(self, server: str) -> Breaker:
+        with self._lock:
+            return self._by_server.setdefault(server, Breaker(self._limits))
+
+    def _say_away(self, server: str, why: str) -> None:
+        log_event(log, logging.WARNING, "feature store away", url=self._url, server=server, error=why, scores="with defaults")
 
 
-def _parse(url: str) -> SplitResult:
+def _parse(url: str) -> StoreUrl:
     """Finds what redis-py would find out late, or take though it should not. Never shows the URL."""
-    parts = split_store_url(url)
-    if parts is None:
-        raise StoreError(f"store URL: not a Redis URL; expected redis://HOST:PORT/DB, or rediss:// for TLS. {PASSWORD_MEND}")
-    known = URL_OPTIONS if parts.scheme == "rediss" else ()
-    for name, values in parse_qs(parts.query, keep_blank_values=True).items():
-        if name not in known or not values[0]:
-            raise StoreError(f"store URL: an option is not supported or empty; rediss:// takes {', '.join(URL_OPTIONS)}")
-        if not Path(values[0]).exists():
+    parsed = parse_store_url(url)
+    if parsed is None:
+        raise StoreError(f"store URL: not a Redis URL; expected {FORMS}. {PASSWORD_MEND}")
+    known = {*(TLS_OPTIONS if parsed.is_tls else ()), *(SENTINEL_OPTIONS if parsed.kind is StoreKind.SENTINEL else ())}
+    for name, value in parsed.options.items():
+        if name not in known or not value:
+            raise StoreError(
+                "store URL: an option is not supported or empty; rediss:// takes "
+                f"{', '.join(TLS_OPTIONS)}, and redis+sentinel:// {', '.join(SENTINEL_OPTIONS)}"
+            )
+        if name in TLS_OPTIONS and not Path(value).exists():
             raise StoreError(f"store URL: {name}: there is no such file")
-    return parts
-
-
-def _say(error: Exception) -> str:
-    """What went wrong, without what redis-py may quote: host names and commands are fine, credentials never are."""
-    if isinstance(error, redis.AuthenticationError):
-        return "the user or the password is wrong"
-    if isinstance(error, redis.TimeoutError | TimeoutError):
-        return "no answer in time"
-    if isinstance(error, redis.BusyLoadingError):
-        return "the server is loading its data"
-    if isinstance(error, redis.ResponseError):
-        return f"the server said {str(error).split(' ')[0][:32]}"
-    if tls_error := _cause(error, ssl.SSLError):
-        return f"no TLS connection ({tls_error.reason}): is it a port for TLS, and did ssl_ca_certs sign its certificate?"
-    if isinstance(error, redis.ConnectionError | OSError):
-        return f"nobody answers there ({type(error).__name__}): is Redis running, and is this its host and port?"
-    return f"what answers there does not speak as Redis does ({type(error).__name__})"
-
-
-def _cause(error: BaseException | None, kind: type[Cause]) -> Cause | None:
-    """The first exception of `kind` among those that led to this one."""
-    for _ in range(CAUSES_MAX):
-        if error is None or isinstance(error, kind):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+    return parsed

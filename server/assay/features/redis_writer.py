@@ -14,9 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
+from redis.exceptions import AskError, ClusterError, TryAgainError
 
 from assay import _core
 from assay.errors import RecordError, StoreError
+from assay.features.redis_errors import say
+from assay.features.redis_reading import ask
+from assay.features.redis_servers import Part, RedisServers
 from assay.features.store_writer import AttributeWrite
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
@@ -32,6 +36,8 @@ if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET'
 return 1
 """
 HEADER_BYTES: Final = 128  # docs/row-record.md
+GET_TIMEOUT_S: Final = 5.0
+REDIRECTIONS: Final = (AskError, TryAgainError)  # MovedError is an AskError: the record is elsewhere, or on its way there
 
 _OK = 0
 _REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
@@ -45,12 +51,11 @@ EventOutcome = tuple[int, str, _core.Refusal | None]
 class RedisWriter:
     """One plan's way into one Redis. Thread-safe: every call works on records of its own."""
 
-    def __init__(self, client: redis.Redis, plan: _core.FeaturePlan, url: str, bytes_max: int) -> None:
-        self._client = client
+    def __init__(self, servers: RedisServers, plan: _core.FeaturePlan, url: str, bytes_max: int) -> None:
+        self._servers = servers
         self._plan = plan
         self._url = url
         self._bytes_max = bytes_max
-        self._put = client.register_script(PUT_SCRIPT)
 
     def record_events(self, message: bytes) -> list[EventOutcome] | _core.Refusal:
         def apply(writer: _core.EventWriter) -> list[EventOutcome] | _core.Refusal:
@@ -100,45 +105,60 @@ class RedisWriter:
                 if self._put_back(writer, records, before):
                     return outcome
         except (redis.RedisError, OSError) as error:
-            raise StoreError(f"{self._url}: writing failed ({type(error).__name__}); records written so far are whole") from None
+            raise StoreError(f"{self._url}: writing failed: {say(error)}; records written so far are whole") from None
         raise StoreError(f"{self._url}: other writers changed the same records {TRIES_MAX} times meanwhile; try again")
 
     def _get(self, records: Sequence[_core.RecordRef]) -> list[bytes | None]:
         found: list[bytes | None] = []
         for hop in _hops(records):
-            found += get_records(self._client, [record.key for record in hop])
+            found += get_records(self._servers, [record.key for record in hop])
         return found
 
     def _put_back(self, writer: _core.EventWriter, records: Sequence[_core.RecordRef], before: Sequence[bytes | None]) -> bool:
-        """False: another writer was first at some record."""
+        """False: another writer was first at some record, or its slot moves."""
         is_whole = True
         for hop in _hops(list(zip(records, before, strict=True))):
-            with self._client.pipeline(transaction=False) as pipeline:
-                for record, known in hop:
-                    sealed = writer.take_changed_record(record, known)
-                    if sealed is not None:
-                        header = (known or b"")[:HEADER_BYTES]
-                        self._put(
-                            keys=[record.key],
-                            args=[header, sealed, self._use_ms(record), HEADER_BYTES],
-                            client=pipeline,
-                        )
-                said = _answer(pipeline.execute)
-                if not all(one in (0, 1) for one in said):
-                    raise redis.InvalidResponse("not what the script says")
-                is_whole &= all(said)
+            changed = [
+                (record, (known or b"")[:HEADER_BYTES], sealed)
+                for record, known in hop
+                if (sealed := writer.take_changed_record(record, known)) is not None
+            ]
+            for part in self._servers.split([record.key for record, _, _ in changed]):
+                is_whole &= self._put_part(part, [changed[place] for place in part.places])
         return is_whole
+
+    def _put_part(self, part: Part, changed: Sequence[tuple[_core.RecordRef, bytes, bytes]]) -> bool:
+        if part.client is None:
+            raise ClusterError("no server has these slots")
+        put = part.client.register_script(PUT_SCRIPT)
+        with part.client.pipeline(transaction=False) as pipeline:
+            for record, header, sealed in changed:
+                put(keys=[record.key], args=[header, sealed, self._use_ms(record), HEADER_BYTES], client=pipeline)
+            said = _answer(lambda: pipeline.execute(raise_on_error=False))
+        if any(isinstance(one, REDIRECTIONS) for one in said):
+            self._servers.forget_slots()
+        refusal = next((one for one in said if isinstance(one, Exception) and not isinstance(one, REDIRECTIONS)), None)
+        if refusal is not None:
+            raise refusal
+        if not all(one in (0, 1) for one in said if not isinstance(one, Exception)):
+            raise redis.InvalidResponse("not what the script says")
+        return all(one == 1 for one in said)
 
     def _use_ms(self, record: _core.RecordRef) -> int:
         """How long a record is of use if nothing more happens; 0: for ever (attributes)."""
         return self._plan.view_horizons_us[record.view_index] // 1000
 
 
-def get_records(client: redis.Redis, keys: Sequence[bytes]) -> list[bytes | None]:
-    """One MGET; None where there is no record. Raises redis.RedisError or OSError."""
-    found = _answer(lambda: client.mget(keys))
-    if not isinstance(found, list) or len(found) != len(keys) or not all(type(one) in (bytes, type(None)) for one in found):
-        raise redis.InvalidResponse("not what MGET answers")
+def get_records(servers: RedisServers, keys: Sequence[bytes]) -> list[bytes | None]:
+    """None where there is no record. Raises redis.RedisError or OSError."""
+    found: list[bytes | None] = [None] * len(keys)
+    for answer in ask(servers, _answer(lambda: servers.split(keys)), GET_TIMEOUT_S):
+        if answer.error is not None:
+            raise _as_redis_error(answer.error)
+        for place, record in zip(answer.part.places, answer.records, strict=True):
+            if isinstance(record, redis.ResponseError):
+                raise record
+            found[place] = record
     return found
 
 
@@ -173,13 +193,18 @@ Item = TypeVar("Item")
 
 
 def _answer(ask: Callable[[], Any]) -> Any:
-    """What the store says. redis-py raises TypeError and others over an answer that is not Redis's."""
+    """What the store says. Raises redis.RedisError or OSError."""
     try:
         return ask()
-    except (redis.RedisError, OSError):
-        raise
     except Exception as error:
-        raise redis.InvalidResponse(f"not what Redis answers ({type(error).__name__})") from error
+        raise _as_redis_error(error) from error
+
+
+def _as_redis_error(error: Exception) -> Exception:
+    """redis-py raises TypeError and others over an answer that is not Redis's."""
+    if isinstance(error, redis.RedisError | OSError):
+        return error
+    return redis.InvalidResponse(f"not what Redis answers ({type(error).__name__})")
 
 
 def _hops(items: Sequence[Item]) -> list[Sequence[Item]]:

@@ -9,18 +9,18 @@ from assay import _core
 from assay.errors import StoreError
 from assay.features.local_store import BYTES_MAX_DEFAULT, open_local_store
 from assay.features.store_writer import StoreWriter
+from assay.store_url import REMOTE_SCHEMES
 
 SCHEMES = (
-    "embedded: (in memory), embedded:PATH (with a snapshot file), redis://HOST:PORT/DB and rediss:// (the same over TLS); "
-    "Valkey speaks redis://"
+    "embedded: (in memory), embedded:PATH (with a snapshot file), redis://HOST:PORT/DB, redis+unix:///PATH, "
+    "redis+sentinel://HOST,HOST/SERVICE, redis+cluster://HOST,HOST, and with rediss the same over TLS; Valkey speaks redis"
 )
-REMOTE_SCHEMES = ("redis", "rediss")
 
 Progress = Callable[[int, int], None]
 
-Fetch = Callable[[Sequence[bytes]], list[bytes | None] | None]
-"""The records under these keys, in order; None: the store did not answer in time. Never raises, comes back in bounded time. Any
-thread."""
+Fetch = Callable[[Sequence[bytes]], list[bytes | int | None] | None]
+"""The records under these keys, in order: None where there is none; where one could not be had, the number of the code that says
+why. None for all: the store did not answer in time. Never raises, comes back in bounded time. Any thread."""
 
 
 class Store(Protocol):

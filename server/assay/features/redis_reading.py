@@ -1,0 +1,132 @@
+"""One question to several Redis servers at once: all are asked before the first answer is read, so it takes as long as the
+slowest of them.
+
+One server is asked with MGET; the nodes of a cluster with a pipeline of GETs each, because MGET wants all its keys in one slot. A
+key whose slot has moved is asked for once more, where its node says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.exceptions import AskError, ClusterError, MovedError
+
+from assay.features.redis_servers import Part, RedisServers, name_of
+from assay.store_url import Address
+
+
+@dataclass
+class Answer:
+    """What became of one part: a record or None for each of its keys, or why there is none. `waited_s`: for this answer alone."""
+
+    part: Part
+    records: list[bytes | redis.ResponseError | None]
+    error: Exception | None = None
+    waited_s: float = 0.0
+
+
+def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float) -> list[Answer]:
+    """One answer a part, in order, in about `timeout_s` at most (connecting takes its own time). Never raises."""
+    deadline_s = time.monotonic() + timeout_s
+    questions = [_Question(part, uses_mget=not servers.is_cluster) for part in parts]
+    answers = [question.answer(deadline_s) for question in questions]
+    if servers.is_cluster:
+        _follow(servers, answers, deadline_s)
+    return answers
+
+
+class _Question:
+    """One part on its way: sent when it is made; answer() once."""
+
+    def __init__(self, part: Part, *, uses_mget: bool = False, says_asking: bool = False) -> None:
+        self._part = part
+        self._uses_mget = uses_mget
+        self._says_asking = says_asking
+        self._connection: Any = None
+        self._error: Exception | None = None
+        try:
+            if part.client is None:
+                raise ClusterError("no server has these slots")
+            self._connection = part.client.connection_pool.get_connection()
+            self._connection.send_packed_command(self._connection.pack_commands(self._commands()))
+        except Exception as error:  # redis-py raises others too where an answer to its handshake is not Redis's
+            self._give_up(error)
+
+    def answer(self, deadline_s: float) -> Answer:
+        if self._error is not None:
+            return Answer(self._part, [], self._error)
+        started_s = time.monotonic()
+        try:
+            if not self._connection.can_read(max(0.0, deadline_s - started_s)):
+                raise redis.TimeoutError("no answer in time")
+            records = self._read()
+        except Exception as error:
+            self._give_up(error)
+            return Answer(self._part, [], error, time.monotonic() - started_s)
+        self._release()
+        return Answer(self._part, records, None, time.monotonic() - started_s)
+
+    # --- implementation ---
+
+    def _commands(self) -> Iterable[tuple[str | bytes, ...]]:
+        if self._uses_mget:
+            return [("MGET", *self._part.keys)]
+        if self._says_asking:
+            return [command for key in self._part.keys for command in (("ASKING",), ("GET", key))]
+        return [("GET", key) for key in self._part.keys]
+
+    def _read(self) -> list[bytes | redis.ResponseError | None]:
+        """Raises redis.RedisError and whatever redis-py makes of an answer that is not Redis's."""
+        found = self._connection.read_response() if self._uses_mget else [self._read_one() for _ in self._part.keys]
+        allowed = (bytes, type(None)) if self._uses_mget else (bytes, type(None), redis.ResponseError)
+        if not isinstance(found, list) or len(found) != len(self._part.keys):
+            raise redis.InvalidResponse("not as many records as keys")
+        if not all(isinstance(one, allowed) for one in found):
+            raise redis.InvalidResponse("not what Redis answers")
+        return found
+
+    def _read_one(self) -> Any:
+        if self._says_asking:
+            self._connection.read_response()
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError as error:  # of this key alone: the next answer follows it
+            return error
+
+    def _give_up(self, error: Exception) -> None:
+        """The connection may have an answer under way that nobody would read."""
+        self._error = error
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._release()
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        assert self._part.client is not None
+        self._part.client.connection_pool.release(connection)
+
+
+def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float) -> None:
+    """Asks for the keys of slots that are elsewhere, or on their way there, once more."""
+    where: dict[tuple[Address, bool], list[tuple[Answer, int]]] = {}
+    for answer in answers:
+        for place, record in enumerate(answer.records):
+            if isinstance(record, AskError):  # MovedError is one
+                address = (record.host or answer.part.server.rpartition(":")[0], int(record.port))  # no name: the same host
+                where.setdefault((address, not isinstance(record, MovedError)), []).append((answer, place))
+                if isinstance(record, MovedError):
+                    servers.forget_slots()
+    questions = []
+    for (address, is_asking), wanted in where.items():
+        keys = [answer.part.keys[place] for answer, place in wanted]
+        part = Part(name_of(address), servers.at(address), keys, [])
+        questions.append((_Question(part, says_asking=is_asking), wanted))
+    for question, wanted in questions:
+        again = question.answer(deadline_s)
+        for index, (answer, place) in enumerate(wanted):
+            if again.error is None:
+                answer.records[place] = again.records[index]
