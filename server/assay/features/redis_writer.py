@@ -42,7 +42,8 @@ REDIRECTIONS: Final = (AskError, TryAgainError)  # MovedError is an AskError: th
 _OK = 0
 _REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
 _NUMBERS = {row.reason: row.number for row in _core.CODE_TABLE}
-_DUPLICATE, _STORE_FULL = _NUMBERS["EVENT_DUPLICATE"], _NUMBERS["STORE_FULL"]
+_STORE_FULL = _NUMBERS["STORE_FULL"]
+_NO_NEWS = (_NUMBERS["EVENT_DUPLICATE"], _NUMBERS["EVENT_TOO_LATE"])  # what a second try says of what the first one wrote
 
 Outcome = TypeVar("Outcome")
 EventOutcome = tuple[int, str, _core.Refusal | None]
@@ -211,11 +212,12 @@ def _hops(items: Sequence[Item]) -> list[Sequence[Item]]:
     return [items[start : start + HOP_KEYS] for start in range(0, len(items), HOP_KEYS)]
 
 
-# On a second try, what the first one wrote shows as a repeat: it was recorded. What is refused or late now was so in truth.
+# On a second try, what the first one wrote shows as a repeat, or, where its windows have passed it since, as too late: it was
+# recorded. Whatever else is said is news.
 
 
 def _later_code(first: int, again: int) -> int:
-    return first if again == _DUPLICATE else again
+    return first if again in _NO_NEWS else again
 
 
 def _later_codes(first: list[int], again: list[int]) -> list[int]:
@@ -227,13 +229,11 @@ def _later_outcomes(
 ) -> list[EventOutcome] | _core.Refusal:
     if isinstance(first, _core.Refusal) or isinstance(again, _core.Refusal):
         return again
-    return [one if other[0] == _DUPLICATE else other for one, other in zip(first, again, strict=True)]
+    return [one if other[0] in _NO_NEWS else other for one, other in zip(first, again, strict=True)]
 
 
 def _later_report(first: _core.IngestReport, again: _core.IngestReport) -> _core.IngestReport:
-    duplicates = first.duplicate_count
-    recorded = again.event_count - duplicates - again.late_count - again.refused_count
-    return again._replace(recorded_count=max(0, recorded), duplicate_count=min(duplicates, again.duplicate_count))
+    return first._replace(refused_count=again.refused_count, refused_code=again.refused_code)
 
 
 def _sum_of(reports: Sequence[_core.IngestReport]) -> _core.IngestReport:
