@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.store import RemoteStore, open_remote_store
 from assay.v1 import feature_pb2, scoring_pb2, scoring_pb2_grpc
+from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import FEATURE_SET, LocalServer, make_event, make_request, status_of, wait_until
 
@@ -29,6 +31,12 @@ OPEN_SET = FEATURE_SET.replace(
     "inputs: [amount, ratio, {name: tx_count_1d, when_null: {default: 3}}, {name: amount_sum_1d, when_null: {default: 99}}]",
 )
 assert OPEN_SET != FEATURE_SET
+
+# What a row without its record may say: there was none in time, or what came was damaged.
+FLAGS = (
+    [(scoring_pb2.DEGRADATION_KIND_STORE_UNAVAILABLE, "customer")],
+    [(scoring_pb2.DEGRADATION_KIND_RECORD_REJECTED, "customer")],
+)
 
 
 @pytest.fixture
@@ -107,7 +115,7 @@ class Load:
         with self._lock:
             if not kinds and (count == EVENTS + 1.0 or (count == 1.0 and self.may_be_empty)):  # the past, and itself
                 self.whole += count > 1.0
-            elif kinds == [(scoring_pb2.DEGRADATION_KIND_STORE_UNAVAILABLE, "customer")] and count == 3.0:
+            elif kinds in FLAGS and count == 3.0:
                 assert "tx_count_1d" in response.imputed_features
                 self.flagged += 1
             else:
@@ -116,10 +124,12 @@ class Load:
 
 @contextmanager
 def house(
-    redis: RedisServer, feature_set: str, lookup_timeout_ms: int = 50
+    redis: RedisServer, feature_set: str, lookup_timeout_ms: int = 50, port: int = 0
 ) -> Iterator[tuple[LocalServer, RemoteStore, _core.FeaturePlan]]:
+    """`port`: of a proxy in front of it."""
     plan = compile_plan(FeatureSet.parse(feature_set))
-    remote = open_remote_store(redis.url, lookup_timeout_ms=lookup_timeout_ms)
+    url = redis.url if port == 0 else f"redis://127.0.0.1:{port}/0"
+    remote = open_remote_store(url, lookup_timeout_ms=lookup_timeout_ms)
     try:
         with LocalServer(plan=plan, remote=remote, store={"lookup_timeout_ms_max": lookup_timeout_ms}) as server:
             yield server, remote, plan
@@ -147,6 +157,22 @@ def test_killed_frozen_and_back_under_load(redis: RedisServer) -> None:
         assert stats.degraded_rows == load.flagged
         assert stats.lookup_unavailable_records == load.flagged
         assert stats.failed_rows == stats.shed_rows == sum(stats.expired_rows) == 0
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.NONE], ids=lambda fault: fault.name.lower())
+def test_a_faulty_network_under_load(redis: RedisServer, fault: Fault) -> None:
+    """Every answer comes inside its deadline and is whole or flagged, never wrong; and all are whole again soon after."""
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    with fault_proxy(redis.port, seed) as proxy, house(redis, OPEN_SET, port=proxy.port) as (server, remote, plan):
+        fill(remote, plan)
+        with Load(server) as load:
+            load.more(lambda: load.whole, "answers with the store")
+            proxy.set(fault)
+            load.more(lambda: load.flagged, f"flagged answers while {fault.value}")
+            proxy.set(Fault.NONE)
+            load.more(lambda: load.whole, "answers with the store that is well again")
+        assert server.engine.stats().degraded_rows == load.flagged
 
 
 def test_a_short_deadline_is_kept_though_the_store_hangs(redis: RedisServer) -> None:
