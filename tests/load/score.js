@@ -37,7 +37,7 @@ export default function () {
       entities: { customer_id: String((__VU * 7919 + __ITER) % 1000), terminal_id: String((__ITER * 104729) % 2000) },
       features: { amount_minor: { int64_value: String(100 + ((__ITER * 37) % 50000)) } },
     },
-    { timeout: "1s" },
+    { timeout: __ENV.TIMEOUT || "1s" },
   );
   check(answer, { scored: (a) => a && a.status === StatusOK && a.message.decision !== "DECISION_UNSPECIFIED" });
 }
