@@ -226,6 +226,7 @@ cdef class FeaturePlan:
     cdef readonly tuple feature_names
     cdef readonly tuple input_names
     cdef readonly tuple view_names
+    cdef readonly tuple view_entities
     cdef readonly tuple view_horizons_us
     cdef readonly uint32_t row_bytes
     cdef readonly tuple segments
@@ -246,6 +247,7 @@ cdef class FeaturePlan:
         self.feature_names = tuple([str_of_string(spec.request_features[i].name) for i in range(spec.request_features.size())])
         self.input_names = tuple([str_of_string(spec.inputs[i].name) for i in range(spec.inputs.size())])
         self.view_names = tuple([str_of_string(spec.views[i].name) for i in range(spec.views.size())])
+        self.view_entities = tuple([self.entity_names[spec.views[i].entity_index] for i in range(spec.views.size())])
         self.view_horizons_us = tuple([plan.get().views()[i].horizon_us() for i in range(spec.views.size())])
         self.row_bytes = plan.get().row_bytes()
         self.segments = tuple([

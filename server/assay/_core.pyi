@@ -123,6 +123,10 @@ class FeaturePlan:
     @property
     def view_names(self) -> tuple[str, ...]: ...
     @property
+    def view_entities(self) -> tuple[str, ...]:
+        """The entity of each view."""
+
+    @property
     def view_horizons_us(self) -> tuple[int, ...]:
         """How long a view's record matters after its newest event: longest window + delay + lateness. 0: attributes."""
 

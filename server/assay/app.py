@@ -93,7 +93,7 @@ class App:
 
     async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
         signals = _Signals(asyncio.get_running_loop())
-        transport = Transport(self.scoring.engine, self.scoring.writers, self.config)
+        transport = Transport(self.scoring.engine, self.scoring.writers, self.scoring.features, self.config)
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
         self.telemetry.add(lambda: security_source(transport.security_stats()))
         addresses = await transport.start(runtime_dir())

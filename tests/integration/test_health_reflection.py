@@ -21,12 +21,13 @@ pytestmark = pytest.mark.usefixtures("transport")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 PUBLIC_SERVICES = {
+    "assay.v1.FeatureService",
     "assay.v1.ScoringService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 }
-ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"} | {"assay.v1.FeatureService"}
+ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"}
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_reflection_can_be_switched_off() -> None:
             reflect(server.channel(), "v1", reflection_pb2.ServerReflectionRequest(list_services=""))
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         listed = health_pb2_grpc.HealthStub(server.channel()).List(health_pb2.HealthListRequest(), timeout=10)
-        assert set(listed.statuses) == {"", "assay.v1.ScoringService", "grpc.health.v1.Health"}
+        assert set(listed.statuses) == {"", "assay.v1.FeatureService", "assay.v1.ScoringService", "grpc.health.v1.Health"}
 
 
 def test_an_open_reflection_call_does_not_hold_up_the_drain() -> None:

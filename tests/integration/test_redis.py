@@ -149,9 +149,13 @@ def check_same(plan: _core.FeaturePlan, url: str, local: _core.EmbeddedStore) ->
             for terminal in ("m0", "m1", "m2"):
                 remote = _core.EmbeddedStore()
                 target = _core.EventWriter(plan, remote)
-                for view, entity in (("customer", customer), ("terminal", terminal), ("profile", customer)):
+                for view, kind, entity in (
+                    ("customer", "customer_id", customer),
+                    ("terminal", "terminal_id", terminal),
+                    ("profile", "customer_id", customer),
+                ):
                     ref = target.record_of(view, entity)
-                    source = _core.EventWriter(plan, store.records_of(plan, entity))
+                    source = _core.EventWriter(plan, store.records_of(plan, {kind: entity}).store)
                     sealed = source.take_changed_record(ref, None)
                     if sealed is not None:
                         assert target.put_record(ref, sealed) == 0
@@ -271,8 +275,9 @@ def test_a_damaged_record_is_left_out_of_scores_and_never_written_over(server: R
         assert "c1" not in str(error.value)  # ids stay out of what may be logged
         assert f"{_core.xxh64(key):016x}" in str(error.value)
         assert client.get(key) == bytes(damaged)
-        with pytest.raises(StoreError, match="RECORD_CHECKSUM"):
-            remote.records_of(plan, "c1")
+        assert {view: error.reason for view, error in remote.records_of(plan, {"customer_id": "c1"}).rejected.items()} == {
+            "customer": "RECORD_CHECKSUM"
+        }
         admin = feature_pb2_grpc.FeatureServiceStub(local.admin_channel())
         with pytest.raises(grpc.RpcError) as refused:
             admin.RecordEvents(iter([feature_pb2.RecordEventsRequest.FromString(one_event())]), timeout=20)
@@ -419,7 +424,7 @@ def test_a_store_that_answers_something_else_is_away_and_comes_back(
     assert len([record for record in caplog.records if record.name == "assay.store"]) == 2
     assert not any(record.exc_info for record in caplog.records)
     odd.answer = answer
-    for ask in (lambda: remote.writer(plan).record_events(one_event()), lambda: remote.records_of(plan, "c1")):
+    for ask in (lambda: remote.writer(plan).record_events(one_event()), lambda: remote.records_of(plan, {"customer_id": "c1"})):
         with pytest.raises(StoreError, match=r"^redis://odd: "):
             ask()
     remote.close()
@@ -440,7 +445,7 @@ def test_what_is_wrong_with_a_store_is_said(tmp_path: Path) -> None:
     odd = OddRedis(b":7\r\n")
     remote = odd.store()
     with pytest.raises(StoreError, match="does not speak as Redis does"):
-        remote.records_of(compile_plan(FeatureSet.parse(VIEWS)), "c1")
+        remote.records_of(compile_plan(FeatureSet.parse(VIEWS)), {"customer_id": "c1"})
     remote.close()
     odd.close()
     with pytest.raises(StoreError, match="nobody answers there"):

@@ -14,6 +14,8 @@ constexpr Listener kListeners[] = {Listener::kPublic, Listener::kAdmin, Listener
 constexpr uint8_t kAllRoles = (Role::kScore | Role::kRead) | (Role::kWrite | Role::kAdmin);
 constexpr std::string_view kScore = "/assay.v1.ScoringService/Score";
 constexpr std::string_view kRecord = "/assay.v1.FeatureService/RecordEvents";
+constexpr std::string_view kGetFeatures = "/assay.v1.FeatureService/GetFeatures";
+constexpr std::string_view kDescribe = "/assay.v1.FeatureService/DescribeFeatureSet";
 constexpr std::string_view kCheck = "/grpc.health.v1.Health/Check";
 
 Caller certified(uint8_t roles) {
@@ -78,6 +80,20 @@ TEST(writing_is_for_the_admin_listener_whoever_asks) {
   CHECK(ask(Listener::kAdmin, kRecord, only(Role::kWrite)) == Code::kOk);
   CHECK(ask(Listener::kAdmin, kRecord, only(Role::kAdmin)) == Code::kOk);
   CHECK(ask(Listener::kAdmin, kRecord, Role::kScore | Role::kRead) == Code::kMissingRole);
+}
+
+TEST(what_is_known_of_a_customer_is_shown_on_the_admin_listener_to_those_who_may_read) {
+  CHECK(ask(Listener::kPublic, kGetFeatures, kAllRoles) == Code::kWrongListener);
+  CHECK(ask(Listener::kAdmin, kGetFeatures, only(Role::kRead)) == Code::kOk);
+  CHECK(ask(Listener::kAdmin, kGetFeatures, only(Role::kAdmin)) == Code::kOk);
+  CHECK(ask(Listener::kAdmin, kGetFeatures, Role::kScore | Role::kWrite) == Code::kMissingRole);
+}
+
+TEST(a_feature_set_is_described_everywhere_to_those_who_may_read) {
+  for (const Listener listener : {Listener::kPublic, Listener::kAdmin}) {
+    CHECK(ask(listener, kDescribe, only(Role::kRead)) == Code::kOk);
+    CHECK(ask(listener, kDescribe, Role::kScore | Role::kWrite) == Code::kMissingRole);
+  }
 }
 
 TEST(health_is_for_anyone_with_a_certificate_and_the_rest_for_nobody_without_a_role) {

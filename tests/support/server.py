@@ -28,6 +28,8 @@ from assay import _core
 from assay.config import Config
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.local_store import LocalStore
+from assay.features.served import ModelFeatures, ServedFeatures
 from assay.features.store import RemoteStore
 from assay.features.store_writer import LocalWriter, StoreWriter
 from assay.observe.telemetry import Telemetry
@@ -81,7 +83,7 @@ INLINE: dict[str, Any] = {"inline_overrun_ns": 3_600_000_000_000}
 
 class LocalServer:
     """The transport over a real engine in this process. `config` overrides fields of Config; `remote` is asked for records
-    instead of `store`.
+    instead of `store`. `feature_set` (YAML) is what it serves; `plan`, if it is compiled otherwise.
 
     engine, store, plan and puppet are there to look at and to turn; channel() and admin_channel() to call."""
 
@@ -89,14 +91,19 @@ class LocalServer:
         self,
         *,
         runner: Any = None,
+        feature_set: str = FEATURE_SET,
         plan: _core.FeaturePlan | None = None,
         lane: dict[str, Any] | None = None,
         remote: RemoteStore | None = None,
         **config: Any,
     ) -> None:
         self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", "transport": default_transport, **config})
-        self.plan = plan or compile_plan(FeatureSet.parse(FEATURE_SET))
+        definition = FeatureSet.parse(feature_set)
+        self.plan = plan or compile_plan(definition)
         self.store = _core.EmbeddedStore()
+        self._features = ServedFeatures()
+        store = remote or LocalStore(self.store, "embedded:", None, None)
+        self._features.add(ModelFeatures("puppet", "1", "0" * 64, definition, feature_set, self.plan, store), is_default=True)
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store)
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         self.puppet = _core.PuppetModel()
@@ -169,6 +176,10 @@ class LocalServer:
     def event_counts(self) -> dict[str, int]:
         return dict(self._transport.event_counts)
 
+    def look_count(self) -> int:
+        """Looks at features that are under way or wait."""
+        return self._transport.look_count
+
     def waiting_count(self) -> int:
         """Calls (and messages of streams) that wait for the core."""
         return self._transport.waiting_count
@@ -215,7 +226,7 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         try:
-            self._transport = Transport(self.engine, [self._writer], self.config)
+            self._transport = Transport(self.engine, [self._writer], self._features, self.config)
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)
         except BaseException as error:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from assay import _core
-from assay.cli.features import load_feature_set
+from assay.cli.feature_sources import load_feature_set
 from assay.client import Transaction
 from assay.client.encode import encode_transaction
 from assay.errors import InputError

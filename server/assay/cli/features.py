@@ -1,4 +1,5 @@
-"""`assay features`: replay events into a training set, and show what the model would see of one entity."""
+"""`assay features`: replay events into a training set, show what the model would see of one entity, describe and compare feature
+sets."""
 
 from __future__ import annotations
 
@@ -6,28 +7,34 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from assay.cli.feature_sources import FeatureSetOption, Target, load_feature_set
+from assay.cli.features_describe import describe
+from assay.cli.features_diff import diff
 from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, console, fail, print_json, progress
+from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
+    from assay.client import Tls
     from assay.features.feature_set import FeatureSet
     from assay.features.replay import ReplaySummary
     from assay.features.show import ShownValue, ShownView
     from assay.features.store import Store
 
 app = typer.Typer(
-    help="Replay events into features, and look at stored features.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="Replay events into features, look at stored features, describe and compare feature sets.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
+app.command()(describe)
+app.command()(diff)
 
-FeatureSetOption = Annotated[
-    Path | None, typer.Option("--feature-set", help="Feature set (YAML). Default: the demo's.", dir_okay=False)
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
@@ -85,55 +92,59 @@ def show(
         str | None, typer.Option(help="Store: embedded:PATH or redis://HOST:PORT/DB. Default: the demo's history.")
     ] = None,
     feature_set: FeatureSetOption = None,
+    target: Target = None,
+    model: Annotated[str, typer.Option(help="With --target: of which model. Default: the server's.")] = "",
+    version: Annotated[str, typer.Option(help="With --target: of which version. Default: the one that serves.")] = "",
     at: Annotated[str | None, typer.Option(help="Moment, RFC 3339. Default: now; in the demo's history its end.")] = None,
+    tls: TlsOn = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsServerName = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what the model would see of one entity: every view of it, folded at a moment.
+
+    With --target a running server is asked, over its admin listener.
 
     Examples:
 
         assay features show customer_id 596
 
         assay features show terminal_id 3156 --at 2018-05-09T10:30:00Z --store embedded:store.snapshot --json
+
+        assay features show customer_id 596 --target unix:/run/user/1000/assay/admin-50051.sock
     """
-    from assay.features.show import show_entity
     from assay.features.times import format_time_us, parse_time_us
 
-    if store is None and feature_set is not None:
+    if target is not None and (store, feature_set) != (None, None):
+        fail("--target asks a server, which has a store and a feature set; leave --store and --feature-set out", EXIT_USAGE)
+    if target is None and store is None and feature_set is not None:
         fail("the demo's history belongs to the demo's feature set", EXIT_USAGE, hint="say where yours is: --store embedded:PATH")
     try:
         time_us = None if at is None else parse_time_us(at)
     except ValueError as error:
         fail(f"--at: {error}", EXIT_USAGE)
     try:
-        loaded = load_feature_set(feature_set)
-        opened, newest_us = _open(store)
-        time_us = newest_us if time_us is None else time_us
-        views = show_entity(loaded, opened, entity, entity_id, time_us)
+        if target is None:
+            look = _look(feature_set, store, entity, entity_id, time_us)
+        else:
+            trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
+            look = _ask(target, trust, model, version, entity, entity_id, time_us, as_json)
     except AssayError as error:
         fail(str(error))
+    moment = format_time_us(look.time_us)
     if as_json:
-        print_json(_show_document(loaded, entity, entity_id, format_time_us(time_us), views))
+        print_json(_show_document(look, entity, entity_id, moment))
         return
-    answers.print(Text(f"{entity} {entity_id} at {format_time_us(time_us)}, feature set {loaded.name} {loaded.version}"))
-    if not views:
+    answers.print(Text(f"{entity} {entity_id} at {moment}, feature set {look.feature_set} {look.feature_set_version}"))
+    if not look.views:
         answers.print(f"no view of the feature set is of {entity}")
-    for view in views:
+    for view in look.views:
         answers.print(_show_table(view))
 
 
 # --- shared with `assay ingest`
-
-
-def load_feature_set(path: Path | None) -> FeatureSet:
-    """The feature set at `path`, or the demo's. Raises FeatureSetError."""
-    from assay.features.feature_set import FeatureSet
-
-    if path is None:
-        from assay.demo.paths import feature_set_path
-
-        path = feature_set_path()
-    return FeatureSet.load(path)
 
 
 @contextmanager
@@ -146,6 +157,15 @@ def bar(description: str) -> Iterator[Callable[[int, int], None]]:
 # --- implementation ---
 
 
+class _Look(NamedTuple):
+    """What was found, wherever."""
+
+    feature_set: str
+    feature_set_version: str
+    time_us: int
+    views: tuple[ShownView, ...]
+
+
 def _attribute_files(options: list[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for option in options:
@@ -154,6 +174,29 @@ def _attribute_files(options: list[str]) -> dict[str, Path]:
             fail("--attributes: expected VIEW=FILE, each view once", EXIT_USAGE)
         files[view] = Path(path)
     return files
+
+
+def _look(feature_set: Path | None, store: str | None, entity: str, entity_id: str, time_us: int | None) -> _Look:
+    from assay.features.show import show_entity
+
+    loaded = load_feature_set(feature_set)
+    opened, default_us = _open(store)
+    time_us = default_us if time_us is None else time_us
+    return _Look(loaded.name, loaded.version, time_us, show_entity(loaded, opened, entity, entity_id, time_us))
+
+
+def _ask(
+    target: str, tls: Tls | None, model: str, version: str, entity: str, entity_id: str, time_us: int | None, as_json: bool
+) -> _Look:
+    from assay.cli.feature_calls import get_features, shown_views
+    from assay.v1.feature_pb2 import GetFeaturesRequest
+
+    time_us = time.time_ns() // 1000 if time_us is None else time_us
+    request = GetFeaturesRequest(model=model, version=version, entities={entity: entity_id})
+    request.event_time.FromMicroseconds(time_us)
+    response = get_features(target, tls, request, as_json=as_json)
+    made_by = response.provenance
+    return _Look(made_by.feature_set, made_by.feature_set_version, time_us, shown_views(response))
 
 
 def _open(store: str | None) -> tuple[Store, int]:
@@ -187,10 +230,10 @@ def _print_replay(summary: ReplaySummary, feature_set: FeatureSet, out: Path, se
             console.print(f"[yellow]{count:,}[/] {meaning}")
 
 
-def _show_document(feature_set: FeatureSet, entity: str, entity_id: str, at: str, views: tuple[ShownView, ...]) -> dict[str, Any]:
+def _show_document(look: _Look, entity: str, entity_id: str, at: str) -> dict[str, Any]:
     return {
-        "feature_set": feature_set.name,
-        "feature_set_version": feature_set.version,
+        "feature_set": look.feature_set,
+        "feature_set_version": look.feature_set_version,
         "entity": entity,
         "entity_id": entity_id,
         "at": at,
@@ -200,9 +243,9 @@ def _show_document(feature_set: FeatureSet, entity: str, entity_id: str, at: str
                 "found": view.is_found,
                 "age_s": None if view.age_us is None else view.age_us / 1e6,
                 "flags": list(view.flags),
-                "values": {value.name: value.value for value in view.values},
+                "values": {value.name: value.shown for value in view.values},
             }
-            for view in views
+            for view in look.views
         ],
     }
 
@@ -229,8 +272,9 @@ def _age(age_us: int) -> str:
 
 
 def _text(value: ShownValue) -> str:
-    if value.value is None:
+    shown = value.shown
+    if shown is None:
         return "null"
-    if isinstance(value.value, bool):
-        return "true" if value.value else "false"
-    return f"{value.value:.6g}" if isinstance(value.value, float) else str(value.value)
+    if isinstance(shown, bool):
+        return "true" if shown else "false"
+    return f"{shown:.6g}" if isinstance(shown, float) else str(shown)

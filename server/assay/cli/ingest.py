@@ -10,7 +10,8 @@ import orjson
 import typer
 from rich.text import Text
 
-from assay.cli.features import FeatureSetOption, JsonOption, bar, load_feature_set
+from assay.cli.feature_sources import FeatureSetOption, load_feature_set
+from assay.cli.features import JsonOption, bar
 from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json
 from assay.errors import AssayError
 

@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; score against a server that does not "
-    "serve); 4 a check said no (init; model check and pack; ingest and features replay with rejects); 130 stopped by Ctrl-C. "
-    "NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
+    "serve); 4 a check said no (init; model check and pack; ingest and features replay with rejects; features diff of two that "
+    "differ); 130 stopped by Ctrl-C. NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
 )
 
 # Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.
@@ -31,7 +31,11 @@ SUBCOMMANDS = {
         "ingest",
         "Load events, or attributes of entities, into a store. What is there already changes nothing.",
     ),
-    "features": ("assay.cli.features", "app", "Replay events into features, and look at stored features."),
+    "features": (
+        "assay.cli.features",
+        "app",
+        "Replay events into features, look at stored features, describe and compare feature sets.",
+    ),
     "model": ("assay.cli.model", "app", "Pack and check model bundles."),
     "bench": ("assay.cli.bench", "app", "Load on a server, from a generator that can outrun it."),
     "config": ("assay.cli.config", "app", "Print the configuration or its schema."),

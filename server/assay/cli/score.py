@@ -6,7 +6,6 @@ import math
 import re
 import sys
 import uuid
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from assay.cli.connection_hints import connection_hint
-from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_error, print_json, shown
+from assay.cli.call_errors import show_error
+from assay.cli.output import EXIT_USAGE, answers, fail, print_json, shown
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
-    from assay.client import ScoreError, Value
+    from assay.client import Value
     from assay.v1.scoring_pb2 import ScoreRequest, ScoreResponse
 
 REQUEST_BYTES_MAX = 4 << 20
@@ -85,7 +84,7 @@ def score(
         try:
             answer = client.score_message(message)
         except ScoreError as error:
-            raise typer.Exit(_show_error(error, target, as_json)) from None
+            raise typer.Exit(show_error(error, target, as_json)) from None
     if as_json:
         print_json(_as_dict(answer))
     else:
@@ -238,43 +237,3 @@ def _age_text(age_s: float) -> str:
 
 def _seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos * 1e-9
-
-
-def _show_error(error: ScoreError, target: str, as_json: bool) -> int:
-    """Prints everything that an error says; returns the exit code."""
-    from assay.client import Unavailable
-
-    exit_code = EXIT_UNHEALTHY if isinstance(error, Unavailable) else EXIT_FAILED
-    if as_json:
-        print_json({"error": _error_dict(error)})
-        return exit_code
-    reason = f" {error.reason}" if error.reason not in ("", error.status.name) else ""
-    print_error(f"{error.status.name}{reason}: {_without_violations(error)}")
-    for violation in error.violations:
-        said = shown(f"{violation.reason}: {violation.description}")
-        console.print(f"  [bold]{shown(violation.field)}[/] {said}", soft_wrap=True)
-    if error.retry_delay is not None:
-        console.print(f"[dim]hint:[/] try again in {error.retry_delay.total_seconds():g} s")
-    if exit_code == EXIT_UNHEALTHY and not error.reason:
-        console.print(f"[dim]hint:[/] {shown(connection_hint(error.message, target))}", soft_wrap=True)
-    if error.reason:
-        console.print(f"[dim]hint:[/] docs/errors.md, {shown(error.reason)}")
-    return exit_code
-
-
-def _error_dict(error: ScoreError) -> dict[str, Any]:
-    """code and message, and of reason, metadata, violations, retry_after_s what there is."""
-    details = {
-        "reason": error.reason,
-        "metadata": error.metadata,
-        "violations": [asdict(violation) for violation in error.violations],
-        "retry_after_s": error.retry_delay.total_seconds() if error.retry_delay is not None else None,
-    }
-    return {"code": error.status.name, "message": error.message, **{name: value for name, value in details.items() if value}}
-
-
-def _without_violations(error: ScoreError) -> str:
-    """The message up to where it repeats the violations, which are listed below it."""
-    if not error.violations:
-        return error.message
-    return error.message.partition(f"{error.violations[0].field} {error.violations[0].description}")[0].rstrip()

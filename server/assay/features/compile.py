@@ -45,6 +45,19 @@ def compile_plan(feature_set: FeatureSet, tensors: Sequence[TensorMapping] | Non
         raise FeatureSetError(f"feature set {feature_set.name}: {error.message}") from error
 
 
+def compile_request_plan(feature_set: FeatureSet) -> _core.FeaturePlan:
+    """A plan that only decodes: entities and request features, none of them required, and no views."""
+    builder = _core.PlanBuilder(feature_set.name, feature_set.version, feature_set.schema_hash)
+    compiler = ViewCompiler(feature_set, builder)
+    for entity in feature_set.entities:
+        compiler.add_entity(entity)
+    for name in feature_set.request_features:
+        compiler.add_request_feature(name, required=False)
+    tensor = builder.tensor("input", _core.TENSOR_TYPES["int64"], 1)  # a plan has one
+    builder.model_input(d.EVENT_TIME, builder.event_time_node(), tensor, 0, _core.WHEN_NULL["error"])
+    return builder.build()
+
+
 # --- implementation ---
 
 

@@ -69,6 +69,11 @@ class WindowView(Definition):
     aggregates: dict[Name, Aggregate] = Field(min_length=1)
     description: Text = ""
 
+    @property
+    def horizon(self) -> int:
+        """How long a record matters after its newest event, in microseconds."""
+        return max(aggregate.window for aggregate in self.aggregates.values()) + self.delay + self.lateness
+
 
 class AttributeView(Definition):
     """The newest values of one kind of entity, set by a file or a stream."""

@@ -49,7 +49,7 @@ def schema_form(feature_set: FeatureSet) -> dict[str, Any]:
         "entities": sorted(feature_set.entities),
         "request_features": {name: _request_feature(feature) for name, feature in feature_set.request_features.items()},
         "views": {name: _view(view) for name, view in feature_set.views.items()},
-        "derived": {name: _derived(feature) for name, feature in feature_set.derived.items()},
+        "derived": {name: derived_form(feature) for name, feature in feature_set.derived.items()},
         "inputs": [_input(model_input) for model_input in feature_set.model_inputs],
     }
 
@@ -80,6 +80,14 @@ def view_form(
     }
 
 
+def derived_form(feature: d.Derived) -> dict[str, Any]:
+    """The operation and its keys."""
+    form = feature.model_dump(mode="json", by_alias=True, exclude={"description"}, exclude_none=True)
+    for key in {"divide_by", "seconds_min", "value"} & form.keys():
+        form[key] = form[key] if isinstance(form[key], str) else float(form[key]) + 0.0
+    return form
+
+
 # --- implementation ---
 
 
@@ -101,13 +109,6 @@ def _view(view: View) -> dict[str, Any]:
         "exact_events_max": view.exact_events_max,
         "aggregates": {name: {"op": a.op, "of": a.of, "window_us": a.window} for name, a in view.aggregates.items()},
     }
-
-
-def _derived(feature: d.Derived) -> dict[str, Any]:
-    form = feature.model_dump(mode="json", by_alias=True, exclude={"description"}, exclude_none=True)
-    for key in {"divide_by", "seconds_min", "value"} & form.keys():
-        form[key] = form[key] if isinstance(form[key], str) else float(form[key]) + 0.0
-    return form
 
 
 def _input(model_input: d.ModelInput) -> dict[str, Any]:

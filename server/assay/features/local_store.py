@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Literal
 
 from assay import _core
 from assay.errors import CoreError, StoreError
+from assay.features.records import Records
 from assay.features.store_writer import LocalWriter, StoreWriter
 
 BYTES_MAX_DEFAULT = 1 << 30
@@ -34,8 +35,8 @@ class LocalStore:
     def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
         return LocalWriter(plan, self.core)
 
-    def records_of(self, plan: _core.FeaturePlan, entity_id: str) -> _core.EmbeddedStore:
-        return self.core
+    def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
+        return Records(self.core)  # which checks them as they are read
 
     def describe(self) -> str:
         stats = self.core.stats()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,10 +18,11 @@ import redis
 from assay import _core
 from assay.errors import StoreError
 from assay.features.breaker import Breaker, BreakerLimits, BreakerState
+from assay.features.records import Records
 from assay.features.redis_errors import say
 from assay.features.redis_reading import Answer, ask
 from assay.features.redis_servers import SENTINEL_OPTIONS, Part, RedisServers, servers_of
-from assay.features.redis_writer import RedisWriter, get_records, put_records
+from assay.features.redis_writer import RedisWriter, get_records, take_records
 from assay.observe.logs import log_event
 from assay.store_url import PASSWORD_MEND, StoreKind, StoreUrl, parse_store_url
 
@@ -97,13 +98,17 @@ class RedisStore:
     def writer(self, plan: _core.FeaturePlan) -> RedisWriter:
         return RedisWriter(self._working, plan, self.url, self._bytes_max)
 
-    def records_of(self, plan: _core.FeaturePlan, entity_id: str) -> _core.EmbeddedStore:
+    def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
         local = _core.EmbeddedStore(self._bytes_max)
         writer = _core.EventWriter(plan, local)
-        records = [writer.record_of(view, entity_id) for view in plan.view_names]
-        found = self._ask(lambda: get_records(self._working, [record.key for record in records]))
-        put_records(writer, plan, records, found, self.url)
-        return local
+        records = [
+            writer.record_of(view, entities[entity])
+            for view, entity in zip(plan.view_names, plan.view_entities, strict=True)
+            if entity in entities
+        ]
+        found = self._ask(lambda: get_records(self._working, [record.key for record in records])) if records else []
+        rejected = take_records(writer, plan, records, found, self.url)
+        return Records(local, {plan.view_names[record.view_index]: error for record, error in rejected})
 
     def describe(self) -> str:
         try:

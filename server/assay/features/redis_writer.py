@@ -38,6 +38,7 @@ return 1
 HEADER_BYTES: Final = 128  # docs/row-record.md
 GET_TIMEOUT_S: Final = 5.0
 REDIRECTIONS: Final = (AskError, TryAgainError)  # MovedError is an AskError: the record is elsewhere, or on its way there
+VIEW_HASH: Final = slice(16, 24)  # of a header: the view hash's first bytes
 
 _OK = 0
 _REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
@@ -172,6 +173,19 @@ def put_records(
 ) -> None:
     """Brings records of a remote store into the writer's. Raises RecordError for one that cannot be trusted, StoreError where
     they do not fit."""
+    for _, error in take_records(writer, plan, records, found, url):
+        raise error
+
+
+def take_records(
+    writer: _core.EventWriter,
+    plan: _core.FeaturePlan,
+    records: Sequence[_core.RecordRef],
+    found: Sequence[bytes | None],
+    url: str,
+) -> list[tuple[_core.RecordRef, RecordError]]:
+    """The same, but leaves out those that cannot be trusted and says why. Raises StoreError where they do not fit."""
+    rejected = []
     for record, sealed in zip(records, found, strict=True):
         code = _OK if sealed is None else writer.put_record(record, sealed)
         if code == _STORE_FULL:
@@ -179,13 +193,9 @@ def put_records(
                 f"{url}: {len(records):,} records do not fit into the memory that this process may hold them in; raise "
                 "store.bytes_max (--store-bytes-max), or write fewer events at a time"
             )
-        if code != _OK:
-            # Not the key: it holds the entity's id, and this text goes to logs.
-            raise RecordError(
-                _REASONS[code],
-                f"{url}: a record of view {plan.view_names[record.view_index]} cannot be trusted ({_REASONS[code]}); the xxh64 "
-                f"of its key is {_core.xxh64(record.key):016x}. Delete it (docs/stores.md) and load the entity's events again",
-            )
+        if sealed is not None and code != _OK:
+            rejected.append((record, _record_error(plan, record, sealed, _REASONS[code], url)))
+    return rejected
 
 
 # --- implementation ---
@@ -206,6 +216,21 @@ def _as_redis_error(error: Exception) -> Exception:
     if isinstance(error, redis.RedisError | OSError):
         return error
     return redis.InvalidResponse(f"not what Redis answers ({type(error).__name__})")
+
+
+def _record_error(plan: _core.FeaturePlan, record: _core.RecordRef, sealed: bytes, reason: str, url: str) -> RecordError:
+    """Not the key: it holds the entity's id, and this text goes to logs."""
+    return RecordError(
+        reason,
+        f"{url}: a record of view {plan.view_names[record.view_index]} cannot be trusted ({reason}"
+        f"{_view_hashes(record, sealed) if reason == 'RECORD_VIEW' else ''}); the xxh64 of its key is "
+        f"{_core.xxh64(record.key):016x}. Delete it (docs/stores.md) and load the entity's events again",
+    )
+
+
+def _view_hashes(record: _core.RecordRef, sealed: bytes) -> str:
+    """Both view hashes as far as a key and a header have them."""
+    return f": made for view hash {sealed[VIEW_HASH].hex()}, this feature set's begins {record.key[-8:].decode()}"
 
 
 def _hops(items: Sequence[Item]) -> list[Sequence[Item]]:

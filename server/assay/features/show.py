@@ -1,7 +1,8 @@
-"""What the model would see of one entity: its views folded at a moment, by the same C++ code as a score."""
+"""What the model would see of some entities: their views folded at a moment, by the same C++ code as a score."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,34 +12,78 @@ from assay import _core
 from assay.errors import CoreError, FeatureSetError, StoreError
 from assay.features import definitions as d
 from assay.features.checks import value_names
-from assay.features.compile import ViewCompiler
-from assay.features.durations import format_duration
+from assay.features.compile import ViewCompiler, compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.problems import did_you_mean
+from assay.features.records import Records
 from assay.features.replay import input_columns
 from assay.features.store import Store
 from assay.features.times import format_time_us
+from assay.features.words import describe_values, value_dtypes
 
 TEXT_SHOWN = "(text)"  # a string attribute: that it is there, not what it says
-
-_NULLABLE = ("avg", "min", "max", "last", "rate_true")
+NO_TRANSACTION = "\x00assay features show"  # an id that no transaction has
+NO_ENTITY = "-"  # requests name all entities; what is shown is of those that were asked for
 
 
 @dataclass(frozen=True)
 class ShownValue:
     name: str
     definition: str  # "count over 1d", "float64"
-    value: float | int | bool | str | None
-    is_time: bool = False  # then value is RFC 3339 text
+    dtype: str  # float64, int64, bool, string, time
+    value: float | int | bool | None  # a time: microseconds; None: null, or a text
+    is_null: bool
+
+    @property
+    def shown(self) -> float | int | bool | str | None:
+        """For people: a time is RFC 3339, a text is TEXT_SHOWN."""
+        if self.value is None:
+            return None if self.is_null else TEXT_SHOWN
+        return format_time_us(int(self.value)) if self.dtype == "time" else self.value
 
 
 @dataclass(frozen=True)
 class ShownView:
     name: str
+    entity: str
     is_found: bool
     age_us: int | None  # of the newest event or of the attributes, at the moment asked for; None: nothing there
-    flags: tuple[str, ...]  # stale, saturated, approximate, or the reason why a record was not used
+    is_stale: bool
+    is_saturated: bool
+    is_approximate: bool
+    rejected_reason: str  # why a record (or a sum) was left out; empty: it was used
+    rejected_detail: str
     values: tuple[ShownValue, ...]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """stale, saturated, approximate, and the reason why a record was not used."""
+        said = (("stale", self.is_stale), ("saturated", self.is_saturated), ("approximate", self.is_approximate))
+        return (*(name for name, is_set in said if is_set), *([self.rejected_reason] if self.rejected_reason else []))
+
+
+class ShownViews:
+    """The views of a feature set, ready to be shown. Thread-safe. Raises FeatureSetError where the core cannot compile one."""
+
+    def __init__(self, feature_set: FeatureSet) -> None:
+        self._set = feature_set
+        self._plans = [_ViewPlan(feature_set, name) for name in feature_set.views]  # a plan each: the core limits their inputs
+
+    def show(
+        self, records: Records, entities: Mapping[str, str], time_us: int, transaction_id: str = NO_TRANSACTION
+    ) -> tuple[ShownView, ...]:
+        """Every view of these entities at `time_us`, without the events of that transaction. Raises StoreError."""
+        named = {name: entities.get(name, NO_ENTITY) for name in self._set.entities}
+        shown = []
+        for plan in self._plans:
+            if plan.entity in entities:
+                rejection = records.rejected.get(plan.name)
+                shown.append(
+                    plan.show(records.store, named, time_us, transaction_id)
+                    if rejection is None
+                    else plan.show_rejected(rejection.reason, str(rejection))
+                )
+        return tuple(shown)
 
 
 def show_entity(feature_set: FeatureSet, store: Store, entity: str, entity_id: str, time_us: int) -> tuple[ShownView, ...]:
@@ -46,16 +91,8 @@ def show_entity(feature_set: FeatureSet, store: Store, entity: str, entity_id: s
     if entity not in feature_set.entities:
         hint = did_you_mean(entity, feature_set.entities)
         raise FeatureSetError(f"unknown entity{hint}; feature set {feature_set.name} has: {', '.join(feature_set.entities)}")
-    shown = _Plan(feature_set, entity)
-    if not shown.views:
-        return ()
-    reader = _core.FeatureReader(shown.plan, store.records_of(shown.plan, entity_id))
-    # Other entities are named because requests name all; none of their views is in the plan. The id is no transaction's.
-    entities = {name: entity_id if name == entity else "-" for name in feature_set.entities}
-    row = reader.read("\x00assay features show", time_us, entities, {})
-    if isinstance(row, _core.Refusal):
-        raise StoreError(f"the views of {entity} could not be read: {row.message}")
-    return shown.views_of(row)
+    entities = {entity: entity_id}
+    return ShownViews(feature_set).show(store.records_of(compile_plan(feature_set), entities), entities, time_us)
 
 
 # --- implementation ---
@@ -65,70 +102,85 @@ def show_entity(feature_set: FeatureSet, store: Store, entity: str, entity_id: s
 class _Output:
     name: str
     definition: str
-    kind: str  # int64, float64, bool, string, time
+    dtype: str
     value_input: str | None  # None: a string, which no tensor can hold
-    missing_input: str | None  # None: never null
+    missing_input: str  # counts too are null where their record was left out
 
 
-class _Plan:
-    """A plan with the views of one entity, and every output of them as a model input."""
+class _ViewPlan:
+    """A plan with one view, every output of which is a model input."""
 
-    def __init__(self, feature_set: FeatureSet, entity: str) -> None:
-        self._set = feature_set
+    def __init__(self, feature_set: FeatureSet, name: str) -> None:
+        self.name = name
+        self._view = feature_set.views[name]
+        self.entity = self._view.entity
         self._builder = _core.PlanBuilder(feature_set.name, feature_set.version, feature_set.schema_hash)
         self._names = value_names(feature_set)
         self._inputs: list[tuple[str, int, str]] = []  # name, node, tensor type
         compiler = ViewCompiler(feature_set, self._builder)
-        for name in feature_set.entities:
-            compiler.add_entity(name)
-        for name in feature_set.request_features:
-            compiler.add_request_feature(name, required=False)
-        added: list[tuple[str, int, dict[str, int]]] = []
-        for name, view in feature_set.views.items():
-            if view.entity != entity:
-                continue
-            if isinstance(view, d.AttributeView):
-                added.append((name, *compiler.add_attribute_view(name, view)))
-            else:
-                added.append((name, *compiler.add_window_view(name, view, includes_current=False)))
-        nodes = {
-            output_name: self._builder.view_node(index, output, output_name)
-            for _, index, outputs in added
-            for output_name, output in outputs.items()
-        }
-        self.views = {
-            name: tuple(self._output(name, output_name, nodes[output_name]) for output_name in outputs)
-            for name, _, outputs in added
-        }
-        if self.views:
-            self._add_inputs()
-            try:
-                self.plan = self._builder.build()
-            except CoreError as error:
-                raise FeatureSetError(f"feature set {feature_set.name}: {error.message}") from error
-
-    def _output(self, view_name: str, name: str, node: int) -> _Output:
-        view = self._set.views[view_name]
-        if isinstance(view, d.AttributeView):
-            kind, definition, is_nullable = str(view.attributes[name]), str(view.attributes[name]), True
+        for entity in feature_set.entities:
+            compiler.add_entity(entity)
+        for feature in feature_set.request_features:
+            compiler.add_request_feature(feature, required=False)
+        if isinstance(self._view, d.AttributeView):
+            index, outputs = compiler.add_attribute_view(name, self._view)
         else:
-            aggregate = view.aggregates[name]
-            kind, definition = self._kind(aggregate), describe(aggregate)
-            is_nullable = aggregate.op in _NULLABLE
-        return _Output(name, definition, kind, self._value_input(node, kind), self._missing_input(node) if is_nullable else None)
+            index, outputs = compiler.add_window_view(name, self._view, includes_current=False)
+        nodes = {output_name: self._builder.view_node(index, output, output_name) for output_name, output in outputs.items()}
+        dtypes = value_dtypes(self._view, feature_set.request_features)
+        definitions = describe_values(self._view)
+        self._outputs = tuple(self._output(output, definitions[output], dtypes[output], nodes[output]) for output in outputs)
+        self._add_inputs()
+        try:
+            self._plan = self._builder.build()
+        except CoreError as error:
+            raise FeatureSetError(f"feature set {feature_set.name}: {error.message}") from error
 
-    def _kind(self, aggregate: d.Aggregate) -> str:
-        if aggregate.op in ("count", "sum", "distinct"):
-            return "int64"
-        if aggregate.op in ("avg", "rate_true"):
-            return "float64"
-        return "time" if aggregate.of == d.EVENT_TIME else str(self._set.request_features[str(aggregate.of)].dtype)
+    def show(self, store: _core.EmbeddedStore, entities: dict[str, str], time_us: int, transaction_id: str) -> ShownView:
+        row = _core.FeatureReader(self._plan, store).read(transaction_id, time_us, entities, {})
+        if isinstance(row, _core.Refusal):
+            raise StoreError(f"view {self.name} could not be read: {row.message}")
+        (fold,) = row.views
+        columns = input_columns(self._plan, np.frombuffer(row.row, np.uint8).reshape(1, -1))
+        values = {name: column[0].item() for name, column in columns.items()}
+        code = _core.CODE_TABLE[fold.rejected]
+        return ShownView(
+            self.name,
+            self.entity,
+            fold.found,
+            fold.age_us if fold.found else None,
+            fold.stale,
+            fold.saturated,
+            fold.approximate,
+            code.reason if fold.rejected else "",
+            code.message if fold.rejected else "",
+            tuple(_value_of(output, values) for output in self._outputs),
+        )
 
-    def _value_input(self, node: int, kind: str) -> str | None:
-        if kind == "string":
+    def show_rejected(self, reason: str, detail: str) -> ShownView:
+        """A record that was left out: everything it would say is null."""
+        values = tuple(ShownValue(o.name, o.definition, o.dtype, None, is_null=True) for o in self._outputs)
+        return ShownView(
+            self.name,
+            self.entity,
+            is_found=False,
+            age_us=None,
+            is_stale=False,
+            is_saturated=False,
+            is_approximate=False,
+            rejected_reason=reason,
+            rejected_detail=detail,
+            values=values,
+        )
+
+    def _output(self, name: str, definition: str, dtype: str, node: int) -> _Output:
+        return _Output(name, definition, dtype, self._value_input(node, dtype), self._missing_input(node))
+
+    def _value_input(self, node: int, dtype: str) -> str | None:
+        if dtype == "string":
             return None
         name = f"value_{len(self._inputs)}"
-        self._inputs.append((name, node, "int64" if kind == "time" else kind))
+        self._inputs.append((name, node, "int64" if dtype == "time" else dtype))
         return name
 
     def _missing_input(self, node: int) -> str:
@@ -149,36 +201,8 @@ class _Plan:
             for element, (name, node) in enumerate(chosen):
                 self._builder.model_input(name, node, tensor, element, default, 0.0)
 
-    def views_of(self, row: _core.ReadRow) -> tuple[ShownView, ...]:
-        rows = np.frombuffer(row.row, np.uint8).reshape(1, -1)
-        values = {name: column[0].item() for name, column in input_columns(self.plan, rows).items()}
-        return tuple(_view_of(fold, self.views[fold.view], values) for fold in row.views)
-
-
-def _view_of(fold: _core.ViewFold, outputs: tuple[_Output, ...], values: dict[str, Any]) -> ShownView:
-    flags = [
-        name
-        for name, is_set in (("stale", fold.stale), ("saturated", fold.saturated), ("approximate", fold.approximate))
-        if is_set
-    ]
-    if fold.rejected:
-        flags.append(_core.CODE_TABLE[fold.rejected].reason)
-    shown = tuple(_value_of(output, values) for output in outputs)
-    return ShownView(fold.view, fold.found, fold.age_us if fold.found else None, tuple(flags), shown)
-
 
 def _value_of(output: _Output, values: dict[str, Any]) -> ShownValue:
-    is_missing = output.missing_input is not None and values[output.missing_input]
-    if is_missing:
-        return ShownValue(output.name, output.definition, None)
-    if output.value_input is None:
-        return ShownValue(output.name, output.definition, TEXT_SHOWN)
-    value = values[output.value_input]
-    if output.kind == "time":
-        return ShownValue(output.name, output.definition, format_time_us(value), is_time=True)
-    return ShownValue(output.name, output.definition, value)
-
-
-def describe(aggregate: d.Aggregate) -> str:
-    """'avg of amount_minor over 7d'."""
-    return f"{aggregate.op}{f' of {aggregate.of}' if aggregate.of else ''} over {format_duration(aggregate.window)}"
+    is_null = bool(values[output.missing_input])
+    value = None if is_null or output.value_input is None else values[output.value_input]
+    return ShownValue(output.name, output.definition, output.dtype, value, is_null)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from assay import _core
 from assay.errors import StoreError
 from assay.features.local_store import BYTES_MAX_DEFAULT, open_local_store
+from assay.features.records import Records
 from assay.features.store_writer import StoreWriter
 from assay.store_url import REMOTE_SCHEMES
 
@@ -43,8 +44,9 @@ class Store(Protocol):
     def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
         """The way in for events and attributes of this plan's views."""
 
-    def records_of(self, plan: _core.FeaturePlan, entity_id: str) -> _core.EmbeddedStore:
-        """A store in this process with at least the records that the plan's views hold of one entity. Raises StoreError."""
+    def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
+        """At least the records that the plan's views hold of these entities (name to id). A remote store takes seconds not to
+        answer. Raises StoreError."""
 
     def describe(self) -> str:
         """What it holds, or whether it answers: one line for people. Never raises; a remote store may take seconds."""

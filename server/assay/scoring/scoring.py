@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from assay._core import Engine, FeatureReader
 from assay.config import EngineConfig, LaneConfig
+from assay.features.served import ModelFeatures, ServedFeatures
 from assay.features.store import Fetch, Store
 from assay.features.store_writer import StoreWriter
 from assay.models.device import CPU
-from assay.models.manifest import MODEL_FILE
+from assay.models.manifest import FEATURE_SET_FILE
 from assay.models.verify import VerifiedModel
 from assay.observe.tracing_settings import TracingSettings
 from assay.scoring.lookups import LookupThreads
@@ -32,6 +33,7 @@ class Scoring:
             follows_parent=tracing.follows_parent,
             slow_ns=tracing.slow_ns,
         )
+        self.features = ServedFeatures()
         self._lookups: LookupThreads | None = None
         self._lane = lane
         self._runners = runners
@@ -53,7 +55,7 @@ class Scoring:
         self.engine.add_lane(
             model=model.name,
             version=model.version,
-            model_sha256=model.bundle.manifest.files[MODEL_FILE].sha256,
+            model_sha256=model.bundle.model_sha256,
             reader=FeatureReader(model.plan, store.core),
             runner=model.model,
             runners=runner_count(model, lane, self._runners),
@@ -65,6 +67,11 @@ class Scoring:
             queue_delay_ns_max=lane.queue_delay_us_max * 1000,
             timeout_ns_default=min(model.timeout_ns_default, lane.timeout_ms_max * 1_000_000),
             inline_overrun_ns=inline_overrun_ns(model, lane),
+            is_default=is_default,
+        )
+        yaml = model.bundle.files[FEATURE_SET_FILE].decode()
+        self.features.add(
+            ModelFeatures(model.name, model.version, model.bundle.model_sha256, model.feature_set, yaml, model.plan, store),
             is_default=is_default,
         )
         # Models of one feature set share its events: recording them twice would only count duplicates.

@@ -13,7 +13,7 @@ from google.rpc import status_pb2
 
 from assay._core import LIMITS, Accepted, CompletionQueue, Engine, Refusal
 from assay.transport.replies import Answer, Replies, rpc_deadline_ns
-from assay.transport.status import abort
+from assay.transport.status import abort, refuse_large
 from assay.v1 import scoring_pb2
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _unary(submit: Submit, engine: Engine, replies: Replies, answer_bytes_max: i
         accepted = submit(request, deadline_ns, queue, token, traceparent_of(context) if is_tracing else None)
         if isinstance(accepted, bytes):  # scored on the way
             if len(accepted) > answer_bytes_max:
-                await abort(context, _refuse_large(engine, accepted, answer_bytes_max))
+                await abort(context, refuse_large(engine, accepted, answer_bytes_max))
             return accepted
         if isinstance(accepted, Refusal):
             await abort(context, accepted)
@@ -126,7 +126,7 @@ def _unary(submit: Submit, engine: Engine, replies: Replies, answer_bytes_max: i
         if isinstance(answer, Refusal):
             await abort(context, answer)
         if len(answer) > answer_bytes_max:
-            await abort(context, _refuse_large(engine, answer, answer_bytes_max))
+            await abort(context, refuse_large(engine, answer, answer_bytes_max))
         return answer
 
     return handle
@@ -226,7 +226,7 @@ class _ScoreStream:
 
     def _put(self, message: bytes, answer: Answer) -> None:
         if isinstance(answer, bytes) and len(answer) > self._answer_bytes_max:
-            answer = _refuse_large(self._engine, answer, self._answer_bytes_max)
+            answer = refuse_large(self._engine, answer, self._answer_bytes_max)
         self._ready.append(answer if isinstance(answer, bytes) else _refused(message, answer))
         self._work.set()
 
@@ -241,11 +241,6 @@ class _ScoreStream:
                 return
             self._work.clear()
             await self._work.wait()
-
-
-def _refuse_large(engine: Engine, answer: bytes, bytes_max: int) -> Refusal:
-    """gRPC would say it without details, and write a traceback into the log."""
-    return engine.refuse_call("ANSWER_TOO_LARGE", f"{len(answer):,} bytes; limits.send_message_bytes_max is {bytes_max:,}")
 
 
 def _refused(message: bytes, refusal: Refusal) -> bytes:

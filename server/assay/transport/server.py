@@ -23,8 +23,10 @@ import grpc
 from assay._core import Engine, TransportStats
 from assay.config import SOCKET_PATH_BYTES_MAX, Config
 from assay.errors import ConfigError
+from assay.features.served import ServedFeatures
 from assay.features.store_writer import StoreWriter
 from assay.transport.access import Access
+from assay.transport.feature_looks import FeatureLooks
 from assay.transport.feature_service import FeatureService
 from assay.transport.health import HealthService
 from assay.transport.native import NativePort, wants_native
@@ -69,7 +71,7 @@ logging.getLogger("grpc._cython.cygrpc").addFilter(_LateAborts())
 class Transport:
     """All services on all listeners. Made and used on one event loop; start() once, then drain() once."""
 
-    def __init__(self, engine: Engine, writers: Sequence[StoreWriter], config: Config) -> None:
+    def __init__(self, engine: Engine, writers: Sequence[StoreWriter], served: ServedFeatures, config: Config) -> None:
         self._engine = engine
         self._config = config
         self._replies = Replies(engine, asyncio.get_running_loop())
@@ -82,8 +84,9 @@ class Transport:
             stream_age_s_max=config.connection.stream_age_s_max,
         )
         self._features = FeatureService(writers, engine)
+        self._looks = FeatureLooks(served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._security = Security(config, engine)
-        handlers = {**self._scoring.handlers(), **self._features.handlers()}
+        handlers = {**self._scoring.handlers(), **self._features.handlers(), **self._looks.handlers()}
         descriptors = Descriptors()
 
         def port(listener: Listener, *, asks_for_roles: bool = True) -> _Port:
@@ -151,6 +154,7 @@ class Transport:
             await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
         self._security.close()
         await asyncio.to_thread(self._features.close)
+        await asyncio.to_thread(self._looks.close)
         self._replies.close()
         for path in (self._admin_path, self._forward_path):
             if path is not None:
@@ -184,6 +188,11 @@ class Transport:
     def event_counts(self) -> Mapping[str, int]:
         """Events that came by RecordEvents, by what became of them."""
         return self._features.counts
+
+    @property
+    def look_count(self) -> int:
+        """Looks at features that are under way or wait for their turn."""
+        return self._looks.look_count
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()

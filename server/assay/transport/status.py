@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from assay._core import CODE_TABLE, Refusal
+from assay._core import CODE_TABLE, Engine, Refusal
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context
@@ -35,6 +35,11 @@ def trailers(refusal: Refusal) -> tuple[tuple[str, str | bytes], ...]:
 async def abort(context: Context, refusal: Refusal) -> NoReturn:
     """Ends the call with the refusal."""
     await context.abort(STATUS_CODES[refusal.grpc_code], refusal.message, trailers(refusal))
+
+
+def refuse_large(engine: Engine, answer: bytes, bytes_max: int) -> Refusal:
+    """gRPC would say it without details, and write a traceback into the log."""
+    return engine.refuse_call("ANSWER_TOO_LARGE", f"{len(answer):,} bytes; limits.send_message_bytes_max is {bytes_max:,}")
 
 
 async def parse(message_type: type[AnyMessage], data: bytes, context: Context) -> AnyMessage:

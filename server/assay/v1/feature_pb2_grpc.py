@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FeatureServiceStub:
-    """Changes and shows what the feature store holds. Served on the admin listener only.
+    """Changes and shows what the feature store holds. Served on the admin listener; DescribeFeatureSet on the public one too.
     """
 
     def __init__(self, channel):
@@ -40,15 +40,41 @@ class FeatureServiceStub:
                 request_serializer=assay_dot_v1_dot_feature__pb2.RecordEventsRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_feature__pb2.RecordEventsResponse.FromString,
                 _registered_method=True)
+        self.GetFeatures = channel.unary_unary(
+                '/assay.v1.FeatureService/GetFeatures',
+                request_serializer=assay_dot_v1_dot_feature__pb2.GetFeaturesRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_feature__pb2.GetFeaturesResponse.FromString,
+                _registered_method=True)
+        self.DescribeFeatureSet = channel.unary_unary(
+                '/assay.v1.FeatureService/DescribeFeatureSet',
+                request_serializer=assay_dot_v1_dot_feature__pb2.DescribeFeatureSetRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_feature__pb2.DescribeFeatureSetResponse.FromString,
+                _registered_method=True)
 
 
 class FeatureServiceServicer:
-    """Changes and shows what the feature store holds. Served on the admin listener only.
+    """Changes and shows what the feature store holds. Served on the admin listener; DescribeFeatureSet on the public one too.
     """
 
     def RecordEvents(self, request_iterator, context):
         """Records transactions that happened, so that later scores count them. Idempotent by transaction_id: a repeat changes
         nothing and is counted. A rejected event never stops the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFeatures(self, request, context):
+        """Shows what a model would see: the views of some entities at a moment, and the model's inputs where the request says all that
+        a score needs. Changes nothing, and runs no model. For people who ask why: it shows what is known of a customer, so only the
+        admin listener answers it. UNAVAILABLE (STORE_UNAVAILABLE) where a remote store does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeFeatureSet(self, request, context):
+        """Describes the feature set of a model that is served: what a request must carry, what is stored, what the model gets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +88,16 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     request_deserializer=assay_dot_v1_dot_feature__pb2.RecordEventsRequest.FromString,
                     response_serializer=assay_dot_v1_dot_feature__pb2.RecordEventsResponse.SerializeToString,
             ),
+            'GetFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFeatures,
+                    request_deserializer=assay_dot_v1_dot_feature__pb2.GetFeaturesRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_feature__pb2.GetFeaturesResponse.SerializeToString,
+            ),
+            'DescribeFeatureSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeFeatureSet,
+                    request_deserializer=assay_dot_v1_dot_feature__pb2.DescribeFeatureSetRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_feature__pb2.DescribeFeatureSetResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'assay.v1.FeatureService', rpc_method_handlers)
@@ -71,7 +107,7 @@ def add_FeatureServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FeatureService:
-    """Changes and shows what the feature store holds. Served on the admin listener only.
+    """Changes and shows what the feature store holds. Served on the admin listener; DescribeFeatureSet on the public one too.
     """
 
     @staticmethod
@@ -91,6 +127,60 @@ class FeatureService:
             '/assay.v1.FeatureService/RecordEvents',
             assay_dot_v1_dot_feature__pb2.RecordEventsRequest.SerializeToString,
             assay_dot_v1_dot_feature__pb2.RecordEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.FeatureService/GetFeatures',
+            assay_dot_v1_dot_feature__pb2.GetFeaturesRequest.SerializeToString,
+            assay_dot_v1_dot_feature__pb2.GetFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeFeatureSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.FeatureService/DescribeFeatureSet',
+            assay_dot_v1_dot_feature__pb2.DescribeFeatureSetRequest.SerializeToString,
+            assay_dot_v1_dot_feature__pb2.DescribeFeatureSetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,88 @@
+"""Questions to a running server about features, and its answers as the values that the other commands have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import typer
+
+from assay.cli.call_errors import show_error
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from assay.client import Tls
+    from assay.features.show import ShownValue, ShownView
+    from assay.v1 import feature_pb2
+
+TIMEOUT_S = 10.0
+
+Answer = TypeVar("Answer", bound="Message")
+
+
+def get_features(
+    target: str, tls: Tls | None, request: feature_pb2.GetFeaturesRequest, *, as_json: bool
+) -> feature_pb2.GetFeaturesResponse:
+    """Ends the command where the server says no."""
+    from assay.v1 import feature_pb2
+
+    return _call(target, tls, "GetFeatures", request, feature_pb2.GetFeaturesResponse, as_json)
+
+
+def describe_feature_set(
+    target: str, tls: Tls | None, request: feature_pb2.DescribeFeatureSetRequest, *, as_json: bool = False
+) -> feature_pb2.DescribeFeatureSetResponse:
+    """Ends the command where the server says no."""
+    from assay.v1 import feature_pb2
+
+    return _call(target, tls, "DescribeFeatureSet", request, feature_pb2.DescribeFeatureSetResponse, as_json)
+
+
+def shown_views(response: feature_pb2.GetFeaturesResponse) -> tuple[ShownView, ...]:
+    from assay.features.show import ShownView
+
+    return tuple(
+        ShownView(
+            view.view,
+            view.entity,
+            view.is_found,
+            view.age.ToMicroseconds() if view.HasField("age") else None,
+            view.is_stale,
+            view.is_saturated,
+            view.is_approximate,
+            view.rejected_reason,
+            view.rejected_detail,
+            tuple(_shown_value(value) for value in view.values),
+        )
+        for view in response.views
+    )
+
+
+# --- implementation ---
+
+
+def _call(target: str, tls: Tls | None, method: str, request: Message, answer_type: type[Answer], as_json: bool) -> Answer:
+    import grpc
+
+    from assay.client.channel import channel_options, open_channel
+    from assay.client.errors import decode_failure
+
+    with open_channel(target, tls, channel_options(tls, retries=True)) as channel:
+        ask = channel.unary_unary(
+            f"/assay.v1.FeatureService/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer_type.FromString,
+        )
+        try:
+            answer: Answer = ask(request, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise typer.Exit(show_error(decode_failure(cast(grpc.Call, error)), target, as_json)) from None
+    return answer
+
+
+def _shown_value(value: feature_pb2.StoredFeature) -> ShownValue:
+    from assay.features.show import ShownValue
+
+    kind = value.value.WhichOneof("value") if value.HasField("value") else None
+    found = None if kind is None else getattr(value.value, kind)
+    return ShownValue(value.name, value.definition, value.dtype, found, value.is_null)

@@ -1,0 +1,118 @@
+"""assay.v1.FeatureService, its reads: what a model would see, and what its feature set is. Neither changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from assay._core import Engine, Refusal
+from assay.errors import CoreError, RecordError, StoreError
+from assay.features.served import ModelFeatures, ServedFeatures
+from assay.observe.logs import log_event
+from assay.transport.feature_messages import feature_set_message, look_message, score_request_of
+from assay.transport.status import abort, refuse_large
+from assay.v1 import feature_pb2
+
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Context, Handler
+
+log = logging.getLogger("assay.store")
+
+LOOKS_MAX = 64  # under way or waiting: a remote store may hold the one thread for seconds
+LOOK_S_MAX = 10.0  # of a caller that names no deadline, or a later one
+
+Answer = bytes | Refusal
+
+
+class FeatureLooks:
+    """Looks are rare and for people: one thread makes them, off the event loop, one after the other."""
+
+    def __init__(self, served: ServedFeatures, engine: Engine, *, answer_bytes_max: int) -> None:
+        self._served = served
+        self._engine = engine
+        self._answer_bytes_max = answer_bytes_max
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-looks")
+        self.look_count = 0  # under way or waiting
+
+    def handlers(self) -> dict[str, Handler]:
+        """Full method name -> handler. Bytes in, bytes out: messages are read and made on the thread."""
+        return {
+            "/assay.v1.FeatureService/GetFeatures": grpc.unary_unary_rpc_method_handler(self._get_features),
+            "/assay.v1.FeatureService/DescribeFeatureSet": grpc.unary_unary_rpc_method_handler(self._describe_feature_set),
+        }
+
+    def close(self) -> None:
+        """Waits for the look that is being made, if there is one: not on the event loop."""
+        self._executor.shutdown(cancel_futures=True)
+
+    # --- implementation ---
+
+    async def _get_features(self, data: bytes, context: Context) -> bytes:
+        return await self._run(lambda: self._look(data), context)
+
+    async def _describe_feature_set(self, data: bytes, context: Context) -> bytes:
+        return await self._run(lambda: self._describe(data), context)
+
+    async def _run(self, make: Callable[[], Answer], context: Context) -> bytes:
+        """Runs it on the thread, within the caller's deadline: one that nobody waits for any more is not begun."""
+        if self.look_count >= LOOKS_MAX:
+            await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{LOOKS_MAX} looks at features are under way"))
+        remaining_s = context.time_remaining()
+        limit_s = LOOK_S_MAX if remaining_s is None else min(LOOK_S_MAX, remaining_s)
+        self.look_count += 1
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._executor, make)
+            answer = await asyncio.wait_for(running, limit_s)
+        except TimeoutError:
+            answer = self._engine.refuse("DEADLINE_EXCEEDED")
+        finally:
+            self.look_count -= 1
+        if isinstance(answer, Refusal):
+            self._engine.count_refused_call(answer)
+            await abort(context, answer)
+        if len(answer) > self._answer_bytes_max:
+            await abort(context, refuse_large(self._engine, answer, self._answer_bytes_max))
+        return answer
+
+    # On the thread.
+
+    def _look(self, data: bytes) -> Answer:
+        try:
+            request = feature_pb2.GetFeaturesRequest.FromString(data)
+        except DecodeError:
+            return self._engine.refuse("MALFORMED_MESSAGE", "expected a GetFeaturesRequest")
+        model = self._served.find(request.model, request.version)
+        if not isinstance(model, ModelFeatures):
+            return self._engine.refuse(model)
+        if not request.entities:
+            return self._engine.refuse("MISSING_ENTITY", f"entities: name one or more of {', '.join(model.feature_set.entities)}")
+        transaction = model.decode(score_request_of(request, model.feature_set.entities))
+        if isinstance(transaction, Refusal):
+            return transaction
+        try:
+            look = model.look(transaction, request.entities.keys())
+        except StoreError as error:
+            log_event(log, logging.WARNING, "features not shown", error=str(error))
+            return self._engine.refuse("STORE_UNAVAILABLE")
+        except CoreError as error:  # the embedded store knows as many views as it may
+            return self._engine.refuse(error.reason, error.message)
+        refusal = look.refusal
+        if isinstance(refusal, RecordError):
+            refusal = self._engine.refuse(refusal.reason, "no row of inputs is shown without it")
+        return look_message(model, transaction, look, refusal).SerializeToString()
+
+    def _describe(self, data: bytes) -> Answer:
+        try:
+            request = feature_pb2.DescribeFeatureSetRequest.FromString(data)
+        except DecodeError:
+            return self._engine.refuse("MALFORMED_MESSAGE", "expected a DescribeFeatureSetRequest")
+        model = self._served.find(request.model, request.version)
+        if not isinstance(model, ModelFeatures):
+            return self._engine.refuse(model)
+        return feature_set_message(model.feature_set, model.yaml).SerializeToString()
