@@ -318,11 +318,15 @@ cdef extern from "core/features/transaction.h" namespace "assay" nogil:
     cdef cppclass FeatureValues "std::array<assay::Value, assay::limits::kRequestFeaturesMax>":
         Value& operator[](size_t)
 
+    cdef const int64_t kNoTime "assay::Transaction::kNoTime"
+
     cdef cppclass Transaction:
         Transaction() noexcept
         string_view id
         int64_t event_time_us
         int8_t is_fraud
+        bint is_label
+        int64_t label_time_us
         EntityIds entities
         FeatureValues features
         void clear(size_t entity_count, size_t feature_count) noexcept

@@ -2,7 +2,9 @@
 
 DecodedTransaction = _namedtuple(
     "DecodedTransaction",
-    "transaction_id event_time_us entities features is_fraud model version priority include_features include_timings",
+    "transaction_id event_time_us entities features is_fraud model version priority include_features include_timings "
+    "is_label label_time_us",
+    defaults=(False, None),
     module="assay._core",
 )
 
@@ -310,5 +312,6 @@ cdef class FeaturePlan:
         is_fraud = None if transaction.is_fraud < 0 else transaction.is_fraud == 1
         return DecodedTransaction(
             str_of_view(transaction.id), transaction.event_time_us, entities, features, is_fraud,
-            model, version, priority, include_features, include_timings,
+            model, version, priority, include_features, include_timings, transaction.is_label,
+            None if transaction.label_time_us == kNoTime else transaction.label_time_us,
         )

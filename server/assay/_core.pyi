@@ -168,6 +168,8 @@ class DecodedTransaction(NamedTuple):
     priority: int
     include_features: bool
     include_timings: bool
+    is_label: bool = False  # of an event: only its label
+    label_time_us: int | None = None
 
 class StoreStats(NamedTuple):
     record_count: int
@@ -240,7 +242,7 @@ class EventWriter:
     def __init__(self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000) -> None: ...
     def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a
-        refusal. Releases the GIL."""
+        refusal (EVENT_UNKNOWN for the label of an event that is not there). Releases the GIL."""
 
     def write_json(self, line: bytes) -> tuple[int, Refusal | None]:
         """Applies one JSON event."""

@@ -47,7 +47,7 @@ def event(number: int, day: int, amount: Any = 1_000, **more: Any) -> str:
 def values_of(url: str, feature_set: Path, entity: str, entity_id: str, at: str) -> dict[str, Any]:
     with open_store(url, mode="read") as store:
         views = show_entity(FeatureSet.load(feature_set), store, entity, entity_id, parse_time_us(at))
-    return {value.name: value.value for view in views for value in view.values}
+    return {value.name: value.shown for view in views for value in view.values}
 
 
 @pytest.fixture

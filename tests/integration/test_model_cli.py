@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from assay.cli.model import app
 from assay.demo.paths import bundle_path
+from assay.features.feature_set import FeatureSet
 from assay.models.bundle import read_bundle
 from assay.models.verify import CHECKS
 from tests.support.bundles import FEATURE_SET, pack, rewrite, sample_rows
@@ -179,3 +180,29 @@ def test_rows_that_are_no_rows(files: Path, tmp_path: Path) -> None:
     result = pack_files(files, tmp_path / "models", "--allow-dirty", rows="broken.parquet")
     assert result.exit_code == 4
     assert "cannot be read as rows" in result.output
+
+
+def test_rows_of_another_feature_set_are_refused_in_words(files: Path, tmp_path: Path) -> None:
+    """What a replay wrote says which features it saw. A model that is trained on a day's counts must not be given an hour's."""
+    other = FEATURE_SET.replace(b"window: 1d", b"window: 2d")
+    table = pq.read_table(files / "rows.parquet")
+    for yaml, exit_code in ((FEATURE_SET, 0), (other, 4)):
+        pq.write_table(table.replace_schema_metadata({"assay.feature_set_yaml": yaml}), files / "rows.parquet")
+        result = pack_files(files, tmp_path / f"out-{exit_code}", "--allow-dirty")
+        assert result.exit_code == exit_code, result.output
+    said = " ".join(result.stderr.split())
+    for text in (other, FEATURE_SET):
+        assert FeatureSet.parse(text.decode()).schema_hash in said
+    assert "view customer tx_count_1d changed (count over 2d -> count over 1d)" in said
+
+
+def test_a_bundle_with_another_feature_set_names_both_hashes(tmp_path: Path) -> None:
+    bundle = pack(tree_model(), tmp_path)
+    trained_on = read_bundle(bundle).manifest.feature_set.schema_hash
+    rewrite(bundle, "feature_set.yaml", lambda data: data.replace(b"divide_by: 100", b"divide_by: 10"))
+    result = run("check", bundle)
+    assert result.exit_code == 4
+    said = "".join(result.stderr.split())
+    assert trained_on in said
+    assert FeatureSet.parse((bundle / "feature_set.yaml").read_text()).schema_hash in said
+    assert "assayfeaturesdiff" in said

@@ -364,6 +364,49 @@ TEST(labels_count_when_they_are_known_and_old_enough) {
   CHECK(other.bytes == record.bytes);
 }
 
+TEST(a_label_changes_its_event_and_adds_none) {
+  const ViewSchema schema = compiled(terminal_spec());
+  Record record;
+  EventEntry label = event_at(kHour, 1);
+  label.is_label = true;
+  label.is_fraud = 1;
+  label.label_time_us = 8 * kDay;
+  CHECK(record.apply(schema, label) == Code::kEventUnknown);  // no record
+  CHECK(record.apply(schema, event_at(kHour, 2)) == Code::kOk);
+  CHECK(record.apply(schema, label) == Code::kEventUnknown);  // another event's record
+  CHECK(record.apply(schema, event_at(kMinute, 1)) == Code::kOk);
+  const std::vector<uint8_t> before = record.bytes;
+  CHECK(record.apply(schema, label) == Code::kEventUnknown);  // that event, at another time
+  CHECK(record.bytes == before);
+  label.event_time_us = kMinute;
+  CHECK(record.apply(schema, label) == Code::kOk);
+  CHECK(record.apply(schema, label) == Code::kEventDuplicate);
+  label.is_fraud = 0;
+  CHECK(record.apply(schema, label) == Code::kEventTooLate);  // of the same time fraud stands
+  label.label_time_us = 9 * kDay;
+  CHECK(record.apply(schema, label) == Code::kOk);
+  label.is_fraud = 1;
+  label.label_time_us = 8 * kDay;
+  CHECK(record.apply(schema, label) == Code::kEventTooLate);  // a newer one stands
+  CHECK_EQ(static_cast<int>(record.validate(schema)), 0);
+}
+
+TEST(a_label_of_an_event_that_a_tile_holds_comes_too_late) {
+  const ViewSchema schema = compiled(terminal_spec());
+  Record record;
+  for (uint32_t i = 0; i <= kRing; ++i) CHECK(record.apply(schema, event_at(i, i + 1)) == Code::kOk);
+  const std::vector<uint8_t> before = record.bytes;
+  EventEntry label = event_at(0, 1);  // the one that left the ring
+  label.is_label = true;
+  label.is_fraud = 1;
+  CHECK(record.apply(schema, label) == Code::kEventTooLate);
+  CHECK(record.bytes == before);
+  label = event_at(1, 2);  // the oldest in it
+  label.is_label = true;
+  label.is_fraud = 1;
+  CHECK(record.apply(schema, label) == Code::kOk);
+}
+
 TEST(a_tile_holds_its_frauds_back_until_all_their_labels_are_known) {
   ViewSpec spec = terminal_spec();
   const ViewSchema schema = compiled(spec);

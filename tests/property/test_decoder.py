@@ -76,8 +76,12 @@ MALFORMED = Verdict(None, None)
 
 
 def time_us(message: Message) -> int | None:
+    return micros(message.event_time)
+
+
+def micros(time: timestamp_pb2.Timestamp) -> int | None:
     """Microseconds since 1970, floored; None: outside the years 1 to 9999, or nanos outside a second."""
-    seconds, nanos = message.event_time.seconds, message.event_time.nanos
+    seconds, nanos = time.seconds, time.nanos
     if not (-62135596800 <= seconds <= 253402300799 and 0 <= nanos < 10**9):
         return None
     return (seconds * 10**9 + nanos) // 1000
@@ -113,8 +117,9 @@ def feature_violations(message: Message, is_event: bool) -> set[tuple[str, str]]
             found.add(("UNKNOWN_FEATURE", "features"))
         elif reason := value_reason(name, message.features[name]):
             found.add((reason, f'features["{name}"]'))
-    # The view that stores amount_minor is one of customer_id: an event that does not name a customer may leave it out.
-    needs_amount = not is_event or bool(message.entities.get("customer_id"))
+    # The view that stores amount_minor is one of customer_id: an event that does not name a customer may leave it out, and a
+    # label.
+    needs_amount = not is_event or (bool(message.entities.get("customer_id")) and not message.is_label)
     if needs_amount and "amount_minor" not in message.features:
         found.add(("MISSING_FEATURE", 'features["amount_minor"]'))
     return found
@@ -145,7 +150,17 @@ def violations(message: Message) -> frozenset[tuple[str, str]]:
         found.add(("MISSING_FIELD", "event_time"))
     elif time_us(message) is None:
         found.add(("BAD_TIMESTAMP", "event_time"))
+    if isinstance(message, feature_pb2.Event):
+        found |= label_violations(message)
     return frozenset(found)
+
+
+def label_violations(event: feature_pb2.Event) -> set[tuple[str, str]]:
+    is_bad = event.HasField("label_time") and micros(event.label_time) is None
+    found = {("BAD_TIMESTAMP", "label_time")} if is_bad else set()
+    if (event.is_label or (event.HasField("label_time") and not is_bad)) and not event.HasField("is_fraud"):
+        found.add(("MISSING_FIELD", "is_fraud"))
+    return found
 
 
 def scalar(value: scoring_pb2.FeatureValue) -> object:
@@ -162,8 +177,10 @@ def values(message: Message) -> tuple[object, ...]:
     )
     if isinstance(message, feature_pb2.Event):
         is_fraud = message.is_fraud if message.HasField("is_fraud") else None
-        return (*common, is_fraud, "", "", 0, False, False)
-    return (*common, None, message.model, message.version, message.priority, message.include_features, message.include_timings)
+        label_time = micros(message.label_time) if message.HasField("label_time") else None
+        return (*common, is_fraud, "", "", 0, False, False, message.is_label, label_time)
+    asked = (message.model, message.version, message.priority, message.include_features, message.include_timings)
+    return (*common, None, *asked, False, None)
 
 
 def expected(data: bytes, message_type: type[Message]) -> Verdict:
@@ -330,7 +347,8 @@ def generated(message_type: type[Message]) -> st.SearchStrategy[Message]:
         "features": st.dictionaries(FEATURE_NAMES, value, max_size=6),
     }
     if message_type is feature_pb2.Event:
-        return st.builds(feature_pb2.Event, **common, is_fraud=st.none() | st.booleans())
+        label = {"is_fraud": st.none() | st.booleans(), "label_time": st.none() | common["event_time"], "is_label": st.booleans()}
+        return st.builds(feature_pb2.Event, **common, **label)
     return st.builds(
         scoring_pb2.ScoreRequest,
         **common,

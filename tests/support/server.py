@@ -103,7 +103,7 @@ class LocalServer:
         self.store = _core.EmbeddedStore()
         self._features = ServedFeatures()
         store = remote or LocalStore(self.store, "embedded:", None, None)
-        self._features.add(ModelFeatures("puppet", "1", "0" * 64, definition, feature_set, self.plan, store), is_default=True)
+        self._features.add(ModelFeatures("puppet", "1", "0" * 64, definition, self.plan, store), is_default=True)
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store)
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         self.puppet = _core.PuppetModel()

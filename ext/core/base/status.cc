@@ -139,6 +139,9 @@ constexpr CodeInfo kTable[] = {
      "The server does not read messages compressed like this. Use gzip, deflate, or none."},
     {Code::kForwardingFailed, "FORWARDING_FAILED", kAway, 100,
      "The part of the server that answers this method cannot be reached. Wait as RetryInfo says, then try again."},
+
+    {Code::kEventUnknown, "EVENT_UNKNOWN", GrpcCode::kNotFound, 0,
+     "The store holds no event of this transaction_id at this event_time. Record the event first, or mend the label."},
 };
 
 constexpr bool table_is_complete() noexcept {

@@ -93,6 +93,8 @@ enum class Code : uint8_t {
   kMalformedCall,        // INTERNAL: not gRPC as its protocol has it
   kEncodingUnsupported,  // UNIMPLEMENTED
   kForwardingFailed,     // UNAVAILABLE: the server behind the listener
+  // --- labels
+  kEventUnknown,  // NOT_FOUND: a label of an event that the store does not hold
   kCount_,
 };
 

@@ -85,6 +85,13 @@ void check_entities(const PlanSpec& spec, TransactionUse use, const Transaction&
   }
 }
 
+// A label says what became of an event, and nothing else of it.
+void check_label(const Transaction& transaction, Violations& violations) {
+  if ((transaction.is_label || transaction.label_time_us != Transaction::kNoTime) && transaction.is_fraud < 0) {
+    violations.add(Code::kMissingField, "is_fraud", "is missing; a label says true or false");
+  }
+}
+
 void check_features(const PlanSpec& spec, TransactionUse use, const Transaction& transaction, Violations& violations) {
   for (size_t i = 0; i < spec.request_features.size(); ++i) {
     const RequestFeatureSpec& feature = spec.request_features[i];
@@ -129,7 +136,8 @@ bool check_value(const RequestFeatureSpec& feature, Value& value, Violations& vi
 void check_required(const FeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations) {
   check_id(transaction, violations);
   check_entities(plan.spec(), use, transaction, violations);
-  check_features(plan.spec(), use, transaction, violations);
+  check_label(transaction, violations);
+  if (!transaction.is_label) check_features(plan.spec(), use, transaction, violations);
 }
 
 bool timestamp_us(int64_t seconds, int32_t nanos, int64_t* time_us) noexcept {

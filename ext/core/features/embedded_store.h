@@ -22,6 +22,7 @@ struct EventEntry {
   uint64_t fingerprint = 0;                        // xxh64 of the transaction_id
   int8_t is_fraud = -1;                            // -1 unlabelled, 0, 1
   int64_t label_time_us = 0;                       // when the label became known; meaningful with is_fraud >= 0
+  bool is_label = false;                           // the label of an event that is there: an unknown one is not added
   std::array<Value, limits::kColumnsMax> columns;  // strings and entities already as int64 hashes; null: absent
 };
 
@@ -67,7 +68,8 @@ class EmbeddedStore {
   // kViewsMax * kLanesMax views.
   Status add_view(const ViewSchema& schema, std::string_view entity_kind, uint32_t* view_id);
 
-  // Adds one event to one record, or a newer label to an event that is there. kOk, kEventDuplicate, kEventTooLate, kStoreFull,
+  // Adds one event to one record, or a newer label to an event that is there. kOk, kEventDuplicate, kEventTooLate, kEventUnknown,
+  // kStoreFull,
   // kStoreUnavailable (a snapshot is being loaded), or what no decoder lets through: kTooLong, kWrongType, kNotFinite,
   // kBadTimestamp. Only kOk changes anything.
   Code apply(uint32_t view_id, std::string_view entity_id, const EventEntry& event) noexcept;

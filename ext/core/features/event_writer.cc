@@ -44,7 +44,12 @@ void fill_entry(const Transaction& transaction, const ViewSchema& schema, uint64
   entry.event_time_us = transaction.event_time_us;
   entry.fingerprint = fingerprint;
   entry.is_fraud = transaction.is_fraud;
-  if (__builtin_add_overflow(transaction.event_time_us, spec.delay_us, &entry.label_time_us)) entry.label_time_us = INT64_MAX;
+  entry.is_label = transaction.is_label;
+  if (transaction.label_time_us != Transaction::kNoTime) {
+    entry.label_time_us = transaction.label_time_us;
+  } else if (__builtin_add_overflow(transaction.event_time_us, spec.delay_us, &entry.label_time_us)) {
+    entry.label_time_us = INT64_MAX;
+  }
   for (size_t i = 0; i < spec.columns.size(); ++i) entry.columns[i] = column_of(transaction, spec.columns[i]);
 }
 
@@ -73,25 +78,33 @@ bool EventWriter::is_in_future(int64_t time_us) const noexcept {
   return ahead_us_max_ > 0 && time_us > wall_now_us() + ahead_us_max_;
 }
 
+bool EventWriter::takes(const ViewSpec& view, const Transaction& event) const noexcept {
+  return view.kind == ViewKind::kWindow && !event.entities[view.entity_index].empty() && (view.uses_labels || !event.is_label);
+}
+
 Code EventWriter::write(const Transaction& event) const noexcept {
-  if (is_in_future(event.event_time_us)) return Code::kEventInFuture;
+  if (is_in_future(event.event_time_us) || is_in_future(event.label_time_us)) return Code::kEventInFuture;
   const uint64_t fingerprint = xxh64(event.id);
-  bool is_recorded = false, is_late = false;
+  bool is_recorded = false, is_late = false, is_unknown = false;
   Code refused = Code::kOk;
   EventEntry entry;
   for (size_t i = 0; i < plan_->views().size(); ++i) {
     const ViewSchema& view = plan_->views()[i];
-    const std::string_view entity = event.entities[view.spec().entity_index];
-    if (view.spec().kind != ViewKind::kWindow || entity.empty()) continue;
+    if (!takes(view.spec(), event)) continue;
     fill_entry(event, view, fingerprint, entry);
-    const Code code = store_->apply(view_ids_[i], entity, entry);
-    is_recorded |= code == Code::kOk;
-    is_late |= code == Code::kEventTooLate;
-    if (code != Code::kOk && code != Code::kEventDuplicate && code != Code::kEventTooLate && refused == Code::kOk) refused = code;
+    const Code code = store_->apply(view_ids_[i], event.entities[view.spec().entity_index], entry);
+    switch (code) {
+      case Code::kOk: is_recorded = true; break;
+      case Code::kEventDuplicate: break;
+      case Code::kEventTooLate: is_late = true; break;
+      case Code::kEventUnknown: is_unknown = true; break;
+      default: refused = refused == Code::kOk ? code : refused;
+    }
   }
   if (refused != Code::kOk) return refused;
   if (is_recorded) return Code::kOk;
-  return is_late ? Code::kEventTooLate : Code::kEventDuplicate;
+  if (is_late) return Code::kEventTooLate;
+  return is_unknown ? Code::kEventUnknown : Code::kEventDuplicate;
 }
 
 Code EventWriter::write_attributes(size_t view_index, std::string_view entity_id, int64_t time_us,
@@ -115,8 +128,7 @@ Code EventWriter::write_attributes(size_t view_index, std::string_view entity_id
 void EventWriter::add_records_of(const Transaction& event, std::vector<RecordRef>* records) const {
   for (size_t i = 0; i < plan_->views().size(); ++i) {
     const ViewSpec& view = plan_->views()[i].spec();
-    const std::string_view entity_id = event.entities[view.entity_index];
-    if (view.kind == ViewKind::kWindow && !entity_id.empty()) records->push_back(record_of(i, entity_id));
+    if (takes(view, event)) records->push_back(record_of(i, event.entities[view.entity_index]));
   }
 }
 

@@ -30,7 +30,8 @@ class EventWriter {
   // Applies the event to every window view whose entity it names. kOk: at least one view changed. kEventDuplicate: all had it.
   // kEventTooLate: none changed and at least one could not take it. kEventInFuture: nothing changed. kStoreFull, kIntegerOverflow: some view refused; what
   // other views took stays (a repeat completes it). An event that no view stores anything of changes nothing, so it is
-  // kEventDuplicate. REQUIRES: the event has passed its decoder. Thread-safe.
+  // kEventDuplicate. A label (is_label) goes to the views that use labels and adds no event: kEventTooLate where the event is in a tile
+  // or a newer label stands, kEventUnknown where no view holds the event. REQUIRES: the event has passed its decoder. Thread-safe.
   Code write(const Transaction& event) const noexcept;
 
   // Attributes of one entity of an attribute view of the plan. values: one per attribute, typed as declared or null; -0.0 is
@@ -53,6 +54,8 @@ class EventWriter {
  private:
   EventWriter() = default;
   bool is_in_future(int64_t time_us) const noexcept;
+  // Whether the view stores anything of the event.
+  bool takes(const ViewSpec& view, const Transaction& event) const noexcept;
 
   std::shared_ptr<const FeaturePlan> plan_;
   std::shared_ptr<EmbeddedStore> store_;

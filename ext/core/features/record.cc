@@ -132,6 +132,10 @@ InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const Ev
   plan.code = check_event(schema, event);
   if (plan.code != Code::kOk) return plan;
   const uint32_t stride = schema.entry_bytes();
+  if (record == nullptr && event.is_label) {
+    plan.code = Code::kEventUnknown;
+    return plan;
+  }
   if (record == nullptr) {
     plan.action = InsertPlan::Action::kInsert;
     plan.bytes_needed = kRecordHeaderBytes + stride;
@@ -142,7 +146,8 @@ InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const Ev
   const uint8_t* at = parts.entries + size_t{index} * stride;
   if (index < parts.entry_count && time_at(at) == event.event_time_us && fingerprint_at(at) == event.fingerprint) {
     if (!brings_label(schema, at, event)) {
-      plan.code = Code::kEventDuplicate;
+      const bool is_other = event.is_label && at[entry::kLabel] != label_state_of(event);
+      plan.code = is_other ? Code::kEventTooLate : Code::kEventDuplicate;
       return plan;
     }
     plan.action = InsertPlan::Action::kLabel;
@@ -150,7 +155,7 @@ InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const Ev
     plan.bytes_needed = record_bytes(record);
     return plan;
   }
-  if (has_fingerprint(parts, stride, event.fingerprint)) {
+  if (!event.is_label && has_fingerprint(parts, stride, event.fingerprint)) {
     plan.code = Code::kEventDuplicate;
     return plan;
   }
@@ -158,6 +163,10 @@ InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const Ev
   const bool is_expired = event.event_time_us < expiry_cut_us(schema, load_le<int64_t>(record + header::kNewestTime));
   if (is_expired || (index == 0 && (is_full || parts.tile_count > 0))) {
     plan.code = Code::kEventTooLate;
+    return plan;
+  }
+  if (event.is_label) {
+    plan.code = Code::kEventUnknown;
     return plan;
   }
   plan.action = InsertPlan::Action::kInsert;

@@ -16,9 +16,15 @@ namespace assay {
 // decoder's input (or, for an escaped JSON string, into the decoder's scratch): valid as long as that is. About 4.5 KiB; one per
 // thread, reused.
 struct Transaction {
+  static constexpr int64_t kNoTime = INT64_MIN;
+
   std::string_view id;
   int64_t event_time_us = 0;                                    // microseconds since 1970-01-01 UTC, floored
-  int8_t is_fraud = -1;                                         // -1 unknown, 0, 1. Events only.
+  // Events only: -1 unknown, 0, 1; when that became known (kNoTime: event_time + a view's delay); whether this is only the label of
+  // an event that was recorded before.
+  int8_t is_fraud = -1;
+  bool is_label = false;
+  int64_t label_time_us = kNoTime;
   std::array<std::string_view, limits::kEntitiesMax> entities;  // empty: absent
   std::array<Value, limits::kRequestFeaturesMax> features;      // null: absent. Defaults are not applied here.
 
@@ -27,6 +33,8 @@ struct Transaction {
     id = {};
     event_time_us = 0;
     is_fraud = -1;
+    is_label = false;
+    label_time_us = kNoTime;
     for (size_t i = 0; i < entity_count; ++i) entities[i] = {};
     for (size_t i = 0; i < feature_count; ++i) features[i] = Value();
   }

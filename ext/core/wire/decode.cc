@@ -93,6 +93,16 @@ void take_event_time(const TimestampField& field, Transaction& out, Violations& 
   }
 }
 
+void take_label(const TransactionScan& scan, Transaction& out, Violations& violations) {
+  out.is_fraud = scan.is_fraud;
+  out.is_label = scan.is_label;
+  const TimestampField& time = scan.label_time;
+  if (time.is_set && !timestamp_us(time.seconds, time.nanos, &out.label_time_us)) {
+    violations.add(Code::kBadTimestamp, "label_time",
+                   "is out of range; expected 0001-01-01 to 9999-12-31 UTC, nanos 0 to 999,999,999");
+  }
+}
+
 }  // namespace
 
 bool decode_transaction(const TransactionScan& scan, const FeaturePlan& plan, TransactionUse use, Transaction& out,
@@ -101,7 +111,7 @@ bool decode_transaction(const TransactionScan& scan, const FeaturePlan& plan, Tr
   UnsetFeatures unset;
   out.clear(plan.spec().entities.size(), plan.spec().request_features.size());
   out.id = scan.transaction_id;
-  out.is_fraud = scan.is_fraud;
+  take_label(scan, out, violations);
   take_event_time(scan.event_time, out, violations);
   take_entities(scan, plan, out, violations);
   take_features(scan, plan, out, unset, violations);

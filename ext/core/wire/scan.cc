@@ -73,11 +73,16 @@ bool scan_score_fields(WireReader in, TransactionScan& scan) noexcept {
 
 bool scan_event_fields(WireReader in, TransactionScan& scan) noexcept {
   return for_each_field(in, [&](uint32_t tag) {
-    if (tag != varint_tag(5)) return scan_common_field(in, tag, scan);
     bool is_fraud = false;
-    if (!in.read_bool(&is_fraud)) return false;
-    scan.is_fraud = is_fraud ? 1 : 0;
-    return true;
+    switch (tag) {
+      case varint_tag(5):
+        if (!in.read_bool(&is_fraud)) return false;
+        scan.is_fraud = is_fraud ? 1 : 0;
+        return true;
+      case text_tag(6): return read_time(in, &scan.label_time, "label_time");
+      case varint_tag(7): return in.read_bool(&scan.is_label);
+      default: return scan_common_field(in, tag, scan);
+    }
   });
 }
 
@@ -109,6 +114,8 @@ void clear(TransactionScan& scan) noexcept {
   scan.priority = 0;
   scan.explain = scan.include_features = scan.include_timings = false;
   scan.is_fraud = -1;
+  scan.is_label = false;
+  scan.label_time = {};
   scan.entity_count = scan.feature_count = 0;
 }
 

@@ -45,7 +45,10 @@ struct TransactionScan {
   bool explain = false;
   bool include_features = false;
   bool include_timings = false;
-  int8_t is_fraud = -1;  // Event only
+  // Event only:
+  int8_t is_fraud = -1;
+  bool is_label = false;
+  TimestampField label_time;
   uint32_t entity_count = 0;
   uint32_t feature_count = 0;
   std::array<std::string_view, limits::kMapEntriesMax> entities;  // map entries' payloads

@@ -38,6 +38,15 @@ def describe_feature_set(
     return _call(target, tls, "DescribeFeatureSet", request, feature_pb2.DescribeFeatureSetResponse, as_json)
 
 
+def record_events(
+    target: str, tls: Tls | None, request: feature_pb2.RecordEventsRequest, *, as_json: bool
+) -> feature_pb2.RecordEventsResponse:
+    """One message. Ends the command where the server says no to all of it."""
+    from assay.v1 import feature_pb2
+
+    return _call(target, tls, "RecordEvents", request, feature_pb2.RecordEventsResponse, as_json)
+
+
 def shown_views(response: feature_pb2.GetFeaturesResponse) -> tuple[ShownView, ...]:
     from assay.features.show import ShownView
 
@@ -68,6 +77,7 @@ def _call(target: str, tls: Tls | None, method: str, request: Message, answer_ty
     from assay.client.errors import decode_failure
 
     with open_channel(target, tls, channel_options(tls, retries=True)) as channel:
+        # A stream of one message is a unary call on the wire.
         ask = channel.unary_unary(
             f"/assay.v1.FeatureService/{method}",
             request_serializer=type(request).SerializeToString,

@@ -62,7 +62,9 @@ def _document(feature_set: FeatureSet) -> dict[str, Any]:
 
     from assay.transport.feature_messages import feature_set_message
 
-    document: dict[str, Any] = json_format.MessageToDict(feature_set_message(feature_set, ""), preserving_proto_field_name=True)
+    message = feature_set_message(feature_set)
+    message.ClearField("yaml")
+    document: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return document
 
 

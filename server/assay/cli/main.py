@@ -13,7 +13,8 @@ from typer.core import TyperGroup
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; score against a server that does not "
     "serve); 4 a check said no (init; model check and pack; ingest and features replay with rejects; features diff of two that "
-    "differ); 130 stopped by Ctrl-C. NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
+    "differ; label that changed nothing); 130 stopped by Ctrl-C. NO_COLOR is respected. What was asked for goes to stdout, "
+    "everything else to stderr."
 )
 
 # Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.
@@ -31,6 +32,7 @@ SUBCOMMANDS = {
         "ingest",
         "Load events, or attributes of entities, into a store. What is there already changes nothing.",
     ),
+    "label": ("assay.cli.label", "label", "Say of one recorded event whether it was fraud."),
     "features": (
         "assay.cli.features",
         "app",

@@ -14,6 +14,7 @@ import typer
 from rich.table import Table
 
 from assay.cli.call_errors import show_error
+from assay.cli.options import pairs
 from assay.cli.output import EXIT_USAGE, answers, fail, print_json, shown
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 
@@ -123,29 +124,16 @@ def _make_request(transaction_id: str | None, event_time: str | None, entities: 
     if moment.tzinfo is None:
         fail("--time: a time zone is missing; add Z for UTC, for example 2018-04-01T00:00:31Z", EXIT_USAGE)
     typed = {}
-    for name, text in _pairs("--feature", features).items():
+    for name, text in pairs("--feature", features).items():
         try:
             typed[name] = parse_value(text)
         except ValueError as error:
             fail(f"--feature {name}: {error}", EXIT_USAGE)
     chosen_id = f"cli-{uuid.uuid4().hex}" if transaction_id is None else transaction_id
     try:
-        return encode_transaction(Transaction(chosen_id, moment, _pairs("--entity", entities), typed))
+        return encode_transaction(Transaction(chosen_id, moment, pairs("--entity", entities), typed))
     except InvalidRequest as error:
         fail(error.message, EXIT_USAGE)
-
-
-def _pairs(option: str, texts: list[str]) -> dict[str, str]:
-    """NAME=VALUE, each name once."""
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            fail(f"{option}: expected NAME=VALUE", EXIT_USAGE)
-        if name in pairs:
-            fail(f"{option} {name}: given twice; which one holds would be a guess", EXIT_USAGE)
-        pairs[name] = value
-    return pairs
 
 
 def _read_request(source: str) -> ScoreRequest:

@@ -16,6 +16,8 @@ from assay.features.words import (
     describe_view_settings,
 )
 
+IN_WORDS_MAX = 3
+
 Verb = Literal["added", "removed", "changed"]
 
 
@@ -86,6 +88,14 @@ def compare(old: FeatureSet, new: FeatureSet) -> Difference:
         *_order(old.input_names, new.input_names),
     )
     return Difference(old, new, changes, tuple(_view_rows(old, new)))
+
+
+def in_words(old: FeatureSet, new: FeatureSet) -> str:
+    """What changed, in one line for an error: the first few changes. Empty: nothing did."""
+    changes = compare(old, new).changes
+    said = [f"{change.part} {change.name} {change.verb}{f' ({change.how})' if change.how else ''}" for change in changes]
+    more = [f"{len(said) - IN_WORDS_MAX} more"] if len(said) > IN_WORDS_MAX else []
+    return "; ".join([*said[:IN_WORDS_MAX], *more])
 
 
 # --- implementation ---

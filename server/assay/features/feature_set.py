@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from assay.errors import FeatureSetError
 from assay.features import checks, hashes
@@ -39,6 +39,7 @@ class FeatureSet(Definition):
     views: dict[Name, View] = Field(default_factory=dict, description="Stored state of entities: windows or attributes.")
     derived: dict[Name, DerivedFeature] = Field(default_factory=dict, description="Values made from other values, in any order.")
     inputs: list[Input] = Field(min_length=1, description="What the model gets, in this order.")
+    _yaml: str = PrivateAttr("")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -64,7 +65,13 @@ class FeatureSet(Definition):
         problems = checks.check(feature_set)
         if problems:
             raise error_of(document, problems)
+        feature_set._yaml = text
         return feature_set
+
+    @property
+    def yaml(self) -> str:
+        """The file that it was read from: what tells another process all of it."""
+        return self._yaml
 
     @cached_property
     def model_inputs(self) -> tuple[ModelInput, ...]:

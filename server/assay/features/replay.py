@@ -156,6 +156,7 @@ def _schema(feature_set: FeatureSet) -> pa.Schema:
         "assay.feature_set": feature_set.name,
         "assay.feature_set_version": feature_set.version,
         "assay.schema_hash": feature_set.schema_hash,
+        "assay.feature_set_yaml": feature_set.yaml,  # so that rows of another feature set can be told in words
     }
     return pa.schema(fields, metadata=metadata)
 

@@ -32,14 +32,12 @@ class Look:
 
 @dataclass(frozen=True)
 class ModelFeatures:
-    """Of one model version. Thread-safe. `yaml` is the file that `feature_set` was read from, `plan` what the model is scored
-    with."""
+    """Of one model version. Thread-safe. `plan`: what the model is scored with."""
 
     model: str
     version: str
     model_sha256: str
     feature_set: FeatureSet
-    yaml: str
     plan: _core.FeaturePlan
     store: Store
 

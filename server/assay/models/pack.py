@@ -26,6 +26,7 @@ import assay
 from assay._core import FeaturePlan, OrtModel, OrtRuntime
 from assay.errors import BundleError, InputError
 from assay.features.compile import TensorMapping, compile_plan
+from assay.features.difference import in_words
 from assay.features.feature_set import FeatureSet
 from assay.models.arrays import load_arrays
 from assay.models.baseline import make_baseline
@@ -114,6 +115,7 @@ class Rows:
 
     columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     tensors: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    feature_set: FeatureSet | None = None  # that a replay made them with; None: they do not say
 
 
 def pack_bundle(
@@ -168,7 +170,7 @@ def read_rows(path: Path) -> Rows:
         for field in table.schema
         if pa.types.is_floating(field.type) or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
     ]
-    return Rows(columns={name: _column(table, name) for name in numeric})
+    return Rows(columns={name: _column(table, name) for name in numeric}, feature_set=_feature_set_of(table, path))
 
 
 def parse_thresholds(text: str) -> list[Threshold]:
@@ -213,11 +215,29 @@ def _column(table: pa.Table, name: str) -> NDArray[np.float64]:
     return values
 
 
+def _feature_set_of(table: pa.Table, path: Path) -> FeatureSet | None:
+    """What a replay wrote beside the rows."""
+    yaml = (table.schema.metadata or {}).get(b"assay.feature_set_yaml", b"")
+    return FeatureSet.parse(yaml.decode(errors="replace"), f"{path}, the feature set in it") if yaml else None
+
+
+def _check_rows(rows: Rows, feature_set: FeatureSet) -> None:
+    """Rows of another feature set make golden rows that no server computes."""
+    made_with = rows.feature_set
+    if made_with is not None and made_with.schema_hash != feature_set.schema_hash:
+        raise InputError(
+            f"rows: they were replayed with schema hash {made_with.schema_hash}, the feature set has {feature_set.schema_hash}: "
+            f"{in_words(made_with, feature_set)}. Replay the events with this feature set and train on them, or pack with the "
+            "other one"
+        )
+
+
 def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRuntime) -> tuple[dict[str, bytes], Manifest]:
     try:
         feature_set = FeatureSet.parse(request.feature_set_bytes.decode("utf-8"), FEATURE_SET_FILE)
     except UnicodeDecodeError as error:
         raise InputError("feature set: not UTF-8 text; give a YAML file") from error
+    _check_rows(request.rows, feature_set)
     inputs = _map_inputs(request, inspection, feature_set)
     plan = compile_plan(feature_set, [TensorMapping(item.tensor, item.dtype, tuple(item.features)) for item in inputs])
     rows = _pack_rows(request.rows, plan)

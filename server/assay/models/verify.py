@@ -245,9 +245,11 @@ def load_feature_set(bundle: Bundle) -> FeatureSet:
     except UnicodeDecodeError:
         raise BundleRefusedError(FEATURE_SET_FILE, "not UTF-8 text", "pack the model again") from None
     if feature_set.schema_hash != reference.schema_hash:
-        reason = "its schema hash is not the one that the model was trained on"
+        reason = f"its schema hash is {feature_set.schema_hash}, the model was trained on {reference.schema_hash}"
         raise BundleRefusedError(
-            FEATURE_SET_FILE, reason, "pack the model with the feature set of its training, or train it again"
+            FEATURE_SET_FILE,
+            reason,
+            "pack the model with the feature set of its training, or train it again (assay features diff compares two)",
         )
     if (feature_set.name, feature_set.version) != (reference.name, reference.version):
         raise BundleRefusedError(FEATURE_SET_FILE, "its name or version is not the manifest's", "pack the model again")

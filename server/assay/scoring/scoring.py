@@ -8,7 +8,6 @@ from assay.features.served import ModelFeatures, ServedFeatures
 from assay.features.store import Fetch, Store
 from assay.features.store_writer import StoreWriter
 from assay.models.device import CPU
-from assay.models.manifest import FEATURE_SET_FILE
 from assay.models.verify import VerifiedModel
 from assay.observe.tracing_settings import TracingSettings
 from assay.scoring.lookups import LookupThreads
@@ -69,11 +68,8 @@ class Scoring:
             inline_overrun_ns=inline_overrun_ns(model, lane),
             is_default=is_default,
         )
-        yaml = model.bundle.files[FEATURE_SET_FILE].decode()
-        self.features.add(
-            ModelFeatures(model.name, model.version, model.bundle.model_sha256, model.feature_set, yaml, model.plan, store),
-            is_default=is_default,
-        )
+        features = ModelFeatures(model.name, model.version, model.bundle.model_sha256, model.feature_set, model.plan, store)
+        self.features.add(features, is_default=is_default)
         # Models of one feature set share its events: recording them twice would only count duplicates.
         self._writers.setdefault(model.plan.schema_hash, store.writer(model.plan))
 

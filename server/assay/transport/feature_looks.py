@@ -115,4 +115,4 @@ class FeatureLooks:
         model = self._served.find(request.model, request.version)
         if not isinstance(model, ModelFeatures):
             return self._engine.refuse(model)
-        return feature_set_message(model.feature_set, model.yaml).SerializeToString()
+        return feature_set_message(model.feature_set).SerializeToString()

@@ -53,8 +53,7 @@ def look_message(
     return message
 
 
-def feature_set_message(feature_set: FeatureSet, yaml: str) -> feature_pb2.DescribeFeatureSetResponse:
-    """`yaml`: the file that it was read from."""
+def feature_set_message(feature_set: FeatureSet) -> feature_pb2.DescribeFeatureSetResponse:
     return feature_pb2.DescribeFeatureSetResponse(
         name=feature_set.name,
         version=feature_set.version,
@@ -73,7 +72,7 @@ def feature_set_message(feature_set: FeatureSet, yaml: str) -> feature_pb2.Descr
             for name, feature in feature_set.derived.items()
         ],
         inputs=[_input(model_input) for model_input in feature_set.model_inputs],
-        yaml=yaml,
+        yaml=feature_set.yaml,
     )
 
 

@@ -28,7 +28,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from assay.v1 import scoring_pb2 as assay_dot_v1_dot_scoring__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssay/v1/feature.proto\x12\x08\x61ssay.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16\x61ssay/v1/scoring.proto\"6\n\x13RecordEventsRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Event\"\xcf\x02\n\x05\x45vent\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x1d.assay.v1.Event.EntitiesEntry\x12/\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1d.assay.v1.Event.FeaturesEntry\x12\x15\n\x08is_fraud\x18\x05 \x01(\x08H\x00\x88\x01\x01\x1a/\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.assay.v1.FeatureValue:\x02\x38\x01\x42\x0b\n\t_is_fraud\"\xa5\x01\n\x14RecordEventsResponse\x12\x16\n\x0erecorded_count\x18\x01 \x01(\x03\x12\x17\n\x0f\x64uplicate_count\x18\x02 \x01(\x03\x12\x12\n\nlate_count\x18\x03 \x01(\x03\x12\x16\n\x0erejected_count\x18\x04 \x01(\x03\x12\x30\n\x0frejected_events\x18\x05 \x03(\x0b\x32\x17.assay.v1.RejectedEvent\"Z\n\rRejectedEvent\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xf2\x02\n\x12GetFeaturesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\x08\x65ntities\x18\x04 \x03(\x0b\x32*.assay.v1.GetFeaturesRequest.EntitiesEntry\x12<\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32*.assay.v1.GetFeaturesRequest.FeaturesEntry\x12\x16\n\x0etransaction_id\x18\x06 \x01(\t\x1a/\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.assay.v1.FeatureValue:\x02\x38\x01\"\xf5\x01\n\x13GetFeaturesResponse\x12(\n\nprovenance\x18\x01 \x01(\x0b\x32\x14.assay.v1.Provenance\x12%\n\x05views\x18\x02 \x03(\x0b\x32\x16.assay.v1.ViewFeatures\x12$\n\x06inputs\x18\x03 \x03(\x0b\x32\x14.assay.v1.ModelInput\x12\x18\n\x10missing_features\x18\x04 \x03(\t\x12\x18\n\x10imputed_features\x18\x05 \x03(\t\x12\x0e\n\x06needed\x18\x06 \x03(\t\x12#\n\x07refusal\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\"\xb2\x02\n\x0cViewFeatures\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x10\n\x08is_found\x18\x03 \x01(\x08\x12/\n\x0bnewest_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03\x61ge\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08is_stale\x18\x06 \x01(\x08\x12\x14\n\x0cis_saturated\x18\x07 \x01(\x08\x12\x16\n\x0eis_approximate\x18\x08 \x01(\x08\x12\x17\n\x0frejected_reason\x18\t \x01(\t\x12\x17\n\x0frejected_detail\x18\n \x01(\t\x12\'\n\x06values\x18\x0b \x03(\x0b\x32\x17.assay.v1.StoredFeature\"x\n\rStoredFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12%\n\x05value\x18\x04 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\x0f\n\x07is_null\x18\x05 \x01(\x08\";\n\x19\x44\x65scribeFeatureSetRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xc9\x02\n\x1a\x44\x65scribeFeatureSetResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x13\n\x0bschema_hash\x18\x04 \x01(\t\x12\x10\n\x08\x65ntities\x18\x05 \x03(\t\x12=\n\x10request_features\x18\x06 \x03(\x0b\x32#.assay.v1.RequestFeatureDescription\x12(\n\x05views\x18\x07 \x03(\x0b\x32\x19.assay.v1.ViewDescription\x12-\n\x07\x64\x65rived\x18\x08 \x03(\x0b\x32\x1c.assay.v1.DerivedDescription\x12*\n\x06inputs\x18\t \x03(\x0b\x32\x1a.assay.v1.InputDescription\x12\x0c\n\x04yaml\x18\n \x01(\t\"\xe3\x01\n\x19RequestFeatureDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x13\n\x0bis_required\x18\x03 \x01(\x08\x12-\n\rdefault_value\x18\x04 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\'\n\x07minimum\x18\x05 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\'\n\x07maximum\x18\x06 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\"\x9e\x03\n\x0fViewDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04kind\x18\x02 \x01(\x0e\x32\x12.assay.v1.ViewKind\x12\x0e\n\x06\x65ntity\x18\x03 \x01(\t\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12+\n\x06values\x18\x05 \x03(\x0b\x32\x1b.assay.v1.StoredDescription\x12\x18\n\x10includes_current\x18\x06 \x01(\x08\x12\x13\n\x0buses_labels\x18\x07 \x01(\x08\x12(\n\x05\x64\x65lay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lateness\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07horizon\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x65xact_events_max\x18\x0b \x01(\x05\x12*\n\x07max_age\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x64\x65scription\x18\r \x01(\t\"D\n\x11StoredDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\"U\n\x12\x44\x65rivedDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x03(\t\x12\x12\n\ndefinition\x18\x04 \x01(\t\"\x99\x01\n\x10InputDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x11\n\twhen_null\x18\x04 \x01(\t\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0fis_missing_flag\x18\x06 \x01(\x08\x42\x10\n\x0e_default_value*U\n\x08ViewKind\x12\x19\n\x15VIEW_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10VIEW_KIND_WINDOW\x10\x01\x12\x18\n\x14VIEW_KIND_ATTRIBUTES\x10\x02\x32\x8e\x02\n\x0e\x46\x65\x61tureService\x12O\n\x0cRecordEvents\x12\x1d.assay.v1.RecordEventsRequest\x1a\x1e.assay.v1.RecordEventsResponse(\x01\x12J\n\x0bGetFeatures\x12\x1c.assay.v1.GetFeaturesRequest\x1a\x1d.assay.v1.GetFeaturesResponse\x12_\n\x12\x44\x65scribeFeatureSet\x12#.assay.v1.DescribeFeatureSetRequest\x1a$.assay.v1.DescribeFeatureSetResponseBU\n\x0bio.assay.v1B\x0c\x46\x65\x61tureProtoP\x01Z6github.com/assay-scoring/assay/gen/go/assay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssay/v1/feature.proto\x12\x08\x61ssay.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16\x61ssay/v1/scoring.proto\"6\n\x13RecordEventsRequest\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Event\"\x91\x03\n\x05\x45vent\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x1d.assay.v1.Event.EntitiesEntry\x12/\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1d.assay.v1.Event.FeaturesEntry\x12\x15\n\x08is_fraud\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12.\n\nlabel_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08is_label\x18\x07 \x01(\x08\x1a/\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.assay.v1.FeatureValue:\x02\x38\x01\x42\x0b\n\t_is_fraud\"\xa5\x01\n\x14RecordEventsResponse\x12\x16\n\x0erecorded_count\x18\x01 \x01(\x03\x12\x17\n\x0f\x64uplicate_count\x18\x02 \x01(\x03\x12\x12\n\nlate_count\x18\x03 \x01(\x03\x12\x16\n\x0erejected_count\x18\x04 \x01(\x03\x12\x30\n\x0frejected_events\x18\x05 \x03(\x0b\x32\x17.assay.v1.RejectedEvent\"Z\n\rRejectedEvent\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xf2\x02\n\x12GetFeaturesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\x08\x65ntities\x18\x04 \x03(\x0b\x32*.assay.v1.GetFeaturesRequest.EntitiesEntry\x12<\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32*.assay.v1.GetFeaturesRequest.FeaturesEntry\x12\x16\n\x0etransaction_id\x18\x06 \x01(\t\x1a/\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.assay.v1.FeatureValue:\x02\x38\x01\"\xf5\x01\n\x13GetFeaturesResponse\x12(\n\nprovenance\x18\x01 \x01(\x0b\x32\x14.assay.v1.Provenance\x12%\n\x05views\x18\x02 \x03(\x0b\x32\x16.assay.v1.ViewFeatures\x12$\n\x06inputs\x18\x03 \x03(\x0b\x32\x14.assay.v1.ModelInput\x12\x18\n\x10missing_features\x18\x04 \x03(\t\x12\x18\n\x10imputed_features\x18\x05 \x03(\t\x12\x0e\n\x06needed\x18\x06 \x03(\t\x12#\n\x07refusal\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\"\xb2\x02\n\x0cViewFeatures\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\x10\n\x08is_found\x18\x03 \x01(\x08\x12/\n\x0bnewest_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03\x61ge\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08is_stale\x18\x06 \x01(\x08\x12\x14\n\x0cis_saturated\x18\x07 \x01(\x08\x12\x16\n\x0eis_approximate\x18\x08 \x01(\x08\x12\x17\n\x0frejected_reason\x18\t \x01(\t\x12\x17\n\x0frejected_detail\x18\n \x01(\t\x12\'\n\x06values\x18\x0b \x03(\x0b\x32\x17.assay.v1.StoredFeature\"x\n\rStoredFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12%\n\x05value\x18\x04 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\x0f\n\x07is_null\x18\x05 \x01(\x08\";\n\x19\x44\x65scribeFeatureSetRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xc9\x02\n\x1a\x44\x65scribeFeatureSetResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x13\n\x0bschema_hash\x18\x04 \x01(\t\x12\x10\n\x08\x65ntities\x18\x05 \x03(\t\x12=\n\x10request_features\x18\x06 \x03(\x0b\x32#.assay.v1.RequestFeatureDescription\x12(\n\x05views\x18\x07 \x03(\x0b\x32\x19.assay.v1.ViewDescription\x12-\n\x07\x64\x65rived\x18\x08 \x03(\x0b\x32\x1c.assay.v1.DerivedDescription\x12*\n\x06inputs\x18\t \x03(\x0b\x32\x1a.assay.v1.InputDescription\x12\x0c\n\x04yaml\x18\n \x01(\t\"\xe3\x01\n\x19RequestFeatureDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x13\n\x0bis_required\x18\x03 \x01(\x08\x12-\n\rdefault_value\x18\x04 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\'\n\x07minimum\x18\x05 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\'\n\x07maximum\x18\x06 \x01(\x0b\x32\x16.assay.v1.FeatureValue\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\"\x9e\x03\n\x0fViewDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04kind\x18\x02 \x01(\x0e\x32\x12.assay.v1.ViewKind\x12\x0e\n\x06\x65ntity\x18\x03 \x01(\t\x12\x11\n\tview_hash\x18\x04 \x01(\t\x12+\n\x06values\x18\x05 \x03(\x0b\x32\x1b.assay.v1.StoredDescription\x12\x18\n\x10includes_current\x18\x06 \x01(\x08\x12\x13\n\x0buses_labels\x18\x07 \x01(\x08\x12(\n\x05\x64\x65lay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lateness\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07horizon\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x65xact_events_max\x18\x0b \x01(\x05\x12*\n\x07max_age\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x64\x65scription\x18\r \x01(\t\"D\n\x11StoredDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\"U\n\x12\x44\x65rivedDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x03(\t\x12\x12\n\ndefinition\x18\x04 \x01(\t\"\x99\x01\n\x10InputDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x11\n\twhen_null\x18\x04 \x01(\t\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0fis_missing_flag\x18\x06 \x01(\x08\x42\x10\n\x0e_default_value*U\n\x08ViewKind\x12\x19\n\x15VIEW_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10VIEW_KIND_WINDOW\x10\x01\x12\x18\n\x14VIEW_KIND_ATTRIBUTES\x10\x02\x32\x8e\x02\n\x0e\x46\x65\x61tureService\x12O\n\x0cRecordEvents\x12\x1d.assay.v1.RecordEventsRequest\x1a\x1e.assay.v1.RecordEventsResponse(\x01\x12J\n\x0bGetFeatures\x12\x1c.assay.v1.GetFeaturesRequest\x1a\x1d.assay.v1.GetFeaturesResponse\x12_\n\x12\x44\x65scribeFeatureSet\x12#.assay.v1.DescribeFeatureSetRequest\x1a$.assay.v1.DescribeFeatureSetResponseBU\n\x0bio.assay.v1B\x0c\x46\x65\x61tureProtoP\x01Z6github.com/assay-scoring/assay/gen/go/assay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,46 +44,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETFEATURESREQUEST_ENTITIESENTRY']._serialized_options = b'8\001'
   _globals['_GETFEATURESREQUEST_FEATURESENTRY']._loaded_options = None
   _globals['_GETFEATURESREQUEST_FEATURESENTRY']._serialized_options = b'8\001'
-  _globals['_VIEWKIND']._serialized_start=3209
-  _globals['_VIEWKIND']._serialized_end=3294
+  _globals['_VIEWKIND']._serialized_start=3275
+  _globals['_VIEWKIND']._serialized_end=3360
   _globals['_RECORDEVENTSREQUEST']._serialized_start=150
   _globals['_RECORDEVENTSREQUEST']._serialized_end=204
   _globals['_EVENT']._serialized_start=207
-  _globals['_EVENT']._serialized_end=542
-  _globals['_EVENT_ENTITIESENTRY']._serialized_start=409
-  _globals['_EVENT_ENTITIESENTRY']._serialized_end=456
-  _globals['_EVENT_FEATURESENTRY']._serialized_start=458
-  _globals['_EVENT_FEATURESENTRY']._serialized_end=529
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=545
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=710
-  _globals['_REJECTEDEVENT']._serialized_start=712
-  _globals['_REJECTEDEVENT']._serialized_end=802
-  _globals['_GETFEATURESREQUEST']._serialized_start=805
-  _globals['_GETFEATURESREQUEST']._serialized_end=1175
-  _globals['_GETFEATURESREQUEST_ENTITIESENTRY']._serialized_start=409
-  _globals['_GETFEATURESREQUEST_ENTITIESENTRY']._serialized_end=456
-  _globals['_GETFEATURESREQUEST_FEATURESENTRY']._serialized_start=458
-  _globals['_GETFEATURESREQUEST_FEATURESENTRY']._serialized_end=529
-  _globals['_GETFEATURESRESPONSE']._serialized_start=1178
-  _globals['_GETFEATURESRESPONSE']._serialized_end=1423
-  _globals['_VIEWFEATURES']._serialized_start=1426
-  _globals['_VIEWFEATURES']._serialized_end=1732
-  _globals['_STOREDFEATURE']._serialized_start=1734
-  _globals['_STOREDFEATURE']._serialized_end=1854
-  _globals['_DESCRIBEFEATURESETREQUEST']._serialized_start=1856
-  _globals['_DESCRIBEFEATURESETREQUEST']._serialized_end=1915
-  _globals['_DESCRIBEFEATURESETRESPONSE']._serialized_start=1918
-  _globals['_DESCRIBEFEATURESETRESPONSE']._serialized_end=2247
-  _globals['_REQUESTFEATUREDESCRIPTION']._serialized_start=2250
-  _globals['_REQUESTFEATUREDESCRIPTION']._serialized_end=2477
-  _globals['_VIEWDESCRIPTION']._serialized_start=2480
-  _globals['_VIEWDESCRIPTION']._serialized_end=2894
-  _globals['_STOREDDESCRIPTION']._serialized_start=2896
-  _globals['_STOREDDESCRIPTION']._serialized_end=2964
-  _globals['_DERIVEDDESCRIPTION']._serialized_start=2966
-  _globals['_DERIVEDDESCRIPTION']._serialized_end=3051
-  _globals['_INPUTDESCRIPTION']._serialized_start=3054
-  _globals['_INPUTDESCRIPTION']._serialized_end=3207
-  _globals['_FEATURESERVICE']._serialized_start=3297
-  _globals['_FEATURESERVICE']._serialized_end=3567
+  _globals['_EVENT']._serialized_end=608
+  _globals['_EVENT_ENTITIESENTRY']._serialized_start=475
+  _globals['_EVENT_ENTITIESENTRY']._serialized_end=522
+  _globals['_EVENT_FEATURESENTRY']._serialized_start=524
+  _globals['_EVENT_FEATURESENTRY']._serialized_end=595
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=611
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=776
+  _globals['_REJECTEDEVENT']._serialized_start=778
+  _globals['_REJECTEDEVENT']._serialized_end=868
+  _globals['_GETFEATURESREQUEST']._serialized_start=871
+  _globals['_GETFEATURESREQUEST']._serialized_end=1241
+  _globals['_GETFEATURESREQUEST_ENTITIESENTRY']._serialized_start=475
+  _globals['_GETFEATURESREQUEST_ENTITIESENTRY']._serialized_end=522
+  _globals['_GETFEATURESREQUEST_FEATURESENTRY']._serialized_start=524
+  _globals['_GETFEATURESREQUEST_FEATURESENTRY']._serialized_end=595
+  _globals['_GETFEATURESRESPONSE']._serialized_start=1244
+  _globals['_GETFEATURESRESPONSE']._serialized_end=1489
+  _globals['_VIEWFEATURES']._serialized_start=1492
+  _globals['_VIEWFEATURES']._serialized_end=1798
+  _globals['_STOREDFEATURE']._serialized_start=1800
+  _globals['_STOREDFEATURE']._serialized_end=1920
+  _globals['_DESCRIBEFEATURESETREQUEST']._serialized_start=1922
+  _globals['_DESCRIBEFEATURESETREQUEST']._serialized_end=1981
+  _globals['_DESCRIBEFEATURESETRESPONSE']._serialized_start=1984
+  _globals['_DESCRIBEFEATURESETRESPONSE']._serialized_end=2313
+  _globals['_REQUESTFEATUREDESCRIPTION']._serialized_start=2316
+  _globals['_REQUESTFEATUREDESCRIPTION']._serialized_end=2543
+  _globals['_VIEWDESCRIPTION']._serialized_start=2546
+  _globals['_VIEWDESCRIPTION']._serialized_end=2960
+  _globals['_STOREDDESCRIPTION']._serialized_start=2962
+  _globals['_STOREDDESCRIPTION']._serialized_end=3030
+  _globals['_DERIVEDDESCRIPTION']._serialized_start=3032
+  _globals['_DERIVEDDESCRIPTION']._serialized_end=3117
+  _globals['_INPUTDESCRIPTION']._serialized_start=3120
+  _globals['_INPUTDESCRIPTION']._serialized_end=3273
+  _globals['_FEATURESERVICE']._serialized_start=3363
+  _globals['_FEATURESERVICE']._serialized_end=3633
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ class RecordEventsRequest(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("transaction_id", "event_time", "entities", "features", "is_fraud")
+    __slots__ = ("transaction_id", "event_time", "entities", "features", "is_fraud", "label_time", "is_label")
     class EntitiesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,12 +49,16 @@ class Event(_message.Message):
     ENTITIES_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     IS_FRAUD_FIELD_NUMBER: _ClassVar[int]
+    LABEL_TIME_FIELD_NUMBER: _ClassVar[int]
+    IS_LABEL_FIELD_NUMBER: _ClassVar[int]
     transaction_id: str
     event_time: _timestamp_pb2.Timestamp
     entities: _containers.ScalarMap[str, str]
     features: _containers.MessageMap[str, _scoring_pb2.FeatureValue]
     is_fraud: bool
-    def __init__(self, transaction_id: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., entities: _Optional[_Mapping[str, str]] = ..., features: _Optional[_Mapping[str, _scoring_pb2.FeatureValue]] = ..., is_fraud: _Optional[bool] = ...) -> None: ...
+    label_time: _timestamp_pb2.Timestamp
+    is_label: bool
+    def __init__(self, transaction_id: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., entities: _Optional[_Mapping[str, str]] = ..., features: _Optional[_Mapping[str, _scoring_pb2.FeatureValue]] = ..., is_fraud: _Optional[bool] = ..., label_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., is_label: _Optional[bool] = ...) -> None: ...
 
 class RecordEventsResponse(_message.Message):
     __slots__ = ("recorded_count", "duplicate_count", "late_count", "rejected_count", "rejected_events")

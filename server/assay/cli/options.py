@@ -1,0 +1,18 @@
+"""Options that several commands read alike."""
+
+from __future__ import annotations
+
+from assay.cli.output import EXIT_USAGE, fail
+
+
+def pairs(option: str, texts: list[str]) -> dict[str, str]:
+    """NAME=VALUE, each name once. Ends the command with what is wrong."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            fail(f"{option}: expected NAME=VALUE", EXIT_USAGE)
+        if name in found:
+            fail(f"{option} {name}: given twice; which one holds would be a guess", EXIT_USAGE)
+        found[name] = value
+    return found
