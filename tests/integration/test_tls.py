@@ -48,6 +48,16 @@ def record(channel: grpc.Channel) -> Any:
     return feature_pb2_grpc.FeatureServiceStub(channel).RecordEvents(iter([request]), timeout=10)
 
 
+def look(channel: grpc.Channel) -> Any:
+    request = feature_pb2.GetFeaturesRequest(entities={"customer_id": "c1"}, event_time=make_request().event_time)
+    return feature_pb2_grpc.FeatureServiceStub(channel).GetFeatures(request, timeout=10)
+
+
+def describe_features(channel: grpc.Channel) -> Any:
+    request = feature_pb2.DescribeFeatureSetRequest()
+    return feature_pb2_grpc.FeatureServiceStub(channel).DescribeFeatureSet(request, timeout=10)
+
+
 def check(channel: grpc.Channel) -> Any:
     return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10).status
 
@@ -98,7 +108,7 @@ def outcome(call: Any, channel: grpc.Channel) -> tuple[grpc.StatusCode, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "may_score", "may_reflect", "may_record"),
+    ("name", "may_score", "may_read", "may_record"),
     [
         ("core", OK, OK, NO_ROLE),  # score, read
         ("reader", NO_ROLE, OK, NO_ROLE),
@@ -108,16 +118,19 @@ def outcome(call: Any, channel: grpc.Channel) -> tuple[grpc.StatusCode, str]:
     ],
 )
 def test_a_role_may_call_what_the_policy_says(
-    server: LocalServer, folder: TlsFolder, name: str, may_score: Any, may_reflect: Any, may_record: Any
+    server: LocalServer, folder: TlsFolder, name: str, may_score: Any, may_read: Any, may_record: Any
 ) -> None:
     credentials = folder.client(f"{name}.bank.internal")
     public = server.channel(credentials=credentials)
     admin = server.channel_to(server.addresses.admin_port, credentials=credentials)
     assert outcome(score, public) == may_score
-    assert outcome(lambda channel: describe(channel, "v1"), public) == may_reflect
+    assert outcome(lambda channel: describe(channel, "v1"), public) == may_read
+    assert outcome(describe_features, public) == outcome(describe_features, admin) == may_read
+    assert outcome(look, admin) == may_read
     assert outcome(record, admin) == may_record
     # Reading is not writing, whoever asks; and scoring is not for the admin port.
     assert outcome(record, public) == ELSEWHERE
+    assert outcome(look, public) == ELSEWHERE  # what is known of a customer is for the admin port
     assert outcome(score, admin) == ELSEWHERE
     # Health is for every certificate.
     for channel in (public, admin):

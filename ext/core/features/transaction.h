@@ -19,7 +19,7 @@ struct Transaction {
   static constexpr int64_t kNoTime = INT64_MIN;
 
   std::string_view id;
-  int64_t event_time_us = 0;                                    // microseconds since 1970-01-01 UTC, floored
+  int64_t event_time_us = 0;  // microseconds since 1970-01-01 UTC, floored
   // Events only: -1 unknown, 0, 1; when that became known (kNoTime: event_time + a view's delay); whether this is only the label of
   // an event that was recorded before.
   int8_t is_fraud = -1;
