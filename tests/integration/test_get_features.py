@@ -9,8 +9,10 @@ from typing import Any
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
 from assay import _core
+from assay.cli.features import app
 from assay.features.feature_set import FeatureSet
 from assay.features.local_store import LocalStore
 from assay.features.records import Records
@@ -352,6 +354,9 @@ def test_a_record_that_cannot_be_trusted_is_named_and_makes_no_row() -> None:
             assert "c-secret" not in customer.rejected_detail
             assert all(value.is_null for value in customer.values)  # never silent zeros
             assert (list(answer.inputs), reason_of(answer.refusal)) == ([], "RECORD_VIEW")
+            shown = CliRunner().invoke(app, ["show", "customer_id", "c-secret", "--target", f"unix:{server.addresses.admin}"])
+            assert "customer (nothing stored, RECORD_VIEW)" in shown.stdout
+            assert "made for view hash 0001020304050607" in shown.stdout
             redis.kill()
             with pytest.raises(grpc.RpcError) as caught:
                 ask(server, question(customer_id="c-secret"))

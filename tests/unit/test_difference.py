@@ -124,7 +124,7 @@ def compared(old: str, new: str) -> Difference:
 
 def check_sound(found: Difference) -> None:
     """Words and hashes say the same."""
-    assert bool(found.changes) == (found.old.schema_hash != found.new.schema_hash) == (not found.is_empty)
+    assert bool(found.changes) == (found.old.schema_hash != found.new.schema_hash) == found.touches_models
     for rows in found.views:
         both = rows.name in found.old.views and rows.name in found.new.views
         is_same = both and found.old.view_hash(rows.name) == found.new.view_hash(rows.name)

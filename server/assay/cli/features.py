@@ -142,6 +142,8 @@ def show(
         answers.print(f"no view of the feature set is of {entity}")
     for view in look.views:
         answers.print(_show_table(view))
+        if view.rejected_detail:
+            answers.print(Text(view.rejected_detail), soft_wrap=True)
 
 
 # --- shared with `assay ingest`
@@ -243,6 +245,7 @@ def _show_document(look: _Look, entity: str, entity_id: str, at: str) -> dict[st
                 "found": view.is_found,
                 "age_s": None if view.age_us is None else view.age_us / 1e6,
                 "flags": list(view.flags),
+                **({"rejected": view.rejected_detail} if view.rejected_detail else {}),
                 "values": {value.name: value.shown for value in view.values},
             }
             for view in look.views

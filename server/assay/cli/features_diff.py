@@ -51,7 +51,7 @@ def diff(
         print_json(_document(found))
     else:
         _print(found)
-    if not found.is_empty:
+    if found.touches_models:
         raise typer.Exit(EXIT_REFUSED)
 
 

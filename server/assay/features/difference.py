@@ -50,12 +50,8 @@ class Difference:
 
     @property
     def touches_models(self) -> bool:
+        """Whether a model could tell one from the other. Names, versions and descriptions are for people."""
         return self.old.schema_hash != self.new.schema_hash
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether a model could not tell one from the other. Names, versions and descriptions are for people."""
-        return not self.touches_models
 
     @property
     def to_do(self) -> tuple[str, ...]:
