@@ -28,10 +28,12 @@ class EventWriter {
                        std::shared_ptr<const EventWriter>* out);
 
   // Applies the event to every window view whose entity it names. kOk: at least one view changed. kEventDuplicate: all had it.
-  // kEventTooLate: none changed and at least one could not take it. kEventInFuture: nothing changed. kStoreFull, kIntegerOverflow: some view refused; what
-  // other views took stays (a repeat completes it). An event that no view stores anything of changes nothing, so it is
-  // kEventDuplicate. A label (is_label) goes to the views that use labels and adds no event: kEventTooLate where the event is in a tile
-  // or a newer label stands, kEventUnknown where no view holds the event. REQUIRES: the event has passed its decoder. Thread-safe.
+  // kEventTooLate: none changed and at least one could not take it. kEventInFuture: nothing changed. kStoreFull, kIntegerOverflow:
+  // some view refused; what other views took stays (a repeat completes it). An event that no view stores anything of changes
+  // nothing, so it is kEventDuplicate. REQUIRES: the event has passed its decoder. Thread-safe.
+  //
+  // A label (is_label) goes to the views that use labels and adds no event: kEventTooLate where the event is in a tile or a newer
+  // label stands, kEventUnknown where no view holds the event.
   Code write(const Transaction& event) const noexcept;
 
   // Attributes of one entity of an attribute view of the plan. values: one per attribute, typed as declared or null; -0.0 is

@@ -20,8 +20,8 @@ struct Transaction {
 
   std::string_view id;
   int64_t event_time_us = 0;  // microseconds since 1970-01-01 UTC, floored
-  // Events only: -1 unknown, 0, 1; when that became known (kNoTime: event_time + a view's delay); whether this is only the label of
-  // an event that was recorded before.
+  // Events only: -1 unknown, 0, 1; when that became known (kNoTime: event_time + a view's delay); whether this is only the label
+  // of an event that was recorded before.
   int8_t is_fraud = -1;
   bool is_label = false;
   int64_t label_time_us = kNoTime;
