@@ -16,7 +16,7 @@ from assay.errors import InputError, StoreError
 from assay.features.line_blocks import LINE_BYTES_MAX, read_blocks
 from assay.features.local_store import snapshot_path
 from assay.features.null_counts import count_nulls
-from assay.features.rejects import EXAMPLES_MAX, Reject, Rejects, Violation, encode
+from assay.features.rejects import EXAMPLES_MAX, LinePlace, Reject, Rejects, Violation, encode
 from assay.features.store import is_remote, open_store
 from assay.features.times import format_time_us, parse_time_us
 
@@ -156,7 +156,7 @@ def test_null_counts_are_exact(lines: list[tuple[bytes, bool]], ends: bool) -> N
 
 def test_rejects_keep_the_original_bytes(tmp_path: Path) -> None:
     violation = Violation("WRONG_TYPE", 'features["amount"]', "expected int64, found a float")
-    text, binary = Reject(3, 100, (violation,), b'{"a":1}'), Reject(4, 108, (violation,), b"\xff\x00")
+    text, binary = Reject(LinePlace(3, 100), (violation,), b'{"a":1}'), Reject(LinePlace(4, 108), (violation,), b"\xff\x00")
     path = tmp_path / "rejects.jsonl"
     with Rejects(path) as rejects:
         rejects.add_all([text] * (EXAMPLES_MAX + 5))

@@ -18,7 +18,7 @@ from assay.features.attribute_row import AttributeRow, InvalidRowError, MisfitEr
 from assay.features.definitions import UPDATED_AT, AttributeView
 from assay.features.ingest import open_source
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
-from assay.features.rejects import Reject, Violation
+from assay.features.rejects import LinePlace, Reject, Violation
 from assay.features.times import format_time_us, parse_time_us
 
 PARQUET_ROWS = 16_384  # converted at a time
@@ -29,7 +29,7 @@ class AttributeRows:
     """Some rows of a file, and how far the file has been read."""
 
     good: list[AttributeRow]
-    bad: list[Reject]
+    bad: list[Reject[LinePlace]]
     done: int
     total: int  # 0: unknown
 
@@ -53,14 +53,14 @@ def _read_json_lines(source: Path | None, view: AttributeView) -> Iterator[Attri
 
 def _json_rows(block: LineBlock, view: AttributeView, total: int) -> AttributeRows:
     good: list[AttributeRow] = []
-    bad: list[Reject] = []
+    bad: list[Reject[LinePlace]] = []
     offset = block.offset_bytes
     for index, line in enumerate(block.data.split(b"\n")):
         try:
             if line.strip():
                 good.append(_json_row(line, view, block.is_too_long))
         except InvalidRowError as invalid:
-            bad.append(Reject(block.first_line + index, offset, invalid.violations, line))
+            bad.append(Reject(LinePlace(block.first_line + index, offset), invalid.violations, line))
         offset += len(line) + 1
     return AttributeRows(good, bad, block.offset_bytes + len(block.data), total)
 
@@ -154,14 +154,14 @@ def _fits(found: pa.DataType, dtype: str) -> bool:
 
 def _parquet_rows(batch: pa.RecordBatch, view: AttributeView, first_row: int, total: int) -> AttributeRows:
     good: list[AttributeRow] = []
-    bad: list[Reject] = []
+    bad: list[Reject[LinePlace]] = []
     columns = {name: _to_list(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     for index in range(batch.num_rows):
         row = {name: values[index] for name, values in columns.items()}
         try:
             good.append(check_row(view, row, int))
         except InvalidRowError as invalid:
-            bad.append(Reject(first_row + index, -1, invalid.violations, _original(row, view)))
+            bad.append(Reject(LinePlace(first_row + index, -1), invalid.violations, _original(row, view)))
     return AttributeRows(good, bad, first_row - 1 + batch.num_rows, total)
 
 

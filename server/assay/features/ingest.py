@@ -11,13 +11,12 @@ from typing import BinaryIO
 
 from assay import _core
 from assay.errors import InputError, StoreError
+from assay.features.event_slice import EventSlice, feature_types
 from assay.features.feature_set import FeatureSet
 from assay.features.flush_record import FlushRecord, flush_record
-from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
-from assay.features.null_counts import count_nulls
-from assay.features.rejects import Reject, Rejects, Violation
+from assay.features.line_blocks import LineBlock, read_blocks
+from assay.features.rejects import Rejects
 from assay.features.store_writer import StoreWriter
-from assay.features.times import AHEAD_US_MAX
 
 FLUSH_EVENTS_DEFAULT = 1_000_000  # events held, sorted and applied together: about 250 MB
 FLUSH_REJECTS_MAX = 20_000
@@ -97,37 +96,6 @@ def source_name(source: Path | None) -> str:
     return "stdin" if source is None else f"file:{source.name}"
 
 
-class LoggedLines:
-    """An EventLog, and the lines that went into it: knows where in the input each rejection stood and what it said."""
-
-    def __init__(self, plan: _core.FeaturePlan, *, ahead_us_max: int = 0) -> None:
-        self.log = _core.EventLog(plan, ahead_us_max=ahead_us_max)
-        self._lines = 0
-        self._bytes = 0
-
-    def append(self, block: LineBlock) -> list[Reject]:
-        """Decodes the lines of a block; returns those that are no events."""
-        if block.is_too_long:
-            violation = Violation("TOO_LONG", "", f"the line is longer than {LINE_BYTES_MAX >> 10} KiB; only its head is kept")
-            return [Reject(block.first_line, block.offset_bytes, (violation,), block.data)]
-        known = self.log.rejected_count
-        self.log.append(block.data, known + block.line_count)
-        rejects = [self._reject(r, block) for r in self.log.rejections[known:]] if self.log.rejected_count > known else []
-        self._lines += block.line_count
-        self._bytes += len(block.data)
-        return rejects
-
-    def _reject(self, rejection: _core.EventRejection, block: LineBlock) -> Reject:
-        start = rejection.offset_bytes - self._bytes
-        end = block.data.find(b"\n", start)
-        return Reject(
-            line=block.first_line + rejection.line - 1 - self._lines,
-            offset_bytes=block.offset_bytes + start,
-            violations=tuple(Violation(*violation) for violation in rejection.violations),
-            original=block.data[start : end if end >= 0 else len(block.data)],
-        )
-
-
 # --- implementation ---
 
 
@@ -149,47 +117,36 @@ class _Ingestion:
         self._source = source
         self._rejects = rejects
         self._on_flush = on_flush
-        self._types = {name: str(feature.dtype) for name, feature in feature_set.request_features.items()}
+        self._types = feature_types(feature_set)
         self._flushes: list[FlushRecord] = []
         self._events = self._recorded = self._duplicates = self._late = 0
-        self._start_slice()
+        self._slice = self._new_slice()
 
-    def _start_slice(self) -> None:
-        self._lines = LoggedLines(self._plan, ahead_us_max=AHEAD_US_MAX)
-        self._rejected = 0  # of this slice
-        self._nulls = dict.fromkeys(self._types, 0)
+    def _new_slice(self) -> EventSlice:
+        return EventSlice(self._plan, list(self._types))
 
     def take(self, block: LineBlock) -> None:
-        known = self._lines.log.event_count
-        rejects = self._lines.append(block)
-        self._rejected += len(rejects)
-        self._rejects.add_all(rejects)
-        if block.is_too_long:
-            return
-        offsets = [reject.offset_bytes - block.offset_bytes for reject in rejects]
-        nulls = count_nulls(block.data, self._lines.log.event_count - known, offsets, list(self._types))
-        for name, count in nulls.items():
-            self._nulls[name] += count
+        self._rejects.add_all(self._slice.take(block))
 
     def is_due(self, flush_events: int) -> bool:
-        return self._lines.log.event_count >= flush_events or self._rejected >= FLUSH_REJECTS_MAX
+        return self._slice.event_count >= flush_events or self._slice.rejected_count >= FLUSH_REJECTS_MAX
 
     def flush(self) -> None:
         """Applies the slice and records it. Does nothing for an empty one."""
-        if self._lines.log.event_count == 0 and self._rejected == 0:
+        piece = self._slice
+        if piece.event_count == 0 and piece.rejected_count == 0:
             return
-        self._apply()
+        self._count(ingest_log(piece.sorted_log(), self._writer))
+        has_rejects = piece.rejected_count > 0
         record = flush_record(
-            self._set.version, self._set.schema_hash, self._source, self._types, self._nulls, has_rejects=self._rejected > 0
+            self._set.version, self._set.schema_hash, self._source, self._types, piece.null_counts, has_rejects=has_rejects
         )
         self._flushes.append(record)
         if self._on_flush is not None:
             self._on_flush(record)
-        self._start_slice()
+        self._slice = self._new_slice()
 
-    def _apply(self) -> None:
-        self._lines.log.sort()
-        applied = ingest_log(self._lines.log, self._writer)
+    def _count(self, applied: IngestSummary) -> None:
         self._events += applied.event_count
         self._recorded += applied.recorded_count
         self._duplicates += applied.duplicate_count

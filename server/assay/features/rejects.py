@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 import orjson
 
@@ -24,12 +24,38 @@ class Violation:
     description: str
 
 
+class Place(Protocol):
+    """Where a reject stood in its input."""
+
+    def describe(self) -> str:
+        """For people."""
+
+    def document(self) -> dict[str, Any]:
+        """For programs: fields of the reject's JSON."""
+
+
 @dataclass(frozen=True)
-class Reject:
-    """One line or row that was refused. `original` holds values: it goes to the file of rejects, never to a log."""
+class LinePlace:
+    """In a file or a pipe."""
 
     line: int  # or row, from 1
     offset_bytes: int  # of the line in the input; -1 for a row of Parquet
+
+    def describe(self) -> str:
+        return f"line {self.line}"
+
+    def document(self) -> dict[str, Any]:
+        return {"line": self.line, "source_offset_bytes": self.offset_bytes}
+
+
+PlaceType = TypeVar("PlaceType", bound=Place, covariant=True)
+
+
+@dataclass(frozen=True)
+class Reject(Generic[PlaceType]):
+    """What was refused. `original` holds values: it goes to the file of rejects or to the dead letters, never to a log."""
+
+    place: PlaceType
     violations: tuple[Violation, ...]
     original: bytes = field(repr=False)
 
@@ -40,28 +66,39 @@ class Reject:
     def describe(self) -> str:
         """For people: where and why, no values."""
         what = "; ".join(f"{v.field or 'line'}: {v.description} ({v.reason})" for v in self.violations[:3])
-        return f"line {self.line}: {what}"
+        return f"{self.place.describe()}: {what}"
+
+    def violation_documents(self) -> list[dict[str, str]]:
+        return [{"reason": v.reason, "field": v.field, "description": v.description} for v in self.violations]
 
 
 class Rejects:
-    """Counts rejects, keeps the first few for people, and writes all of them to a file if one is named."""
+    """Counts rejects, keeps the first few for people, and writes all of them to a file if one is named: a new one, or
+    (`is_kept`) behind what is there, for a stream that goes on where it was."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, is_kept: bool = False) -> None:
         self.count = 0
-        self.examples: list[Reject] = []
+        self.examples: list[Reject[Place]] = []
         self._file: IO[bytes] | None = None
         if path is not None:
             try:
                 # Originals are transactions: for the owner's eyes.
-                self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+                mode = os.O_APPEND if is_kept else os.O_TRUNC
+                self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600), "wb")
             except OSError as error:
                 raise InputError(f"{path}: rejects cannot be written there: {error.strerror}") from None
 
-    def add_all(self, rejects: Sequence[Reject]) -> None:
+    def add_all(self, rejects: Sequence[Reject[Place]]) -> None:
         self.count += len(rejects)
         self.examples += rejects[: max(0, EXAMPLES_MAX - len(self.examples))]
         if self._file is not None:
             self._file.write(b"".join(encode(reject) for reject in rejects))
+
+    def sync(self) -> None:
+        """Comes back once what was added is on disk. Raises OSError."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         if self._file is not None:
@@ -75,7 +112,7 @@ class Rejects:
         self.close()
 
 
-def encode(reject: Reject) -> bytes:
+def encode(reject: Reject[Place]) -> bytes:
     """One JSON line. The original is text where it is UTF-8, else base64."""
     try:
         original = {"original": reject.original.decode()}
@@ -83,9 +120,8 @@ def encode(reject: Reject) -> bytes:
         original = {"original_base64": base64.b64encode(reject.original).decode()}
     document = {
         "reason": reject.reason,
-        "violations": [{"reason": v.reason, "field": v.field, "description": v.description} for v in reject.violations],
-        "line": reject.line,
-        "source_offset_bytes": reject.offset_bytes,
+        "violations": reject.violation_documents(),
+        **reject.place.document(),
         **original,
     }
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

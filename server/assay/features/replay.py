@@ -23,9 +23,10 @@ from assay.errors import InputError
 from assay.features.attribute_history import HistoryCursor, TimedRow, read_history
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
-from assay.features.ingest import LoggedLines, check_report, open_source
+from assay.features.ingest import check_report, open_source
 from assay.features.line_blocks import read_blocks
 from assay.features.local_store import BYTES_MAX_DEFAULT
+from assay.features.logged_lines import LoggedLines
 from assay.features.rejects import Rejects
 
 ROWS_PER_CHUNK = 65_536
