@@ -7,6 +7,8 @@ AssayError
 +-- StoreError (RuntimeError)        a store cannot be opened, read or written
 |   +-- RecordError                  a record of a remote store cannot be trusted
 +-- InputError (ValueError)          a file of events, attributes or rows is wrong
+|   +-- RejectedError                an event was rejected where none may be
++-- KafkaError (RuntimeError)        Kafka said no for good; what passes is waited for
 +-- ScoreError                       a client got no score: its own tree stands in client/errors.py
 +-- CoreError (RuntimeError)         the native core said no: `reason` and `grpc_code` by its table of codes
 """
@@ -56,3 +58,11 @@ class CoreError(AssayError, RuntimeError):
         self.grpc_code = grpc_code
         self.message = message
         self.offset = offset
+
+
+class KafkaError(AssayError, RuntimeError):
+    pass
+
+
+class RejectedError(InputError):
+    pass

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from assay.features.rejects import Rejects
     from assay.features.store import Store
 
+FILE_FLUSH_ROWS, TOPIC_FLUSH_ROWS = 1_000_000, 10_000
+
 
 def ingest(
     store: Annotated[
@@ -38,10 +40,50 @@ def ingest(
         Path | None, typer.Option(help="Write what is rejected here: JSON lines with reason and original.", dir_okay=False)
     ] = None,
     flush_rows: Annotated[
-        int, typer.Option(min=1, max=10_000_000, help="Events held, sorted and applied together; about 250 bytes each.")
-    ] = 1_000_000,
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000_000,
+            help="Events held, sorted and applied together; about 250 bytes each. Default: 1,000,000; of topics 10,000.",
+        ),
+    ] = None,
     store_bytes_max: Annotated[int, typer.Option(min=1 << 20, help="Memory limit of the store in bytes.")] = 1 << 30,
     as_json: JsonOption = False,
+    kafka: Annotated[
+        str | None, typer.Option(metavar="BROKERS", help="Read topics of Kafka: HOST:PORT, comma-separated.")
+    ] = None,
+    topic: Annotated[list[str] | None, typer.Option(help="Topic of events. Repeatable.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Consumer group: one for each store. Its members share the partitions.")
+    ] = None,
+    instance_id: Annotated[
+        str | None, typer.Option(help="A name that this member keeps, so that its restart moves no partitions.")
+    ] = None,
+    kafka_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of librdkafka, such as security.protocol. Repeatable.")
+    ] = None,
+    kafka_config: Annotated[
+        Path | None, typer.Option(help="File of KEY=VALUE lines with more of them, for secrets; mode 0600.", dir_okay=False)
+    ] = None,
+    dead_letter_topic: Annotated[str | None, typer.Option(help="Topic for messages that are rejected.")] = None,
+    fail_on_reject: Annotated[bool, typer.Option("--fail-on-reject", help="End at the first reject instead.")] = False,
+    flush_ms: Annotated[int, typer.Option(min=1, max=10_000, help="How long a message may be held before it is written.")] = 50,
+    checkpoint_ms: Annotated[
+        int | None,
+        typer.Option(
+            min=10,
+            max=3_600_000,
+            help="Between two commits of offsets. Default: 1,000; with an embedded store, which is saved before each, 60,000.",
+        ),
+    ] = None,
+    metadata_topic: Annotated[str | None, typer.Option(help="Topic for the metadata records, beside standard output.")] = None,
+    metadata_ms: Annotated[
+        int, typer.Option(min=10, max=3_600_000, help="Metadata records of a topic are at least so far apart.")
+    ] = 1_000,
+    metrics_listen: Annotated[str, typer.Option(help="HOST:PORT for Prometheus, auto (127.0.0.1:9464), or off.")] = "off",
+    stop_at_end: Annotated[
+        bool, typer.Option("--stop-at-end", help="End once all is written that the topics held at the start.")
+    ] = False,
 ) -> None:
     """Load events, or attributes of entities, into a store. What is there already changes nothing.
 
@@ -55,7 +97,33 @@ def ingest(
         assay ingest --view profile --attributes customers.parquet --store embedded:store.snapshot --feature-set features.yaml
 
         assay ingest --demo-history --store redis://127.0.0.1:6379/0
+
+        assay ingest --kafka 127.0.0.1:9092 --topic payments --group fraud --dead-letter-topic payments.rejected --store redis://127.0.0.1:6379/0
     """
+    if kafka is not None or topic:
+        if [events, view, attributes, demo_history or None] != [None] * 4:
+            fail("--kafka reads topics; give no --events, --view, --attributes or --demo-history with it", EXIT_USAGE)
+        from assay.cli.ingest_topics import TopicOptions, ingest_topics
+
+        options = TopicOptions(
+            brokers=kafka,
+            topics=tuple(topic or ()),
+            group=group,
+            instance_id=instance_id,
+            assignments=tuple(kafka_option or ()),
+            config_file=kafka_config,
+            dead_letter_topic=dead_letter_topic,
+            rejects=rejects,
+            fails_on_reject=fail_on_reject,
+            flush_rows=flush_rows or TOPIC_FLUSH_ROWS,
+            flush_ms=flush_ms,
+            checkpoint_ms=checkpoint_ms,
+            metadata_topic=metadata_topic,
+            metadata_ms=metadata_ms,
+            metrics_listen=metrics_listen,
+            stops_at_end=stop_at_end,
+        )
+        return ingest_topics(options, store, store_bytes_max, feature_set, as_json=as_json)
     from assay.features.rejects import Rejects
     from assay.features.store import open_store
 
@@ -73,7 +141,7 @@ def ingest(
             if demo_history:
                 summary = _load_demo(opened, loaded)
             else:
-                summary = _load(opened, loaded, events or attributes, view, kept, flush_rows, as_json)
+                summary = _load(opened, loaded, events or attributes, view, kept, flush_rows or FILE_FLUSH_ROWS, as_json)
             with bar("saving") as advance:
                 opened.save(advance)
     except AssayError as error:

@@ -7,9 +7,7 @@ one that was not made for a server, with nothing but the standard library. gRPC 
 from __future__ import annotations
 
 import logging
-import os
 import ssl
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ import grpc
 
 from assay.config import TlsConfig
 from assay.errors import ConfigError
+from assay.private_file import exposure
 from assay.transport.proved_files import ProvedFiles
 
 _HANDSHAKE_ROUNDS_MAX = 10
@@ -128,14 +127,9 @@ def prove_authorities(path: Path, contents: bytes) -> None:
 
 
 def key_warning(path: Path) -> str:
-    """What is wrong with who may read the key; empty: nothing. The rule is PostgreSQL's: its owner alone, but root's key by
-    a group too (Kubernetes with fsGroup)."""
-    found = path.stat()
-    is_foreign = found.st_uid == 0 != os.geteuid()
-    if not found.st_mode & (0o037 if is_foreign else 0o077):
-        return ""
-    mode = stat.S_IMODE(found.st_mode)
-    return f"tls.key: {path} can be read by others (mode {mode:04o}): chmod 600 {path} (in Kubernetes: defaultMode 0400)"
+    """What is wrong with who may read the key; empty: nothing."""
+    found = exposure(path)
+    return f"tls.key: {found}" if found else ""
 
 
 # --- implementation ---

@@ -1,0 +1,222 @@
+"""`assay ingest --kafka`: events from topics into a store, until SIGTERM or, asked for, to the end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+from rich.text import Text
+
+from assay.cli.features import load_feature_set
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json
+from assay.errors import AssayError, ConfigError, RejectedError
+from assay.observe.logs import log_event, set_up
+from assay.observe.metrics_server import open_metrics
+
+if TYPE_CHECKING:
+    from assay.features.flush_record import FlushRecord
+    from assay.kafka.job import Asked, Job
+    from assay.kafka.stats import IngestionStats
+
+CHECKPOINT_MS_REMOTE, CHECKPOINT_MS_HERE = 1_000, 60_000
+SAY_S = 60.0  # between two lines of progress where nobody looks
+
+log = logging.getLogger("assay.ingest")
+
+
+@dataclass(frozen=True)
+class TopicOptions:
+    """What was given on the command line, as it was given."""
+
+    brokers: str | None
+    topics: tuple[str, ...]
+    group: str | None
+    instance_id: str | None
+    assignments: tuple[str, ...]
+    config_file: Path | None
+    dead_letter_topic: str | None
+    rejects: Path | None
+    fails_on_reject: bool
+    flush_rows: int
+    flush_ms: int
+    checkpoint_ms: int | None
+    metadata_topic: str | None
+    metadata_ms: int
+    metrics_listen: str
+    stops_at_end: bool
+
+
+def ingest_topics(options: TopicOptions, store: str, store_bytes_max: int, feature_set: Path | None, *, as_json: bool) -> None:
+    """Exit codes: 0 stopped or at the end; 4 something was rejected, with --stop-at-end or --fail-on-reject."""
+    from assay.features.store import is_remote, open_store
+    from assay.kafka.job import Job
+
+    _check(options)
+    set_up("info", "auto")
+    progress = _Progress()
+    started_s = time.monotonic()
+    try:
+        loaded = load_feature_set(feature_set)
+        asked = _asked(options, is_remote=is_remote(store))
+        with (
+            open_store(store, store_bytes_max) as opened,
+            Job(asked, loaded, opened, on_record=(lambda _: None) if as_json else _print_record, on_look=progress.show) as job,
+            _metrics(options.metrics_listen, job),
+            _signals(job),
+            progress,
+        ):
+            job.run()
+    except RejectedError as error:
+        fail(str(error), EXIT_REFUSED)
+    except ConfigError as error:
+        fail(str(error), EXIT_USAGE)
+    except AssayError as error:
+        fail(str(error))
+    _print_summary(job.stats, opened.url, time.monotonic() - started_s, as_json=as_json)
+    if options.stops_at_end and job.stats.total("rejected"):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+# --- implementation ---
+
+
+def _check(options: TopicOptions) -> None:
+    if options.brokers is None or not options.topics:
+        fail("--kafka BROKERS and --topic TOPIC belong together", EXIT_USAGE)
+    if options.group is None:
+        fail(
+            "--group is missing: the name under which Kafka remembers what this store has", EXIT_USAGE, hint="one for each store"
+        )
+    ways = [options.dead_letter_topic is not None, options.rejects is not None, options.fails_on_reject]
+    if ways.count(True) != 1:
+        fail("say what becomes of messages that are no events", EXIT_USAGE, hint=_REJECTS_HINT)
+    if len(set(options.topics)) != len(options.topics) or options.dead_letter_topic in options.topics:
+        fail("each topic is given once, and the dead letters have one of their own", EXIT_USAGE)
+
+
+_REJECTS_HINT = "one of --dead-letter-topic TOPIC, --rejects FILE and --fail-on-reject"
+
+
+def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
+    """Raises ConfigError."""
+    from assay.kafka.connection import Connection
+    from assay.kafka.ingestion import Settings
+    from assay.kafka.job import Asked
+    from assay.kafka.options import merge_options
+
+    checkpoint_ms = options.checkpoint_ms or (CHECKPOINT_MS_REMOTE if is_remote else CHECKPOINT_MS_HERE)
+    return Asked(
+        connection=Connection(options.brokers or "", merge_options(options.assignments, options.config_file)),
+        topics=options.topics,
+        group=options.group or "",
+        instance_id=options.instance_id,
+        dead_letter_topic=options.dead_letter_topic,
+        rejects_path=options.rejects,
+        metadata_topic=options.metadata_topic,
+        metadata_s=options.metadata_ms / 1000,
+        stops_at_end=options.stops_at_end,
+        settings=Settings(
+            messages_max=options.flush_rows,
+            flush_s=options.flush_ms / 1000,
+            checkpoint_s=checkpoint_ms / 1000,
+            is_store_here=not is_remote,
+        ),
+    )
+
+
+@contextmanager
+def _metrics(listen: str, job: Job) -> Iterator[None]:
+    """Raises ConfigError."""
+    server = open_metrics(listen, [job.families], reuse_port=False)
+    if server is not None:
+        log_event(log, logging.INFO, "metrics", address=f"http://{server.address}/metrics")
+    try:
+        yield
+    finally:
+        if server is not None:
+            server.close()
+
+
+@contextmanager
+def _signals(job: Job) -> Iterator[None]:
+    """The first SIGTERM or Ctrl-C ends the ingestion in order; the second does what it did before."""
+
+    def stop(number: int, _: Any) -> None:
+        job.stop()
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """One line that changes, where a person looks; else a line of the log now and then."""
+
+    def __init__(self) -> None:
+        self._status = console.status("joining the group")
+        self._last_s = self._said_s = time.monotonic()
+        self._last_count = 0
+
+    def __enter__(self) -> _Progress:
+        if console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def show(self, stats: IngestionStats) -> None:
+        now_s = time.monotonic()
+        count = stats.total("recorded") + stats.total("duplicate")
+        rate = (count - self._last_count) / max(1e-3, now_s - self._last_s)
+        known = {
+            "written": count,
+            "rate": f"{rate:.0f}/s",
+            "lag": sum(stats.lags.values()),
+            "rejected": stats.total("rejected"),
+            "too_late": stats.total("too_late"),
+            "state": "away" if stats.is_away else "reading",
+        }
+        if console.is_terminal:
+            self._status.update("  ".join(f"{name} {value}" for name, value in known.items()))
+        elif now_s - self._said_s >= SAY_S:
+            log_event(log, logging.INFO, "progress", **known)
+            self._said_s = now_s
+        self._last_s, self._last_count = now_s, count
+
+
+def _print_record(record: FlushRecord) -> None:
+    typer.echo(orjson.dumps(record.document()))
+
+
+_OUTCOMES = {
+    "duplicate": "were there already",
+    "too_late": "came too late: older than the events that the store keeps one by one",
+    "rejected": "were rejected",
+}
+
+
+def _print_summary(stats: IngestionStats, store: str, seconds: float, *, as_json: bool) -> None:
+    recorded = stats.total("recorded")
+    if as_json:
+        counts = {f"{outcome}_count": stats.total(outcome) for outcome in ("recorded", *_OUTCOMES)}
+        print_json({"store": store, **counts, "seconds": round(seconds, 3), "rejects": dict(stats.rejects)})
+        return
+    console.print(Text(f"{recorded:,} recorded in {store} ({seconds:.1f} s)"))
+    for outcome, meaning in _OUTCOMES.items():
+        if count := stats.total(outcome):
+            console.print(Text(f"{count:,} {meaning}"))
+    for reason, count in stats.rejects.most_common():
+        console.print(Text(f"  {count:,} {reason}"))

@@ -1,0 +1,160 @@
+"""One ingestion with all its parts: made from what was asked for, closed in the right order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import orjson
+from prometheus_client.core import Metric
+
+from assay.features.compile import compile_plan
+from assay.features.event_slice import feature_types
+from assay.features.feature_set import FeatureSet
+from assay.features.flush_record import FlushRecord, flush_record
+from assay.features.flush_records import FlushRecords
+from assay.features.rejects import Rejects
+from assay.features.store import Store
+from assay.kafka.connection import Connection
+from assay.kafka.end_watch import EndWatch
+from assay.kafka.group import ConsumerGroup
+from assay.kafka.ingestion import Ingestion, Settings
+from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter, Written
+from assay.kafka.producer import MessageProducer, OutMessage
+from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
+from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats
+from assay.observe.ingestion_metrics import flush_families, message_families, position_families
+
+OnRecord = Callable[[FlushRecord], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asked for. Rejects go to the first of dead_letter_topic and rejects_path that is there, else none may be."""
+
+    connection: Connection
+    topics: tuple[str, ...]
+    group: str
+    instance_id: str | None = None
+    dead_letter_topic: str | None = None
+    rejects_path: Path | None = None
+    metadata_topic: str | None = None
+    metadata_s: float = 1.0
+    stops_at_end: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+
+class Job:
+    """`on_record` gets a flush record of each topic about once in `metadata_s`; `on_look` is called about once a second."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        feature_set: FeatureSet,
+        store: Store,
+        *,
+        on_record: OnRecord,
+        on_look: Callable[[IngestionStats], None],
+    ) -> None:
+        """Raises ConfigError, KafkaError, InputError and FeatureSetError."""
+        self.stats = IngestionStats()
+        self._asked = asked
+        self._feature_set = feature_set
+        self._types = feature_types(feature_set)
+        self._on_record = on_record
+        self._on_look = on_look
+        self._parts = ExitStack()
+        try:
+            self._build(store)
+        except BaseException:
+            self._parts.close()
+            raise
+
+    def run(self) -> None:
+        """Ingests until stop(), or to the end. Raises AssayError."""
+        self._ingestion.run()
+
+    def stop(self) -> None:
+        self._ingestion.stop()
+
+    def families(self) -> Iterator[Metric]:
+        """For the metrics page. Any thread."""
+        stats = self.stats
+        yield from message_families(dict(stats.outcomes), dict(stats.rejects), dict(stats.wrong_types))
+        yield from flush_families(FLUSH_BOUNDS_S, list(stats.flush_counts), stats.flush_s_sum)
+        yield from position_families(
+            {(topic, number): lag for (topic, number), lag in stats.lags.items()},
+            stats.held_messages,
+            stats.held_bytes,
+            is_away=stats.is_away,
+            paused_partitions=stats.paused_partitions,
+        )
+
+    def close(self) -> None:
+        self._parts.close()
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- implementation ---
+
+    def _build(self, store: Store) -> None:
+        asked = self._asked
+        plan = compile_plan(self._feature_set)
+        writer = store.writer(plan)
+        writers: dict[str, MessageWriter] = {topic: EventMessages(plan, list(self._types), writer) for topic in asked.topics}
+        needs_producer = asked.dead_letter_topic is not None or asked.metadata_topic is not None
+        self._producer = MessageProducer(asked.connection) if needs_producer else None
+        if self._producer is not None:
+            self._parts.callback(self._producer.close)
+        sink = self._sink()
+        self._records = {topic: FlushRecords(partial(self._record, topic), asked.metadata_s, time.monotonic) for topic in writers}
+        group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
+        self._ingestion = Ingestion(
+            group,
+            TopicWriter(writers),
+            sink,
+            asked.settings,
+            save=store.save,
+            on_look=self._look,
+            on_written=self._note,
+            stats=self.stats,
+            end=EndWatch(group.ranges(), time.monotonic) if asked.stops_at_end else None,
+        )
+
+    def _sink(self) -> RejectSink:
+        asked = self._asked
+        if asked.dead_letter_topic is not None and self._producer is not None:
+            return DeadLetterTopic(self._producer, asked.dead_letter_topic)
+        if asked.rejects_path is not None:
+            return RejectsFile(self._parts.enter_context(Rejects(asked.rejects_path, is_kept=True)))
+        return NoRejects()
+
+    def _record(self, topic: str, null_counts: Mapping[str, int], has_rejects: bool) -> FlushRecord:
+        known = self._feature_set
+        return flush_record(known.version, known.schema_hash, topic, self._types, null_counts, has_rejects=has_rejects)
+
+    def _note(self, written: Mapping[str, Written]) -> None:
+        for topic, part in written.items():
+            self._records[topic].add(part.null_counts, has_rejects=bool(part.rejects))
+        self._tell_records(at_end=False)
+
+    def _tell_records(self, *, at_end: bool) -> None:
+        for records in self._records.values():
+            record = records.take(at_end=at_end)
+            if record is None:
+                continue
+            self._on_record(record)
+            if self._producer is not None and self._asked.metadata_topic is not None:
+                self._producer.offer(OutMessage(self._asked.metadata_topic, None, orjson.dumps(record.document())))
+
+    def _look(self, is_over: bool) -> None:
+        self._tell_records(at_end=is_over)
+        self._on_look(self.stats)

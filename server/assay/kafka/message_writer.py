@@ -1,0 +1,117 @@
+"""Messages of topics into the store: decoded as lines are, applied together, and what cannot be applied told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from assay import _core
+from assay.errors import StoreError
+from assay.features.event_slice import EventSlice
+from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock
+from assay.features.rejects import Reject, Violation
+from assay.features.store_writer import StoreWriter
+from assay.kafka.messages import MessagePlace, TopicMessage
+from assay.kafka.reject_sinks import MessageReject
+
+_NUMBERS = {row.reason: row.number for row in _core.CODE_TABLE}
+STORE_FULL: Final = _NUMBERS["STORE_FULL"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of messages. Those that are not counted as rejects are in the store."""
+
+    recorded_count: int = 0
+    duplicate_count: int = 0
+    late_count: int = 0
+    rejects: Sequence[MessageReject] = ()
+    null_counts: dict[str, int] = field(default_factory=dict)
+
+
+class MessageWriter(Protocol):
+    """Of the messages of one kind of topic."""
+
+    def write(self, messages: Sequence[TopicMessage]) -> Written:
+        """Raises StoreError where the store did not take them all. May be asked again for the same: it changes nothing then."""
+
+
+class TopicWriter:
+    """Each message to the writer of its topic, in the order in which the topics are given: events before their labels."""
+
+    def __init__(self, writers: Mapping[str, MessageWriter]) -> None:
+        self._writers = writers
+
+    def write(self, messages: Sequence[TopicMessage]) -> dict[str, Written]:
+        """What became of them, by topic. Raises StoreError."""
+        of_topic: dict[str, list[TopicMessage]] = {}
+        for message in messages:
+            of_topic.setdefault(message.partition.topic, []).append(message)
+        return {topic: writer.write(of_topic[topic]) for topic, writer in self._writers.items() if topic in of_topic}
+
+
+class EventMessages:
+    """Messages that are events."""
+
+    def __init__(self, plan: _core.FeaturePlan, feature_names: Sequence[str], writer: StoreWriter) -> None:
+        self._plan = plan
+        self._names = list(feature_names)
+        self._writer = writer
+
+    def write(self, messages: Sequence[TopicMessage]) -> Written:
+        piece, rejects = self._decode(messages)
+        log = piece.sorted_log()
+        report = self._writer.ingest(log, 0, log.event_count)
+        if report.refused_count:
+            rejects += self._find_refused(messages, report.refused_code)
+        return Written(report.recorded_count, report.duplicate_count, report.late_count, rejects, piece.null_counts)
+
+    def _decode(self, messages: Sequence[TopicMessage]) -> tuple[EventSlice, list[MessageReject]]:
+        piece = EventSlice(self._plan, self._names)
+        lines: list[TopicMessage] = []
+        rejects: list[MessageReject] = []
+        for message in messages:
+            violation = violation_of(message.value)
+            if violation is None:
+                lines.append(message)
+            else:
+                rejects.append(reject(message, (violation,)))
+        if lines:
+            data = b"\n".join(message.value or b"" for message in lines) + b"\n"
+            found = piece.take(LineBlock(data, first_line=0, offset_bytes=0, line_count=len(lines)))
+            rejects += [reject(lines[bad.place.line], bad.violations) for bad in found]
+        return piece, rejects
+
+    def _find_refused(self, messages: Sequence[TopicMessage], code: int) -> list[MessageReject]:
+        """The events that the store refuses whatever is beside them: halves are applied again until each is alone."""
+        if code == STORE_FULL:
+            raise StoreError(f"the store is full: {_core.CODE_TABLE[code].message}")
+        piece, _ = self._decode(messages)
+        log = piece.sorted_log()
+        report = self._writer.ingest(log, 0, log.event_count)
+        if not report.refused_count:
+            return []
+        if len(messages) == 1:
+            row = _core.CODE_TABLE[report.refused_code]
+            return [reject(messages[0], (Violation(row.reason, "", row.message),))]
+        middle = len(messages) // 2
+        halves = messages[:middle], messages[middle:]
+        return [found for half in halves for found in self._find_refused(half, report.refused_code)]
+
+
+def violation_of(value: bytes | None) -> Violation | None:
+    """What keeps a message's value from being a line."""
+    if value is None:
+        return Violation("MISSING_FIELD", "value", "there is none (a tombstone); expected one JSON object")
+    if len(value) > LINE_BYTES_MAX:
+        return Violation("TOO_LONG", "value", f"has {len(value)} bytes; expected at most {LINE_BYTES_MAX}")
+    if b"\n" in value:
+        return Violation("MALFORMED_JSON", "value", "has a line break; expected one JSON object on one line")
+    if not value.strip():
+        return Violation("MALFORMED_JSON", "value", "is empty; expected one JSON object")
+    return None
+
+
+def reject(message: TopicMessage, violations: tuple[Violation, ...]) -> MessageReject:
+    return Reject(MessagePlace(message), violations, message.value or b"")

@@ -1,0 +1,47 @@
+"""What the ingestion did so far: for the metrics page and for people. Written by the ingestion's thread, read by any."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from assay.kafka.message_writer import Written
+from assay.kafka.messages import Partition
+
+FLUSH_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+REASON_WRONG_TYPE: Final = "WRONG_TYPE"
+
+
+@dataclass
+class IngestionStats:
+    """Outcomes are by (topic, outcome)."""
+
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)  # by reason
+    wrong_types: Counter[str] = field(default_factory=Counter)  # by field
+    flush_counts: list[int] = field(default_factory=lambda: [0] * (len(FLUSH_BOUNDS_S) + 1))
+    flush_s_sum: float = 0.0
+    held_messages: int = 0
+    held_bytes: int = 0
+    is_away: bool = False  # the store, or where rejects go
+    paused_partitions: int = 0
+    lags: Mapping[Partition, int] = field(default_factory=dict)  # messages not read yet, about a second old
+
+    def flushed(self, written: Mapping[str, Written], seconds: float) -> None:
+        for topic, part in written.items():
+            self.outcomes[topic, "recorded"] += part.recorded_count
+            self.outcomes[topic, "duplicate"] += part.duplicate_count
+            self.outcomes[topic, "too_late"] += part.late_count
+            self.outcomes[topic, "rejected"] += len(part.rejects)
+            for reject in part.rejects:
+                self.rejects[reject.reason] += 1
+                self.wrong_types.update({v.field for v in reject.violations if v.reason == REASON_WRONG_TYPE})
+        self.flush_counts[bisect_left(FLUSH_BOUNDS_S, seconds)] += 1
+        self.flush_s_sum += seconds
+        self.held_messages = self.held_bytes = 0
+
+    def total(self, outcome: str) -> int:
+        return sum(count for (_, found), count in self.outcomes.items() if found == outcome)

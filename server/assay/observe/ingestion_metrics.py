@@ -1,0 +1,58 @@
+"""The metrics of `assay ingest --kafka`. docs/ingestion.md has the table of all of them; a test compares it with a live page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+
+def message_families(
+    outcomes: Mapping[tuple[str, str], int], rejects: Mapping[str, int], wrong_types: Mapping[str, int]
+) -> Iterator[Metric]:
+    """`outcomes` by (topic, outcome), `rejects` by reason, `wrong_types` by field."""
+    family = CounterMetricFamily("assay_ingested_messages", "Messages by what became of them", labels=("topic", "outcome"))
+    for labels, count in outcomes.items():
+        family.add_metric(labels, count)
+    yield family
+    yield _counters("assay_ingestion_rejects", "Messages that were rejected, by reason", "reason", rejects)
+    yield _counters("assay_ingestion_wrong_types", "Rejected messages in which a field had another type", "field", wrong_types)
+
+
+def flush_families(bounds_s: Sequence[float], counts: Sequence[int], sum_s: float) -> Iterator[Metric]:
+    """`counts` of the buckets up to each bound, and past the last."""
+    family = HistogramMetricFamily("assay_ingestion_flush_seconds", "Time to write what was held")
+    bounds = [*map(repr, bounds_s), "+Inf"]
+    family.add_metric((), list(zip(bounds, accumulate(counts), strict=True)), sum_s)
+    yield family
+
+
+def position_families(
+    lags: Mapping[tuple[str, int], int], held_messages: int, held_bytes: int, *, is_away: bool, paused_partitions: int
+) -> Iterator[Metric]:
+    """`lags` by (topic, partition): messages that were not read yet."""
+    family = GaugeMetricFamily(
+        "assay_ingestion_lag_messages", "Messages of a partition that were not read yet", labels=("topic", "partition")
+    )
+    for (topic, partition), lag in lags.items():
+        family.add_metric((topic, str(partition)), lag)
+    yield family
+    yield _gauge("assay_ingestion_held_messages", "Messages that were read and are not written yet", held_messages)
+    yield _gauge("assay_ingestion_held_bytes", "Their keys and values", held_bytes)
+    yield _gauge("assay_ingestion_away", "1 while the store, or where rejects go, takes nothing", float(is_away))
+    yield _gauge("assay_ingestion_paused_partitions", "Partitions that are not read meanwhile", paused_partitions)
+
+
+# --- implementation ---
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for key, value in values.items():
+        family.add_metric((key,), value)
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
