@@ -1,7 +1,7 @@
 """A Kafka for tests: librdkafka's mock cluster, in this process, for clients of any process. No confluent-kafka, no test.
 
-It keeps at most 5 MiB of a partition and drops silently what is older: 15,000 events. It takes no notice when the last member of a
-group leaves: give consumers the short session.timeout.ms of OPTIONS.
+It keeps at most 5 MiB of a partition and drops silently what is older: 15,000 events. It does not notice when the last member of
+a group leaves: give consumers the short session.timeout.ms of OPTIONS.
 """
 
 from __future__ import annotations

@@ -1,0 +1,192 @@
+"""`assay ingest --kafka` killed, rebalanced, without its store, without its broker: nothing is lost, nothing counted twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.kafka_events import ingest_file, ingest_to_end, ingesting, make_events, send_events, state_of
+from tests.support.mock_kafka import MockKafka, mock_kafka
+from tests.support.redis_server import RedisServer, redis_server
+from tests.support.server import wait_until
+
+TOPIC = "payments"
+ARGUMENTS = ("--topic", TOPIC, "--group", "fraud", "--fail-on-reject")
+STATE_KEYS = 70  # 40 customers, 30 terminals
+
+
+@pytest.fixture
+def kafka() -> Iterator[MockKafka]:
+    with mock_kafka() as started:
+        started.create(TOPIC, 4)
+        yield started
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as started:
+        yield started
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    seed = int(os.environ.get("ASSAY_TEST_SEED", random.randrange(1 << 32)))
+    print(f"ASSAY_TEST_SEED={seed}")
+    return random.Random(seed)
+
+
+def state(redis: RedisServer) -> dict[bytes, bytes]:
+    with redis.client() as client:
+        return state_of(client)
+
+
+def check_state(redis: RedisServer, events: list[dict[str, Any]], folder: Path) -> None:
+    """What is in the store is what a file of these events would have put there, to the byte."""
+    found = state(redis)
+    with redis.client() as client:
+        client.flushall()
+    ingest_file(folder, redis.url, events)
+    assert found == state(redis)
+    assert len(found) == STATE_KEYS
+
+
+def committed(kafka: MockKafka) -> int:
+    return sum(kafka.committed("fraud", TOPIC).values())
+
+
+@pytest.mark.parametrize(
+    ("kills", "event_count"), [(10, 12_000), pytest.param(100, 50_000, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
+)
+def test_killed_anywhere(
+    kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path, kills: int, event_count: int
+) -> None:
+    events = make_events(rng, event_count)
+    send_events(kafka, TOPIC, events)
+    small = ("--flush-rows", "50", "--checkpoint-ms", "20")  # many flushes and commits, to be killed in each of
+    midway = 0
+    for _ in range(kills):
+        with ingesting(kafka, tmp_path, redis.url, *ARGUMENTS, *small) as running:
+            _lines_until(running.process.stderr, "partitions assigned")
+            time.sleep(rng.uniform(0, 0.3))
+            assert running.process.poll() is None
+            running.kill()
+        midway += 0 < committed(kafka) < event_count
+    assert midway > kills // 3
+    code, _, said = ingest_to_end(kafka, tmp_path, redis.url, *ARGUMENTS)
+    assert code == 0, said
+    assert committed(kafka) == event_count
+    check_state(redis, events, tmp_path)
+
+
+def test_partitions_move_between_members(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
+    events = make_events(rng, 4_000)
+    send_events(kafka, TOPIC, events[:1_000])
+    with ExitStack() as stack:
+        first = stack.enter_context(ingesting(kafka, tmp_path, redis.url, *ARGUMENTS, "--json"))
+        wait_until(lambda: committed(kafka) == 1_000, "the first thousand")
+        second = stack.enter_context(ingesting(kafka, tmp_path, redis.url, *ARGUMENTS, "--json"))
+        send_events(kafka, TOPIC, events[1_000:2_000])
+        wait_until(lambda: committed(kafka) == 2_000, "the second thousand")
+        time.sleep(3)  # longer than a member's heartbeat: both have their share
+        send_events(kafka, TOPIC, events[2_000:3_000])
+        wait_until(lambda: committed(kafka) == 3_000, "the third thousand")
+        code, out, said = first.terminate()
+        assert code == 0, said
+        of_first = json.loads(out)["recorded_count"]
+        send_events(kafka, TOPIC, events[3_000:])
+        wait_until(lambda: committed(kafka) == 4_000, "the rest")
+        code, out, said = second.terminate()
+        assert code == 0, said
+    of_second = json.loads(out)["recorded_count"]
+    assert of_first + of_second == 4_000  # all was committed before it was handed over: nothing was read twice
+    assert of_second > 1_000
+    check_state(redis, events, tmp_path)
+
+
+def test_store_frozen_and_back(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
+    events = make_events(rng, 2_000)
+    send_events(kafka, TOPIC, events[:1_000])
+    with ingesting(kafka, tmp_path, redis.url, *ARGUMENTS) as running:
+        wait_until(lambda: committed(kafka) == 1_000, "the first thousand")
+        redis.freeze()
+        send_events(kafka, TOPIC, events[1_000:])
+        said = _lines_until(running.process.stderr, "not written; it is tried again")
+        assert "no answer" in said or "TimeoutError" in said
+        assert committed(kafka) == 1_000
+        redis.thaw()
+        wait_until(lambda: committed(kafka) == 2_000, "the rest, once the store is back")
+        code, _, said = running.terminate()
+    assert code == 0, said
+    assert "written at last" in said
+    check_state(redis, events, tmp_path)
+
+
+def test_store_dead_and_told_to_stop(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
+    """SIGTERM ends it though the store is away; what it had in hand is read again by the next."""
+    events = make_events(rng, 1_000)
+    redis.kill()
+    send_events(kafka, TOPIC, events)
+    with ingesting(kafka, tmp_path, redis.url, *ARGUMENTS) as running:
+        _lines_until(running.process.stderr, "not written; it is tried again")
+        code, _, said = running.terminate()
+    assert code == 0, said
+    assert "stopped while away" in said
+    assert committed(kafka) == 0
+    redis.start()
+    code, _, said = ingest_to_end(kafka, tmp_path, redis.url, *ARGUMENTS)
+    assert code == 0, said
+    check_state(redis, events, tmp_path)
+
+
+def test_broker_gone_and_back(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
+    events = make_events(rng, 2_000)
+    send_events(kafka, TOPIC, events[:1_000])
+    quick = ("--kafka-option", "reconnect.backoff.max.ms=200")
+    with ingesting(kafka, tmp_path, redis.url, *ARGUMENTS, *quick) as running:
+        wait_until(lambda: committed(kafka) == 1_000, "the first thousand")
+        kafka.set_up(False)
+        _lines_until(running.process.stderr, "ALL_BROKERS_DOWN")
+        kafka.set_up(True)
+        send_events(kafka, TOPIC, events[1_000:])
+        wait_until(lambda: committed(kafka) == 2_000, "the rest")
+        code, _, said = running.terminate()
+    assert code == 0, said
+    check_state(redis, events, tmp_path)
+
+
+def test_dead_letters_away_and_back(kafka: MockKafka, redis: RedisServer, tmp_path: Path) -> None:
+    """While a dead letter cannot be delivered nothing behind it is committed; once it is, everything is."""
+    kafka.create("letters", 1)
+    kafka.fail_topic("letters", NOT_ENOUGH_REPLICAS)
+    events = make_events(random.Random(1), 100)
+    kafka.send(TOPIC, [(b"k", b"no event")], partition=0)
+    kafka.send(TOPIC, [(b"k", json.dumps(event).encode()) for event in events], partition=0)
+    arguments = ("--topic", TOPIC, "--group", "fraud", "--dead-letter-topic", "letters")
+    quick = ("--kafka-option", "message.timeout.ms=300")
+    with ingesting(kafka, tmp_path, redis.url, *arguments, *quick) as running:
+        _lines_until(running.process.stderr, "not written; it is tried again")
+        assert committed(kafka) == 0
+        kafka.fail_topic("letters", 0)
+        wait_until(lambda: committed(kafka) == 101, "everything")
+        code, _, said = running.terminate()
+    assert code == 0, said
+    assert {letter.value() for letter in kafka.read("letters")} == {b"no event"}
+
+
+NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol: it passes
+
+
+def _lines_until(stream: Any, text: str) -> str:
+    """Reads lines up to one that holds the text, and returns that one."""
+    for line in stream:
+        if text in line:
+            return str(line)
+    raise AssertionError(f"it ended without saying {text!r}")
