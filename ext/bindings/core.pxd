@@ -356,6 +356,9 @@ cdef extern from "core/features/event_json.h" namespace "assay" nogil:
     cbool decode_event_json(
         string_view line, const CFeaturePlan& plan, Transaction& event, string& scratch, Violations& violations
     ) noexcept
+    cbool decode_label_json(
+        string_view line, const CFeaturePlan& plan, Transaction& label, string& scratch, Violations& violations
+    ) noexcept
 
 
 cdef extern from "core/features/embedded_store.h" namespace "assay" nogil:

@@ -49,6 +49,19 @@ cdef object refusal_of_violations(const Violations& violations):
     return refusal_of_status(Status(Code.kInvalidRequest), &violations)
 
 
+# (reason, field, description) of each.
+cdef tuple violations_of(const vector[Violation]& violations):
+    cdef size_t i
+    return tuple([
+        (
+            code_info(violations[i].code).reason.decode(),
+            str_of_string(violations[i].field),
+            str_of_string(violations[i].description),
+        )
+        for i in range(violations.size())
+    ])
+
+
 # object.__new__(cls) of a class that only the module makes.
 cdef int require_factory(object key, str name, str maker) except -1:
     if key is not _FACTORY:

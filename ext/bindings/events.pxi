@@ -83,6 +83,17 @@ cdef class EventWriter:
         cdef Code code = self._writer.get().write(dereference(transaction))
         return <int>code, None if is_counted(code) else refusal_of_status(Status(code), NULL)
 
+    def write_label(self, line: bytes) -> int:
+        """Puts a JSON label on the event that it repeats. Returns the code: OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
+        EVENT_UNKNOWN, INVALID_REQUEST, or why the store said no."""
+        cdef unique_ptr[Transaction] label = make_unique[Transaction]()
+        cdef string scratch
+        cdef Violations violations
+        cdef const CFeaturePlan* plan = self._plan._plan.get()
+        if not decode_label_json(view_of_bytes(line), dereference(plan), dereference(label), scratch, violations):
+            return <int>Code.kInvalidRequest
+        return <int>self._writer.get().write(dereference(label))
+
     def write_attributes(self, view: str, entity_id: str, time_us: int, values: Sequence[Scalar | None]) -> int:
         """Sets one entity's attributes, in the view's order and declared types. Returns the code: OK, EVENT_DUPLICATE,
         EVENT_TOO_LATE, or why nothing changed."""
@@ -106,6 +117,17 @@ cdef class EventWriter:
         with nogil:
             if scan_record_events_request(data, events).ok():
                 self._add_records(events, records)
+        return _records_of(records)
+
+    def records_of_label(self, line: bytes) -> list[RecordRef]:
+        """The records that write_label(line) may change. A bad label has none."""
+        cdef unique_ptr[Transaction] label = make_unique[Transaction]()
+        cdef string scratch
+        cdef Violations violations
+        cdef vector[CRecordRef] records
+        cdef const CFeaturePlan* plan = self._plan._plan.get()
+        if decode_label_json(view_of_bytes(line), dereference(plan), dereference(label), scratch, violations):
+            self._writer.get().add_records_of(dereference(label), &records)
         return _records_of(records)
 
     cdef void _add_records(self, const vector[string_view]& events, vector[CRecordRef]& records) noexcept nogil:
@@ -303,15 +325,7 @@ cdef list _records_of(const vector[CRecordRef]& records):
 
 
 cdef object _rejection_of(const CEventRejection& rejection):
-    cdef size_t i
-    violations = tuple([
-        (
-            code_info(rejection.violations[i].code).reason.decode(),
-            str_of_string(rejection.violations[i].field),
-            str_of_string(rejection.violations[i].description),
-        )
-        for i in range(rejection.violations.size())
-    ])
+    violations = violations_of(rejection.violations)
     return EventRejection(rejection.line, rejection.offset_bytes, str_of_string(rejection.transaction_id), violations)
 
 

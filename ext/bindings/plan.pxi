@@ -287,6 +287,14 @@ cdef class FeaturePlan:
             return refusal_of_violations(violations)
         return self._decoded(dereference(transaction), "", "", 0, False, False)
 
+    def label_violations(self, line: bytes) -> tuple[tuple[str, str, str], ...]:
+        """(reason, field, description) of all that is wrong with a JSON label; empty: nothing."""
+        cdef unique_ptr[Transaction] label = make_unique[Transaction]()
+        cdef string scratch
+        cdef Violations violations
+        decode_label_json(view_of_bytes(line), dereference(self._plan), dereference(label), scratch, violations)
+        return violations_of(violations.list())
+
     cdef object _decode_scan(self, const TransactionScan& scan, TransactionUse use):
         cdef unique_ptr[Transaction] transaction = make_unique[Transaction]()
         cdef Violations violations

@@ -149,6 +149,9 @@ class FeaturePlan:
     def decode_event_json(self, line: bytes) -> DecodedTransaction | Refusal:
         """Decodes one JSON line, strictly."""
 
+    def label_violations(self, line: bytes) -> tuple[tuple[str, str, str], ...]:
+        """(reason, field, description) of all that is wrong with a JSON label; empty: nothing."""
+
 class Refusal(NamedTuple):
     """A refusal as a value: what the transport sends."""
 
@@ -247,6 +250,10 @@ class EventWriter:
     def write_json(self, line: bytes) -> tuple[int, Refusal | None]:
         """Applies one JSON event."""
 
+    def write_label(self, line: bytes) -> int:
+        """Puts a JSON label on the event that it repeats. Returns the code: OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
+        EVENT_UNKNOWN, INVALID_REQUEST, or why the store said no."""
+
     def write_attributes(self, view: str, entity_id: str, time_us: int, values: Sequence[Scalar | None]) -> int:
         """Sets one entity's attributes, in the view's order and declared types. Returns the code: OK, EVENT_DUPLICATE,
         EVENT_TOO_LATE, or why nothing changed."""
@@ -254,6 +261,9 @@ class EventWriter:
     # For records of a remote store: bring them (put_record), write, take back what has changed.
     def records_of_events(self, message: bytes) -> list[RecordRef]:
         """The records that record_events(message) would change, each once. Bad events have none. Releases the GIL."""
+
+    def records_of_label(self, line: bytes) -> list[RecordRef]:
+        """The records that write_label(line) may change. A bad label has none."""
 
     def record_of(self, view: str, entity_id: str) -> RecordRef:
         """One entity's record in a view of the plan."""

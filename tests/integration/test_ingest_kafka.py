@@ -27,7 +27,9 @@ from tests.support.kafka_events import (
     ingest_to_end,
     ingesting,
     make_events,
+    make_labels,
     send_events,
+    send_labels,
     state_of,
     time_of,
 )
@@ -203,6 +205,39 @@ def metrics_of(running: IngestProcess) -> Any:
         if found := re.search(r"http://127\.0\.0\.1:\d+/metrics", line):
             return lambda: urllib.request.urlopen(found[0], timeout=20).read().decode().replace(".0\n", "\n")
     raise AssertionError("no line names the address")
+
+
+def test_labels_find_their_events(kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path) -> None:
+    """Labels are all there before any event is: they wait. The state is the one of events that brought their labels along."""
+    rng = random.Random(7)
+    events = make_events(rng, 2_000)
+    labels = make_labels(rng, events)
+    label_topic, letters = f"{topic}.labels", f"{topic}.rejected"
+    kafka.create(label_topic, 2)
+    kafka.create(letters, 1)
+    orphan = labels[0] | {"transaction_id": "nobody's"}
+    broken = labels[1] | {"label_time": "yesterday"}
+    send_labels(kafka, label_topic, [*labels, orphan, broken])
+    arguments = (*reading(topic), "--label-topic", label_topic, "--dead-letter-topic", letters, "--label-wait-ms", "2000")
+    with ingesting(kafka, tmp_path, redis.url, *arguments, "--metrics-listen", "127.0.0.1:0", "--json") as running:
+        page = metrics_of(running)
+        wait_until(lambda: re.search(r"assay_ingestion_waiting_labels [1-9]", page()) is not None, "labels that wait")
+        send_events(kafka, topic, events)
+        wait_until(lambda: sum(kafka.committed(f"group-{topic}", label_topic).values()) == 2_002, "all labels")
+        code, out, said = running.terminate()
+    assert code == 0, said
+    counts = json.loads(out)
+    assert (counts["recorded_count"], counts["rejected_count"]) == (4_000, 2)
+    assert counts["rejects"] == {"EVENT_UNKNOWN": 1, "BAD_TIMESTAMP": 1}
+    assert {json.loads(letter.value())["transaction_id"] for letter in kafka.read(letters)} == {"nobody's", "t1"}
+    told = [
+        event | {name: label[name] for name in ("is_fraud", "label_time")} for event, label in zip(events, labels, strict=True)
+    ]
+    with redis.client() as client:
+        state = state_of(client)
+        client.flushall()
+        ingest_file(tmp_path, redis.url, told)
+        assert state == state_of(client)
 
 
 def test_metadata_records_go_to_a_topic_too(kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path) -> None:

@@ -184,6 +184,45 @@ TEST(floats_are_rounded_correctly_or_refused) {
   CHECK_EQ(decode(with(R"("rate":1.7976931348623157e308)")).event->features[kRate].float64, std::numeric_limits<double>::max());
 }
 
+TEST(a_label_may_say_when_it_became_known) {
+  const auto with_label = [](const std::string& members) {
+    std::string line = kLine;
+    return line.replace(line.find(R"("is_fraud":false)"), 16, members);
+  };
+  CHECK_EQ(decode(kLine).event->label_time_us, Transaction::kNoTime);
+  const Decoded decoded = decode(with_label(R"("label_time":"2018-04-08T12:00:00Z","is_fraud":true)"));
+  CHECK(decoded.is_good);
+  CHECK_EQ(decoded.event->label_time_us, kLineTimeUs + 7 * int64_t{86'400'000'000} + int64_t{43'169'000'000});
+  CHECK_EQ(decode(with_label(R"("label_time":null)")).event->label_time_us, Transaction::kNoTime);
+  CHECK_EQ(said(with_label(R"("label_time":"2018-04-08T12:00:00Z")")), "MISSING_FIELD is_fraud");
+  CHECK(said(with_label(R"("label_time":"2018-04-01T00:00:31Z","is_fraud":true)")).empty());
+  CHECK_EQ(said(with_label(R"("label_time":"2018-04-01T00:00:30.999999Z","is_fraud":true)")), "BAD_TIMESTAMP label_time");
+  CHECK_EQ(said(with_label(R"("label_time":"2018-04-08","is_fraud":true)")), "BAD_TIMESTAMP label_time");
+  CHECK_EQ(said(with_label(R"("label_time":1522540831,"is_fraud":true)")), "WRONG_TYPE label_time");
+  CHECK_EQ(said(with_label(R"("label_time":null,"label_time":null)")), "DUPLICATE_KEY label_time");
+}
+
+TEST(a_label_alone_repeats_its_event) {
+  Transaction label;
+  std::string scratch;
+  Violations violations;
+  const auto said_of = [&](const std::string& members) {
+    Decoded decoded;
+    const std::string line = "{" + members + "}";
+    decode_label_json(line, *plan(), label, scratch, decoded.violations);
+    return decoded.said();
+  };
+  const std::string event = R"("transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"terminal_id":"3156"})";
+  CHECK_EQ(said_of(event + R"(,"is_fraud":true,"label_time":"2018-04-08T12:00:00Z")"), "");
+  CHECK_EQ(int{label.is_fraud}, 1);
+  CHECK_EQ(said_of(event), "MISSING_FIELD is_fraud; MISSING_FIELD label_time");
+  CHECK_EQ(said_of(event + R"(,"is_fraud":null,"label_time":"2018-04-08T12:00:00Z")"), "MISSING_FIELD is_fraud");
+  CHECK_EQ(said_of(R"("is_fraud":true,"label_time":"2018-04-08T12:00:00Z")"),
+           "MISSING_FIELD event_time; MISSING_FIELD transaction_id; MISSING_ENTITY entities");
+  CHECK_EQ(said_of(event + R"(,"features":{"amount_minor":"1"},"is_fraud":true,"label_time":"2018-04-08T12:00:00Z")"),
+           "WRONG_TYPE features[\"amount_minor\"]");
+}
+
 TEST(names_are_known_and_said_once) {
   CHECK_EQ(said(with(R"("amont":1)")), "UNKNOWN_FEATURE features[\"amont\"]");
   CHECK_EQ(said(with(R"("mcc":1,"mcc":2)")), "DUPLICATE_KEY features[\"mcc\"]");

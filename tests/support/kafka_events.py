@@ -67,6 +67,19 @@ def send_events(kafka: MockKafka, topic: str, events: Sequence[dict[str, Any]]) 
     kafka.send(topic, ((event["entities"]["customer_id"].encode(), json.dumps(event).encode()) for event in events))
 
 
+def make_labels(rng: random.Random, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One of each event: five days later, now and then a fraud."""
+    return [
+        {name: event[name] for name in ("transaction_id", "event_time", "entities")}
+        | {"is_fraud": rng.random() < 0.2, "label_time": time_of(number * 7 + 5 * 86_400)}
+        for number, event in enumerate(events)
+    ]
+
+
+def send_labels(kafka: MockKafka, topic: str, labels: Sequence[dict[str, Any]]) -> None:
+    kafka.send(topic, ((label["entities"]["terminal_id"].encode(), json.dumps(label).encode()) for label in labels))
+
+
 class IngestProcess:
     """`assay ingest --kafka`, as a user starts it."""
 

@@ -90,6 +90,9 @@ void check_label(const Transaction& transaction, Violations& violations) {
   if ((transaction.is_label || transaction.label_time_us != Transaction::kNoTime) && transaction.is_fraud < 0) {
     violations.add(Code::kMissingField, "is_fraud", "is missing; a label says true or false");
   }
+  if (transaction.label_time_us != Transaction::kNoTime && transaction.label_time_us < transaction.event_time_us) {
+    violations.add(Code::kBadTimestamp, "label_time", "is before event_time; nobody knew the label then");
+  }
 }
 
 void check_features(const PlanSpec& spec, TransactionUse use, const Transaction& transaction, Violations& violations) {

@@ -7,7 +7,7 @@
 namespace assay {
 namespace {
 
-constexpr const char* kKeyNames[] = {"transaction_id", "event_time", "entities", "features", "is_fraud"};
+constexpr const char* kKeyNames[] = {"transaction_id", "event_time", "entities", "features", "is_fraud", "label_time"};
 
 // Which names of one object were there.
 class SeenNames {
@@ -37,7 +37,7 @@ class EventDecoder {
  private:
   void read_member(std::string_view key);
   void read_transaction_id();
-  void read_event_time();
+  void read_time(const char* field, int64_t* time_us, bool* is_there);
   void read_entities();
   void read_entity(size_t index);
   void read_features();
@@ -62,6 +62,7 @@ class EventDecoder {
   SeenNames seen_keys_;
   bool has_id_ = false;
   bool has_time_ = false;
+  bool has_label_time_ = false;
 };
 
 bool EventDecoder::run() {
@@ -76,6 +77,9 @@ bool EventDecoder::run() {
   }
   if (!has_time_) refuse(Code::kMissingField, "event_time", "is missing; expected an RFC 3339 time with a zone");
   check_required(plan_, TransactionUse::kEvent, event_, violations_);
+  if (event_.is_label && !has_label_time_) {
+    refuse(Code::kMissingField, "label_time", "is missing; expected when the label became known");
+  }
   if (!has_id_) event_.id = {};
   return violations_.empty();
 }
@@ -86,14 +90,15 @@ void EventDecoder::read_member(std::string_view key) {
     if (!seen_keys_.add(i)) return refuse_member(kKeyNames[i], Code::kDuplicateKey);
     switch (i) {
       case 0: return read_transaction_id();
-      case 1: return read_event_time();
+      case 1: return read_time("event_time", &event_.event_time_us, &has_time_);
       case 2: return read_entities();
       case 3: return read_features();
-      default: return read_is_fraud();
+      case 4: return read_is_fraud();
+      default: return read_time("label_time", &event_.label_time_us, &has_label_time_);
     }
   }
   refuse(Code::kInvalidRequest, key.empty() ? "\"\"" : printable(key),
-         "is not a key of an event; expected transaction_id, event_time, entities, features or is_fraud");
+         "is not a key of an event; expected transaction_id, event_time, entities, features, is_fraud or label_time");
   reader_.skip_value();
 }
 
@@ -110,17 +115,17 @@ void EventDecoder::read_transaction_id() {
   has_id_ = reader_.read_string(&event_.id);
 }
 
-void EventDecoder::read_event_time() {
+void EventDecoder::read_time(const char* field, int64_t* time_us, bool* is_there) {
   const JsonType type = reader_.peek();
   if (type == JsonType::kNull) {
     reader_.read_null();
     return;
   }
-  has_time_ = true;
-  if (type != JsonType::kString) return refuse_type("event_time", "string");
+  *is_there = true;
+  if (type != JsonType::kString) return refuse_type(field, "string");
   std::string_view text;
-  if (reader_.read_string(&text) && !parse_rfc3339_us(text, &event_.event_time_us)) {
-    refuse(Code::kBadTimestamp, "event_time",
+  if (reader_.read_string(&text) && !parse_rfc3339_us(text, time_us)) {
+    refuse(Code::kBadTimestamp, field,
            "is not a time; expected RFC 3339 with a zone, from year 0001 to 9999, such as 2018-04-01T00:00:31Z");
   }
 }
@@ -254,13 +259,12 @@ void EventDecoder::refuse_type(std::string field, const char* expected) {
   refuse(Code::kWrongType, std::move(field), "is " + found + "; expected " + expected);
 }
 
-}  // namespace
-
-bool decode_event_json(std::string_view line, const FeaturePlan& plan, Transaction& event, std::string& scratch,
-                       Violations& violations) {
+bool decode_json(std::string_view line, const FeaturePlan& plan, bool is_label, Transaction& event, std::string& scratch,
+                 Violations& violations) {
   scratch.clear();
   violations.clear();
   event.clear(plan.spec().entities.size(), plan.spec().request_features.size());
+  event.is_label = is_label;
   if (line.size() > limits::kEventLineBytesMax) {
     violations.add(
         Code::kTooLong, "line",
@@ -272,6 +276,18 @@ bool decode_event_json(std::string_view line, const FeaturePlan& plan, Transacti
     return false;
   }
   return EventDecoder(line, plan, event, scratch, violations).run();
+}
+
+}  // namespace
+
+bool decode_event_json(std::string_view line, const FeaturePlan& plan, Transaction& event, std::string& scratch,
+                       Violations& violations) {
+  return decode_json(line, plan, false, event, scratch, violations);
+}
+
+bool decode_label_json(std::string_view line, const FeaturePlan& plan, Transaction& label, std::string& scratch,
+                       Violations& violations) {
+  return decode_json(line, plan, true, label, scratch, violations);
 }
 
 }  // namespace assay

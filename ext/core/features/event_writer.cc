@@ -102,7 +102,7 @@ Code EventWriter::write(const Transaction& event) const noexcept {
     }
   }
   if (refused != Code::kOk) return refused;
-  if (is_recorded) return Code::kOk;
+  if (is_recorded && !(event.is_label && (is_late || is_unknown))) return Code::kOk;
   if (is_late) return Code::kEventTooLate;
   return is_unknown ? Code::kEventUnknown : Code::kEventDuplicate;
 }

@@ -32,8 +32,9 @@ class EventWriter {
   // some view refused; what other views took stays (a repeat completes it). An event that no view stores anything of changes
   // nothing, so it is kEventDuplicate. REQUIRES: the event has passed its decoder. Thread-safe.
   //
-  // A label (is_label) goes to the views that use labels and adds no event: kEventTooLate where the event is in a tile or a newer
-  // label stands, kEventUnknown where no view holds the event.
+  // A label (is_label) goes to the views that use labels and adds no event: kEventTooLate where in some view the event is in a tile
+  // or a newer label stands, kEventUnknown where some view does not hold the event; other views may have taken it (a repeat
+  // completes it).
   Code write(const Transaction& event) const noexcept;
 
   // Attributes of one entity of an attribute view of the plan. values: one per attribute, typed as declared or null; -0.0 is

@@ -65,6 +65,10 @@ def ingest(
     kafka_config: Annotated[
         Path | None, typer.Option(help="File of KEY=VALUE lines with more of them, for secrets; mode 0600.", dir_okay=False)
     ] = None,
+    label_topic: Annotated[list[str] | None, typer.Option(help="Topic of labels. Repeatable.")] = None,
+    label_wait_ms: Annotated[
+        int, typer.Option(min=0, max=3_600_000, help="How long a label may wait for its event before it is rejected.")
+    ] = 60_000,
     dead_letter_topic: Annotated[str | None, typer.Option(help="Topic for messages that are rejected.")] = None,
     fail_on_reject: Annotated[bool, typer.Option("--fail-on-reject", help="End at the first reject instead.")] = False,
     flush_ms: Annotated[int, typer.Option(min=1, max=10_000, help="How long a message may be held before it is written.")] = 50,
@@ -109,6 +113,8 @@ def ingest(
             brokers=kafka,
             topics=tuple(topic or ()),
             group=group,
+            label_topics=tuple(label_topic or ()),
+            label_wait_ms=label_wait_ms,
             instance_id=instance_id,
             assignments=tuple(kafka_option or ()),
             config_file=kafka_config,

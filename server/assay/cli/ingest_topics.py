@@ -38,6 +38,8 @@ class TopicOptions:
 
     brokers: str | None
     topics: tuple[str, ...]
+    label_topics: tuple[str, ...]
+    label_wait_ms: int
     group: str | None
     instance_id: str | None
     assignments: tuple[str, ...]
@@ -98,8 +100,9 @@ def _check(options: TopicOptions) -> None:
     ways = [options.dead_letter_topic is not None, options.rejects is not None, options.fails_on_reject]
     if ways.count(True) != 1:
         fail("say what becomes of messages that are no events", EXIT_USAGE, hint=_REJECTS_HINT)
-    if len(set(options.topics)) != len(options.topics) or options.dead_letter_topic in options.topics:
-        fail("each topic is given once, and the dead letters have one of their own", EXIT_USAGE)
+    topics = [*options.topics, *options.label_topics, *filter(None, (options.dead_letter_topic, options.metadata_topic))]
+    if len(set(topics)) != len(topics):
+        fail("events, labels, dead letters and metadata records need topics of their own, each given once", EXIT_USAGE)
 
 
 _REJECTS_HINT = "one of --dead-letter-topic TOPIC, --rejects FILE and --fail-on-reject"
@@ -118,6 +121,8 @@ def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
         topics=options.topics,
         group=options.group or "",
         instance_id=options.instance_id,
+        label_topics=options.label_topics,
+        label_wait_s=options.label_wait_ms / 1000,
         dead_letter_topic=options.dead_letter_topic,
         rejects_path=options.rejects,
         metadata_topic=options.metadata_topic,

@@ -69,6 +69,15 @@ class RedisWriter:
         reports = [self._ingest_slice(log, first, min(first + SLICE_EVENTS, stop)) for first in range(start, stop, SLICE_EVENTS)]
         return _sum_of(reports)
 
+    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+        def apply(writer: _core.EventWriter) -> list[int]:
+            return [writer.write_label(line) for line in lines]
+
+        def records(writer: _core.EventWriter) -> list[_core.RecordRef]:
+            return list({found.key: found for line in lines for found in writer.records_of_label(line)}.values())
+
+        return self._write(records, apply, _later_codes)
+
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
         def apply(writer: _core.EventWriter) -> list[int]:
             return [writer.write_attributes(view, *row) for row in rows]

@@ -27,6 +27,10 @@ class StoreWriter(Protocol):
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
         """Applies events [start, stop) of a sorted log of the same plan."""
 
+    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+        """Puts JSON labels on the events that they repeat. One code a label: OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
+        EVENT_UNKNOWN, INVALID_REQUEST, or why the store said no."""
+
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
         """Sets attributes of entities. One code a row: OK, EVENT_DUPLICATE, EVENT_TOO_LATE, or why nothing changed."""
 
@@ -42,6 +46,9 @@ class LocalWriter:
 
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
         return log.ingest(self._writer, start, stop)
+
+    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+        return [self._writer.write_label(line) for line in lines]
 
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
         return [self._writer.write_attributes(view, *row) for row in rows]

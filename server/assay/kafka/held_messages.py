@@ -18,9 +18,14 @@ class HeldMessages:
         self._read_to: dict[Partition, int] = {}  # offset of the next message to read
         self.message_count = 0
         self.size_bytes = 0
+        self._waiting_count = 0
+        self._waiting_bytes = 0
 
     def room(self) -> int:
-        return 0 if self.size_bytes >= self._bytes_max else max(0, self._messages_max - self.message_count)
+        """Messages that wait (labels for their events) are held beside the others: at most one flush's worth again."""
+        if self.size_bytes - self._waiting_bytes >= self._bytes_max:
+            return 0
+        return max(0, self._messages_max - (self.message_count - self._waiting_count))
 
     def add(self, message: TopicMessage) -> None:
         self._hold(message)
@@ -41,6 +46,7 @@ class HeldMessages:
         self.message_count = self.size_bytes = 0
         for message in unsafe:
             self._hold(message)
+        self._waiting_count, self._waiting_bytes = self.message_count, self.size_bytes
 
     def drop(self, partitions: Iterable[Partition]) -> int:
         """Forgets partitions that went to somebody else. Returns how many messages were held of them."""
@@ -51,6 +57,8 @@ class HeldMessages:
             dropped += len(messages)
             self.size_bytes -= sum(message.size_bytes for message in messages)
         self.message_count -= dropped
+        self._waiting_count = min(self._waiting_count, self.message_count)
+        self._waiting_bytes = min(self._waiting_bytes, self.size_bytes)
         return dropped
 
     def safe_offsets(self) -> dict[Partition, int]:

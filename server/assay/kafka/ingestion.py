@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +29,14 @@ from assay.kafka.held_messages import HeldMessages
 from assay.kafka.message_writer import Written
 from assay.kafka.messages import Partition, PartitionEnd, TopicMessage
 from assay.kafka.producer import KafkaAwayError
-from assay.kafka.reject_sinks import MessageReject, RejectSink
+from assay.kafka.reject_sinks import RejectSink
 from assay.kafka.stats import IngestionStats
 from assay.observe.logs import log_event
 
 IDLE_S = 0.2  # longest wait for a message: how soon a signal is seen
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 10.0
 LOOK_S = 1.0
+LABELS_S = 0.5  # between two tries for labels whose event is not there yet
 
 log = logging.getLogger("assay.ingest")
 
@@ -95,7 +97,8 @@ class Ingestion:
         self._partitions: set[Partition] = set()
         self._has_joined = False
         self._is_stopped = False
-        self._flush_at_s = 0.0  # while something is held
+        self._flush_at_s = math.inf
+        self._held_back: frozenset[str] = frozenset()  # topics that are not read while labels of theirs wait
         self._retry_at_s = 0.0  # in WAITING
         self._retry_s = RETRY_S_MIN
         self._checkpoint_at_s = clock() + settings.checkpoint_s
@@ -124,6 +127,7 @@ class Ingestion:
         self._partitions.update(partitions)
         if self.state is State.WAITING:
             self._group.pause(partitions)
+        self._group.pause(partition for partition in partitions if partition.topic in self._held_back)
         log_event(log, logging.INFO, "partitions assigned", partitions=_text(partitions))
 
     def on_revoked(self, partitions: Sequence[Partition]) -> None:
@@ -167,13 +171,12 @@ class Ingestion:
             if isinstance(read, PartitionEnd):
                 self._held.end(read)
                 continue
-            if self._held.message_count == 0:
-                self._flush_at_s = self._clock() + self._settings.flush_s
+            self._flush_at_s = min(self._flush_at_s, self._clock() + self._settings.flush_s)
             self._held.add(read)
         self.stats.held_messages, self.stats.held_bytes = self._held.message_count, self._held.size_bytes
 
     def _read_s(self) -> float:
-        return IDLE_S if self._held.message_count == 0 else max(0.0, min(IDLE_S, self._flush_at_s - self._clock()))
+        return max(0.0, min(IDLE_S, self._flush_at_s - self._clock()))
 
     def _is_due(self) -> bool:
         return self._held.message_count > 0 and (self._held.room() == 0 or self._clock() >= self._flush_at_s)
@@ -191,21 +194,26 @@ class Ingestion:
                 raise
             self._wait(error)
             return
-        self._held.release()
+        waiting = _waiting_of(written)
+        self._held.release(unsafe=waiting)
+        self._flush_at_s = self._clock() + LABELS_S if waiting else math.inf
         self.stats.flushed(written, self._clock() - started_s)
         self._on_written(written)
         if self.state is State.WAITING:
             self._go_on()
+        self._hold_back(frozenset(message.partition.topic for message in waiting))
 
     def _keep_rejects(self, written: Mapping[str, Written]) -> None:
-        rejects = sorted((reject for part in written.values() for reject in part.rejects), key=_place_of)
+        rejects = [reject for part in written.values() for reject in part.rejects]
+        rejects.sort(key=lambda reject: _order_of(reject.place.message))
         if not rejects:
             return
         try:
             self._sink.keep(rejects)
         except RejectedError:
             # All others are written: what is before the first reject of each partition is safe.
-            self._held.release(unsafe=(reject.place.message for reject in rejects))
+            unsafe = [*(reject.place.message for reject in rejects), *_waiting_of(written)]
+            self._held.release(unsafe=sorted(unsafe, key=_order_of))
             self._checkpoint(waits=True)
             raise
 
@@ -230,8 +238,17 @@ class Ingestion:
         self.state = State.READING
         self._retry_s = RETRY_S_MIN
         self._group.resume(self._partitions)
+        self._group.pause(partition for partition in self._partitions if partition.topic in self._held_back)
         self.stats.is_away = False
         log_event(log, logging.INFO, "written at last; reading goes on")
+
+    def _hold_back(self, topics: frozenset[str]) -> None:
+        """Topics whose labels wait are not read on: what waits is bounded by one flush, and events catch up."""
+        if topics == self._held_back:
+            return
+        before, self._held_back = self._held_back, topics
+        self._group.resume(partition for partition in self._partitions if partition.topic in before - topics)
+        self._group.pause(partition for partition in self._partitions if partition.topic in topics)
 
     def _checkpoint(self, *, waits: bool) -> None:
         self._checkpoint_at_s = self._clock() + self._settings.checkpoint_s
@@ -256,12 +273,18 @@ class Ingestion:
     def _look(self, *, is_over: bool = False) -> None:
         self._look_at_s = self._clock() + LOOK_S
         self.stats.lags = self._group.lags()
-        self.stats.paused_partitions = len(self._partitions) if self.state is State.WAITING else 0
+        is_waiting = self.state is State.WAITING
+        self.stats.paused_partitions = sum(is_waiting or p.topic in self._held_back for p in self._partitions)
         self._on_look(is_over)
 
 
-def _place_of(reject: MessageReject) -> tuple[Partition, int]:
-    return reject.place.message.partition, reject.place.message.offset
+def _order_of(message: TopicMessage) -> tuple[Partition, int]:
+    return message.partition, message.offset
+
+
+def _waiting_of(written: Mapping[str, Written]) -> list[TopicMessage]:
+    """Messages that wait for others, in order."""
+    return sorted((message for part in written.values() for message in part.waiting), key=_order_of)
 
 
 def _text(partitions: Sequence[Partition]) -> str:

@@ -23,6 +23,7 @@ from assay.kafka.connection import Connection
 from assay.kafka.end_watch import EndWatch
 from assay.kafka.group import ConsumerGroup
 from assay.kafka.ingestion import Ingestion, Settings
+from assay.kafka.label_messages import LabelMessages
 from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter, Written
 from assay.kafka.producer import MessageProducer, OutMessage
 from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
@@ -40,6 +41,8 @@ class Asked:
     topics: tuple[str, ...]
     group: str
     instance_id: str | None = None
+    label_topics: tuple[str, ...] = ()
+    label_wait_s: float = 60.0
     dead_letter_topic: str | None = None
     rejects_path: Path | None = None
     metadata_topic: str | None = None
@@ -92,6 +95,7 @@ class Job:
             stats.held_bytes,
             is_away=stats.is_away,
             paused_partitions=stats.paused_partitions,
+            waiting_labels=stats.waiting_labels,
         )
 
     def close(self) -> None:
@@ -110,12 +114,16 @@ class Job:
         plan = compile_plan(self._feature_set)
         writer = store.writer(plan)
         writers: dict[str, MessageWriter] = {topic: EventMessages(plan, list(self._types), writer) for topic in asked.topics}
+        self._records = {topic: FlushRecords(partial(self._record, topic), asked.metadata_s, time.monotonic) for topic in writers}
+        for topic in asked.label_topics:
+            writers[topic] = LabelMessages(
+                plan, writer, asked.label_wait_s, events_are_behind=self._events_are_behind, clock=time.monotonic
+            )
         needs_producer = asked.dead_letter_topic is not None or asked.metadata_topic is not None
         self._producer = MessageProducer(asked.connection) if needs_producer else None
         if self._producer is not None:
             self._parts.callback(self._producer.close)
         sink = self._sink()
-        self._records = {topic: FlushRecords(partial(self._record, topic), asked.metadata_s, time.monotonic) for topic in writers}
         group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
         self._ingestion = Ingestion(
             group,
@@ -128,6 +136,9 @@ class Job:
             stats=self.stats,
             end=EndWatch(group.ranges(), time.monotonic) if asked.stops_at_end else None,
         )
+
+    def _events_are_behind(self) -> bool:
+        return any(lag > 0 for (topic, _), lag in self.stats.lags.items() if topic in self._asked.topics)
 
     def _sink(self) -> RejectSink:
         asked = self._asked
@@ -142,7 +153,8 @@ class Job:
         return flush_record(known.version, known.schema_hash, topic, self._types, null_counts, has_rejects=has_rejects)
 
     def _note(self, written: Mapping[str, Written]) -> None:
-        for topic, part in written.items():
+        for topic in written.keys() & self._records.keys():
+            part = written[topic]
             self._records[topic].add(part.null_counts, has_rejects=bool(part.rejects))
         self._tell_records(at_end=False)
 

@@ -21,12 +21,13 @@ STORE_FULL: Final = _NUMBERS["STORE_FULL"]
 
 @dataclass(frozen=True)
 class Written:
-    """What became of messages. Those that are not counted as rejects are in the store."""
+    """What became of messages. Those that are not among the rejects or waiting are in the store."""
 
     recorded_count: int = 0
     duplicate_count: int = 0
     late_count: int = 0
     rejects: Sequence[MessageReject] = ()
+    waiting: Sequence[TopicMessage] = ()  # labels whose event is not there yet; they are not written
     null_counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -65,7 +66,7 @@ class EventMessages:
         report = self._writer.ingest(log, 0, log.event_count)
         if report.refused_count:
             rejects += self._find_refused(messages, report.refused_code)
-        return Written(report.recorded_count, report.duplicate_count, report.late_count, rejects, piece.null_counts)
+        return Written(report.recorded_count, report.duplicate_count, report.late_count, rejects, null_counts=piece.null_counts)
 
     def _decode(self, messages: Sequence[TopicMessage]) -> tuple[EventSlice, list[MessageReject]]:
         piece = EventSlice(self._plan, self._names)

@@ -28,6 +28,7 @@ class IngestionStats:
     held_bytes: int = 0
     is_away: bool = False  # the store, or where rejects go
     paused_partitions: int = 0
+    waiting_labels: int = 0  # for their events
     lags: Mapping[Partition, int] = field(default_factory=dict)  # messages not read yet, about a second old
 
     def flushed(self, written: Mapping[str, Written], seconds: float) -> None:
@@ -39,6 +40,7 @@ class IngestionStats:
             for reject in part.rejects:
                 self.rejects[reject.reason] += 1
                 self.wrong_types.update({v.field for v in reject.violations if v.reason == REASON_WRONG_TYPE})
+        self.waiting_labels = sum(len(part.waiting) for part in written.values())
         self.flush_counts[bisect_left(FLUSH_BOUNDS_S, seconds)] += 1
         self.flush_s_sum += seconds
         self.held_messages = self.held_bytes = 0

@@ -29,7 +29,13 @@ def flush_families(bounds_s: Sequence[float], counts: Sequence[int], sum_s: floa
 
 
 def position_families(
-    lags: Mapping[tuple[str, int], int], held_messages: int, held_bytes: int, *, is_away: bool, paused_partitions: int
+    lags: Mapping[tuple[str, int], int],
+    held_messages: int,
+    held_bytes: int,
+    *,
+    is_away: bool,
+    paused_partitions: int,
+    waiting_labels: int,
 ) -> Iterator[Metric]:
     """`lags` by (topic, partition): messages that were not read yet."""
     family = GaugeMetricFamily(
@@ -42,6 +48,7 @@ def position_families(
     yield _gauge("assay_ingestion_held_bytes", "Their keys and values", held_bytes)
     yield _gauge("assay_ingestion_away", "1 while the store, or where rejects go, takes nothing", float(is_away))
     yield _gauge("assay_ingestion_paused_partitions", "Partitions that are not read meanwhile", paused_partitions)
+    yield _gauge("assay_ingestion_waiting_labels", "Labels whose event is not in the store yet", waiting_labels)
 
 
 # --- implementation ---
