@@ -37,6 +37,8 @@ from tests.support.mock_kafka import MockKafka, mock_kafka
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import wait_until
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "ingestion.md"
+
 app = typer.Typer()
 app.command()(ingest)
 
@@ -196,6 +198,24 @@ def test_sigterm_writes_commits_and_leaves(kafka: MockKafka, redis: RedisServer,
     assert code == 0, said
     assert "500 recorded" in said
     assert sum(kafka.committed(f"group-{topic}", topic).values()) == 500
+
+
+def test_the_page_has_the_metrics_of_the_document(kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path) -> None:
+    kafka.create(f"{topic}.rejected", 1)
+    arguments = ("--dead-letter-topic", f"{topic}.rejected", "--metrics-listen", "127.0.0.1:0")
+    with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments) as running:
+        page = metrics_of(running)
+        send_good_and_bad(kafka, topic)
+        wait_until(lambda: f'outcome="rejected",topic="{topic}"}} 6' in page(), "six rejects")
+        text = page()
+        assert running.terminate()[0] == 0
+    assert f'assay_ingested_messages_total{{outcome="recorded",topic="{topic}"}} 2' in text
+    assert 'assay_ingestion_rejects_total{reason="MALFORMED_JSON"} 3' in text
+    assert 'assay_ingestion_wrong_types_total{field="features[\\"amount_minor\\"]"} 1' in text
+    assert "assay_ingestion_away 0" in text
+    shown = set(re.findall(r"^# TYPE (assay_\w+) ", text, re.MULTILINE))
+    assert shown == set(re.findall(r"^\| `(assay_\w+)` \|", DOCUMENT.read_text(), re.MULTILINE))
+    assert SECRET not in text
 
 
 def metrics_of(running: IngestProcess) -> Any:
