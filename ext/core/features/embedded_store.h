@@ -40,8 +40,10 @@ struct FoldResult {
   bool is_stale = false;        // attribute view past max_age; values are given all the same
   bool is_saturated = false;    // a distinct count is a lower bound
   bool is_approximate = false;  // a window's end lies within a tile, or further back than the record reaches
+  bool is_cache_stale = false;  // the store gave nothing; a record of the near-cache past its view's max age was used
   Code rejected = Code::kOk;    // why a record (kRecord...) or a sum (kIntegerOverflow) was left out: its values are null
   int64_t age_us = 0;           // event_time of the request minus the newest event's (or attributes' time)
+  int64_t cache_age_us = -1;    // since the record was fetched, where the near-cache had it; -1: it was read for this row
 };
 
 struct StoreStats {

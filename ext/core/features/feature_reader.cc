@@ -99,9 +99,12 @@ Status FeatureReader::create(std::shared_ptr<const FeaturePlan> plan, std::share
   return Status();
 }
 
-std::shared_ptr<const FeatureReader> FeatureReader::create_remote(std::shared_ptr<const FeaturePlan> plan) {
+std::shared_ptr<const FeatureReader> FeatureReader::create_remote(std::shared_ptr<const FeaturePlan> plan,
+                                                                  std::vector<int64_t> near_ages_ns) {
+  ASSAY_ASSERT(near_ages_ns.empty() || near_ages_ns.size() == plan->views().size());
   std::shared_ptr<FeatureReader> reader(new FeatureReader());
   reader->plan_ = std::move(plan);
+  reader->near_ages_ns_ = std::move(near_ages_ns);
   return reader;
 }
 
@@ -111,6 +114,15 @@ void FeatureReader::record_keys(const Transaction& transaction, std::string* key
     keys[v].clear();
     append_record_key(view, plan_->spec().entities[view.entity_index], transaction.entities[view.entity_index], keys[v]);
   }
+}
+
+uint64_t FeatureReader::digest(size_t view, const Transaction& transaction) const noexcept {
+  const uint16_t entity = plan_->program().views[view].entity;
+  return entity_digest(plan_->spec().entities[entity], transaction.entities[entity]);
+}
+
+Code FeatureReader::check(size_t view, uint64_t digest, std::string_view record) const noexcept {
+  return validate_record(reinterpret_cast<const uint8_t*>(record.data()), record.size(), plan_->views()[view], digest);
 }
 
 void FeatureReader::prefetch(const Transaction& transaction) const noexcept {
@@ -134,16 +146,13 @@ bool FeatureReader::read(const Transaction& transaction, const FetchedRecord* re
                          Violations& violations) const noexcept {
   const auto fold_one = [&](size_t v, const FoldRequest& request, FoldResult* result) {
     const ViewSchema& schema = plan_->views()[v];
-    const std::string_view bytes = records[v].bytes;
-    const auto* const record = reinterpret_cast<const uint8_t*>(bytes.data());
+    const auto* const record = reinterpret_cast<const uint8_t*>(records[v].bytes.data());
     Code why = records[v].why;
-    if (why == Code::kOk && record != nullptr) {
-      const uint16_t entity = schema.spec().entity_index;
-      const uint64_t digest = entity_digest(plan_->spec().entities[entity], transaction.entities[entity]);
-      why = validate_record(record, bytes.size(), schema, digest);
-    }
+    if (why == Code::kOk && record != nullptr) why = check_header(record, schema.hash64(), digest(v, transaction));
     if (why != Code::kOk) return fold_unknown(schema, why, scratch.outputs.data(), result);
     fold_view(schema, record, request, scratch.outputs.data(), result, scratch.arena.data());
+    result->is_cache_stale = records[v].is_cache_stale;
+    result->cache_age_us = records[v].cache_age_us;
   };
   return read_with(fold_one, transaction, scratch, out, violations);
 }

@@ -46,7 +46,10 @@ struct Admission::Scratch {
   ReadScratch read;
   Violations violations;
   std::vector<uint32_t> slots;
-  std::vector<QueuedRow> rows;  // those to queue
+  std::vector<QueuedRow> rows;    // those to queue...
+  std::vector<QueuedRow> parked;  // ...and those that wait for a remote store
+  int64_t filled_ns = 0;          // when the last of them was read
+  NearRow near;
   CompletionList completions;
 };
 
@@ -77,7 +80,7 @@ struct Admission::CallFields {
 };
 
 Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, CallRecorder& recorder, LaneTable& lanes,
-                     Lookups& lookups)
+                     Lookups& lookups, const NearLookup& near)
     : batch_rows_max_(std::min(
           {options.batch_call_rows_max, std::max(1u, options.slots / 4), static_cast<uint32_t>(limits::kBatchRowsWireMax)})),
       timeout_ns_max_(std::clamp<int64_t>(options.timeout_ns_max, 1, kTimeoutNsCeiling)),
@@ -85,7 +88,8 @@ Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& ca
       calls_(calls),
       recorder_(recorder),
       lanes_(lanes),
-      lookups_(lookups) {}
+      lookups_(lookups),
+      near_(near) {}
 
 Admission::Scratch& Admission::scratch() noexcept {
   thread_local const std::unique_ptr<Scratch> mine = std::make_unique<Scratch>();
@@ -170,17 +174,19 @@ Status Admission::decode_one(Call& call, Scratch& mine) {
 }
 
 Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& mine) {
-  Status status = look_up(call, slot, index, mine);
+  bool is_finished = false;
+  Status status = look_up(call, slot, index, mine, &is_finished);
   if (!status.ok()) return status;
   const int64_t now_ns = clock_.now_ns();
   status = check_deadline(call, now_ns, DeadlineCheck::kAfterLookup);
   if (!status.ok()) return status;
   slot.stamp(Stamp::kQueued) = now_ns;
   const QueuedRow row{index, index, now_ns, call.deadline_ns, 0};
-  call.is_complete = call.may_run_inline && !call.lane->reader().is_remote() && call.lane->run_inline(row, call.priority);
+  call.is_complete = call.may_run_inline && is_finished && call.lane->run_inline(row, call.priority);
   if (call.is_complete) return Status();
   mine.rows.clear();
-  mine.rows.push_back(row);
+  mine.parked.clear();
+  (is_finished ? mine.rows : mine.parked).push_back(row);
   return queue_rows(call, index, mine);
 }
 
@@ -212,7 +218,7 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   const CallId id = calls_.id(head);
   if (status.ok()) {
     fill_batch(call, bytes, mine);
-    status = check_deadline(call, mine.rows.empty() ? call.now_ns : mine.rows[0].queued_ns, DeadlineCheck::kAfterLookup);
+    status = check_deadline(call, mine.filled_ns, DeadlineCheck::kAfterLookup);
   }
   if (status.ok()) status = queue_rows(call, head, mine);
   if (status.ok()) return accepted(call, id);
@@ -224,27 +230,30 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
 // the one before are prefetched was tried: not faster with 100,000 cold records, and 60 ns a row slower with warm ones.)
 void Admission::fill_batch(Call& call, std::string_view bytes, Scratch& mine) {
   mine.rows.clear();
+  mine.parked.clear();
   for (size_t i = 0; i < mine.slots.size(); ++i) {
     const uint32_t index = mine.slots[i];
     Slot& slot = calls_.slab()[index];
     mine.violations.clear();
-    const Status status = fill_row(call, slot, index, bytes, mine.batch.rows[i], mine);
+    bool is_finished = false;
+    const Status status = fill_row(call, slot, index, bytes, mine.batch.rows[i], mine, &is_finished);
     if (status.ok()) {
-      mine.rows.push_back({index, mine.slots[0], 0, call.deadline_ns, 0});
+      (is_finished ? mine.rows : mine.parked).push_back({index, mine.slots[0], 0, call.deadline_ns, 0});
     } else {
       slot.outcome = status.code;
       slot.failure = make_failure(status, &mine.violations);
       move_slot(slot, SlotState::kDone);
     }
   }
-  const int64_t now_ns = clock_.now_ns();
+  mine.filled_ns = clock_.now_ns();
   for (QueuedRow& row : mine.rows) {
-    row.queued_ns = now_ns;
-    calls_.slab()[row.slot].stamp(Stamp::kQueued) = now_ns;
+    row.queued_ns = mine.filled_ns;
+    calls_.slab()[row.slot].stamp(Stamp::kQueued) = mine.filled_ns;
   }
 }
 
-Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_view bytes, std::string_view row, Scratch& mine) {
+Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_view bytes, std::string_view row, Scratch& mine,
+                           bool* is_finished) {
   slot.stamp(Stamp::kReceived) = call.received_ns;
   Status status = scan_score_request(row, mine.scan);
   if (!status.ok()) {
@@ -261,7 +270,7 @@ Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_v
   slot.stamp(Stamp::kDecoded) = clock_.now_ns();
   move_slot(slot, SlotState::kDecoded);
   if (!mine.violations.empty()) return Status(Code::kInvalidRequest);
-  return look_up(call, slot, index, mine);
+  return look_up(call, slot, index, mine, is_finished);
 }
 
 // --- what both have in common
@@ -317,30 +326,40 @@ Status Admission::claim_slots(Call& call, uint32_t count, uint32_t* slots) noexc
   return is_draining_.load() ? Status(Code::kDraining) : Status();
 }
 
-Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch& mine) {
+// Reads the row if its records are at hand, here or in the near-cache; else it is to be parked (`is_finished` stays false).
+Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch& mine, bool* is_finished) {
   move_slot(slot, SlotState::kLookup);
-  if (call.lane->reader().is_remote()) {
-    lookups_.keep(index, mine.transaction, call.lane->reader().plan());
+  const FeatureReader& reader = call.lane->reader();
+  const RowOut out = call.lane->memory().out(index);
+  const bool is_remote = reader.is_remote();
+  if (is_remote && !near_.find_row(reader, mine.transaction, clock_.now_ns(), mine.near)) {
+    lookups_.keep(index, mine.transaction, reader.plan());
     return Status();
   }
-  const bool is_read = call.lane->reader().read(mine.transaction, mine.read, call.lane->memory().out(index), mine.violations);
+  *is_finished = true;
+  const bool is_read = is_remote ? reader.read(mine.transaction, mine.near.records.data(), mine.read, out, mine.violations)
+                                 : reader.read(mine.transaction, mine.read, out, mine.violations);
   return is_read ? Status() : Status(Code::kInvalidRequest);
 }
 
-// Opens the call and queues its rows under one lock, or parks them until their records are fetched. After kOk the slots are the
-// runners', or the look-ups'.
+// Opens the call, queues its finished rows under one lock and parks the others until their records are fetched. After kOk the slots
+// are the runners', or the look-ups'.
 Status Admission::queue_rows(Call& call, uint32_t head, Scratch& mine) noexcept {
-  const auto count = static_cast<uint32_t>(mine.rows.size());
-  const bool is_remote = call.lane->reader().is_remote();
-  if (!is_remote) {
-    for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);
-  }
+  const auto finished = static_cast<uint32_t>(mine.rows.size()), waiting = static_cast<uint32_t>(mine.parked.size());
+  for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);
   Code code = Code::kOk;
-  calls_.open(head, count, mine.completions);
-  if (count > 0 && is_remote) {
-    code = lookups_.park(std::move(call.ticket), mine.rows.data(), count, call.priority);
-  } else if (count > 0)
-    code = call.lane->enqueue(std::move(call.ticket), mine.rows.data(), count, call.priority, mine.completions);
+  calls_.open(head, finished + waiting, mine.completions);
+  if (finished > 0) {
+    LaneTicket ticket = waiting > 0 ? call.ticket.another() : std::move(call.ticket);
+    code = call.lane->enqueue(std::move(ticket), mine.rows.data(), finished, call.priority, mine.completions);
+  }
+  if (waiting > 0 && code == Code::kOk) {
+    code = lookups_.park(std::move(call.ticket), mine.parked.data(), waiting, call.priority);
+    if (code != Code::kOk && finished > 0) {  // too late to refuse the call: its other rows are the runners'
+      for (const QueuedRow& row : mine.parked) calls_.finish_row(row.slot, code, mine.completions);
+      code = Code::kOk;
+    }
+  }
   mine.completions.flush();
   return Status(code);
 }

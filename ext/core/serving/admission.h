@@ -19,7 +19,7 @@ namespace assay {
 class Admission {
  public:
   Admission(const EngineOptions& options, const Clock& clock, Calls& calls, CallRecorder& recorder, LaneTable& lanes,
-            Lookups& lookups);
+            Lookups& lookups, const NearLookup& near);
 
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
@@ -44,8 +44,9 @@ class Admission {
   Status claim_slots(Call& call, uint32_t count, uint32_t* slots) noexcept;
 
   void fill_batch(Call& call, std::string_view bytes, Scratch& scratch);
-  Status fill_row(Call& call, Slot& slot, uint32_t index, std::string_view bytes, std::string_view row, Scratch& scratch);
-  Status look_up(const Call& call, Slot& slot, uint32_t index, Scratch& scratch);
+  Status fill_row(Call& call, Slot& slot, uint32_t index, std::string_view bytes, std::string_view row, Scratch& scratch,
+                  bool* is_finished);
+  Status look_up(const Call& call, Slot& slot, uint32_t index, Scratch& scratch, bool* is_finished);
   Status queue_rows(Call& call, uint32_t head, Scratch& scratch) noexcept;
 
   Submission accepted(const Call& call, CallId id) const noexcept;
@@ -58,6 +59,7 @@ class Admission {
   CallRecorder& recorder_;
   LaneTable& lanes_;
   Lookups& lookups_;
+  const NearLookup& near_;
   std::atomic<bool> is_draining_{false};
 };
 

@@ -29,7 +29,8 @@ RowAnswer row_answer(const Slot& slot, uint32_t index, const Lane* lane) noexcep
 bool is_degraded(const RowAnswer& answer) noexcept {
   for (size_t i = 0; i < answer.plan->views().size(); ++i) {
     const FoldResult& view = answer.views[i];
-    if (view.is_stale || view.is_saturated || view.is_approximate || view.rejected != Code::kOk) return true;
+    if (view.is_stale || view.is_saturated || view.is_approximate || view.is_cache_stale || view.rejected != Code::kOk)
+      return true;
   }
   return false;
 }

@@ -61,6 +61,11 @@ struct Counters {
   Counter lookup_given_up_rows;        // their time for it ran out
   Counter lookup_unavailable_records;  // the store gave nothing, in time or at all
   Counter lookup_rejected_records;     // could not be trusted
+  // --- their records of views that the near-cache keeps
+  Counter near_cache_hits;
+  Counter near_cache_misses;         // fetched, though their view is kept
+  Counter near_cache_stale_records;  // used past their age because the store gave nothing
+  Counter near_cache_joined_rows;    // waited for what another batch was fetching
 };
 
 }  // namespace assay

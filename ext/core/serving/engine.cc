@@ -16,13 +16,26 @@ struct Engine::Impl {
       : clock(engine_clock),
         recorder(options.tracing, options.call_records_max, engine_clock),
         calls(options.slots, recorder),
-        lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, calls, engine_clock),
-        admission(options, engine_clock, calls, recorder, lanes, lookups) {}
+        near_cache(options.near_cache_bytes_max),
+        near(near_cache, options.near_cache_stale_ns_max, calls.counters()),
+        lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, near_cache, near, calls, engine_clock),
+        admission(options, engine_clock, calls, recorder, lanes, lookups, near) {}
+
+  // What a lane with a remote store needs.
+  Status prepare_remote(const FeatureReader& reader) {
+    for (size_t v = 0; v < reader.plan().views().size(); ++v) {
+      if (reader.near_age_ns(v) == 0) continue;
+      if (Status known = near_cache.add_view(reader.plan().views()[v]); !known.ok()) return known;
+    }
+    return lookups.enable();
+  }
 
   const Clock& clock;
   CallRecorder recorder;
   Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
   LaneTable lanes;
+  NearCache near_cache;
+  NearLookup near;
   Lookups lookups;
   Admission admission;
 };
@@ -33,7 +46,7 @@ Engine::~Engine() { stop(); }
 
 Status Engine::add_lane(LaneSpec spec, bool is_default) {
   if (spec.reader != nullptr && spec.reader->is_remote()) {
-    if (Status enabled = impl_->lookups.enable(); !enabled.ok()) return enabled;
+    if (Status prepared = impl_->prepare_remote(*spec.reader); !prepared.ok()) return prepared;
   }
   std::shared_ptr<Lane> lane;
   Status status = Lane::create(std::move(spec), impl_->calls, impl_->clock, &lane);
@@ -112,6 +125,8 @@ void Engine::give_lookups(const LookupBatch& batch, const FetchedRecord* records
 
 void Engine::fail_lookups(const LookupBatch& batch) noexcept { impl_->lookups.fail(batch); }
 
+void Engine::forget_record(std::string_view key) noexcept { impl_->near_cache.forget(key); }
+
 void Engine::count_refused_call(Code code) noexcept { impl_->calls.counters().refused_calls.add(code, 1); }
 
 size_t Engine::step_lookups() noexcept { return impl_->lookups.give_up_due(); }
@@ -145,6 +160,11 @@ EngineStats Engine::stats() const noexcept {
   stats.lookup_given_up_rows = counters.lookup_given_up_rows.get();
   stats.lookup_unavailable_records = counters.lookup_unavailable_records.get();
   stats.lookup_rejected_records = counters.lookup_rejected_records.get();
+  stats.near_cache_hits = counters.near_cache_hits.get();
+  stats.near_cache_misses = counters.near_cache_misses.get();
+  stats.near_cache_stale_records = counters.near_cache_stale_records.get();
+  stats.near_cache_joined_rows = counters.near_cache_joined_rows.get();
+  stats.near_cache = impl_->near_cache.stats();
   stats.looking_up_rows = static_cast<uint32_t>(counters.looking_up_rows.get());
   stats.slots = impl_->calls.slab().size();
   stats.slots_used = use.used;

@@ -19,6 +19,7 @@
 #include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/features/feature_reader.h"
+#include "core/features/near_cache.h"
 #include "core/serving/call_record.h"
 #include "core/serving/completion_queue.h"
 #include "core/serving/lane_metrics.h"
@@ -34,6 +35,8 @@ struct EngineOptions {
   int64_t timeout_ns_max = 60'000'000'000;     // cap on any deadline; at most a day
   int64_t lookup_timeout_ns_max = 50'000'000;  // how long a row waits for a remote store, if its deadline allows (lookups.h)
   bool has_lookup_thread = true;               // false (tests): rows give up in step_lookups() alone
+  uint64_t near_cache_bytes_max = 0;           // records of a remote store that are kept (near_cache.h). 0: none
+  int64_t near_cache_stale_ns_max = 600'000'000'000;  // how old they may be where the store gives nothing
   TracingOptions tracing = {};
   uint32_t call_records_max = 2048;  // records of calls that wait to be drained
 };
@@ -107,6 +110,8 @@ struct EngineStats {
   uint64_t degraded_rows = 0;
   uint64_t lookup_batches = 0, lookup_given_up_rows = 0;  // remote store: hops to it; rows that stopped waiting for it
   uint64_t lookup_unavailable_records = 0, lookup_rejected_records = 0;
+  uint64_t near_cache_hits = 0, near_cache_misses = 0, near_cache_stale_records = 0, near_cache_joined_rows = 0;
+  NearCacheStats near_cache;
   uint32_t looking_up_rows = 0;
   uint32_t slots = 0, slots_used = 0, slots_used_max = 0, queued_rows = 0;
 };
@@ -153,6 +158,8 @@ class Engine {
   std::unique_ptr<LookupBatch> take_lookups(size_t rows_max, bool waits);
   void give_lookups(const LookupBatch& batch, const FetchedRecord* records) noexcept;
   void fail_lookups(const LookupBatch& batch) noexcept;
+  // The record under this key was written, or may have been: the near-cache forgets it. Before the writer is told.
+  void forget_record(std::string_view key) noexcept;
   // Without a thread of its own: settles the rows whose time has come. Returns how many.
   size_t step_lookups() noexcept;
 

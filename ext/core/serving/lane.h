@@ -64,6 +64,7 @@ class Lane {
   const std::string& provenance() const noexcept { return provenance_; }  // bytes of assay.v1.Provenance
   const LaneOptions& options() const noexcept { return options_; }
   const FeatureReader& reader() const noexcept { return *reader_; }
+  const std::shared_ptr<const FeatureReader>& shared_reader() const noexcept { return reader_; }
   const LaneMemory& memory() const noexcept { return memory_; }
   LaneMetrics& metrics() noexcept { return metrics_; }
   uint32_t queue_rows_max() const noexcept { return queue_.rows_max(); }

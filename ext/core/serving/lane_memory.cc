@@ -3,7 +3,7 @@
 namespace assay {
 namespace {
 constexpr size_t kCacheLine = 64;
-static_assert(sizeof(FoldResult) == 16, "the formula in lane_memory.h and ext/README.md says 16");
+static_assert(sizeof(FoldResult) == 24, "the formula in lane_memory.h and ext/README.md says 24");
 }  // namespace
 
 LaneMemory::LaneMemory(const FeaturePlan& plan, uint32_t slots) {

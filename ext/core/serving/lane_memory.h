@@ -1,6 +1,6 @@
 // LaneMemory: the rows of one lane, by slot index. One block, allocated when the lane loads: slots * stride bytes.
 //
-//   stride = row_bytes + 16 * ceil(inputs / 64) + 16 * views, rounded up to a cache line
+//   stride = row_bytes + 16 * ceil(inputs / 64) + 24 * views, rounded up to a cache line
 //
 // The kernel gives the pages when they are first written, so what is resident follows the most slots ever used at once.
 #pragma once

@@ -1,6 +1,7 @@
 #include "core/wire/response.h"
 
 #include <cstring>
+#include <string>
 
 #include "core/wire/wire_writer.h"
 
@@ -14,6 +15,7 @@ enum class DegradationKind : uint8_t {
   kRecordRejected = 3,
   kDistinctSaturated = 4,
   kWindowApproximate = 5,
+  kCacheStale = 6,
 };
 
 template <typename T>
@@ -36,6 +38,10 @@ void append_degradations(WireWriter& out, std::string_view view, const FoldResul
     const bool is_away = result.rejected == Code::kStoreUnavailable;
     append_degradation(out, is_away ? DegradationKind::kStoreUnavailable : DegradationKind::kRecordRejected, view,
                        reason_of(result.rejected));
+  }
+  if (__builtin_expect(result.is_cache_stale, 0)) {
+    const std::string age_s = std::to_string(result.cache_age_us / 1'000'000);
+    append_degradation(out, DegradationKind::kCacheStale, view, "the store gave nothing; fetched " + age_s + " s ago");
   }
   if (__builtin_expect(result.is_stale, 0)) {
     append_degradation(out, DegradationKind::kViewStale, view, "older than the view's max_age");
@@ -61,11 +67,13 @@ void append_input_names(WireWriter& out, uint32_t field, const std::vector<Input
 void append_view_age(WireWriter& out, std::string_view view, const FoldResult& result) {
   out.message(8, [&] {
     out.text(1, view);
-    if (!result.is_found) return;
-    out.message(2, [&] {
-      out.varint(1, static_cast<uint64_t>(result.age_us / 1'000'000));
-      out.varint(2, static_cast<uint64_t>(result.age_us % 1'000'000 * 1000));
-    });
+    if (result.is_found) {
+      out.message(2, [&] {
+        out.varint(1, static_cast<uint64_t>(result.age_us / 1'000'000));
+        out.varint(2, static_cast<uint64_t>(result.age_us % 1'000'000 * 1000));
+      });
+    }
+    if (__builtin_expect(result.cache_age_us >= 0, 0)) out.duration_ns(3, result.cache_age_us * 1000);
   });
 }
 

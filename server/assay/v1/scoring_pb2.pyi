@@ -34,6 +34,7 @@ class DegradationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEGRADATION_KIND_RECORD_REJECTED: _ClassVar[DegradationKind]
     DEGRADATION_KIND_DISTINCT_SATURATED: _ClassVar[DegradationKind]
     DEGRADATION_KIND_WINDOW_APPROXIMATE: _ClassVar[DegradationKind]
+    DEGRADATION_KIND_CACHE_STALE: _ClassVar[DegradationKind]
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BULK: Priority
@@ -48,6 +49,7 @@ DEGRADATION_KIND_VIEW_STALE: DegradationKind
 DEGRADATION_KIND_RECORD_REJECTED: DegradationKind
 DEGRADATION_KIND_DISTINCT_SATURATED: DegradationKind
 DEGRADATION_KIND_WINDOW_APPROXIMATE: DegradationKind
+DEGRADATION_KIND_CACHE_STALE: DegradationKind
 
 class ScoreRequest(_message.Message):
     __slots__ = ("transaction_id", "event_time", "entities", "features", "model", "version", "priority", "timeout", "explain", "include_features", "include_timings")
@@ -152,12 +154,14 @@ class Degradation(_message.Message):
     def __init__(self, kind: _Optional[_Union[DegradationKind, str]] = ..., subject: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class ViewAge(_message.Message):
-    __slots__ = ("view", "age")
+    __slots__ = ("view", "age", "cache_age")
     VIEW_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    CACHE_AGE_FIELD_NUMBER: _ClassVar[int]
     view: str
     age: _duration_pb2.Duration
-    def __init__(self, view: _Optional[str] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    cache_age: _duration_pb2.Duration
+    def __init__(self, view: _Optional[str] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ModelInput(_message.Message):
     __slots__ = ("name", "value")
