@@ -3,101 +3,11 @@
 #include <thread>
 
 #include "check.h"
-#include "core/features/event_writer.h"
 #include "core/features/record_key.h"
-#include "core/serving/lookups.h"
-#include "serving_fixture.h"
+#include "remote_fixture.h"
 
 using namespace assay;
 using namespace fixture;
-
-namespace {
-
-constexpr int64_t kTimeout = 50 * kMs;
-
-EngineOptions stepping() {
-  EngineOptions options = House::small();
-  options.lookup_timeout_ns_max = kTimeout;
-  options.has_lookup_thread = false;
-  return options;
-}
-
-// Inputs of views take a default where there is no record; "ratio_input" has none.
-std::shared_ptr<const FeaturePlan> make_plan(WhenNull of_views = WhenNull::kDefault) {
-  PlanSpec spec = plan_spec();
-  for (InputSpec& input : spec.inputs) {
-    if (spec.nodes[input.node].kind == NodeKind::kView) input.when_null = of_views;
-  }
-  spec.inputs[1].when_null = WhenNull::kError;  // "ratio_input"
-  std::shared_ptr<const FeaturePlan> plan;
-  CHECK(FeaturePlan::compile(std::move(spec), &plan).ok());
-  return plan;
-}
-
-// A store elsewhere: records by key. Filled through an embedded one.
-class FakeStore {
- public:
-  explicit FakeStore(std::shared_ptr<const FeaturePlan> plan) : plan_(plan), embedded(std::make_shared<EmbeddedStore>(1 << 22)) {
-    REQUIRE(EventWriter::create(plan, embedded, 0, &writer_).ok());
-  }
-  void record(const std::string& id, int64_t time_us, int64_t amount) {
-    Transaction event;
-    event.clear(plan_->spec().entities.size(), plan_->spec().request_features.size());
-    event.id = id;
-    event.event_time_us = time_us;
-    event.entities[0] = "596";
-    event.entities[1] = "3156";
-    event.features[static_cast<size_t>(plan_->find_feature("amount_minor"))] = Value::of(amount);
-    std::vector<RecordRef> records;
-    writer_->add_records_of(event, &records);
-    CHECK(writer_->write(event) == Code::kOk);
-    for (const RecordRef& record : records) {
-      std::string sealed;
-      if (writer_->take_changed_record(record.view_index, record.entity_id, {}, 7, &sealed)) records_[record.key] = sealed;
-    }
-  }
-  std::vector<FetchedRecord> fetch(const std::vector<std::string>& keys) const {
-    std::vector<FetchedRecord> found(keys.size());
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (const auto at = records_.find(keys[i]); at != records_.end()) found[i].bytes = at->second;
-    }
-    return found;
-  }
-  std::map<std::string, std::string>& records() { return records_; }
-
- private:
-  std::shared_ptr<const FeaturePlan> plan_;
-  std::shared_ptr<const EventWriter> writer_;
-  std::map<std::string, std::string> records_;
-
- public:
-  std::shared_ptr<EmbeddedStore> embedded;
-};
-
-constexpr int64_t kRequestTimeUs = 1'522'540'831 * int64_t{1'000'000};
-
-FakeStore filled_store(const std::shared_ptr<const FeaturePlan>& plan) {
-  FakeStore store(plan);
-  for (int i = 0; i < 40; ++i) store.record("past-" + std::to_string(i), kRequestTimeUs - (i + 1) * 1'800'000'000ll, 100 + i);
-  return store;
-}
-
-// A house whose lane reads from elsewhere.
-struct RemoteHouse : House {
-  explicit RemoteHouse(EngineOptions options = stepping(), WhenNull of_views = WhenNull::kDefault)
-      : House(options), plan(make_plan(of_views)) {
-    reader = FeatureReader::create_remote(plan);
-    REQUIRE(add(lane_spec()).ok());
-  }
-  std::unique_ptr<LookupBatch> take(size_t rows_max = 64) { return engine.take_lookups(rows_max, false); }
-  uint32_t looking_up() const { return engine.stats().looking_up_rows; }
-
-  std::shared_ptr<const FeaturePlan> plan;
-};
-
-bool has_degradation(const Answer& answer, const char* detail) { return answer.payload.find(detail) != std::string::npos; }
-
-}  // namespace
 
 TEST(keys_are_encoded_and_name_the_state) {
   ViewSpec view;
@@ -440,9 +350,11 @@ TEST(a_row_that_is_taken_and_never_given_is_answered) {
 }
 
 // Real time: clients, look-up threads of which each third fetch fails, hangs or is late, rows that give up by themselves, cancels.
-TEST(a_storm_settles_every_row_once) {
+// With a near-cache: records of an age that is over most of the time, so that rows hit, join, miss and make do; and a writer.
+static void storm(uint64_t near_cache_bytes_max) {
   EngineOptions options;
   options.slots = 256;
+  options.near_cache_bytes_max = near_cache_bytes_max;
   options.batch_call_rows_max = 16;
   options.lookup_timeout_ns_max = 3 * kMs;
   Engine engine(options, SystemClock::instance());
@@ -453,7 +365,7 @@ TEST(a_storm_settles_every_row_once) {
   LaneSpec spec;
   spec.model = "fraud";
   spec.version = "1";
-  spec.reader = FeatureReader::create_remote(plan);
+  spec.reader = FeatureReader::create_remote(plan, {kMs, kMs});
   for (int i = 0; i < 2; ++i) spec.runners.push_back(std::make_unique<FakeRunner>(fake, plan->segments()[2].offset_bytes));
   REQUIRE(engine.add_lane(std::move(spec), true).ok());
 
@@ -490,6 +402,7 @@ TEST(a_storm_settles_every_row_once) {
   };
   const int count = check::scaled(3'000);
   for (int i = 1; i <= count; ++i) {
+    if (random() % 32 == 0) engine.forget_record(store.key_of(random()));
     const CallContext context{SystemClock::instance().now_ns(), 0};
     const auto token = static_cast<uint64_t>(i);
     expected[token] = i;
@@ -510,10 +423,16 @@ TEST(a_storm_settles_every_row_once) {
   CHECK(expected.empty());
   CHECK(answered > 0);
   CHECK(engine.wait_idle(20 * kSecond));
-  CHECK(engine.stats().lookup_given_up_rows > 0);
+  const EngineStats stats = engine.stats();
+  CHECK(stats.lookup_given_up_rows > 0);
+  CHECK_EQ(stats.near_cache_hits > 0, near_cache_bytes_max > 0);
+  CHECK_EQ(stats.near_cache_joined_rows > 0, near_cache_bytes_max > 0);
   engine.stop();
   for (std::thread& thread : threads) thread.join();
   engine.check_idle();
 }
+
+TEST(a_storm_settles_every_row_once) { storm(0); }
+TEST(a_storm_with_a_near_cache_settles_every_row_once) { storm(NearCache::kBytesMin); }
 
 ASSAY_TEST_MAIN

@@ -218,7 +218,8 @@ Submission Admission::submit_batch(std::string_view bytes, const CallContext& co
   const CallId id = calls_.id(head);
   if (status.ok()) {
     fill_batch(call, bytes, mine);
-    status = check_deadline(call, mine.filled_ns, DeadlineCheck::kAfterLookup);
+    const bool is_waiting = !mine.rows.empty() || !mine.parked.empty();
+    status = check_deadline(call, is_waiting ? mine.filled_ns : call.now_ns, DeadlineCheck::kAfterLookup);
   }
   if (status.ok()) status = queue_rows(call, head, mine);
   if (status.ok()) return accepted(call, id);
