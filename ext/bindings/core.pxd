@@ -409,8 +409,18 @@ cdef extern from "core/features/feature_reader.h" namespace "assay" nogil:
             shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, shared_ptr[const CFeatureReader]* out
         ) noexcept
         @staticmethod
-        shared_ptr[const CFeatureReader] create_remote(shared_ptr[const CFeaturePlan] plan) noexcept
+        shared_ptr[const CFeatureReader] create_remote(shared_ptr[const CFeaturePlan] plan, vector[int64_t] near_ages_ns) noexcept
         cbool read(const Transaction& transaction, ReadScratch& scratch, const RowOut& out, Violations& violations) noexcept
+
+
+cdef extern from "core/features/near_cache.h" namespace "assay" nogil:
+    uint64_t kNearCacheBytesMin "assay::NearCache::kBytesMin"
+
+    cdef cppclass CNearCacheStats "assay::NearCacheStats":
+        uint64_t record_count
+        uint64_t bytes
+        uint64_t bytes_max
+        uint64_t evicted_count
 
 
 cdef extern from "core/wire/row_cost.h" namespace "assay" nogil:
@@ -620,6 +630,8 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t batch_call_rows_max
         int64_t lookup_timeout_ns_max
         cbool has_lookup_thread
+        uint64_t near_cache_bytes_max
+        int64_t near_cache_stale_ns_max
         TracingOptions tracing
         uint32_t call_records_max
 
@@ -685,6 +697,11 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint64_t lookup_given_up_rows
         uint64_t lookup_unavailable_records
         uint64_t lookup_rejected_records
+        uint64_t near_cache_hits
+        uint64_t near_cache_misses
+        uint64_t near_cache_stale_records
+        uint64_t near_cache_joined_rows
+        CNearCacheStats near_cache
         uint32_t looking_up_rows
         uint32_t slots
         uint32_t slots_used
@@ -714,6 +731,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         unique_ptr[CLookupBatch] take_lookups(size_t rows_max, cbool waits)
         void give_lookups(const CLookupBatch& batch, const FetchedRecord* records) noexcept
         void fail_lookups(const CLookupBatch& batch) noexcept
+        void forget_record(string_view key) noexcept
         size_t step_lookups() noexcept
         void count_refused_call(Code code) noexcept
         Answer finish(uint64_t call) noexcept

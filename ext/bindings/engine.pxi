@@ -4,8 +4,11 @@ EngineStats = _namedtuple(
     "EngineStats",
     "accepted_rows answered_rows failed_rows cancelled_rows shed_rows refused_calls expired_rows defaulted_deadlines batch_count "
     "batched_rows retried_batches inline_rows inline_overruns degraded_rows lookup_batches lookup_given_up_rows "
-    "lookup_unavailable_records lookup_rejected_records looking_up_rows slots slots_used slots_used_max queued_rows",
+    "lookup_unavailable_records lookup_rejected_records looking_up_rows slots slots_used slots_used_max queued_rows near_cache",
     module="assay._core",
+)
+NearCacheStats = _namedtuple(
+    "NearCacheStats", "hits misses stale_records joined_rows evictions records bytes bytes_max", module="assay._core"
 )
 Accepted = _namedtuple("Accepted", "call deadline_ns", module="assay._core")
 
@@ -134,6 +137,8 @@ cdef class Engine:
         slots: int = 8192,
         batch_call_rows_max: int = 1024,
         lookup_timeout_ns_max: int = 50_000_000,
+        near_cache_bytes_max: int = 0,
+        near_cache_stale_ns_max: int = 600_000_000_000,
         tracing: bool = False,
         sample_ratio: float = 0.0,
         follows_parent: bool = True,
@@ -144,6 +149,10 @@ cdef class Engine:
         cdef EngineOptions options
         options.lookup_timeout_ns_max = lookup_timeout_ns_max
         options.has_lookup_thread = clock is None
+        options.near_cache_bytes_max = near_cache_bytes_max
+        options.near_cache_stale_ns_max = near_cache_stale_ns_max
+        if 0 < options.near_cache_bytes_max < kNearCacheBytesMin:
+            raise ValueError(f"near_cache_bytes_max: expected 0 or at least {kNearCacheBytesMin}, not {near_cache_bytes_max}")
         options.slots = slots
         options.batch_call_rows_max = batch_call_rows_max
         if options.slots == 0:
@@ -327,6 +336,11 @@ cdef class Engine:
         batch._engine = self
         return batch
 
+    def forget_records(self, keys: Sequence[bytes]) -> None:
+        """These records were written by this process, or may have been: the near-cache forgets them. Before the writer is told."""
+        for key in keys:
+            self._engine.get().forget_record(view_of_bytes(key))
+
     def step_lookups(self) -> int:
         """Settles the rows that have waited for their records long enough, here and now. Tests."""
         return self._engine.get().step_lookups()
@@ -364,7 +378,7 @@ cdef class Engine:
             stats.batch_count, stats.batched_rows, stats.retried_batches,
             stats.inline_rows, stats.inline_overruns, stats.degraded_rows, stats.lookup_batches, stats.lookup_given_up_rows,
             stats.lookup_unavailable_records, stats.lookup_rejected_records, stats.looking_up_rows,
-            stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows,
+            stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows, _near_cache_stats(stats),
         )
 
     def metrics(self) -> EngineMetrics:
@@ -384,6 +398,13 @@ cdef class Engine:
 
     def check_idle(self) -> None:
         self._engine.get().check_idle()
+
+
+cdef object _near_cache_stats(const CEngineStats& stats):
+    return NearCacheStats(
+        stats.near_cache_hits, stats.near_cache_misses, stats.near_cache_stale_records, stats.near_cache_joined_rows,
+        stats.near_cache.evicted_count, stats.near_cache.record_count, stats.near_cache.bytes, stats.near_cache.bytes_max,
+    )
 
 
 cdef object _submitted(CEngine& engine, const Submission& submission):

@@ -7,17 +7,23 @@ ViewFold = _namedtuple("ViewFold", "view found stale saturated approximate rejec
 @cython.final
 cdef class FeatureReader:
     """One plan bound to one store, for reading. Keeps both alive. `store` None: a store elsewhere, whose records the engine asks
-    for (Engine.take_lookups)."""
+    for (Engine.take_lookups); then `near_ages_ms` says for each view how old a record of the engine's near-cache may be."""
 
     cdef shared_ptr[const CFeatureReader] _reader
     cdef readonly FeaturePlan plan
     cdef EmbeddedStore _store
 
-    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore | None):
+    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore | None, *, near_ages_ms: Sequence[int] = ()):
+        cdef vector[int64_t] near_ages_ns
         self.plan = plan
         self._store = store
+        ages = tuple(near_ages_ms)
+        if ages and (store is not None or len(ages) != len(plan.view_names) or min(ages) < 0):
+            raise ValueError(f"near_ages_ms: expected {len(plan.view_names)}, one a view, not negative, and a store elsewhere")
+        for age in ages:
+            near_ages_ns.push_back(age * 1_000_000)
         if store is None:
-            self._reader = CFeatureReader.create_remote(plan._plan)
+            self._reader = CFeatureReader.create_remote(plan._plan, near_ages_ns)
         else:
             check_status(CFeatureReader.create(plan._plan, store._store, &self._reader))
 

@@ -216,9 +216,10 @@ class ViewFold(NamedTuple):
 @final
 class FeatureReader:
     """One plan bound to one store, for reading. Keeps both alive. `store` None: a store elsewhere, whose records the engine asks
-    for (Engine.take_lookups)."""
+    for (Engine.take_lookups); then `near_ages_ms` says for each view how old a record of the engine's near-cache may be (0: none
+    of it is kept); empty: 0 for all. ValueError: not one a view, negative, or the store is not elsewhere."""
 
-    def __init__(self, plan: FeaturePlan, store: EmbeddedStore | None) -> None: ...
+    def __init__(self, plan: FeaturePlan, store: EmbeddedStore | None, *, near_ages_ms: Sequence[int] = ()) -> None: ...
     @property
     def plan(self) -> FeaturePlan: ...
     def read(
@@ -461,6 +462,19 @@ class EngineStats(NamedTuple):
     slots_used: int
     slots_used_max: int
     queued_rows: int
+    near_cache: NearCacheStats
+
+class NearCacheStats(NamedTuple):
+    """Records of a remote store that the engine keeps for a while."""
+
+    hits: int  # records that need not be fetched
+    misses: int  # records that had to be, though their view is kept
+    stale_records: int  # used past their age, because the store gave nothing
+    joined_rows: int  # waited for what another batch was fetching
+    evictions: int
+    records: int  # that there is none counts too
+    bytes: int
+    bytes_max: int  # 0: off
 
 class Histogram(NamedTuple):
     counts: tuple[int, ...]  # of each bucket alone; the last is past every bound
@@ -521,6 +535,8 @@ class Engine:
         slots: int = 8192,
         batch_call_rows_max: int = 1024,
         lookup_timeout_ns_max: int = 50_000_000,
+        near_cache_bytes_max: int = 0,
+        near_cache_stale_ns_max: int = 600_000_000_000,
         tracing: bool = False,
         sample_ratio: float = 0.0,
         follows_parent: bool = True,
@@ -530,6 +546,9 @@ class Engine:
     ) -> None:
         """`lookup_timeout_ns_max`: how long a row waits for its records from a remote store; two fifths of what is left of its
         deadline if that is less. With a ManualClock rows stop waiting in step_lookups() only.
+
+        `near_cache_bytes_max`: memory of the near-cache, for records of views that readers give an age; 0: off, else at least
+        1 MiB. `near_cache_stale_ns_max`: how old such a record may be where the store gives nothing.
 
         `tracing`: calls get a trace and are recorded if sampled (`sample_ratio` of those that nobody decided about;
         `follows_parent`: a valid traceparent decides), declined, or `slow_ns` slow (0: not for that). Failed calls are recorded
@@ -579,6 +598,10 @@ class Engine:
     def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:
         """Rows of lanes with a remote store that wait for their records, oldest first. Waits for some; None: the engine has
         stopped (or, without `waits`, there are none). Releases the GIL. Any thread, several at once."""
+
+    def forget_records(self, keys: Sequence[bytes]) -> None:
+        """These records were written by this process, or may have been: the near-cache forgets them, and what is being fetched
+        of them is not kept. Before the writer is told. Any thread."""
 
     def step_lookups(self) -> int:
         """Settles the rows that have waited for their records long enough, here and now. Tests."""

@@ -25,13 +25,14 @@ from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
 from assay.features.local_store import LocalStore
-from assay.features.store import Store, is_remote, open_remote_store, open_store
+from assay.features.store import RemoteStore, Store, is_remote, open_remote_store, open_store
 from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
 from assay.observe.logs import log_event
 from assay.observe.telemetry import Telemetry
-from assay.observe.tracing_settings import TracingSettings, tracing_settings
+from assay.observe.tracing_settings import tracing_settings
+from assay.scoring.near_cache import check_views
 from assay.scoring.scoring import Scoring
 from assay.transport.server import Addresses, Transport
 
@@ -65,9 +66,13 @@ class App:
             observe("proving bundles", index, len(paths))
             models.append(verify_bundle(path, runtime, wish=wish, batch_rows_max=config.lane.batch_rows_max))
         _say_fallbacks(models)
-        store = _open_store(config, observe)
+        check_views([model.plan for model in models], config.store.near_cache_max_age_ms)
+        remote = _open_remote_store(config)
+        store = remote if remote is not None else _open_local_store(config, observe)
         try:
-            scoring = _make_scoring(config, store, tracing)
+            scoring = Scoring(config.engine, config.lane, config.store, config.runner_count, tracing)
+            if remote is not None:
+                scoring.start_lookups(remote)
             for index, model in enumerate(models):
                 scoring.add_model(model, store, is_default=index == 0)
         except BaseException:
@@ -174,16 +179,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-def _make_scoring(config: Config, store: Store, tracing: TracingSettings) -> Scoring:
-    scoring = Scoring(
-        config.engine, config.lane, config.runner_count, tracing, lookup_timeout_ms=config.store.lookup_timeout_ms_max
-    )
-    if store.fetch is not None:
-        scoring.start_lookups(store.fetch, config.store.lookup_threads)
-    return scoring
+def _open_remote_store(config: Config) -> RemoteStore | None:
+    """The configured store, if it is elsewhere."""
+    url = config.store.url.get_secret_value()
+    if not is_remote(url):
+        return None
+    return open_remote_store(url, config.store.bytes_max, lookup_timeout_ms=config.store.lookup_timeout_ms_max)
 
 
-def _open_store(config: Config, observe: Progress) -> Store:
+def _open_local_store(config: Config, observe: Progress) -> Store:
     """The configured store; for the demo without a store of its own, one that holds the demo's history."""
     url = config.store.url.get_secret_value()
     if config.is_demo and url == "embedded:":
@@ -191,6 +195,4 @@ def _open_store(config: Config, observe: Progress) -> Store:
             lambda done, total: observe("demo history", done, total), bytes_max=config.store.bytes_max
         )
         return LocalStore(history, url, None, None)
-    if is_remote(url):
-        return open_remote_store(url, config.store.bytes_max, lookup_timeout_ms=config.store.lookup_timeout_ms_max)
     return open_store(url, config.store.bytes_max, progress=lambda done, total: observe("loading the snapshot", done, total))

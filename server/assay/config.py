@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 ENV_PREFIX = "ASSAY_"
 SOCKET_PATH_BYTES_MAX = 107  # sockaddr_un
+NEAR_CACHE_BYTES_MIN = 1 << 20
 DEVICE_PATTERN = r"(auto|cpu|cuda)(?:(?<=cuda):([0-9]{1,2}))?"
 
 
@@ -51,6 +52,32 @@ class StoreConfig(Section):
     lookup_threads: int = Field(
         default=2, ge=1, le=32, description="Threads that ask a remote store; each has one batch of rows on its way."
     )
+    near_cache_bytes_max: int = Field(
+        default=64 << 20,
+        ge=0,
+        le=1 << 40,
+        description="Most memory of the near-cache, in bytes: records of a remote store that this server has just fetched and "
+        "need not fetch again. At least 1 MiB. 0: off.",
+    )
+    near_cache_max_age_ms: dict[str, Annotated[int, Field(ge=0, le=3_600_000)]] = Field(
+        default={},
+        description="How old a record of the near-cache may be, in milliseconds, by the name of its view. 0: the view is not "
+        "kept. Views that are not named: attribute views 10000, window views 0, for they change with every event.",
+    )
+    near_cache_stale_s_max: int = Field(
+        default=600,
+        ge=0,
+        le=86_400,
+        description="Where a remote store gives nothing, a record of the near-cache is used up to this age, in seconds, and the "
+        "answer says so (CACHE_STALE). 0: not past its view's max age.",
+    )
+
+    @field_validator("near_cache_bytes_max")
+    @classmethod
+    def _near_cache_holds_something(cls, value: int) -> int:
+        if 0 < value < NEAR_CACHE_BYTES_MIN:
+            raise ValueError(f"expected 0 (off) or at least {NEAR_CACHE_BYTES_MIN} (1 MiB)")
+        return value
 
 
 class EngineConfig(Section):

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource
@@ -78,24 +78,36 @@ def printable_config(loaded: LoadedConfig) -> dict[str, tuple[Any, str]]:
         value: Any = loaded.config
         for part in path.split("."):
             value = getattr(value, part)
-        table[path] = (_shown(value), loaded.sources.get(path, "default"))
+        table[path] = (_shown(value), _source_of(path, loaded.sources))
     return table
 
 
 def known_keys() -> list[str]:
     """Every key, dotted, in the order of declaration."""
-    return [".".join(path) for path in _known_paths(Config)]
+    return [key for key, _ in _known_fields(Config)]
 
 
 # --- implementation ---
 
 
-def _known_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def _known_fields(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """(dotted key, type) of every key."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _known_paths(field.annotation, (*prefix, name))
+            yield from _known_fields(field.annotation, (*prefix, name))
         else:
-            yield (*prefix, name)
+            yield ".".join((*prefix, name)), field.annotation
+
+
+def _is_known(key: str) -> bool:
+    """Whether it is a key, or a name in a mapping by names that are not ours."""
+    return any(key == known or (get_origin(kind) is dict and _is_within(key, known)) for known, kind in _known_fields(Config))
+
+
+def _source_of(path: str, sources: Mapping[str, str]) -> str:
+    """Where a value came from; of a mapping, where its parts did."""
+    found = dict.fromkeys(source for key, source in sources.items() if _is_within(key, path))
+    return ", ".join(found) or "default"
 
 
 def _sections() -> set[str]:
@@ -127,7 +139,7 @@ def _check_keys(values: Mapping[str, Any], source: str) -> None:
         key = ".".join(path)
         if key in sections:
             wrong.append(f"{key}: expected a section with keys, found {type(value).__name__} ({source})")
-        elif key not in known:
+        elif not _is_known(key):
             wrong.append(f"{key}: no such key ({source}){_did_you_mean(key, known)}")
     if wrong:
         raise ConfigError("\n".join(wrong))
@@ -193,7 +205,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     wrong = []
     for name in names:
         key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
-        if key not in known:
+        if not _is_known(key):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {ENV_PREFIX}{near[0].upper().replace('.', '__')}?" if near else ""
             wrong.append(f"{name}: no such variable (environment){hint}")

@@ -35,6 +35,7 @@ from assay.features.store_writer import LocalWriter, StoreWriter
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.lookups import LookupThreads
+from assay.scoring.near_cache import near_ages_ms
 from assay.transport.policy import Listener, MethodTable
 from assay.transport.security import SecurityStats
 from assay.transport.server import Addresses, Transport
@@ -102,25 +103,31 @@ class LocalServer:
         self.plan = plan or compile_plan(definition)
         self.store = _core.EmbeddedStore()
         self._features = ServedFeatures()
-        store = remote or LocalStore(self.store, "embedded:", None, None)
-        self._features.add(ModelFeatures("puppet", "1", "0" * 64, definition, self.plan, store), is_default=True)
-        self.reader = _core.FeatureReader(self.plan, None if remote else self.store)
-        self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
+        served = ModelFeatures("puppet", "1", "0" * 64, definition, self.plan, remote or LocalStore(self.store, "embedded:", None, None))
+        self._features.add(served, is_default=True)
+        store = self.config.store
+        ages_ms = near_ages_ms(self.plan, store.near_cache_max_age_ms) if remote else ()
+        self.reader = _core.FeatureReader(self.plan, None if remote else self.store, near_ages_ms=ages_ms)
         self.puppet = _core.PuppetModel()
         engine = self.config.engine
         tracing = tracing_settings(self.config.tracing, {})
         self.engine = _core.Engine(
             slots=engine.slots,
             batch_call_rows_max=engine.batch_call_rows_max,
-            lookup_timeout_ns_max=self.config.store.lookup_timeout_ms_max * 1_000_000,
+            lookup_timeout_ns_max=store.lookup_timeout_ms_max * 1_000_000,
+            near_cache_bytes_max=store.near_cache_bytes_max,
+            near_cache_stale_ns_max=store.near_cache_stale_s_max * 1_000_000_000,
             tracing=tracing.is_on,
             sample_ratio=tracing.sample_ratio,
             follows_parent=tracing.follows_parent,
             slow_ns=tracing.slow_ns,
         )
-        self._lookups = LookupThreads(self.engine, remote.fetch, self.config.store.lookup_threads) if remote else None
+        self._lookups = LookupThreads(self.engine, remote.fetch, store.lookup_threads) if remote else None
         if self._lookups is not None:
             self._lookups.start()
+        if remote is not None:
+            remote.tell_writes(self.engine.forget_records)
+        self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
         self.telemetry = Telemetry(self.config, tracing, self.engine)

@@ -72,6 +72,7 @@ class RedisStore:
         self._reading = reading
         self._working = working
         self._bytes_max = bytes_max
+        self._forget: Callable[[Sequence[bytes]], None] = lambda _: None
         self._lookup_timeout_s = lookup_timeout_s
         self._breakers = _Breakers(url, limits or BreakerLimits(), slow_s=SLOW_SHARE * lookup_timeout_s)
 
@@ -96,7 +97,10 @@ class RedisStore:
         return records if any(answer.records for answer in answers) else None
 
     def writer(self, plan: _core.FeaturePlan) -> RedisWriter:
-        return RedisWriter(self._working, plan, self.url, self._bytes_max)
+        return RedisWriter(self._working, plan, self.url, self._bytes_max, self._forget)
+
+    def tell_writes(self, forget: Callable[[Sequence[bytes]], None]) -> None:
+        self._forget = forget
 
     def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
         local = _core.EmbeddedStore(self._bytes_max)

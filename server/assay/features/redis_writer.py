@@ -51,13 +51,22 @@ EventOutcome = tuple[int, str, _core.Refusal | None]
 
 
 class RedisWriter:
-    """One plan's way into one Redis. Thread-safe: every call works on records of its own."""
+    """One plan's way into one Redis. Thread-safe: every call works on records of its own. `forget` is told the keys of what was
+    written, or may have been."""
 
-    def __init__(self, servers: RedisServers, plan: _core.FeaturePlan, url: str, bytes_max: int) -> None:
+    def __init__(
+        self,
+        servers: RedisServers,
+        plan: _core.FeaturePlan,
+        url: str,
+        bytes_max: int,
+        forget: Callable[[Sequence[bytes]], None],
+    ) -> None:
         self._servers = servers
         self._plan = plan
         self._url = url
         self._bytes_max = bytes_max
+        self._forget = forget
 
     def record_events(self, message: bytes) -> list[EventOutcome] | _core.Refusal:
         def apply(writer: _core.EventWriter) -> list[EventOutcome] | _core.Refusal:
@@ -134,8 +143,12 @@ class RedisWriter:
                 for record, known in hop
                 if (sealed := writer.take_changed_record(record, known)) is not None
             ]
-            for part in self._servers.split([record.key for record, _, _ in changed]):
-                is_whole &= self._put_part(part, [changed[place] for place in part.places])
+            keys = [record.key for record, _, _ in changed]
+            try:
+                for part in self._servers.split(keys):
+                    is_whole &= self._put_part(part, [changed[place] for place in part.places])
+            finally:  # also where nobody knows whether the store has it
+                self._forget(keys)
         return is_whole
 
     def _put_part(self, part: Part, changed: Sequence[tuple[_core.RecordRef, bytes, bytes]]) -> bool:

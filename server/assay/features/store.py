@@ -23,6 +23,9 @@ Fetch = Callable[[Sequence[bytes]], list[bytes | int | None] | None]
 """The records under these keys, in order: None where there is none; where one could not be had, the number of the code that says
 why. None for all: the store did not answer in time. Never raises, comes back in bounded time. Any thread."""
 
+Forget = Callable[[Sequence[bytes]], None]
+"""Told the keys of records that were written, or may have been. Any thread."""
+
 
 class Store(Protocol):
     """An open store. Close it; it can be used in `with`."""
@@ -67,6 +70,9 @@ class RemoteStore(Store, Protocol):
 
     def check(self) -> None:
         """Raises StoreError unless the store answers."""
+
+    def tell_writes(self, forget: Forget) -> None:
+        """Has `forget` told of every write of this process, before its outcome is known. Once, before anything is written."""
 
 
 def open_store(

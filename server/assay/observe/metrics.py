@@ -26,6 +26,7 @@ from assay._core import (
     EngineMetrics,
     EngineStats,
     Histogram,
+    NearCacheStats,
     StoreStats,
     TransportStats,
 )
@@ -89,7 +90,22 @@ def engine_families(stats: EngineStats, metrics: EngineMetrics, queue_rows_max: 
     yield _counter(
         "assay_lookup_rejected_records", "Records of a remote store that failed a check", stats.lookup_rejected_records
     )
+    yield from near_cache_families(stats.near_cache)
     yield _counter("assay_refused_traceparents", "Headers that were no W3C trace context", metrics.refused_traceparents)
+
+
+def near_cache_families(stats: NearCacheStats) -> Iterator[Metric]:
+    """Records of a remote store that are kept for a while."""
+    yield _counter("assay_near_cache_hits", "Records that need not be fetched", stats.hits)
+    yield _counter("assay_near_cache_misses", "Records that had to be fetched, though their view is kept", stats.misses)
+    yield _counter(
+        "assay_near_cache_stale_records", "Records used past their age, because the store gave nothing", stats.stale_records
+    )
+    yield _counter("assay_near_cache_joined_rows", "Rows that waited for what another batch was fetching", stats.joined_rows)
+    yield _counter("assay_near_cache_evictions", "Records that gave way to others", stats.evictions)
+    yield _gauge("assay_near_cache_records", "Records that are kept", stats.records)
+    yield _gauge("assay_near_cache_bytes", "Memory of the near-cache", stats.bytes)
+    yield _gauge("assay_near_cache_limit_bytes", "Most memory that the near-cache may take", stats.bytes_max)
 
 
 def store_families(stats: StoreStats) -> Iterator[Metric]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from assay._core import Engine, FeatureReader
-from assay.config import EngineConfig, LaneConfig
+from assay.config import EngineConfig, LaneConfig, StoreConfig
 from assay.features.served import ModelFeatures, ServedFeatures
-from assay.features.store import Fetch, Store
+from assay.features.store import RemoteStore, Store
 from assay.features.store_writer import StoreWriter
 from assay.models.device import CPU
 from assay.models.verify import VerifiedModel
 from assay.observe.tracing_settings import TracingSettings
 from assay.scoring.lookups import LookupThreads
+from assay.scoring.near_cache import near_ages_ms
 
 # What is measured at load is a warm run. After a pause caches are cold and the same run takes up to ten times as long; and a core
 # may be away for a moment. Past this much more than the limit something is wrong.
@@ -21,12 +22,14 @@ class Scoring:
     """Owns the engine and, with a remote store, the look-up threads. `runners`: threads a lane."""
 
     def __init__(
-        self, engine: EngineConfig, lane: LaneConfig, runners: int, tracing: TracingSettings, *, lookup_timeout_ms: int = 50
+        self, engine: EngineConfig, lane: LaneConfig, store: StoreConfig, runners: int, tracing: TracingSettings
     ) -> None:
         self.engine = Engine(
             slots=engine.slots,
             batch_call_rows_max=engine.batch_call_rows_max,
-            lookup_timeout_ns_max=lookup_timeout_ms * 1_000_000,
+            lookup_timeout_ns_max=store.lookup_timeout_ms_max * 1_000_000,
+            near_cache_bytes_max=store.near_cache_bytes_max,
+            near_cache_stale_ns_max=store.near_cache_stale_s_max * 1_000_000_000,
             tracing=tracing.is_on,
             sample_ratio=tracing.sample_ratio,
             follows_parent=tracing.follows_parent,
@@ -35,6 +38,8 @@ class Scoring:
         self.features = ServedFeatures()
         self._lookups: LookupThreads | None = None
         self._lane = lane
+        self._near_cache_max_age_ms = store.near_cache_max_age_ms
+        self._lookup_thread_count = store.lookup_threads
         self._runners = runners
         self._writers: dict[str, StoreWriter] = {}
 
@@ -43,19 +48,22 @@ class Scoring:
         """One for each feature set that is served."""
         return tuple(self._writers.values())
 
-    def start_lookups(self, fetch: Fetch, threads: int) -> None:
-        """For a remote store: who fetches its records. Once, before the first model."""
-        self._lookups = LookupThreads(self.engine, fetch, threads)
+    def start_lookups(self, store: RemoteStore) -> None:
+        """For a remote store: who fetches its records, and what is written to it here is told to the near-cache. Once, before the
+        first model."""
+        store.tell_writes(self.engine.forget_records)
+        self._lookups = LookupThreads(self.engine, store.fetch, self._lookup_thread_count)
         self._lookups.start()
 
     def add_model(self, model: VerifiedModel, store: Store, *, is_default: bool) -> None:
         """Starts a lane. Raises CoreError (PLAN_INVALID, MODEL_UNSUPPORTED)."""
         lane = self._lane
+        ages_ms = () if store.core is not None else near_ages_ms(model.plan, self._near_cache_max_age_ms)
         self.engine.add_lane(
             model=model.name,
             version=model.version,
             model_sha256=model.bundle.model_sha256,
-            reader=FeatureReader(model.plan, store.core),
+            reader=FeatureReader(model.plan, store.core, near_ages_ms=ages_ms),
             runner=model.model,
             runners=runner_count(model, lane, self._runners),
             score_output=model.score_output,
