@@ -27,8 +27,9 @@ FILE_FLUSH_ROWS, TOPIC_FLUSH_ROWS = 1_000_000, 10_000
 
 def ingest(
     store: Annotated[
-        str, typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there), or redis://HOST:PORT/DB.")
-    ],
+        str | None,
+        typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there), or redis://HOST:PORT/DB."),
+    ] = None,
     events: Annotated[Path | None, typer.Option(help="Events, one JSON object a line; - is standard input.")] = None,
     view: Annotated[str | None, typer.Option(help="Attribute view to fill from --attributes.")] = None,
     attributes: Annotated[
@@ -88,6 +89,13 @@ def ingest(
     stop_at_end: Annotated[
         bool, typer.Option("--stop-at-end", help="End once all is written that the topics held at the start.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look at a sample of --events, or of topics, instead: fields, rejects, keys.")
+    ] = False,
+    messages: Annotated[int, typer.Option(min=1, max=100_000, help="Most messages of that sample.")] = 1_000,
+    bundle: Annotated[
+        str | None, typer.Option(metavar="NAME_OR_PATH", help="Compare that sample with the training data of this bundle.")
+    ] = None,
 ) -> None:
     """Load events, or attributes of entities, into a store. What is there already changes nothing.
 
@@ -102,8 +110,22 @@ def ingest(
 
         assay ingest --demo-history --store redis://127.0.0.1:6379/0
 
-        assay ingest --kafka 127.0.0.1:9092 --topic payments --group fraud --dead-letter-topic payments.rejected --store redis://127.0.0.1:6379/0
+        assay ingest --kafka 127.0.0.1:9092 --topic payments --group fraud --fail-on-reject --store redis://127.0.0.1:6379/0
+
+        assay ingest --check --events events.jsonl --bundle fraud
     """
+    if check:
+        from assay.cli.ingest_check import CheckOptions
+        from assay.cli.ingest_check import check as check_sample
+
+        asked = CheckOptions(
+            events, kafka, tuple(topic or ()), tuple(kafka_option or ()), kafka_config, messages, bundle, feature_set
+        )
+        if not check_sample(asked, as_json=as_json):
+            raise typer.Exit(EXIT_REFUSED)
+        return
+    if store is None:
+        fail("--store is missing", EXIT_USAGE, hint="--store embedded:PATH or redis://HOST:PORT/DB")
     if kafka is not None or topic:
         if [events, view, attributes, demo_history or None] != [None] * 4:
             fail("--kafka reads topics; give no --events, --view, --attributes or --demo-history with it", EXIT_USAGE)

@@ -104,6 +104,10 @@ class ConsumerGroup:
 
         self._consumer.subscribe(list(self._topics), on_assign=assign, on_revoke=revoke, on_lost=lose)
 
+    def read_from(self, offsets: Mapping[Partition, int]) -> None:
+        """Instead of join(): reads these partitions, as a member of nothing."""
+        self._consumer.assign([self._place(partition, offset) for partition, offset in offsets.items()])
+
     def read(self, count_max: int, timeout_s: float) -> list[Read]:
         first = self._consumer.poll(timeout_s)
         if first is None:
