@@ -103,7 +103,8 @@ class LocalServer:
         self.plan = plan or compile_plan(definition)
         self.store = _core.EmbeddedStore()
         self._features = ServedFeatures()
-        served = ModelFeatures("puppet", "1", "0" * 64, definition, self.plan, remote or LocalStore(self.store, "embedded:", None, None))
+        behind = remote or LocalStore(self.store, "embedded:", None, None)
+        served = ModelFeatures("puppet", "1", "0" * 64, definition, self.plan, behind)
         self._features.add(served, is_default=True)
         store = self.config.store
         ages_ms = near_ages_ms(self.plan, store.near_cache_max_age_ms) if remote else ()

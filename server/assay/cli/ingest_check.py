@@ -12,7 +12,7 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
-from assay.cli.features import load_feature_set
+from assay.cli.feature_sources import load_feature_set
 from assay.cli.output import EXIT_USAGE, answers, fail, print_json
 from assay.errors import AssayError, ConfigError
 

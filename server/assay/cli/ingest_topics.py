@@ -15,7 +15,7 @@ import orjson
 import typer
 from rich.text import Text
 
-from assay.cli.features import load_feature_set
+from assay.cli.feature_sources import load_feature_set
 from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json
 from assay.errors import AssayError, ConfigError, RejectedError
 from assay.observe.logs import log_event, set_up
