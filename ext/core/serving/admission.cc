@@ -340,6 +340,7 @@ Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch&
   *is_finished = true;
   const bool is_read = is_remote ? reader.read(mine.transaction, mine.near.records.data(), mine.read, out, mine.violations)
                                  : reader.read(mine.transaction, mine.read, out, mine.violations);
+  mine.near.held.clear();  // what the near-cache drops is not kept here
   return is_read ? Status() : Status(Code::kInvalidRequest);
 }
 

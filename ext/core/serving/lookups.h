@@ -122,14 +122,15 @@ class Lookups {
     uint32_t first = kNoSlot, last = kNoSlot;
   };
 
-  struct Asked;     // one record that a taken row wants
-  struct Settling;  // working memory of one thread that settles rows
+  struct Asked;  // lookups_settling.h
+  struct Settling;
 
   void link(List& list, uint32_t slot) noexcept;
   void link_first(List& list, uint32_t slot) noexcept;
   void unlink(List& list, uint32_t slot) noexcept;
   List& list_of(State state) noexcept;
 
+  // --- lookup_batches.cc
   size_t take_waiting(size_t rows_max, bool waits, Settling& mine);
   void look_near(Settling& mine);
   void part(LookupBatch& batch, Settling& mine);
@@ -140,6 +141,7 @@ class Lookups {
   void land(const LookupBatch& batch, Settling& mine) noexcept;
   const FetchedRecord* gather(const LookupBatch& batch, const LookupBatch::Row& row, Settling& mine) const noexcept;
 
+  // --- lookups.cc
   void claim(uint32_t slot) noexcept;
   int64_t next_give_up_ns() const noexcept;
   void run_thread() noexcept;
