@@ -183,7 +183,7 @@ def test_usage(tmp_path: Path, url: str) -> None:
     assert (result.exit_code, "cannot be read" in " ".join(result.stderr.split())) == (1, True)
     assert not (tmp_path / "store.snapshot").exists()
     result = run("--help")
-    assert (result.exit_code, result.stdout.count("assay ingest --")) == (0, 3)
+    assert (result.exit_code, result.stdout.count("assay ingest --")) == (0, 5)
 
 
 # --- attributes
