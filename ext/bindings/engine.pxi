@@ -81,7 +81,7 @@ cdef class LookupBatch:
         self._check()
         return [bytes_of_string(self._batch.get().keys[i]) for i in range(self._batch.get().keys.size())]
 
-    def give(self, records: Sequence[bytes | None | int]) -> None:
+    def give(self, records: Sequence[bytes | int | None]) -> None:
         """One a key; None: the store has no such record; a number: the code that says why it could not be had. Reads the rows and
         queues them. Releases the GIL."""
         cdef vector[FetchedRecord] fetched

@@ -110,7 +110,7 @@ def test_a_label_waits_a_limited_time_once_all_events_are_read(plan: _core.Featu
     house.now_s = 260
     written = house.labels.write(labels)
     assert written.waiting == []
-    assert [found.reason for found in written.rejects] == ["LABEL_WITHOUT_EVENT"]
+    assert [found.reason for found in written.rejects] == ["EVENT_UNKNOWN"]
 
 
 def test_a_label_of_a_tiled_event_is_too_late(plan: _core.FeaturePlan) -> None:
