@@ -295,7 +295,10 @@ def test_metadata_records_go_to_a_topic_too(kafka: MockKafka, redis: RedisServer
         ),
     ],
 )
-def test_wrong_usage_says_what_is_expected(arguments: tuple[str, ...], what: str, tmp_path: Path) -> None:
+def test_wrong_usage_says_what_is_expected(
+    arguments: tuple[str, ...], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["--store", f"embedded:{tmp_path / 's'}", *arguments])
     said = " ".join(result.output.split())
     assert result.exit_code == 2, said
