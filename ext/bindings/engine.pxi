@@ -337,7 +337,7 @@ cdef class Engine:
         return batch
 
     def forget_records(self, keys: Sequence[bytes]) -> None:
-        """These records were written by this process, or may have been: the near-cache forgets them. Before the writer is told."""
+        """These records were written by this process, or may have been: the near-cache forgets them."""
         for key in keys:
             self._engine.get().forget_record(view_of_bytes(key))
 

@@ -274,8 +274,8 @@ TEST(one_hash_is_one_kind_of_bytes) {
   CHECK(cache.add_view(fixture::compiled(fixture::customer_spec("one_too_many"))).code == Code::kPlanInvalid);
 }
 
-// Writers of the store, those who fetch and those who look, side by side. Each record says whose it is and how often it was written;
-// who looks after a write never finds what was there before it.
+// Writers of the store, those who fetch and those who look, side by side. Each record says whose it is and how often it was
+// written; who looks after a write never finds what was there before it.
 TEST(threads_side_by_side) {
   NearCache cache(NearCache::kBytesMin);
   constexpr size_t kKeys = 64;

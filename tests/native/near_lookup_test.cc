@@ -1,5 +1,5 @@
-// The near-cache in front of look-ups: what is near is not fetched, what is fetched is fetched once, what is old says so, and no row gets
-// another entity's record.
+// The near-cache in front of look-ups: what is near is not fetched, what is fetched is fetched once, what is old says so, and no
+// row gets another entity's record.
 #include <random>
 
 #include "check.h"
@@ -393,8 +393,8 @@ TEST(a_record_that_cannot_be_trusted_is_not_kept) {
   CHECK_EQ(house.stats().lookup_rejected_records, 2u);
 }
 
-// Customers with as many events as their number says: whatever is near, joined, failed, late, forgotten or stale, a row has its own
-// customer's count, or says that it has none.
+// Customers with as many events as their number says: whatever is near, joined, failed, late, forgotten or stale, a row has its
+// own customer's count, or says that it has none.
 TEST(no_row_gets_another_customers_record) {
   auto random = check::random_engine();
   NearHouse house;

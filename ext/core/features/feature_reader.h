@@ -31,7 +31,8 @@ struct ReadScratch {
 };
 static_assert(limits::kAttributesMax <= limits::kAggregatesMax, "outputs hold either");
 
-// A record of a remote store, borrowed. A null view: the store has none. `why` other than kOk: it could not be had, or fails a check.
+// A record of a remote store, borrowed. A null view: the store has none. `why` other than kOk: it could not be had, or fails a
+// check.
 struct FetchedRecord {
   std::string_view bytes;
   Code why = Code::kOk;

@@ -48,8 +48,8 @@ class NearCache {
   bool find(std::string_view key, NearRecord* out) const noexcept;
 
   uint64_t lease(std::string_view key) const noexcept;
-  // Keeps a copy of what the store said; `record` with a null view: that there is none. Not if the lease has ended, or there is no room
-  // or no memory for it.
+  // Keeps a copy of what the store said; `record` with a null view: that there is none. Not if the lease has ended, or there is
+  // no room or no memory for it.
   void keep(std::string_view key, uint64_t lease, std::string_view record, int64_t fetched_ns) noexcept;
   // The key's record is about to change, or has: it is fetched anew.
   void forget(std::string_view key) noexcept;

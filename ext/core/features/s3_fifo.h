@@ -1,10 +1,11 @@
 // S3Fifo: row records by key, within a limit of bytes. The one table of a near-cache's shard; knows no ages and no locks.
 //
-// What leaves is chosen as by S3-FIFO (Yang, Zhang, Qiu, Yue and Vinayak, "FIFO queues are all you need for cache eviction", SOSP 2023):
+// What leaves is chosen as by S3-FIFO (Yang, Zhang, Qiu, Yue and Vinayak, "FIFO queues are all you need for cache eviction",
+// SOSP 2023):
 //
-//   a new key ----> small, a tenth of the bytes -- its turn to leave: found twice or more ----> main -- found since: once more round
-//                                               '- else: gone, its hash stays as a ghost         ^  '- else: gone
-//   a new key whose ghost is there --------------------------------------------------------------'
+//   a new key ---> small, a tenth of the bytes -- its turn to leave: found twice or more ---> main -- found since: another round
+//                                              '- else: gone, its hash stays as a ghost         ^  '- else: gone
+//   a new key whose ghost is there -------------------------------------------------------------'
 //
 // Keys that are asked for once, such as a nightly batch over all customers brings, pass through `small` and push nothing out of
 // `main`; CLOCK and SIEVE lose what is popular to a long enough scan. A hit changes a counter and moves nothing.

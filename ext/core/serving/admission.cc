@@ -344,8 +344,8 @@ Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch&
   return is_read ? Status() : Status(Code::kInvalidRequest);
 }
 
-// Opens the call, queues its finished rows under one lock and parks the others until their records are fetched. After kOk the slots
-// are the runners', or the look-ups'.
+// Opens the call, queues its finished rows under one lock and parks the others until their records are fetched. After kOk the
+// slots are the runners', or the look-ups'.
 Status Admission::queue_rows(Call& call, uint32_t head, Scratch& mine) noexcept {
   const auto finished = static_cast<uint32_t>(mine.rows.size()), waiting = static_cast<uint32_t>(mine.parked.size());
   for (const QueuedRow& row : mine.rows) move_slot(calls_.slab()[row.slot], SlotState::kQueued);

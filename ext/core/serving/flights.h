@@ -1,7 +1,7 @@
 // Flights: which keys are being fetched right now, and by which batch of look-ups, so that none is fetched twice at once.
 //
-// A table of fixed size, by hash: where two keys meet in a cell the later one stays, and the earlier is at worst fetched once more.
-// Two keys of one hash do no harm either: who waited for the wrong one does not find its own record and fetches it then.
+// A table of fixed size, by hash: where two keys meet in a cell the later one stays, and the earlier is at worst fetched once
+// more. Two keys of one hash do no harm either: who waited for the wrong one does not find its own record and fetches it then.
 //
 // THREADS. One at a time (Lookups::mutex_). Allocates nothing after its making. No GIL.
 #pragma once

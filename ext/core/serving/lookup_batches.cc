@@ -51,7 +51,8 @@ size_t Lookups::take_waiting(size_t rows_max, bool waits, Settling& mine) {
   return mine.taken.size();
 }
 
-// Which keys the taken rows want, and which of their records are near. Outside the lock: while a row is kTaking nobody else touches it.
+// Which keys the taken rows want, and which of their records are near. Outside the lock: while a row is kTaking nobody else
+// touches it.
 void Lookups::look_near(Settling& mine) {
   const int64_t now_ns = clock_.now_ns();
   uint32_t asked_count = 0;
@@ -123,8 +124,8 @@ void Lookups::part(LookupBatch& batch, Settling& mine) {
   if (is_sooner) give_up_changed_.notify_all();
 }
 
-// The batch that fetches a record which this row lacks, if all that it lacks are being fetched and will be young enough; else 0. A fetch
-// that takes longer than any row waits is not worth joining.
+// The batch that fetches a record which this row lacks, if all that it lacks are being fetched and will be young enough; else 0.
+// A fetch that takes longer than any row waits is not worth joining.
 uint64_t Lookups::flight_to_join(const Asked* asked, size_t count, int64_t now_ns) const noexcept {
   uint64_t batch = 0;
   for (size_t v = 0; v < count; ++v) {

@@ -6,14 +6,15 @@
 //                '------ that batch has ended -------'
 //   WAITING, FETCHING, JOINED -- give_up_due() --> read with what can be had without the store, flagged, then queued
 //
-// The core asks nobody: look-up threads of the process take() a batch of keys, fetch them however they like and give() the records
-// back; the row is read and queued on that thread. A key that several rows of a batch want is in it once. Each row has a time of its
-// own, a share of what is left of its deadline, after which it makes do (NearLookup::make_do): stale records of the near-cache, else
-// none (FoldResult::rejected = kStoreUnavailable). So a store that hangs costs a row that share and nothing more. Whoever claims a
-// row first, give() or give_up_due(), settles it; the other finds it gone.
+// The core asks nobody: look-up threads of the process take() a batch of keys, fetch them however they like and give() the
+// records back; the row is read and queued on that thread. A key that several rows of a batch want is in it once. Each row has a
+// time of its own, a share of what is left of its deadline, after which it makes do (NearLookup::make_do): stale records of the
+// near-cache, else none (FoldResult::rejected = kStoreUnavailable). So a store that hangs costs a row that share and nothing
+// more. Whoever claims a row first, give() or give_up_due(), settles it; the other finds it gone.
 //
-// SINGLE FLIGHT. A row waits for another batch only where that spares it a fetch of its own, once, and only for views that may be as old
-// as that fetch. When the batch has ended, well or not, the row is taken again: it finds its records near, or fetches them.
+// SINGLE FLIGHT. A row waits for another batch only where that spares it a fetch of its own, once, and only for views that may
+// be as old as that fetch. When the batch has ended, well or not, the row is taken again: it finds its records near, or fetches
+// them.
 //
 // LOCK. One mutex guards the lists, the rows' states and the flights. Rows are read, queued and answered without it, and the
 // near-cache is asked without it. THREADS. No function takes the GIL; take() and stop() may block: call them without it.
@@ -68,14 +69,15 @@ struct LookupBatch {
 
 class Lookups {
  public:
-  // A row gives up after `timeout_ns_max`, or after two fifths of what is left to its deadline if that is sooner. What is passed by
-  // reference must outlive it.
+  // A row gives up after `timeout_ns_max`, or after two fifths of what is left to its deadline if that is sooner. What is passed
+  // by reference must outlive it.
   Lookups(int64_t timeout_ns_max, bool has_thread, NearCache& cache, const NearLookup& near, Calls& calls, const Clock& clock);
   ~Lookups();  // REQUIRES: stop() came before, if anything was parked
   Lookups(const Lookups&) = delete;
   Lookups& operator=(const Lookups&) = delete;
 
-  // Makes room for every slot and starts the thread that gives up rows. Idempotent. kIo. Before the first lane with a remote store.
+  // Makes room for every slot and starts the thread that gives up rows. Idempotent. kIo. Before the first lane with a remote
+  // store.
   Status enable();
 
   // Keeps what the look-up of this row needs. The submitting thread, before park().
@@ -88,8 +90,8 @@ class Lookups {
   // Waits for rows that must be fetched and takes at most `rows_max` of them, oldest first; those that need no fetch any more are
   // settled on the way. Null: stopped (or, if `waits` is false, nothing is to be fetched). Several threads may do this at once.
   std::unique_ptr<LookupBatch> take(size_t rows_max, bool waits);
-  // Checks each record once, keeps those of views that the near-cache keeps, and reads and queues the rows of a batch that have not
-  // given up meanwhile. `records`: one per key, borrowed for the call.
+  // Checks each record once, keeps those of views that the near-cache keeps, and reads and queues the rows of a batch that have
+  // not given up meanwhile. `records`: one per key, borrowed for the call.
   void give(const LookupBatch& batch, const FetchedRecord* records) noexcept;
   // The same where the store gave nothing: the rows make do.
   void fail(const LookupBatch& batch) noexcept;

@@ -1,5 +1,5 @@
-// Working memory of one thread that takes, gives or gives up rows: Lookups' own, shared by its files. Kept for the thread's life; no
-// record stays in it between two calls.
+// Working memory of one thread that takes, gives or gives up rows: Lookups' own, shared by its files. Kept for the thread's
+// life; no record stays in it between two calls.
 #pragma once
 
 #include <memory>
