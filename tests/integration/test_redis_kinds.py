@@ -137,7 +137,7 @@ def test_a_frozen_node_costs_its_own_keys_alone_and_one_breaker() -> None:
         canaries = keys_and_canaries(cluster)
         keys = list(canaries)
         frozen = cluster.primary_of(keys[0])
-        with open_remote_store(cluster.url, lookup_timeout_ms=1_000) as store:
+        with open_remote_store(cluster.url, lookup_timeout_ms=2_000) as store:
             assert store.fetch(keys) == list(canaries.values())
             frozen.freeze()
             try:
