@@ -339,6 +339,31 @@ TEST(stale_records_are_used_where_the_store_gives_nothing) {
   CHECK_EQ(house.stats().lookup_unavailable_records, 0u);
 }
 
+TEST(one_server_of_several_is_away_and_stale_records_stand_in_for_its_own) {
+  NearHouse house;
+  const double count = count_of(house.score_all_the_way(1, with_features()));
+  house.clock.advance_ns(kAge + 2 * kSecond);
+  for (int64_t amount = 2; amount <= 3; ++amount) {  // the other customer was never near
+    CHECK(house.score(amount, with_features() + (amount == 3 ? of_customer("597") : std::string())).code == Code::kOk);
+  }
+  const auto batch = house.take();
+  REQUIRE(batch != nullptr && batch->keys.size() == 3);
+  std::vector<FetchedRecord> fetched = house.store.fetch(batch->keys);
+  for (size_t i = 0; i < fetched.size(); ++i) {
+    if (batch->keys[i].find(":customer:") != std::string::npos) fetched[i] = {{}, Code::kStoreUnavailable};
+  }
+  house.engine.give_lookups(*batch, fetched.data());
+  CHECK_EQ(house.step(), 2u);
+  CHECK_EQ(count_of(house.answer(2)), count);
+  CHECK(has_degradation(house.answer(2), "the store gave nothing; fetched 12 s ago"));
+  CHECK_EQ(cache_age_ns(house.answer(2), "customer"), kAge + 2 * kSecond);
+  CHECK_EQ(cache_age_ns(house.answer(2), "terminal"), -1);
+  CHECK(has_degradation(house.answer(3), "STORE_UNAVAILABLE"));
+  CHECK_EQ(cache_age_ns(house.answer(3), "terminal"), -1);
+  CHECK_EQ(house.stats().near_cache_stale_records, 1u);
+  CHECK_EQ(house.stats().lookup_unavailable_records, 1u);
+}
+
 TEST(stale_has_an_end) {
   NearHouse house;
   house.score_all_the_way(1);

@@ -22,6 +22,11 @@ bool is_store_away(const FoldResult* views, size_t count) noexcept {
   return std::any_of(views, views + count, [](const FoldResult& view) { return view.rejected == Code::kStoreUnavailable; });
 }
 
+// Whether the store gave nothing for one of them: a server of several may be down.
+bool is_any_away(const FetchedRecord* records, size_t count) noexcept {
+  return std::any_of(records, records + count, [](const FetchedRecord& one) { return one.why == Code::kStoreUnavailable; });
+}
+
 }  // namespace
 
 Lookups::Lookups(int64_t timeout_ns_max, bool has_thread, NearCache& cache, const NearLookup& near, Calls& calls,
@@ -192,8 +197,8 @@ Status Lookups::read_row(const Parked& parked, Slot& slot, const FetchedRecord* 
   const Lane& lane = *parked.ticket.lane();
   const size_t view_count = lane.reader().plan().views().size();
   parked.transaction.load(mine.transaction);
-  if (records == nullptr) {
-    near_.make_do(lane.reader(), mine.transaction, clock_.now_ns(), mine.near_row);
+  if (records == nullptr || is_any_away(records, view_count)) {
+    near_.make_do(lane.reader(), mine.transaction, records, clock_.now_ns(), mine.near_row);
     records = mine.near_row.records.data();
   }
   mine.violations.clear();

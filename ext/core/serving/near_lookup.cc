@@ -41,9 +41,14 @@ bool NearLookup::find_row(const FeatureReader& reader, const Transaction& transa
   return true;
 }
 
-void NearLookup::make_do(const FeatureReader& reader, const Transaction& transaction, int64_t now_ns, NearRow& row) const {
+void NearLookup::make_do(const FeatureReader& reader, const Transaction& transaction, const FetchedRecord* given, int64_t now_ns,
+                         NearRow& row) const {
   make_keys(reader, transaction, row);
   for (size_t v = 0; v < row.keys.size(); ++v) {
+    if (given != nullptr && given[v].why != Code::kStoreUnavailable) {
+      row.records[v] = given[v];
+      continue;
+    }
     const int64_t age_ns_max = reader.near_age_ns(v);
     NearRecord& held = row.held[v];
     const bool is_known = age_ns_max > 0 && cache_.is_on() && cache_.find(row.keys[v], &held);

@@ -31,8 +31,10 @@ class NearLookup {
   // All records of a row. False: some must be fetched; nothing was counted.
   bool find_row(const FeatureReader& reader, const Transaction& transaction, int64_t now_ns, NearRow& row) const;
 
-  // What can be had of a row without the store: young records, stale ones (is_cache_stale), else kStoreUnavailable.
-  void make_do(const FeatureReader& reader, const Transaction& transaction, int64_t now_ns, NearRow& row) const;
+  // A row where the store gave nothing (`given` null), or not for all views (kStoreUnavailable). For those: a young record, or a
+  // stale one (is_cache_stale), else kStoreUnavailable. The others are as given, borrowed.
+  void make_do(const FeatureReader& reader, const Transaction& transaction, const FetchedRecord* given, int64_t now_ns,
+               NearRow& row) const;
 
  private:
   const NearCache& cache_;
