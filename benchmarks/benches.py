@@ -27,6 +27,7 @@ from benchmarks.processes import (
     otlp_sink,
     scraped,
 )
+from benchmarks.remote_store import redis_ingest, redis_layout, redis_score
 from benchmarks.run import BATCH_ROWS, Run
 
 VARIED_MESSAGES = 20_000
@@ -177,6 +178,9 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "overload": overload,
     "abuse": abuse,
     "soak": soak,
+    "redis": redis_score,
+    "redis_ingest": redis_ingest,
+    "redis_layout": redis_layout,
     "start": start,
 }
 BY_NAME_ONLY = ("soak",)  # too long to run with the others
