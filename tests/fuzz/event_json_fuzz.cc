@@ -81,8 +81,8 @@ std::string json_event(const Transaction& event) {
   const PlanSpec& spec = shared_plan()->spec();
   std::string out = "{\"transaction_id\":" + json_string(event.id) + ",\"event_time\":" + json_time(event.event_time_us);
   out += ",\"is_fraud\":" + std::string(event.is_fraud < 0 ? "null" : event.is_fraud == 1 ? "true" : "false");
-  out +=
-      ",\"label_time\":" + (event.label_time_us == Transaction::kNoTime ? "null" : json_time(event.label_time_us)) + ",\"entities\":{";
+  out += ",\"label_time\":" + (event.label_time_us == Transaction::kNoTime ? "null" : json_time(event.label_time_us)) +
+         ",\"entities\":{";
   for (size_t i = 0; i < spec.entities.size(); ++i) {
     const std::string_view id = event.entities[i];
     out += (i == 0 ? "\"" : ",\"") + spec.entities[i] + "\":" + (id.empty() ? "null" : json_string(id));
