@@ -156,8 +156,10 @@ def violations(message: Message) -> frozenset[tuple[str, str]]:
 
 
 def label_violations(event: feature_pb2.Event) -> set[tuple[str, str]]:
-    is_bad = event.HasField("label_time") and micros(event.label_time) is None
-    found = {("BAD_TIMESTAMP", "label_time")} if is_bad else set()
+    label_us = micros(event.label_time)
+    is_bad = event.HasField("label_time") and label_us is None
+    is_early = event.HasField("label_time") and label_us is not None and label_us < (micros(event.event_time) or 0)
+    found = {("BAD_TIMESTAMP", "label_time")} if is_bad or is_early else set()
     if (event.is_label or (event.HasField("label_time") and not is_bad)) and not event.HasField("is_fraud"):
         found.add(("MISSING_FIELD", "is_fraud"))
     return found
