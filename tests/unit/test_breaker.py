@@ -89,6 +89,22 @@ def test_how_long_it_is_open_is_a_little_at_random(share: float, open_s: float) 
     assert breaker.allows()
 
 
+def test_it_is_in_doubt_from_a_failure_to_the_next_success() -> None:
+    breaker, clock = make_breaker()
+    assert not breaker.is_in_doubt
+    breaker.failed()
+    assert breaker.is_in_doubt
+    breaker.succeeded()
+    assert not breaker.is_in_doubt
+    for _ in range(3):
+        breaker.failed()
+    clock.now_s += 1.0
+    assert breaker.allows()
+    assert breaker.is_in_doubt
+    breaker.succeeded()
+    assert not breaker.is_in_doubt
+
+
 def test_one_call_finds_out_whether_the_service_is_back() -> None:
     breaker, clock = make_breaker()
     for _ in range(3):

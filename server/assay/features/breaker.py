@@ -55,6 +55,11 @@ class Breaker:
     def state(self) -> BreakerState:
         return self._state
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last call failed, or the next one is to find out."""
+        return self._failures > 0 or self._state is not BreakerState.CLOSED
+
     def allows(self) -> bool:
         """Whether to make a call. Who is told yes must say succeeded() or failed()."""
         with self._lock:

@@ -31,8 +31,8 @@ class Answer:
 
 def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float) -> list[Answer]:
     """One answer a part, in order, in about `timeout_s` at most (connecting takes its own time). Never raises."""
-    deadline_s = time.monotonic() + timeout_s
     questions = [_Question(part, uses_mget=not servers.is_cluster) for part in parts]
+    deadline_s = time.monotonic() + timeout_s
     answers = [question.answer(deadline_s) for question in questions]
     if servers.is_cluster:
         _follow(servers, answers, deadline_s)

@@ -86,7 +86,10 @@ class RedisStore:
         parts = self._split(keys)
         asked = [part for part in parts if self._breakers.allow(part.server)]
         records: list[bytes | int | None] = [_UNAVAILABLE] * len(keys)
-        answers = ask(self._reading, asked, self._lookup_timeout_s)
+        # Those in doubt after the others have answered: they may have to be connected to first, which takes its time.
+        in_doubt = [part for part in asked if self._breakers.is_in_doubt(part.server)]
+        well = [part for part in asked if part not in in_doubt]
+        answers = [*ask(self._reading, well, self._lookup_timeout_s), *ask(self._reading, in_doubt, self._lookup_timeout_s)]
         for answer in answers:
             self._breakers.note(answer)
             for place, record in zip(answer.part.places, answer.records, strict=False):
@@ -180,6 +183,9 @@ class _Breakers:
     def allow(self, server: str) -> bool:
         """Who is told yes must say how it ended: note(), succeeded() or failed()."""
         return self._of(server).allows()
+
+    def is_in_doubt(self, server: str) -> bool:
+        return self._of(server).is_in_doubt
 
     def note(self, answer: Answer) -> None:
         refusal = next((record for record in answer.records if isinstance(record, redis.ResponseError)), None)
