@@ -487,6 +487,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
             uint8_t* valid,
             int64_t* event_times_us,
             CIngestReport* report,
+            uint64_t* missing,
         ) noexcept
         string_view transaction_id(uint64_t index) noexcept
 
@@ -624,6 +625,24 @@ cdef extern from "core/serving/lane_metrics.h" namespace "assay" nogil:
         RowsHistogram batch_rows
 
 
+cdef extern from "core/serving/served_rows.h" namespace "assay" nogil:
+    cdef cppclass ServedRowsOptions:
+        uint32_t one_in
+        uint32_t rows_max
+
+    cdef cppclass CServedRow "assay::ServedRow":
+        uint64_t position
+        shared_ptr[const LaneName] lane
+        string transaction_id
+        int64_t event_time_us
+        vector[uint8_t] row
+        vector[uint64_t] missing
+        cbool is_degraded
+
+    cdef cppclass CServedRows "assay::ServedRows":
+        vector[shared_ptr[const CServedRow]] after(uint64_t position, size_t rows_max) except +
+
+
 cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass EngineOptions:
         uint32_t slots
@@ -634,6 +653,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         int64_t near_cache_stale_ns_max
         TracingOptions tracing
         uint32_t call_records_max
+        ServedRowsOptions served_rows
 
     cdef cppclass Threshold:
         double minimum
@@ -693,6 +713,8 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint64_t inline_rows
         uint64_t inline_overruns
         uint64_t degraded_rows
+        uint64_t sampled_rows
+        uint64_t dropped_sampled_rows
         uint64_t lookup_batches
         uint64_t lookup_given_up_rows
         uint64_t lookup_unavailable_records
@@ -744,6 +766,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         CEngineStats stats() noexcept
         CEngineMetrics metrics() noexcept
         void drain_records(vector[CCallRecord]& out) noexcept
+        const CServedRows& served_rows() noexcept
         cbool is_tracing() noexcept
         void check_idle() noexcept
 

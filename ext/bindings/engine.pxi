@@ -3,8 +3,8 @@
 EngineStats = _namedtuple(
     "EngineStats",
     "accepted_rows answered_rows failed_rows cancelled_rows shed_rows refused_calls expired_rows defaulted_deadlines batch_count "
-    "batched_rows retried_batches inline_rows inline_overruns degraded_rows lookup_batches lookup_given_up_rows "
-    "lookup_unavailable_records lookup_rejected_records looking_up_rows slots slots_used slots_used_max queued_rows near_cache",
+    "batched_rows retried_batches inline_rows inline_overruns degraded_rows sampled_rows dropped_sampled_rows "
+    "lookup_batches lookup_given_up_rows lookup_unavailable_records lookup_rejected_records looking_up_rows slots slots_used slots_used_max queued_rows near_cache",
     module="assay._core",
 )
 NearCacheStats = _namedtuple(
@@ -144,6 +144,8 @@ cdef class Engine:
         follows_parent: bool = True,
         slow_ns: int = 0,
         call_records_max: int = 2048,
+        sample_one_in: int = 0,
+        sampled_rows_max: int = 10_000,
         clock: ManualClock | None = None,
     ):
         cdef EngineOptions options
@@ -167,6 +169,8 @@ cdef class Engine:
         options.tracing.follows_parent = follows_parent
         options.tracing.slow_ns = slow_ns
         options.call_records_max = call_records_max
+        options.served_rows.one_in = sample_one_in
+        options.served_rows.rows_max = sampled_rows_max
         self._slots = options.slots
         if clock is None:
             self._clock = &CSystemClock.instance()
@@ -376,7 +380,8 @@ cdef class Engine:
             stats.accepted_rows, stats.answered_rows, stats.failed_rows, stats.cancelled_rows, stats.shed_rows,
             stats.refused_calls, tuple([stats.expired_rows[i] for i in range(5)]), stats.defaulted_deadlines,
             stats.batch_count, stats.batched_rows, stats.retried_batches,
-            stats.inline_rows, stats.inline_overruns, stats.degraded_rows, stats.lookup_batches, stats.lookup_given_up_rows,
+            stats.inline_rows, stats.inline_overruns, stats.degraded_rows, stats.sampled_rows, stats.dropped_sampled_rows,
+            stats.lookup_batches, stats.lookup_given_up_rows,
             stats.lookup_unavailable_records, stats.lookup_rejected_records, stats.looking_up_rows,
             stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows, _near_cache_stats(stats),
         )
@@ -390,6 +395,12 @@ cdef class Engine:
         cdef size_t i
         self._engine.get().drain_records(records)
         return [_call_record(records[i]) for i in range(records.size())]
+
+    def served_rows(self, after: int, rows_max: int) -> list[ServedRow]:
+        """At most `rows_max` sampled rows past position `after`, oldest first."""
+        cdef vector[shared_ptr[const CServedRow]] rows = self._engine.get().served_rows().after(after, rows_max)
+        cdef size_t i
+        return [_served_row(dereference(rows[i])) for i in range(rows.size())]
 
     @property
     def is_tracing(self) -> bool:

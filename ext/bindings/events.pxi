@@ -273,10 +273,10 @@ cdef class EventLog:
         return _report_of(report)
 
     def replay(
-        self, reader: FeatureReader, writer: EventWriter, start: int, stop: int
+        self, reader: FeatureReader, writer: EventWriter, start: int, stop: int, *, missing: NDArray[np.uint64] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], IngestReport]:
         """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,)
-        and a report. Releases the GIL."""
+        and a report. `missing` (n, ceil(inputs / 64)) gets a bit an input: its source was null. Releases the GIL."""
         cdef uint64_t first, last
         cdef CIngestReport report
         import numpy as np
@@ -289,19 +289,32 @@ cdef class EventLog:
             valid = np.zeros(last - first, np.bool_)
             times = np.zeros(last - first, np.int64)
             rows_memory, valid_memory, times_memory = _Memory(rows, True), _Memory(valid, True), _Memory(times, True)
-            self._replay(reader, writer, first, last, rows_memory, valid_memory, times_memory, &report)
+            self._replay(
+                reader, writer, first, last, rows_memory, valid_memory, times_memory, &report, self._mask_memory(missing, last - first)
+            )
         return rows, valid, times, _report_of(report)
 
     cdef int _replay(
         self, FeatureReader reader, EventWriter writer, uint64_t first, uint64_t last,
-        _Memory rows, _Memory valid, _Memory times, CIngestReport* report,
+        _Memory rows, _Memory valid, _Memory times, CIngestReport* report, _Memory missing,
     ) except -1:
+        cdef uint64_t* mask = NULL
+        if missing is not None:
+            mask = <uint64_t*>missing.view.buf
         with nogil:
             self._log.get().replay(
                 dereference(reader._reader), dereference(writer._writer), first, last,
-                <uint8_t*>rows.view.buf, <uint8_t*>valid.view.buf, <int64_t*>times.view.buf, report,
+                <uint8_t*>rows.view.buf, <uint8_t*>valid.view.buf, <int64_t*>times.view.buf, report, mask,
             )
         return 0
+
+    cdef _Memory _mask_memory(self, object missing, uint64_t rows):
+        if missing is None:
+            return None
+        expected = (rows, (len(self._plan.input_names) + 63) // 64)
+        if missing.dtype != "uint64" or missing.shape != expected:
+            raise ValueError(f"missing: expected uint64 of shape {expected}, not {missing.dtype} of {missing.shape}")
+        return _Memory(missing, True)
 
     def transaction_ids(self, start: int, stop: int) -> list[str]:
         cdef uint64_t i

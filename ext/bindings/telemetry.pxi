@@ -11,6 +11,9 @@ CallRecord = _namedtuple(
     "failed_rows batch_rows is_degraded stamps_ns ended_ns",
     module="assay._core",
 )
+ServedRow = _namedtuple(
+    "ServedRow", "position model version transaction_id event_time_us row missing is_degraded", module="assay._core"
+)
 
 
 cdef object _lane_metrics(const LaneSnapshot& lane):
@@ -69,4 +72,18 @@ cdef object _call_record(const CCallRecord& record):
         bool(record.is_degraded),
         tuple([record.stamps[i] for i in range(8)]),
         record.ended_ns,
+    )
+
+
+cdef object _served_row(const CServedRow& row):
+    cdef const LaneName* lane = row.lane.get()
+    return ServedRow(
+        row.position,
+        str_of_string(lane.model),
+        str_of_string(lane.version),
+        str_of_string(row.transaction_id),
+        row.event_time_us,
+        PyBytes_FromStringAndSize(<const char*>row.row.data(), <Py_ssize_t>row.row.size()),
+        tuple(row.missing),
+        bool(row.is_degraded),
     )

@@ -326,10 +326,10 @@ class EventLog:
         """Applies events [start, stop). Releases the GIL."""
 
     def replay(
-        self, reader: FeatureReader, writer: EventWriter, start: int, stop: int
+        self, reader: FeatureReader, writer: EventWriter, start: int, stop: int, *, missing: NDArray[np.uint64] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], IngestReport]:
         """Scores' rows, then applies, event by event. Returns rows (n, row_bytes), valid (n,), event times in microseconds (n,),
-        report. Releases the GIL."""
+        report. `missing` (n, ceil(inputs / 64)) gets a bit an input: its source was null. Releases the GIL."""
 
     def transaction_ids(self, start: int, stop: int) -> list[str]: ...
 
@@ -453,6 +453,8 @@ class EngineStats(NamedTuple):
     inline_rows: int  # not queued: their submitter took them to their end
     inline_overruns: int  # of those, runs longer than inline_overrun_ns
     degraded_rows: int
+    sampled_rows: int  # kept for served_rows()
+    dropped_sampled_rows: int  # of those, given up for newer ones
     lookup_batches: int
     lookup_given_up_rows: int  # stopped waiting for the remote store
     lookup_unavailable_records: int
@@ -521,6 +523,18 @@ class CallRecord(NamedTuple):
     stamps_ns: tuple[int, ...]  # monotonic; 0: not reached. Of several rows the last one's
     ended_ns: int
 
+class ServedRow(NamedTuple):
+    """A row as a model was given it."""
+
+    position: int  # from 1, in the order in which rows were kept
+    model: str
+    version: str
+    transaction_id: str
+    event_time_us: int
+    row: bytes  # as the model's plan lays it out
+    missing: tuple[int, ...]  # words of 64 bits, a bit an input: its source was null
+    is_degraded: bool  # a record was out of reach, not to be trusted, or older than it may be
+
 class Accepted(NamedTuple):
     call: int
     deadline_ns: int  # monotonic; the transport answers at it
@@ -542,6 +556,8 @@ class Engine:
         follows_parent: bool = True,
         slow_ns: int = 0,
         call_records_max: int = 2048,
+        sample_one_in: int = 0,
+        sampled_rows_max: int = 10_000,
         clock: ManualClock | None = None,
     ) -> None:
         """`lookup_timeout_ns_max`: how long a row waits for its records from a remote store; two fifths of what is left of its
@@ -552,7 +568,9 @@ class Engine:
 
         `tracing`: calls get a trace and are recorded if sampled (`sample_ratio` of those that nobody decided about;
         `follows_parent`: a valid traceparent decides), declined, or `slow_ns` slow (0: not for that). Failed calls are recorded
-        always. At most `call_records_max` records wait for drain_records()."""
+        always. At most `call_records_max` records wait for drain_records().
+
+        `sample_one_in`: the rows of one entity in so many are kept for served_rows(), the newest `sampled_rows_max`. 0: none."""
 
     def open_queue(self) -> CompletionQueue: ...
     def add_lane(
@@ -635,6 +653,9 @@ class Engine:
     def metrics(self) -> EngineMetrics: ...
     def drain_records(self) -> list[CallRecord]:
         """What was worth telling since the last time: calls that were sampled, or were slow, failed or declined."""
+
+    def served_rows(self, after: int, rows_max: int) -> list[ServedRow]:
+        """At most `rows_max` sampled rows past position `after`, oldest first."""
 
     @property
     def is_tracing(self) -> bool:

@@ -70,7 +70,7 @@ class App:
         remote = _open_remote_store(config)
         store = remote if remote is not None else _open_local_store(config, observe)
         try:
-            scoring = Scoring(config.engine, config.lane, config.store, config.runner_count, tracing)
+            scoring = Scoring(config.engine, config.lane, config.store, config.runner_count, tracing, config.skew)
             if remote is not None:
                 scoring.start_lookups(remote)
             for index, model in enumerate(models):

@@ -279,6 +279,24 @@ class TracingConfig(Section):
         return value
 
 
+class SkewConfig(Section):
+    """The sample of rows that is held against a replay (docs/features.md, training equals serving)."""
+
+    sample_one_in: int = Field(
+        default=1000,
+        ge=0,
+        le=1 << 30,
+        description="The rows of one entity in so many are kept, chosen by the hash of its id. 1: of all. 0: of none.",
+    )
+    rows_max: int = Field(
+        default=10_000,
+        ge=1,
+        le=1 << 20,
+        description="Most rows that are kept, all models together; then the oldest goes. About 500 bytes each, more with many "
+        "inputs.",
+    )
+
+
 class DrainConfig(Section):
     """What happens between SIGTERM and exit."""
 
@@ -355,6 +373,7 @@ class Config(BaseSettings):
     connection: ConnectionConfig = ConnectionConfig()
     native_transport: NativeTransportConfig = NativeTransportConfig()
     tracing: TracingConfig = TracingConfig()
+    skew: SkewConfig = SkewConfig()
     drain: DrainConfig = DrainConfig()
 
     @classmethod

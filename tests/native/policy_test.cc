@@ -15,6 +15,7 @@ constexpr uint8_t kAllRoles = (Role::kScore | Role::kRead) | (Role::kWrite | Rol
 constexpr std::string_view kScore = "/assay.v1.ScoringService/Score";
 constexpr std::string_view kRecord = "/assay.v1.FeatureService/RecordEvents";
 constexpr std::string_view kGetFeatures = "/assay.v1.FeatureService/GetFeatures";
+constexpr std::string_view kServedRows = "/assay.v1.FeatureService/GetServedRows";
 constexpr std::string_view kDescribe = "/assay.v1.FeatureService/DescribeFeatureSet";
 constexpr std::string_view kCheck = "/grpc.health.v1.Health/Check";
 
@@ -83,10 +84,12 @@ TEST(writing_is_for_the_admin_listener_whoever_asks) {
 }
 
 TEST(what_is_known_of_a_customer_is_shown_on_the_admin_listener_to_those_who_may_read) {
-  CHECK(ask(Listener::kPublic, kGetFeatures, kAllRoles) == Code::kWrongListener);
-  CHECK(ask(Listener::kAdmin, kGetFeatures, only(Role::kRead)) == Code::kOk);
-  CHECK(ask(Listener::kAdmin, kGetFeatures, only(Role::kAdmin)) == Code::kOk);
-  CHECK(ask(Listener::kAdmin, kGetFeatures, Role::kScore | Role::kWrite) == Code::kMissingRole);
+  for (const std::string_view method : {kGetFeatures, kServedRows}) {
+    CHECK(ask(Listener::kPublic, method, kAllRoles) == Code::kWrongListener);
+    CHECK(ask(Listener::kAdmin, method, only(Role::kRead)) == Code::kOk);
+    CHECK(ask(Listener::kAdmin, method, only(Role::kAdmin)) == Code::kOk);
+    CHECK(ask(Listener::kAdmin, method, Role::kScore | Role::kWrite) == Code::kMissingRole);
+  }
 }
 
 TEST(a_feature_set_is_described_everywhere_to_those_who_may_read) {

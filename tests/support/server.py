@@ -122,6 +122,8 @@ class LocalServer:
             sample_ratio=tracing.sample_ratio,
             follows_parent=tracing.follows_parent,
             slow_ns=tracing.slow_ns,
+            sample_one_in=self.config.skew.sample_one_in,
+            sampled_rows_max=self.config.skew.rows_max,
         )
         self._lookups = LookupThreads(self.engine, remote.fetch, store.lookup_threads) if remote else None
         if self._lookups is not None:

@@ -22,6 +22,7 @@ constexpr PolicyRow kTable[] = {
     {"/assay.v1.FeatureService/RecordEvents", kAdmin, Role::kWrite | Role::kAdmin},
     // A read, but of what is known of a customer: a public port without client certificates would answer anybody.
     {"/assay.v1.FeatureService/GetFeatures", kAdmin, Role::kRead | Role::kAdmin},
+    {"/assay.v1.FeatureService/GetServedRows", kAdmin, Role::kRead | Role::kAdmin},
     {"/assay.v1.FeatureService/DescribeFeatureSet", kPublicAndAdmin, Role::kRead | Role::kAdmin},
 
     {"/grpc.health.v1.Health/Check", kEverywhere, bit(Role::kAnyone)},

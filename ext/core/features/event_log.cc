@@ -215,11 +215,12 @@ void EventLog::ingest(const EventWriter& writer, uint64_t from, uint64_t to, Ing
 }
 
 void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows,
-                      uint8_t* valid, int64_t* event_times_us, IngestReport* report) const {
+                      uint8_t* valid, int64_t* event_times_us, IngestReport* report, uint64_t* missing) const {
   ASSAY_ASSERT(from <= to && to <= impl_->index.size());
   const FeaturePlan& plan = *impl_->plan;
   const size_t row_bytes = plan.row_bytes();
-  std::vector<uint64_t> missing((plan.spec().inputs.size() + 63) / 64), imputed(missing.size());
+  const size_t mask_words = (plan.spec().inputs.size() + 63) / 64;
+  std::vector<uint64_t> unkept(mask_words), imputed(mask_words);
   std::vector<FoldResult> views(plan.views().size());
   const std::unique_ptr<ReadScratch> scratch(new ReadScratch);
   Decoder decoder(plan);
@@ -229,7 +230,8 @@ void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, ui
     uint8_t* const row = rows + (i - from) * row_bytes;
     violations.clear();
     check_required(plan, TransactionUse::kScore, event, violations);  // an event may say less than a request must
-    const RowOut out = {row, missing.data(), imputed.data(), views.data()};
+    uint64_t* const mask = missing == nullptr ? unkept.data() : missing + (i - from) * mask_words;
+    const RowOut out = {row, mask, imputed.data(), views.data()};
     const bool is_valid = violations.empty() && reader.read(event, *scratch, out, violations);
     if (!is_valid) std::memset(row, 0, row_bytes);
     valid[i - from] = is_valid ? 1 : 0;

@@ -80,7 +80,7 @@ struct Admission::CallFields {
 };
 
 Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& calls, CallRecorder& recorder, LaneTable& lanes,
-                     Lookups& lookups, const NearLookup& near)
+                     Lookups& lookups, const NearLookup& near, ServedRows& served_rows)
     : batch_rows_max_(std::min(
           {options.batch_call_rows_max, std::max(1u, options.slots / 4), static_cast<uint32_t>(limits::kBatchRowsWireMax)})),
       timeout_ns_max_(std::clamp<int64_t>(options.timeout_ns_max, 1, kTimeoutNsCeiling)),
@@ -89,7 +89,8 @@ Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& ca
       recorder_(recorder),
       lanes_(lanes),
       lookups_(lookups),
-      near_(near) {}
+      near_(near),
+      served_rows_(served_rows) {}
 
 Admission::Scratch& Admission::scratch() noexcept {
   thread_local const std::unique_ptr<Scratch> mine = std::make_unique<Scratch>();
@@ -341,7 +342,9 @@ Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch&
   const bool is_read = is_remote ? reader.read(mine.transaction, mine.near.records.data(), mine.read, out, mine.violations)
                                  : reader.read(mine.transaction, mine.read, out, mine.violations);
   mine.near.held.clear();  // what the near-cache drops is not kept here
-  return is_read ? Status() : Status(Code::kInvalidRequest);
+  if (!is_read) return Status(Code::kInvalidRequest);
+  served_rows_.offer(call.lane->name(), reader.plan(), mine.transaction, out);
+  return Status();
 }
 
 // Opens the call, queues its finished rows under one lock and parks the others until their records are fetched. After kOk the

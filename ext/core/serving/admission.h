@@ -13,13 +13,14 @@
 #include "core/serving/engine.h"
 #include "core/serving/lane_table.h"
 #include "core/serving/lookups.h"
+#include "core/serving/served_rows.h"
 
 namespace assay {
 
 class Admission {
  public:
   Admission(const EngineOptions& options, const Clock& clock, Calls& calls, CallRecorder& recorder, LaneTable& lanes,
-            Lookups& lookups, const NearLookup& near);
+            Lookups& lookups, const NearLookup& near, ServedRows& served_rows);
 
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
@@ -60,6 +61,7 @@ class Admission {
   LaneTable& lanes_;
   Lookups& lookups_;
   const NearLookup& near_;
+  ServedRows& served_rows_;
   std::atomic<bool> is_draining_{false};
 };
 

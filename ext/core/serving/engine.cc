@@ -16,10 +16,11 @@ struct Engine::Impl {
       : clock(engine_clock),
         recorder(options.tracing, options.call_records_max, engine_clock),
         calls(options.slots, recorder),
+        served_rows(options.served_rows),
         near_cache(options.near_cache_bytes_max),
         near(near_cache, options.near_cache_stale_ns_max, calls.counters()),
-        lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, near_cache, near, calls, engine_clock),
-        admission(options, engine_clock, calls, recorder, lanes, lookups, near) {}
+        lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, near_cache, near, served_rows, calls, engine_clock),
+        admission(options, engine_clock, calls, recorder, lanes, lookups, near, served_rows) {}
 
   // What a lane with a remote store needs.
   Status prepare_remote(const FeatureReader& reader) {
@@ -34,6 +35,7 @@ struct Engine::Impl {
   CallRecorder recorder;
   Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
   LaneTable lanes;
+  ServedRows served_rows;
   NearCache near_cache;
   NearLookup near;
   Lookups lookups;
@@ -156,6 +158,8 @@ EngineStats Engine::stats() const noexcept {
   stats.inline_rows = counters.inline_rows.get();
   stats.inline_overruns = counters.inline_overruns.get();
   stats.degraded_rows = counters.degraded_rows.get();
+  stats.sampled_rows = impl_->served_rows.sampled_rows();
+  stats.dropped_sampled_rows = impl_->served_rows.dropped_rows();
   stats.lookup_batches = counters.lookup_batches.get();
   stats.lookup_given_up_rows = counters.lookup_given_up_rows.get();
   stats.lookup_unavailable_records = counters.lookup_unavailable_records.get();
@@ -190,6 +194,8 @@ EngineMetrics Engine::metrics() const {
 void Engine::drain_records(std::vector<CallRecord>& out) { impl_->recorder.drain(out); }
 
 bool Engine::is_tracing() const noexcept { return impl_->recorder.is_tracing(); }
+
+const ServedRows& Engine::served_rows() const noexcept { return impl_->served_rows; }
 
 void Engine::check_idle() const noexcept {
   const Counters& counters = impl_->calls.counters();

@@ -24,6 +24,7 @@
 #include "core/serving/completion_queue.h"
 #include "core/serving/lane_metrics.h"
 #include "core/serving/runner.h"
+#include "core/serving/served_rows.h"
 #include "core/wire/response.h"
 #include "core/wire/score_request.h"
 
@@ -39,6 +40,7 @@ struct EngineOptions {
   int64_t near_cache_stale_ns_max = 600'000'000'000;  // how old they may be where the store gives nothing
   TracingOptions tracing = {};
   uint32_t call_records_max = 2048;  // records of calls that wait to be drained
+  ServedRowsOptions served_rows = {};
 };
 
 // Scores at or above `minimum` get `decision`; the highest such threshold holds. Below all: kApprove.
@@ -108,6 +110,7 @@ struct EngineStats {
   uint64_t batch_count = 0, batched_rows = 0, retried_batches = 0;  // inline runs are batches of one
   uint64_t inline_rows = 0, inline_overruns = 0;
   uint64_t degraded_rows = 0;
+  uint64_t sampled_rows = 0, dropped_sampled_rows = 0;    // kept to be compared; of those, dropped (served_rows.h)
   uint64_t lookup_batches = 0, lookup_given_up_rows = 0;  // remote store: hops to it; rows that stopped waiting for it
   uint64_t lookup_unavailable_records = 0, lookup_rejected_records = 0;
   uint64_t near_cache_hits = 0, near_cache_misses = 0, near_cache_stale_records = 0, near_cache_joined_rows = 0;
@@ -189,6 +192,8 @@ class Engine {
   // Takes the records of calls that ended since the last time (call_record.h); `out` is overwritten.
   void drain_records(std::vector<CallRecord>& out);
   bool is_tracing() const noexcept;
+  // Finished rows that were kept to be compared with a replay.
+  const ServedRows& served_rows() const noexcept;
   // Asserts that all slots are free and that created = freed for every counter. Tests call it.
   void check_idle() const noexcept;
 

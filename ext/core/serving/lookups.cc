@@ -29,9 +29,15 @@ bool is_any_away(const FetchedRecord* records, size_t count) noexcept {
 
 }  // namespace
 
-Lookups::Lookups(int64_t timeout_ns_max, bool has_thread, NearCache& cache, const NearLookup& near, Calls& calls,
-                 const Clock& clock)
-    : timeout_ns_max_(timeout_ns_max), has_thread_(has_thread), cache_(cache), near_(near), calls_(calls), clock_(clock) {}
+Lookups::Lookups(int64_t timeout_ns_max, bool has_thread, NearCache& cache, const NearLookup& near, ServedRows& served_rows,
+                 Calls& calls, const Clock& clock)
+    : timeout_ns_max_(timeout_ns_max),
+      has_thread_(has_thread),
+      cache_(cache),
+      near_(near),
+      served_rows_(served_rows),
+      calls_(calls),
+      clock_(clock) {}
 
 Lookups::~Lookups() {
   ASSAY_ASSERT(!thread_.joinable() && waiting_.first == kNoSlot && fetching_.first == kNoSlot && joined_.first == kNoSlot);
@@ -213,7 +219,10 @@ Status Lookups::read_row(const Parked& parked, Slot& slot, const FetchedRecord* 
       calls_.counters().lookup_rejected_records.add(1);
     }
   }
-  if (is_read) return Status();
+  if (is_read) {
+    served_rows_.offer(lane.name(), lane.reader().plan(), mine.transaction, out);
+    return Status();
+  }
   // An input without a default, because the store is away, is not the client's fault.
   const bool is_away = is_store_away(out.views, view_count);
   Status status = is_away ? Status(Code::kStoreUnavailable, "the feature set declares no default for some of the inputs")

@@ -35,6 +35,7 @@
 #include "core/serving/flights.h"
 #include "core/serving/lane.h"
 #include "core/serving/near_lookup.h"
+#include "core/serving/served_rows.h"
 
 namespace assay {
 
@@ -71,7 +72,8 @@ class Lookups {
  public:
   // A row gives up after `timeout_ns_max`, or after two fifths of what is left to its deadline if that is sooner. What is passed
   // by reference must outlive it.
-  Lookups(int64_t timeout_ns_max, bool has_thread, NearCache& cache, const NearLookup& near, Calls& calls, const Clock& clock);
+  Lookups(int64_t timeout_ns_max, bool has_thread, NearCache& cache, const NearLookup& near, ServedRows& served_rows,
+          Calls& calls, const Clock& clock);
   ~Lookups();  // REQUIRES: stop() came before, if anything was parked
   Lookups(const Lookups&) = delete;
   Lookups& operator=(const Lookups&) = delete;
@@ -157,6 +159,7 @@ class Lookups {
   const bool has_thread_;
   NearCache& cache_;
   const NearLookup& near_;
+  ServedRows& served_rows_;
   Calls& calls_;
   const Clock& clock_;
 

@@ -11,8 +11,7 @@ from rich.text import Text
 
 from assay.cli.connection_hints import connection_hint
 from assay.cli.feature_sources import FeatureSetOption
-from assay.cli.features import bar
-from assay.cli.output import EXIT_FAILED, EXIT_USAGE, answers, console, fail, print_error, print_json, progress
+from assay.cli.output import EXIT_FAILED, EXIT_USAGE, answers, bar, console, fail, print_error, print_json, progress
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsServerName
 from assay.errors import AssayError
 

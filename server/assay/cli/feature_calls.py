@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from assay.client import Tls
+    from assay.features.served_rows import RowSample, SampledRow
     from assay.features.show import ShownValue, ShownView
     from assay.v1 import feature_pb2
 
@@ -36,6 +37,35 @@ def describe_feature_set(
     from assay.v1 import feature_pb2
 
     return _call(target, tls, "DescribeFeatureSet", request, feature_pb2.DescribeFeatureSetResponse, as_json)
+
+
+def served_rows(target: str, tls: Tls | None, model: str, version: str, *, as_json: bool) -> RowSample:
+    """The rows that a server keeps of a model, page by page, up to the newest of when it began. Ends the command where the server
+    says no."""
+    from assay.features.served_rows import RowSample
+    from assay.v1 import feature_pb2
+
+    request = feature_pb2.GetServedRowsRequest(model=model, version=version)
+    rows: list[SampledRow] = []
+    newest = None
+    while True:
+        page = _call(target, tls, "GetServedRows", request, feature_pb2.GetServedRowsResponse, as_json)
+        rows += [_sampled_row(row) for row in page.rows]
+        newest = page.newest_position if newest is None else newest
+        if page.last_position >= newest or page.last_position <= request.after_position:
+            break
+        request.after_position = page.last_position
+        request.model, request.version = page.provenance.model, page.provenance.version  # all pages of the same one
+    made_by = page.provenance
+    return RowSample(
+        made_by.model,
+        made_by.version,
+        made_by.feature_set,
+        made_by.feature_set_version,
+        made_by.schema_hash,
+        tuple(page.input_names),
+        tuple(rows),
+    )
 
 
 def record_events(
@@ -88,6 +118,14 @@ def _call(target: str, tls: Tls | None, method: str, request: Message, answer_ty
         except grpc.RpcError as error:
             raise typer.Exit(show_error(decode_failure(cast(grpc.Call, error)), target, as_json)) from None
     return answer
+
+
+def _sampled_row(row: feature_pb2.ServedRow) -> SampledRow:
+    from assay.features.served_rows import SampledRow
+
+    values = tuple(getattr(value, value.WhichOneof("value")) for value in row.values)
+    missing = frozenset(row.missing_features)
+    return SampledRow(row.transaction_id, row.event_time.ToMicroseconds(), values, missing, row.is_degraded)
 
 
 def _shown_value(value: feature_pb2.StoredFeature) -> ShownValue:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assay.cli.output import EXIT_USAGE, fail
 from assay.errors import FeatureSetError
 
 if TYPE_CHECKING:
@@ -29,6 +30,17 @@ def load_feature_set(path: Path | None) -> FeatureSet:
 
         path = feature_set_path()
     return FeatureSet.load(path)
+
+
+def attribute_files(options: list[str]) -> dict[str, Path]:
+    """The --attributes VIEW=FILE of a command that replays. Ends the command where one is not that."""
+    files: dict[str, Path] = {}
+    for option in options:
+        view, separator, path = option.partition("=")
+        if not separator or not view or not path or view in files:
+            fail("--attributes: expected VIEW=FILE, each view once", EXIT_USAGE)
+        files[view] = Path(path)
+    return files
 
 
 def served_feature_set(target: str, tls: Tls | None, model: str = "", version: str = "", *, as_json: bool = False) -> FeatureSet:

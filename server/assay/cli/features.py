@@ -4,8 +4,6 @@ sets."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -13,10 +11,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from assay.cli.feature_sources import FeatureSetOption, Target, load_feature_set
+from assay.cli.feature_sources import FeatureSetOption, Target, attribute_files, load_feature_set
 from assay.cli.features_describe import describe
 from assay.cli.features_diff import diff
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, console, fail, print_json, progress
+from assay.cli.features_skew import check_skew, served_rows
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -34,6 +33,8 @@ app = typer.Typer(
 )
 app.command()(describe)
 app.command()(diff)
+app.command("served-rows")(served_rows)
+app.command("check-skew")(check_skew)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
@@ -70,7 +71,7 @@ def replay(
     started = time.monotonic()
     try:
         loaded = load_feature_set(feature_set)
-        files = _attribute_files(attributes or [])
+        files = attribute_files(attributes or [])
         with bar("replaying") as advance:
             if rejects is None:
                 summary = run(loaded, events, out, advance, attributes=files)
@@ -146,16 +147,6 @@ def show(
             answers.print(Text(view.rejected_detail), soft_wrap=True)
 
 
-# --- shared with `assay ingest`
-
-
-@contextmanager
-def bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar in percent for code that reports (done, total); total 0 is unknown."""
-    with progress(description, 100) as advance:
-        yield lambda done, total: advance(100 * done // total) if total else None
-
-
 # --- implementation ---
 
 
@@ -166,16 +157,6 @@ class _Look(NamedTuple):
     feature_set_version: str
     time_us: int
     views: tuple[ShownView, ...]
-
-
-def _attribute_files(options: list[str]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for option in options:
-        view, separator, path = option.partition("=")
-        if not separator or not view or not path or view in files:
-            fail("--attributes: expected VIEW=FILE, each view once", EXIT_USAGE)
-        files[view] = Path(path)
-    return files
 
 
 def _look(feature_set: Path | None, store: str | None, entity: str, entity_id: str, time_us: int | None) -> _Look:

@@ -11,8 +11,8 @@ import typer
 from rich.text import Text
 
 from assay.cli.feature_sources import FeatureSetOption, load_feature_set
-from assay.cli.features import JsonOption, bar
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json
+from assay.cli.features import JsonOption
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, bar, console, fail, print_json
 from assay.errors import AssayError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol
 
@@ -66,6 +66,13 @@ def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn
 def progress(description: str, total: float) -> Iterator[Advance]:
     """A progress bar on stderr, only where a person looks (a terminal)."""
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.update(task, completed=done)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown_bar:
+        task = shown_bar.add_task(description, total=total)
+        yield lambda done: shown_bar.update(task, completed=done)
+
+
+@contextmanager
+def bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """The same in percent, for code that reports (done, total); total 0 is unknown."""
+    with progress(description, 100) as advance:
+        yield lambda done, total: advance(100 * done // total) if total else None

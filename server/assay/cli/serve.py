@@ -9,8 +9,7 @@ import typer
 
 from assay.cli.config import Assignments, ConfigFile, load
 from assay.cli.examples import example_lines
-from assay.cli.features import bar
-from assay.cli.output import console, print_json
+from assay.cli.output import bar, console, print_json
 from assay.observe.logs import is_text, set_up
 
 if TYPE_CHECKING:

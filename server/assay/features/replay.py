@@ -62,28 +62,98 @@ def replay(
     `attributes`: a file for each attribute view, with its history. Memory: the files, the store's state and one chunk of rows.
     Without `rejects` a line that is no event (or no row) fails the whole replay: a training set with silent gaps is worse than
     none. Raises InputError, StoreError, FeatureSetError."""
-    plan = compile_plan(feature_set)
-    report = progress or (lambda done, total: None)
-    size = events_path.stat().st_size if events_path.exists() else 0
-    strict = rejects is None
-    rejects = rejects or Rejects()
-    history = read_history(feature_set, attributes or {}, rejects)
-    if strict:
-        files = ", ".join(str(path) for path in (attributes or {}).values())
-        _check_rejects(rejects, f"{files}: {rejects.count} rows are no attributes of feature set {feature_set.name}")
-    log = _read_log(plan, events_path, rejects, lambda done: report(done, 2 * size))
-    if strict:
-        _check_rejects(rejects, f"{events_path}: {rejects.count} lines are no events of feature set {feature_set.name}")
-    log.sort()
-    store = _core.EmbeddedStore(bytes_max)
-    run = _Replay(feature_set, plan, log, store, history)
-    count = log.event_count
-    with _written_atomically(out_path, run.schema) as parquet:
-        for start in range(0, count, ROWS_PER_CHUNK):
-            stop = min(start + ROWS_PER_CHUNK, count)
-            parquet.write_table(run.chunk(start, stop))
-            report(size + size * stop // count, 2 * size)
-    return ReplaySummary(count, count - run.invalid_count, run.invalid_count, run.duplicate_count, run.late_count, rejects.count)
+    run = Replay.open(feature_set, events_path, progress, attributes=attributes, rejects=rejects, bytes_max=bytes_max)
+    schema, invalid_count = _schema(feature_set), 0
+    with _written_atomically(out_path, schema) as parquet:
+        for chunk in run.chunks():
+            invalid_count += int(len(chunk.valid) - np.count_nonzero(chunk.valid))
+            parquet.write_table(_table(chunk, run.plan, schema))
+    written = run.event_count - invalid_count
+    return ReplaySummary(run.event_count, written, invalid_count, run.duplicate_count, run.late_count, _count(rejects))
+
+
+@dataclass(frozen=True)
+class ReplayedRows:
+    """Events in order, as scores would have seen them."""
+
+    transaction_ids: list[str]
+    rows: NDArray[np.uint8]  # (n, row_bytes): input_columns() reads them
+    valid: NDArray[np.bool_]  # (n,); False: a score would have been refused, and the row is zeros
+    times_us: NDArray[np.int64]  # (n,)
+    missing: NDArray[np.uint64]  # (n, ceil(inputs / 64)): bits of inputs whose source was null
+
+
+class Replay:
+    """Events of a file and an empty store: each is scored, then applied."""
+
+    def __init__(
+        self,
+        plan: _core.FeaturePlan,
+        log: _core.EventLog,
+        history: list[TimedRow],
+        bytes_max: int = BYTES_MAX_DEFAULT,
+        report: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """`log` is sorted. `report` is told how many events are done."""
+        self.plan = plan
+        self._log = log
+        store = _core.EmbeddedStore(bytes_max)
+        self._reader = _core.FeatureReader(plan, store)
+        self._writer = _core.EventWriter(plan, store, ahead_us_max=0)
+        self._attributes = HistoryCursor(history, log, self._writer)
+        self._report = report
+        self._mask_words = -(-len(plan.input_names) // 64)
+        self.event_count = log.event_count
+        self.duplicate_count = self.late_count = 0
+
+    @classmethod
+    def open(
+        cls,
+        feature_set: FeatureSet,
+        events_path: Path,
+        progress: Progress | None = None,
+        *,
+        attributes: Mapping[str, Path] | None = None,
+        rejects: Rejects | None = None,
+        bytes_max: int = BYTES_MAX_DEFAULT,
+    ) -> Replay:
+        """Reads the files. As replay() says."""
+        plan = compile_plan(feature_set)
+        report = progress or (lambda done, total: None)
+        size = events_path.stat().st_size if events_path.exists() else 0
+        strict = rejects is None
+        rejects = rejects or Rejects()
+        history = read_history(feature_set, attributes or {}, rejects)
+        if strict:
+            files = ", ".join(str(path) for path in (attributes or {}).values())
+            _check_rejects(rejects, f"{files}: {rejects.count} rows are no attributes of feature set {feature_set.name}")
+        log = _read_log(plan, events_path, rejects, lambda done: report(done, 2 * size))
+        if strict:
+            _check_rejects(rejects, f"{events_path}: {rejects.count} lines are no events of feature set {feature_set.name}")
+        log.sort()
+        count = log.event_count
+        return cls(plan, log, history, bytes_max, lambda done: report(size + size * done // count, 2 * size))
+
+    def chunks(self) -> Iterator[ReplayedRows]:
+        """All events, in order, at most ROWS_PER_CHUNK at a time. Once."""
+        for start in range(0, self.event_count, ROWS_PER_CHUNK):
+            stop = min(start + ROWS_PER_CHUNK, self.event_count)
+            # Between two runs attributes change.
+            parts = [self._run(first, last) for first, last in self._attributes.runs(start, stop)]
+            yield ReplayedRows(
+                self._log.transaction_ids(start, stop), *(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            )
+            self._report(stop)
+
+    # --- implementation ---
+
+    def _run(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64], NDArray[np.uint64]]:
+        missing = np.zeros((stop - start, self._mask_words), np.uint64)
+        rows, valid, times, report = self._log.replay(self._reader, self._writer, start, stop, missing=missing)
+        check_report(report)
+        self.duplicate_count += report.duplicate_count
+        self.late_count += report.late_count
+        return rows, valid, times, missing
 
 
 def input_columns(plan: _core.FeaturePlan, rows: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -97,6 +167,10 @@ def input_columns(plan: _core.FeaturePlan, rows: NDArray[np.uint8]) -> dict[str,
 
 
 # --- implementation ---
+
+
+def _count(rejects: Rejects | None) -> int:
+    return 0 if rejects is None else rejects.count
 
 
 def _check_rejects(rejects: Rejects, what: str) -> None:
@@ -113,40 +187,13 @@ def _read_log(plan: _core.FeaturePlan, path: Path, rejects: Rejects, progress: C
     return lines.log
 
 
-class _Replay:
-    def __init__(
-        self,
-        feature_set: FeatureSet,
-        plan: _core.FeaturePlan,
-        log: _core.EventLog,
-        store: _core.EmbeddedStore,
-        history: list[TimedRow],
-    ) -> None:
-        self._plan = plan
-        self._log = log
-        self._reader = _core.FeatureReader(plan, store)
-        self._writer = _core.EventWriter(plan, store, ahead_us_max=0)
-        self._attributes = HistoryCursor(history, log, self._writer)
-        self.schema = _schema(feature_set)
-        self.invalid_count = self.duplicate_count = self.late_count = 0
-
-    def chunk(self, start: int, stop: int) -> pa.Table:
-        """Scores and applies events [start, stop), and the attributes that change between them, and returns the valid rows."""
-        parts = [self._run(first, last) for first, last in self._attributes.runs(start, stop)]
-        rows, valid, times = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        self.invalid_count += int(len(valid) - np.count_nonzero(valid))
-        ids = pa.array(self._log.transaction_ids(start, stop), pa.string())
-        event_times = pa.array(times).cast(pa.timestamp("us", tz="UTC"))
-        inputs = [pa.array(column) for column in input_columns(self._plan, rows).values()]
-        table = pa.Table.from_arrays([ids, event_times, *inputs], schema=self.schema)
-        return table if valid.all() else table.filter(pa.array(valid))
-
-    def _run(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]:
-        rows, valid, times, report = self._log.replay(self._reader, self._writer, start, stop)
-        check_report(report)
-        self.duplicate_count += report.duplicate_count
-        self.late_count += report.late_count
-        return rows, valid, times
+def _table(chunk: ReplayedRows, plan: _core.FeaturePlan, schema: pa.Schema) -> pa.Table:
+    """The valid rows."""
+    ids = pa.array(chunk.transaction_ids, pa.string())
+    event_times = pa.array(chunk.times_us).cast(pa.timestamp("us", tz="UTC"))
+    inputs = [pa.array(column) for column in input_columns(plan, chunk.rows).values()]
+    table = pa.Table.from_arrays([ids, event_times, *inputs], schema=schema)
+    return table if chunk.valid.all() else table.filter(pa.array(chunk.valid))
 
 
 def _schema(feature_set: FeatureSet) -> pa.Schema:

@@ -72,6 +72,8 @@ def engine_families(stats: EngineStats, metrics: EngineMetrics, queue_rows_max: 
     yield _counters("assay_refused_calls", "Calls that were refused whole, by reason", "reason", metrics.refused_calls)
     yield _counters("assay_expired_rows", "Rows past their deadline, by the check that saw it", "check", checks)
     yield _counter("assay_degraded_rows", "Answered rows with a degradation", stats.degraded_rows)
+    yield _counter("assay_skew_sampled_rows", "Rows kept to be held against a replay", stats.sampled_rows)
+    yield _counter("assay_skew_dropped_rows", "Of those, the ones given up for newer rows", stats.dropped_sampled_rows)
     yield _counter("assay_defaulted_deadlines", "Calls that came without a deadline", stats.defaulted_deadlines)
     yield _counter("assay_retried_batches", "Batches that failed and were run again in halves", stats.retried_batches)
     yield _counter("assay_inline_rows", "Rows run by the thread that took their call", stats.inline_rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assay._core import Engine, FeatureReader
-from assay.config import EngineConfig, LaneConfig, StoreConfig
+from assay.config import EngineConfig, LaneConfig, SkewConfig, StoreConfig
 from assay.features.served import ModelFeatures, ServedFeatures
 from assay.features.store import RemoteStore, Store
 from assay.features.store_writer import StoreWriter
@@ -22,7 +22,13 @@ class Scoring:
     """Owns the engine and, with a remote store, the look-up threads. `runners`: threads a lane."""
 
     def __init__(
-        self, engine: EngineConfig, lane: LaneConfig, store: StoreConfig, runners: int, tracing: TracingSettings
+        self,
+        engine: EngineConfig,
+        lane: LaneConfig,
+        store: StoreConfig,
+        runners: int,
+        tracing: TracingSettings,
+        skew: SkewConfig,
     ) -> None:
         self.engine = Engine(
             slots=engine.slots,
@@ -34,6 +40,8 @@ class Scoring:
             sample_ratio=tracing.sample_ratio,
             follows_parent=tracing.follows_parent,
             slow_ns=tracing.slow_ns,
+            sample_one_in=skew.sample_one_in,
+            sampled_rows_max=skew.rows_max,
         )
         self.features = ServedFeatures()
         self._lookups: LookupThreads | None = None

@@ -1,4 +1,4 @@
-"""assay.v1.FeatureService, its reads: what a model would see, and what its feature set is. Neither changes anything."""
+"""assay.v1.FeatureService, its reads: what a model would see, what it was given, what a feature set is. None changes anything."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from assay.errors import CoreError, RecordError, StoreError
 from assay.features.served import ModelFeatures, ServedFeatures
 from assay.observe.logs import log_event
 from assay.transport.feature_messages import feature_set_message, look_message, score_request_of
+from assay.transport.served_rows_messages import page_rows, served_rows_message
 from assay.transport.status import abort, refuse_large
 from assay.v1 import feature_pb2
 
@@ -44,6 +45,7 @@ class FeatureLooks:
         """Full method name -> handler. Bytes in, bytes out: messages are read and made on the thread."""
         return {
             "/assay.v1.FeatureService/GetFeatures": grpc.unary_unary_rpc_method_handler(self._get_features),
+            "/assay.v1.FeatureService/GetServedRows": grpc.unary_unary_rpc_method_handler(self._get_served_rows),
             "/assay.v1.FeatureService/DescribeFeatureSet": grpc.unary_unary_rpc_method_handler(self._describe_feature_set),
         }
 
@@ -55,6 +57,9 @@ class FeatureLooks:
 
     async def _get_features(self, data: bytes, context: Context) -> bytes:
         return await self._run(lambda: self._look(data), context)
+
+    async def _get_served_rows(self, data: bytes, context: Context) -> bytes:
+        return await self._run(lambda: self._page(data), context)
 
     async def _describe_feature_set(self, data: bytes, context: Context) -> bytes:
         return await self._run(lambda: self._describe(data), context)
@@ -106,6 +111,19 @@ class FeatureLooks:
         if isinstance(refusal, RecordError):
             refusal = self._engine.refuse(refusal.reason, "no row of inputs is shown without it")
         return look_message(model, transaction, look, refusal).SerializeToString()
+
+    def _page(self, data: bytes) -> Answer:
+        try:
+            request = feature_pb2.GetServedRowsRequest.FromString(data)
+        except DecodeError:
+            return self._engine.refuse("MALFORMED_MESSAGE", "expected a GetServedRowsRequest")
+        model = self._served.find(request.model, request.version)
+        if not isinstance(model, ModelFeatures):
+            return self._engine.refuse(model)
+        after = max(0, request.after_position)
+        newest = self._engine.stats().sampled_rows
+        rows = self._engine.served_rows(after, page_rows(model))
+        return served_rows_message(model, rows, after, newest).SerializeToString()
 
     def _describe(self, data: bytes) -> Answer:
         try:

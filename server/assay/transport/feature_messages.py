@@ -34,14 +34,7 @@ def look_message(
 ) -> feature_pb2.GetFeaturesResponse:
     """`refusal`: the look's, as a value."""
     message = feature_pb2.GetFeaturesResponse(
-        provenance=scoring_pb2.Provenance(
-            model=model.model,
-            version=model.version,
-            model_sha256=model.model_sha256,
-            feature_set=model.feature_set.name,
-            feature_set_version=model.feature_set.version,
-            schema_hash=model.feature_set.schema_hash,
-        ),
+        provenance=provenance(model),
         views=[_view_features(view, transaction.event_time_us) for view in look.views],
         inputs=[scoring_pb2.ModelInput(name=name, value=feature_value(value)) for name, value in look.inputs.items()],
         missing_features=look.missing,
@@ -73,6 +66,17 @@ def feature_set_message(feature_set: FeatureSet) -> feature_pb2.DescribeFeatureS
         ],
         inputs=[_input(model_input) for model_input in feature_set.model_inputs],
         yaml=feature_set.yaml,
+    )
+
+
+def provenance(model: ModelFeatures) -> scoring_pb2.Provenance:
+    return scoring_pb2.Provenance(
+        model=model.model,
+        version=model.version,
+        model_sha256=model.model_sha256,
+        feature_set=model.feature_set.name,
+        feature_set_version=model.feature_set.version,
+        schema_hash=model.feature_set.schema_hash,
     )
 
 

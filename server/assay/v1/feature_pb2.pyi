@@ -172,6 +172,44 @@ class StoredFeature(_message.Message):
     is_null: bool
     def __init__(self, name: _Optional[str] = ..., definition: _Optional[str] = ..., dtype: _Optional[str] = ..., value: _Optional[_Union[_scoring_pb2.FeatureValue, _Mapping]] = ..., is_null: _Optional[bool] = ...) -> None: ...
 
+class GetServedRowsRequest(_message.Message):
+    __slots__ = ("model", "version", "after_position")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_POSITION_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    after_position: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., after_position: _Optional[int] = ...) -> None: ...
+
+class GetServedRowsResponse(_message.Message):
+    __slots__ = ("provenance", "input_names", "rows", "last_position", "newest_position")
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    LAST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    provenance: _scoring_pb2.Provenance
+    input_names: _containers.RepeatedScalarFieldContainer[str]
+    rows: _containers.RepeatedCompositeFieldContainer[ServedRow]
+    last_position: int
+    newest_position: int
+    def __init__(self, provenance: _Optional[_Union[_scoring_pb2.Provenance, _Mapping]] = ..., input_names: _Optional[_Iterable[str]] = ..., rows: _Optional[_Iterable[_Union[ServedRow, _Mapping]]] = ..., last_position: _Optional[int] = ..., newest_position: _Optional[int] = ...) -> None: ...
+
+class ServedRow(_message.Message):
+    __slots__ = ("transaction_id", "event_time", "values", "missing_features", "is_degraded")
+    TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    IS_DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    transaction_id: str
+    event_time: _timestamp_pb2.Timestamp
+    values: _containers.RepeatedCompositeFieldContainer[_scoring_pb2.FeatureValue]
+    missing_features: _containers.RepeatedScalarFieldContainer[str]
+    is_degraded: bool
+    def __init__(self, transaction_id: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., values: _Optional[_Iterable[_Union[_scoring_pb2.FeatureValue, _Mapping]]] = ..., missing_features: _Optional[_Iterable[str]] = ..., is_degraded: _Optional[bool] = ...) -> None: ...
+
 class DescribeFeatureSetRequest(_message.Message):
     __slots__ = ("model", "version")
     MODEL_FIELD_NUMBER: _ClassVar[int]

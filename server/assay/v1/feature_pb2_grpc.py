@@ -45,6 +45,11 @@ class FeatureServiceStub:
                 request_serializer=assay_dot_v1_dot_feature__pb2.GetFeaturesRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_feature__pb2.GetFeaturesResponse.FromString,
                 _registered_method=True)
+        self.GetServedRows = channel.unary_unary(
+                '/assay.v1.FeatureService/GetServedRows',
+                request_serializer=assay_dot_v1_dot_feature__pb2.GetServedRowsRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_feature__pb2.GetServedRowsResponse.FromString,
+                _registered_method=True)
         self.DescribeFeatureSet = channel.unary_unary(
                 '/assay.v1.FeatureService/DescribeFeatureSet',
                 request_serializer=assay_dot_v1_dot_feature__pb2.DescribeFeatureSetRequest.SerializeToString,
@@ -73,6 +78,14 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServedRows(self, request, context):
+        """Shows a sample of the rows that a model was given, oldest first and a page at a time, to be compared with a replay of the same
+        events (assay features check-skew). Changes nothing. Admin listener only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeFeatureSet(self, request, context):
         """Describes the feature set of a model that is served: what a request must carry, what is stored, what the model gets.
         """
@@ -92,6 +105,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.GetFeatures,
                     request_deserializer=assay_dot_v1_dot_feature__pb2.GetFeaturesRequest.FromString,
                     response_serializer=assay_dot_v1_dot_feature__pb2.GetFeaturesResponse.SerializeToString,
+            ),
+            'GetServedRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServedRows,
+                    request_deserializer=assay_dot_v1_dot_feature__pb2.GetServedRowsRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_feature__pb2.GetServedRowsResponse.SerializeToString,
             ),
             'DescribeFeatureSet': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeFeatureSet,
@@ -154,6 +172,33 @@ class FeatureService:
             '/assay.v1.FeatureService/GetFeatures',
             assay_dot_v1_dot_feature__pb2.GetFeaturesRequest.SerializeToString,
             assay_dot_v1_dot_feature__pb2.GetFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServedRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.FeatureService/GetServedRows',
+            assay_dot_v1_dot_feature__pb2.GetServedRowsRequest.SerializeToString,
+            assay_dot_v1_dot_feature__pb2.GetServedRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,
