@@ -53,6 +53,11 @@ def look(channel: grpc.Channel) -> Any:
     return feature_pb2_grpc.FeatureServiceStub(channel).GetFeatures(request, timeout=10)
 
 
+def served_rows(channel: grpc.Channel) -> Any:
+    request = feature_pb2.GetServedRowsRequest()
+    return feature_pb2_grpc.FeatureServiceStub(channel).GetServedRows(request, timeout=10)
+
+
 def describe_features(channel: grpc.Channel) -> Any:
     request = feature_pb2.DescribeFeatureSetRequest()
     return feature_pb2_grpc.FeatureServiceStub(channel).DescribeFeatureSet(request, timeout=10)
@@ -126,11 +131,11 @@ def test_a_role_may_call_what_the_policy_says(
     assert outcome(score, public) == may_score
     assert outcome(lambda channel: describe(channel, "v1"), public) == may_read
     assert outcome(describe_features, public) == outcome(describe_features, admin) == may_read
-    assert outcome(look, admin) == may_read
+    assert outcome(look, admin) == outcome(served_rows, admin) == may_read
     assert outcome(record, admin) == may_record
     # Reading is not writing, whoever asks; and scoring is not for the admin port.
     assert outcome(record, public) == ELSEWHERE
-    assert outcome(look, public) == ELSEWHERE  # what is known of a customer is for the admin port
+    assert outcome(look, public) == outcome(served_rows, public) == ELSEWHERE  # what is known of a customer is for the admin port
     assert outcome(score, admin) == ELSEWHERE
     # Health is for every certificate.
     for channel in (public, admin):

@@ -38,6 +38,7 @@ struct Bound {
 struct Replayed {
   std::vector<uint8_t> rows, valid;
   std::vector<int64_t> times_us;
+  std::vector<uint64_t> missing;
   IngestReport report;
 };
 
@@ -48,9 +49,12 @@ Replayed replay(const EventLog& log, const Bound& bound, uint64_t chunk) {
   result.rows.assign(count * row_bytes, 0xee);
   result.valid.assign(count, 2);
   result.times_us.assign(count, 0);
+  const size_t mask_words = (bound.plan->spec().inputs.size() + 63) / 64;
+  result.missing.assign(count * mask_words, UINT64_MAX);
   for (uint64_t from = 0; from < count; from += chunk) {
     log.replay(*bound.reader, *bound.writer, from, std::min(count, from + chunk), result.rows.data() + from * row_bytes,
-               result.valid.data() + from, result.times_us.data() + from, &result.report);
+               result.valid.data() + from, result.times_us.data() + from, &result.report,
+               result.missing.data() + from * mask_words);
   }
   return result;
 }
@@ -144,7 +148,8 @@ TEST(replay_is_score_then_apply) {
   std::string scratch;
   Violations violations;
   const std::unique_ptr<ReadScratch> reading(new ReadScratch);
-  uint64_t missing[1], imputed[1];
+  std::vector<uint64_t> expected_missing(log.event_count());
+  uint64_t imputed[1];
   FoldResult views[2];
   std::vector<std::pair<std::pair<int64_t, int64_t>, std::string>> sorted;
   for (size_t at = 0; at < text.size();) {
@@ -158,7 +163,8 @@ TEST(replay_is_score_then_apply) {
   for (size_t i = 0; i < sorted.size(); ++i) {
     REQUIRE(decode_event_json(sorted[i].second, *by_hand.plan, event, scratch, violations));
     CHECK(log.transaction_id(i) == event.id);
-    CHECK(by_hand.reader->read(event, *reading, {expected.data() + i * row_bytes, missing, imputed, views}, violations));
+    const RowOut out = {expected.data() + i * row_bytes, &expected_missing[i], imputed, views};
+    CHECK(by_hand.reader->read(event, *reading, out, violations));
     CHECK(by_hand.writer->write(event) == Code::kOk);
   }
 
@@ -167,6 +173,8 @@ TEST(replay_is_score_then_apply) {
   const Replayed in_pieces = replay(log, pieces, 97);
   CHECK(at_once.rows == expected);
   CHECK(in_pieces.rows == expected);
+  CHECK(at_once.missing == expected_missing && in_pieces.missing == expected_missing);
+  CHECK(std::count(expected_missing.begin(), expected_missing.end(), 0u) < static_cast<int64_t>(log.event_count()));
   CHECK_EQ(std::count(at_once.valid.begin(), at_once.valid.end(), 1), static_cast<int64_t>(log.event_count()));
   CHECK(std::is_sorted(at_once.times_us.begin(), at_once.times_us.end()));
   CHECK_EQ(in_pieces.report.event_count, log.event_count());
@@ -208,6 +216,7 @@ TEST(an_event_that_cannot_be_scored_is_still_applied) {
   const Bound bound(sample::demo_plan());
   const Replayed result = replay(log, bound, 10);
   CHECK(result.valid == (std::vector<uint8_t>{0, 1}));
+  CHECK_EQ(result.missing[0], 0u);
   CHECK(std::all_of(result.rows.begin(), result.rows.begin() + bound.plan->row_bytes(), [](uint8_t byte) { return byte == 0; }));
   float count, average;
   std::memcpy(&count, result.rows.data() + bound.plan->row_bytes() + 3 * 4, 4);

@@ -442,7 +442,12 @@ def test_a_log_sorts_rejects_and_replays(plan: _core.FeaturePlan, store: _core.E
     assert (rejection.line, rejection.offset_bytes, rejection.transaction_id) == (3, len(lines[0]) + 1, "3")
     assert [violation[:2] for violation in rejection.violations] == [("WRONG_TYPE", 'features["amount"]')]
     reader, writer = _core.FeatureReader(plan, store), _core.EventWriter(plan, store)
-    rows, valid, times, report = log.replay(reader, writer, 0, 3)
+    missing = np.full((3, 1), 255, np.uint64)
+    rows, valid, times, report = log.replay(reader, writer, 0, 3, missing=missing)
+    assert not missing.any()
+    for wrong in (missing[:2], missing.astype(np.int64), np.zeros(3, np.uint64)):
+        with pytest.raises(ValueError, match=r"missing: expected uint64 of shape \(3, 1\)"):
+            log.replay(reader, writer, 0, 3, missing=wrong)
     assert (rows.shape, rows.dtype, valid.dtype, times.dtype) == ((3, plan.row_bytes), np.uint8, np.bool_, np.int64)
     assert [floats(row.tobytes())[0] for row in rows] == [1.0, 2.0, 3.0]
     assert valid.all()

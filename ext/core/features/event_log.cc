@@ -233,7 +233,10 @@ void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, ui
     uint64_t* const mask = missing == nullptr ? unkept.data() : missing + (i - from) * mask_words;
     const RowOut out = {row, mask, imputed.data(), views.data()};
     const bool is_valid = violations.empty() && reader.read(event, *scratch, out, violations);
-    if (!is_valid) std::memset(row, 0, row_bytes);
+    if (!is_valid) {
+      std::memset(row, 0, row_bytes);
+      std::fill_n(mask, mask_words, uint64_t{0});
+    }
     valid[i - from] = is_valid ? 1 : 0;
     event_times_us[i - from] = event.event_time_us;
     count(writer.write(event), report);

@@ -57,10 +57,10 @@ class EventLog {
   uint64_t position_at(int64_t time_us) const noexcept;
   // Applies events [from, to) in order. Call after sort().
   void ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const;
-  // For events [from, to): score's read first, then write (replay = score, then apply). Rows go to rows[(i - from) * row_bytes];
-  // an event whose row cannot be made (violations: a feature or an entity that scoring needs is missing, or read() refused)
-  // has valid[i - from] 0 and a row of zeros, and is still applied. `missing`: where RowOut::missing of every row goes, one after the
-  // other; null: nowhere. REQUIRES: reader and writer have this log's plan.
+  // For events [from, to): score's read first, then write (replay = score, then apply). Rows go to rows[(i - from) * row_bytes]; an
+  // event whose row cannot be made (violations: a feature or an entity that scoring needs is missing, or read() refused) has
+  // valid[i - from] 0 and zeros for a row and a mask, and is still applied. `missing`: where RowOut::missing of every row goes, one
+  // after the other; null: nowhere. REQUIRES: reader and writer have this log's plan.
   void replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows, uint8_t* valid,
               int64_t* event_times_us, IngestReport* report, uint64_t* missing = nullptr) const;
   // Adds the records that events [from, to) would change; many of them more than once.

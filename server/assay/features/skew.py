@@ -144,7 +144,7 @@ def _compare_input(
         mismatch_count=int(np.count_nonzero(differs)),
         missing_count=int(np.count_nonzero(served_null & ~replayed_null)),
         extra_count=int(np.count_nonzero(~served_null & replayed_null)),
-        difference_max=float(np.nanmax(distances, initial=0.0)) if len(distances) else 0.0,
+        difference_max=float(np.fmax.reduce(distances, initial=0.0)),
     )
 
 
