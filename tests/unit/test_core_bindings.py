@@ -444,7 +444,7 @@ def test_a_log_sorts_rejects_and_replays(plan: _core.FeaturePlan, store: _core.E
     reader, writer = _core.FeatureReader(plan, store), _core.EventWriter(plan, store)
     missing = np.full((3, 1), 255, np.uint64)
     rows, valid, times, report = log.replay(reader, writer, 0, 3, missing=missing)
-    assert not missing.any()
+    assert missing.tolist() == [[1 << plan.input_names.index("age")]] * 3
     for wrong in (missing[:2], missing.astype(np.int64), np.zeros(3, np.uint64)):
         with pytest.raises(ValueError, match=r"missing: expected uint64 of shape \(3, 1\)"):
             log.replay(reader, writer, 0, 3, missing=wrong)
