@@ -101,7 +101,7 @@ def test_the_clients_deadline_frees_the_slot(server: LocalServer) -> None:
     stub = stub_of(server)
     with held(server):
         first = stub.Score.future(make_request("holds"), timeout=60)
-        wait_until(lambda: slots_used(server) == 1, "the first is running")
+        wait_until(lambda: server.puppet.batches == [1], "the first is running")
         error = error_of(stub.Score.future(make_request("waits"), timeout=0.1))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         wait_until(lambda: server.waiting_count() == 1, "nobody waits for the second any more")
