@@ -145,7 +145,7 @@ def test_a_cancelled_call_gives_its_slots_back(server: LocalServer) -> None:
     stub = stub_of(server)
     with held(server):
         first = stub.Score.future(make_request("holds"), timeout=60)
-        wait_until(lambda: slots_used(server) == 1, "the first is running")
+        wait_until(lambda: server.puppet.batches == [1], "the first is running")
         calls = [stub.Score.future(make_request(f"c{i}"), timeout=60) for i in range(50)]
         calls += [stub.ScoreBatch.future(batch(20), timeout=60) for _ in range(5)]
         wait_until(lambda: slots_used(server) == 151, "all are in the core")
@@ -163,7 +163,7 @@ def test_a_cancelled_stream_cancels_all_it_has_in_flight(server: LocalServer) ->
     stub = stub_of(server)
     with held(server):
         first = stub.Score.future(make_request("holds"), timeout=60)
-        wait_until(lambda: slots_used(server) == 1, "the first is running")
+        wait_until(lambda: server.puppet.batches == [1], "the first is running")
         outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for i in range(40):
             outgoing.put(scoring_pb2.ScoreStreamRequest(request=make_request(f"s{i}")))
