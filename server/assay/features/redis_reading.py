@@ -122,9 +122,12 @@ def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float)
                     servers.forget_slots()
     questions = []
     for (address, is_asking), wanted in where.items():
+        try:
+            client = servers.at(address)
+        except redis.RedisError:  # one more node than there may be
+            continue
         keys = [answer.part.keys[place] for answer, place in wanted]
-        part = Part(name_of(address), servers.at(address), keys, [])
-        questions.append((_Question(part, says_asking=is_asking), wanted))
+        questions.append((_Question(Part(name_of(address), client, keys, []), says_asking=is_asking), wanted))
     for question, wanted in questions:
         again = question.answer(deadline_s)
         for index, (answer, place) in enumerate(wanted):

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import redis
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import ClusterError
+from redis.exceptions import AskError, ClusterError, TryAgainError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -27,6 +27,8 @@ NO_SERVER: Final = "no server"  # has the slots that no node has
 REFRESH_NODES_MAX: Final = 16  # that are asked for the map before it is given up
 REFRESH_S: Final = 0.25
 SENTINEL_OPTIONS: Final = {"sentinel_username": "username", "sentinel_password": "password"}
+
+REDIRECTIONS: Final = (AskError, TryAgainError)  # MovedError is an AskError: the record is elsewhere, or on its way there
 
 Connect = Callable[[Address], redis.Redis]
 

@@ -21,7 +21,7 @@ from assay.features.breaker import Breaker, BreakerLimits, BreakerState
 from assay.features.records import Records
 from assay.features.redis_errors import say
 from assay.features.redis_reading import Answer, ask
-from assay.features.redis_servers import SENTINEL_OPTIONS, Part, RedisServers, servers_of
+from assay.features.redis_servers import REDIRECTIONS, SENTINEL_OPTIONS, Part, RedisServers, servers_of
 from assay.features.redis_writer import RedisWriter, get_records, take_records
 from assay.observe.logs import log_event
 from assay.store_url import PASSWORD_MEND, StoreKind, StoreUrl, parse_store_url
@@ -87,9 +87,10 @@ class RedisStore:
         asked = [part for part in parts if self._breakers.allow(part.server)]
         records: list[bytes | int | None] = [_UNAVAILABLE] * len(keys)
         # Those in doubt after the others have answered: they may have to be connected to first, which takes its time.
-        in_doubt = [part for part in asked if self._breakers.is_in_doubt(part.server)]
-        well = [part for part in asked if part not in in_doubt]
-        answers = [*ask(self._reading, well, self._lookup_timeout_s), *ask(self._reading, in_doubt, self._lookup_timeout_s)]
+        by_doubt: dict[bool, list[Part]] = {False: [], True: []}
+        for part in asked:
+            by_doubt[self._breakers.is_in_doubt(part.server)].append(part)
+        answers = [answer for some in by_doubt.values() for answer in ask(self._reading, some, self._lookup_timeout_s)]
         for answer in answers:
             self._breakers.note(answer)
             for place, record in zip(answer.part.places, answer.records, strict=False):
@@ -188,7 +189,9 @@ class _Breakers:
         return self._of(server).is_in_doubt
 
     def note(self, answer: Answer) -> None:
-        refusal = next((record for record in answer.records if isinstance(record, redis.ResponseError)), None)
+        # That a slot is elsewhere, or on its way there, is no fault of who says so.
+        refusals = (one for one in answer.records if isinstance(one, redis.ResponseError) and not isinstance(one, REDIRECTIONS))
+        refusal = next(refusals, None)
         if error := answer.error or refusal:
             self.failed(answer.part.server, error)
         else:

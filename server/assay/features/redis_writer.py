@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
-from redis.exceptions import AskError, ClusterError, TryAgainError
+from redis.exceptions import ClusterError
 
 from assay import _core
 from assay.errors import RecordError, StoreError
 from assay.features.redis_errors import say
 from assay.features.redis_reading import ask
-from assay.features.redis_servers import Part, RedisServers
+from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers
 from assay.features.store_writer import AttributeWrite
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
@@ -37,7 +37,6 @@ return 1
 """
 HEADER_BYTES: Final = 128  # docs/row-record.md
 GET_TIMEOUT_S: Final = 5.0
-REDIRECTIONS: Final = (AskError, TryAgainError)  # MovedError is an AskError: the record is elsewhere, or on its way there
 VIEW_HASH: Final = slice(16, 24)  # of a header: the view hash's first bytes
 
 _OK = 0

@@ -1,0 +1,129 @@
+"""A question to several servers, answer by answer: who is to blame, what is given back to the pool. No server runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import ClusterError, MovedError, TryAgainError
+
+from assay import _core
+from assay.features.breaker import BreakerLimits
+from assay.features.redis_reading import ask
+from assay.features.redis_servers import Part
+from assay.features.redis_store import RedisStore
+from assay.store_url import Address
+
+UNAVAILABLE = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_UNAVAILABLE")
+
+
+class Server:
+    """Client, pool and connection in one: `answers` are read one after the other; an exception is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.connection_pool = self
+        self.taken = 0
+        self.disconnected = 0
+
+    def get_connection(self) -> Server:
+        self.taken += 1
+        return self
+
+    def release(self, connection: Server) -> None:
+        self.taken -= 1
+
+    def pack_commands(self, commands: object) -> list[bytes]:
+        return [b""]
+
+    def send_packed_command(self, packed: object) -> None: ...
+
+    def can_read(self, timeout: float) -> bool:
+        return True
+
+    def read_response(self) -> Any:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def disconnect(self) -> None:
+        self.disconnected += 1
+
+    def close(self) -> None: ...
+
+
+class Servers:
+    """A cluster whose keys all lie at "first"; another node, if it has one, is whom redirections point to."""
+
+    is_cluster = True
+
+    def __init__(self, first: Server, other: Server | None = None) -> None:
+        self.first = first
+        self.other = other
+        self.forgotten = 0
+
+    @property
+    def names(self) -> Collection[str]:
+        return ("first",)
+
+    def split(self, keys: Sequence[bytes]) -> list[Part]:
+        client: Any = self.first
+        return [Part("first", client, list(keys), list(range(len(keys))))]
+
+    def at(self, address: Address) -> Any:
+        if self.other is None:
+            raise ClusterError("more nodes than there may be")
+        return self.other
+
+    def forget_slots(self) -> None:
+        self.forgotten += 1
+
+    def ping(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def store_of(servers: Servers) -> RedisStore:
+    return RedisStore(servers, servers, "redis+cluster://x", 1 << 20, 1.0, BreakerLimits(failures_max=3, open_s=0.0))
+
+
+def moved() -> MovedError:
+    return MovedError("7 other:1")
+
+
+def test_a_redirection_is_followed_and_the_others_stand() -> None:
+    servers = Servers(Server(b"a", moved(), None), Server(b"b"))
+    (answer,) = ask(servers, servers.split([b"1", b"2", b"3"]), 1.0)
+    assert answer.records == [b"a", b"b", None]
+    assert servers.forgotten == 1
+    assert (servers.first.taken, servers.first.disconnected) == (0, 0)
+
+
+@pytest.mark.parametrize("redirection", [moved, lambda: TryAgainError("")], ids=["moved", "try-again"])
+def test_who_points_elsewhere_is_not_away(redirection: Any) -> None:
+    """A node that moves slots is well, though the one that it points to cannot be had."""
+    servers = Servers(Server())
+    store = store_of(servers)
+    for _ in range(10):
+        servers.first.answers = [b"a", redirection()]
+        assert store.fetch([b"1", b"2"]) == [b"a", UNAVAILABLE]
+    assert not store.is_away
+    assert servers.first.taken == 0
+
+
+def test_a_probe_that_is_redirected_nowhere_ends() -> None:
+    """Else the breaker would wait for its end for ever."""
+    servers = Servers(Server())
+    store = store_of(servers)
+    for _ in range(3):
+        servers.first.answers = [redis.ConnectionError("down")]
+        assert store.fetch([b"1"]) is None
+    assert store.is_away
+    servers.first.answers = [moved()]
+    assert store.fetch([b"1"]) == [UNAVAILABLE]
+    servers.first.answers = [b"a"]
+    assert store.fetch([b"1"]) == [b"a"]
+    assert not store.is_away
+    assert (servers.first.taken, servers.first.disconnected) == (0, 3)
