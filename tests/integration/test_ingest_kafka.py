@@ -19,8 +19,8 @@ from assay.features.feature_set import FeatureSet
 from assay.features.show import show_entity
 from assay.features.store import open_store
 from assay.features.times import parse_time_us
+from tests.support.feature_sets import SHOP
 from tests.support.kafka_events import (
-    FEATURE_SET,
     SECRET,
     IngestProcess,
     ingest_file,
@@ -89,7 +89,7 @@ def test_topics_give_the_state_that_a_file_gives(kafka: MockKafka, redis: RedisS
     assert records
     for record in records:
         assert record["source_kafka_topic"] == topic
-        assert record["schema_hash"] == FeatureSet.parse(FEATURE_SET).schema_hash
+        assert record["schema_hash"] == FeatureSet.parse(SHOP).schema_hash
         assert record["validation_status"] == "SUCCESS"
     nulls = sum(record["features"][1]["null_count"] for record in records)
     assert nulls == sum(event["features"]["channel"] is None for event in events)
@@ -103,7 +103,7 @@ def test_an_embedded_store_is_saved_before_offsets_are_committed(kafka: MockKafk
     code, _, said = ingest_to_end(kafka, tmp_path, store, *reading(topic), "--fail-on-reject")
     assert code == 0, said
     with open_store(store, mode="read") as opened:
-        views = show_entity(FeatureSet.parse(FEATURE_SET), opened, "customer_id", "c1", parse_time_us(time_of(300 * 7)))
+        views = show_entity(FeatureSet.parse(SHOP), opened, "customer_id", "c1", parse_time_us(time_of(300 * 7)))
     counts = {value.name: value.value for view in views for value in view.values}
     assert counts["count_1d"] == sum(event["entities"]["customer_id"] == "c1" for event in events)
     assert sum(kafka.committed(f"group-{topic}", topic).values()) == 300

@@ -35,6 +35,7 @@ from assay.features.store import open_remote_store, open_store
 from assay.features.store_writer import AttributeWrite
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.conftest import SCALE
+from tests.support.feature_sets import SHOP
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import (
     EVENT_TIME,
@@ -47,43 +48,6 @@ from tests.support.server import (
     wait_until,
 )
 
-VIEWS = """
-name: shop
-version: "1"
-entities: [customer_id, terminal_id]
-request_features:
-  amount_minor: {dtype: int64, minimum: 0}
-  channel: {dtype: string, required: false}
-views:
-  customer:
-    entity: customer_id
-    current: include
-    aggregates:
-      count_1d: {op: count, window: 1d}
-      sum_7d: {op: sum, of: amount_minor, window: 7d}
-      channels_7d: {op: distinct, of: channel, window: 7d}
-  terminal:
-    entity: terminal_id
-    labels: true
-    delay: 7d
-    aggregates:
-      risk_30d: {op: rate_true, of: is_fraud, window: 30d}
-      seen_30d: {op: count, window: 30d}
-  profile:
-    kind: attributes
-    entity: customer_id
-    attributes: {opened: int64, tier: string}
-derived:
-  tier_index: {op: vocabulary, of: tier, words: [gold, silver], unknown: 2}
-inputs:
-  - {name: count_1d, when_null: {default: -1}}
-  - {name: sum_7d, when_null: {default: -1}, dtype: float64}
-  - {name: channels_7d, when_null: {default: -1}}
-  - {name: risk_30d, when_null: {default: -1}}
-  - {name: seen_30d, when_null: {default: -1}}
-  - {name: opened, when_null: {default: -1}, dtype: float64}
-  - {name: tier_index, when_null: {default: -1}}
-"""
 ROOT = Path(__file__).resolve().parents[2]
 START_US = int(EVENT_TIME.timestamp()) * 1_000_000
 DAY_US = 86_400_000_000
@@ -104,7 +68,7 @@ def _empty(server: RedisServer) -> None:
 
 @pytest.fixture(scope="module")
 def plan() -> _core.FeaturePlan:
-    return compile_plan(FeatureSet.parse(VIEWS))
+    return compile_plan(FeatureSet.parse(SHOP))
 
 
 def lines(seed: int, count: int) -> list[bytes]:
@@ -445,7 +409,7 @@ def test_what_is_wrong_with_a_store_is_said(tmp_path: Path) -> None:
     odd = OddRedis(b":7\r\n")
     remote = odd.store()
     with pytest.raises(StoreError, match="does not speak as Redis does"):
-        remote.records_of(compile_plan(FeatureSet.parse(VIEWS)), {"customer_id": "c1"})
+        remote.records_of(compile_plan(FeatureSet.parse(SHOP)), {"customer_id": "c1"})
     remote.close()
     odd.close()
     with pytest.raises(StoreError, match="nobody answers there"):

@@ -15,7 +15,8 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.ingest import ingest_log
 from assay.features.store import open_remote_store, open_store
-from tests.integration.test_redis import VIEWS, check_same, lines, sorted_log
+from tests.integration.test_redis import check_same, lines, sorted_log
+from tests.support.feature_sets import SHOP
 from tests.support.redis_cluster import RedisCluster, redis_cluster, watched_redis
 from tests.support.redis_server import redis_server
 from tests.support.server import wait_until
@@ -25,7 +26,7 @@ UNAVAILABLE = next(row.number for row in _core.CODE_TABLE if row.reason == "STOR
 
 @pytest.fixture(scope="module")
 def plan() -> _core.FeaturePlan:
-    return compile_plan(FeatureSet.parse(VIEWS))
+    return compile_plan(FeatureSet.parse(SHOP))
 
 
 @pytest.fixture(scope="module")

@@ -16,31 +16,9 @@ from typing import Any
 import redis
 
 from assay.features.redis_writer import HEADER_BYTES
+from tests.support.feature_sets import SHOP
 from tests.support.mock_kafka import OPTIONS, MockKafka
 
-FEATURE_SET = """
-name: shop
-version: "1"
-entities: [customer_id, terminal_id]
-request_features:
-  amount_minor: {dtype: int64, minimum: 0}
-  channel: {dtype: string, required: false}
-views:
-  customer:
-    entity: customer_id
-    current: include
-    aggregates:
-      count_1d: {op: count, window: 1d}
-      sum_7d: {op: sum, of: amount_minor, window: 7d}
-      channels_7d: {op: distinct, of: channel, window: 7d}
-  terminal:
-    entity: terminal_id
-    labels: true
-    delay: 7d
-    aggregates:
-      risk_30d: {op: rate_true, of: is_fraud, window: 30d}
-inputs: [count_1d, {name: sum_7d, dtype: float64}, channels_7d, {name: risk_30d, when_null: {default: 0}}]
-"""
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 VOLATILE = ((12, 16), (40, 48))  # bytes of a record: checksum, time of writing
 SECRET = "4111111111111111"  # in rejects: must never be shown
@@ -85,7 +63,7 @@ class IngestProcess:
 
     def __init__(self, kafka: MockKafka, folder: Path, store: str, *arguments: str) -> None:
         feature_set = folder / "shop.yaml"
-        feature_set.write_text(FEATURE_SET)
+        feature_set.write_text(SHOP)
         command = [sys.executable, "-m", "assay", "ingest", "--kafka", kafka.brokers, "--store", store, *OPTIONS]
         self.process = subprocess.Popen(
             [*command, "--feature-set", str(feature_set), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -126,7 +104,7 @@ def ingest_to_end(kafka: MockKafka, folder: Path, store: str, *arguments: str) -
 
 def ingest_file(folder: Path, store: str, events: Sequence[dict[str, Any]]) -> None:
     """The same events from a file."""
-    (folder / "shop.yaml").write_text(FEATURE_SET)
+    (folder / "shop.yaml").write_text(SHOP)
     path = folder / "events.jsonl"
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
     command = [sys.executable, "-m", "assay", "ingest", "--events", str(path), "--store", store]

@@ -17,7 +17,8 @@ from assay.features.store_writer import AttributeWrite, LocalWriter
 from assay.kafka.label_messages import LabelMessages
 from assay.kafka.message_writer import EventMessages
 from assay.kafka.messages import Partition, TopicMessage
-from tests.support.kafka_events import FEATURE_SET, make_events, make_labels
+from tests.support.feature_sets import SHOP
+from tests.support.kafka_events import make_events, make_labels
 
 NUMBERS = {row.reason: row.number for row in _core.CODE_TABLE}
 EVENTS, LABELS = Partition("payments", 0), Partition("labels", 0)
@@ -25,7 +26,7 @@ EVENTS, LABELS = Partition("payments", 0), Partition("labels", 0)
 
 @pytest.fixture(scope="module")
 def plan() -> _core.FeaturePlan:
-    return compile_plan(FeatureSet.parse(FEATURE_SET))
+    return compile_plan(FeatureSet.parse(SHOP))
 
 
 def messages(documents: Sequence[dict[str, Any]], partition: Partition) -> list[TopicMessage]:

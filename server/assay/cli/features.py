@@ -15,7 +15,8 @@ from assay.cli.feature_sources import FeatureSetOption, Target, attribute_files,
 from assay.cli.features_describe import describe
 from assay.cli.features_diff import diff
 from assay.cli.features_skew import check_skew, served_rows
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, print_json
+from assay.cli.options import JsonOption
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, print_counts, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -35,8 +36,6 @@ app.command()(describe)
 app.command()(diff)
 app.command("served-rows")(served_rows)
 app.command("check-skew")(check_skew)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
 @app.command()
@@ -203,14 +202,12 @@ def _print_replay(summary: ReplaySummary, feature_set: FeatureSet, out: Path, se
         return
     rate = f", {summary.event_count / seconds:,.0f} events/s" if seconds > 0 else ""
     console.print(Text(f"{summary.row_count:,} rows of {summary.event_count:,} events in {out} ({seconds:.1f} s{rate})"))
-    for count, meaning in (
+    print_counts(
         (summary.invalid_count, "events have no row: a score would refuse them (a null or out-of-range input)"),
         (summary.rejected_count, "lines were rejected"),
         (summary.duplicate_count, "events were repeats of a transaction_id; each was applied once"),
         (summary.late_count, "events came too late to be applied"),
-    ):
-        if count:
-            console.print(f"[yellow]{count:,}[/] {meaning}")
+    )
 
 
 def _show_document(look: _Look, entity: str, entity_id: str, at: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.cli.feature_sources import FeatureSetOption, Target, load_feature_set, served_feature_set
+from assay.cli.options import JsonOption
 from assay.cli.output import EXIT_USAGE, answers, fail, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
@@ -27,7 +28,7 @@ def describe(
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_server_name: TlsServerName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Describe a feature set: what a request carries, what is stored, what the model gets, and both hashes.
 

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from assay.cli.feature_sources import find_feature_set
+from assay.cli.options import JsonOption
 from assay.cli.output import EXIT_REFUSED, answers, fail, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
@@ -28,7 +29,7 @@ def diff(
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_server_name: TlsServerName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two feature sets: what changed, whether stored rows or models are touched, and what must be done.
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.cli.feature_sources import FeatureSetOption, Target, attribute_files, load_feature_set
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, print_error, print_json
+from assay.cli.options import JsonOption
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, print_counts, print_error, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="With --target: of which model. Default: the server's.")]
 Version = Annotated[str, typer.Option(help="With --target: of which version. Default: the one that serves.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
 def served_rows(
@@ -156,11 +156,9 @@ def _print(report: SkewReport, sample: RowSample) -> None:
         counts = (f"{count:,}" for count in (one.mismatch_count, one.missing_count, one.extra_count))
         table.add_row(Text(one.name), *counts, f"{one.skew:.2%}", f"{one.difference_max:.6g}")
     answers.print(table)
-    for count, meaning in (
+    print_counts(
         (report.degraded_count, "rows were made without a record, or with an old one: not compared"),
         (report.unknown_count, "rows are of transactions that the events do not have: not compared"),
         (report.refused_count, "rows have an event that a score would refuse: not compared"),
         (report.other_time_count, "rows were scored at another time than their event has"),
-    ):
-        if count:
-            console.print(f"[yellow]{count:,}[/] {meaning}")
+    )

@@ -11,8 +11,8 @@ import typer
 from rich.text import Text
 
 from assay.cli.feature_sources import FeatureSetOption, load_feature_set
-from assay.cli.features import JsonOption
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, bar, console, fail, print_json
+from assay.cli.options import JsonOption
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, bar, console, fail, print_counts, print_json
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -256,15 +256,13 @@ def _print(
         print_json({"store": store, **document, "seconds": round(seconds, 3), "flushes": flushes})
         return
     console.print(Text(f"{summary.recorded_count:,} recorded in {store} ({seconds:.1f} s)"))
-    for count, meaning in (
+    print_counts(
         (summary.duplicate_count, "were there already"),
         (summary.late_count, _LATE_ROWS if is_attributes else _LATE_EVENTS),
         (
             summary.rejected_count,
             f"were rejected{f', see {rejects_path}' if rejects_path else ' (keep them with --rejects FILE)'}",
         ),
-    ):
-        if count:
-            console.print(Text(f"{count:,} {meaning}"))
+    )
     for reject in rejects.examples:
         console.print(Text(f"  {reject.describe()}"))

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from assay.cli.feature_sources import FeatureSetOption, Target, load_feature_set, served_feature_set
-from assay.cli.options import pairs
+from assay.cli.options import JsonOption, pairs
 from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, fail, print_error, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError, InputError
@@ -44,7 +44,7 @@ def label(
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_server_name: TlsServerName = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say of one recorded event whether it was fraud.
 

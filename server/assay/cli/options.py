@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from assay.cli.output import EXIT_USAGE, fail
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 
 
 def pairs(option: str, texts: list[str]) -> dict[str, str]:

@@ -56,6 +56,13 @@ def print_error(message: str, hint: str = "") -> None:
         console.print(f"[dim]hint:[/] {shown(hint)}", soft_wrap=True)
 
 
+def print_counts(*counts: tuple[int, str]) -> None:
+    """What is worth a word beside the answer, a line each; nothing of what did not happen."""
+    for count, meaning in counts:
+        if count:
+            console.print(f"[yellow]{count:,}[/] {shown(meaning)}")
+
+
 def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn:
     """Prints the error and ends the command."""
     print_error(message, hint)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -29,6 +29,9 @@ LOOKS_MAX = 64  # under way or waiting: a remote store may hold the one thread f
 LOOK_S_MAX = 10.0  # of a caller that names no deadline, or a later one
 
 Answer = bytes | Refusal
+Request = TypeVar(
+    "Request", feature_pb2.GetFeaturesRequest, feature_pb2.GetServedRowsRequest, feature_pb2.DescribeFeatureSetRequest
+)
 
 
 class FeatureLooks:
@@ -56,23 +59,26 @@ class FeatureLooks:
     # --- implementation ---
 
     async def _get_features(self, data: bytes, context: Context) -> bytes:
-        return await self._run(lambda: self._look(data), context)
+        return await self._run(feature_pb2.GetFeaturesRequest, self._look, data, context)
 
     async def _get_served_rows(self, data: bytes, context: Context) -> bytes:
-        return await self._run(lambda: self._page(data), context)
+        return await self._run(feature_pb2.GetServedRowsRequest, self._page, data, context)
 
     async def _describe_feature_set(self, data: bytes, context: Context) -> bytes:
-        return await self._run(lambda: self._describe(data), context)
+        return await self._run(feature_pb2.DescribeFeatureSetRequest, self._describe, data, context)
 
-    async def _run(self, make: Callable[[], Answer], context: Context) -> bytes:
-        """Runs it on the thread, within the caller's deadline: one that nobody waits for any more is not begun."""
+    async def _run(
+        self, kind: type[Request], make: Callable[[Request, ModelFeatures], Answer], data: bytes, context: Context
+    ) -> bytes:
+        """Makes the answer to a request of this kind on the thread, within the caller's deadline: one that nobody waits for any
+        more is not begun."""
         if self.look_count >= LOOKS_MAX:
             await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{LOOKS_MAX} looks at features are under way"))
         remaining_s = context.time_remaining()
         limit_s = LOOK_S_MAX if remaining_s is None else min(LOOK_S_MAX, remaining_s)
         self.look_count += 1
         try:
-            running = asyncio.get_running_loop().run_in_executor(self._executor, make)
+            running = asyncio.get_running_loop().run_in_executor(self._executor, self._answer, kind, make, data)
             answer = await asyncio.wait_for(running, limit_s)
         except TimeoutError:
             answer = self._engine.refuse("DEADLINE_EXCEEDED")
@@ -87,14 +93,15 @@ class FeatureLooks:
 
     # On the thread.
 
-    def _look(self, data: bytes) -> Answer:
+    def _answer(self, kind: type[Request], make: Callable[[Request, ModelFeatures], Answer], data: bytes) -> Answer:
         try:
-            request = feature_pb2.GetFeaturesRequest.FromString(data)
+            request = kind.FromString(data)
         except DecodeError:
-            return self._engine.refuse("MALFORMED_MESSAGE", "expected a GetFeaturesRequest")
+            return self._engine.refuse("MALFORMED_MESSAGE", f"expected a {kind.__name__}")
         model = self._served.find(request.model, request.version)
-        if not isinstance(model, ModelFeatures):
-            return self._engine.refuse(model)
+        return make(request, model) if isinstance(model, ModelFeatures) else self._engine.refuse(model)
+
+    def _look(self, request: feature_pb2.GetFeaturesRequest, model: ModelFeatures) -> Answer:
         if not request.entities:
             return self._engine.refuse("MISSING_ENTITY", f"entities: name one or more of {', '.join(model.feature_set.entities)}")
         transaction = model.decode(score_request_of(request, model.feature_set.entities))
@@ -112,25 +119,11 @@ class FeatureLooks:
             refusal = self._engine.refuse(refusal.reason, "no row of inputs is shown without it")
         return look_message(model, transaction, look, refusal).SerializeToString()
 
-    def _page(self, data: bytes) -> Answer:
-        try:
-            request = feature_pb2.GetServedRowsRequest.FromString(data)
-        except DecodeError:
-            return self._engine.refuse("MALFORMED_MESSAGE", "expected a GetServedRowsRequest")
-        model = self._served.find(request.model, request.version)
-        if not isinstance(model, ModelFeatures):
-            return self._engine.refuse(model)
+    def _page(self, request: feature_pb2.GetServedRowsRequest, model: ModelFeatures) -> Answer:
         after = max(0, request.after_position)
         newest = self._engine.stats().sampled_rows
         rows = self._engine.served_rows(after, page_rows(model))
         return served_rows_message(model, rows, after, newest).SerializeToString()
 
-    def _describe(self, data: bytes) -> Answer:
-        try:
-            request = feature_pb2.DescribeFeatureSetRequest.FromString(data)
-        except DecodeError:
-            return self._engine.refuse("MALFORMED_MESSAGE", "expected a DescribeFeatureSetRequest")
-        model = self._served.find(request.model, request.version)
-        if not isinstance(model, ModelFeatures):
-            return self._engine.refuse(model)
+    def _describe(self, _: feature_pb2.DescribeFeatureSetRequest, model: ModelFeatures) -> Answer:
         return feature_set_message(model.feature_set).SerializeToString()
