@@ -419,7 +419,8 @@ def test_what_is_wrong_with_a_store_is_said(tmp_path: Path) -> None:
 
 
 class OddRedis:
-    """Takes any command; answers `command` with `answer` (b"": hangs up), another MGET with one null and the rest with OK."""
+    """Takes any command; answers `command` with `answer` (b"": hangs up), another MGET with one null, HELLO as of RESP3, and the
+    rest with OK."""
 
     def __init__(self, answer: bytes, command: bytes = b"MGET") -> None:
         self.answer = answer
@@ -428,8 +429,12 @@ class OddRedis:
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
+    @property
+    def port(self) -> int:
+        return self._listener.getsockname()[1]
+
     def store(self, limits: BreakerLimits | None = None) -> RedisStore:
-        options: dict[str, Any] = {"port": self._listener.getsockname()[1], "socket_timeout": 5, "protocol": 2}
+        options: dict[str, Any] = {"port": self.port, "socket_timeout": 5, "protocol": 2}
         reading, working = (OneServer("odd", redis.Redis(retry=Retry(NoBackoff(), 0), **options)) for _ in range(2))
         return RedisStore(reading, working, "redis://odd", 1 << 20, 5.0, limits)
 
@@ -447,13 +452,29 @@ class OddRedis:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             while data := connection.recv(65_536):
-                if self._command not in data:
+                if b"HELLO" in data:
+                    connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n" + b"+OK\r\n" * (data.count(b"*") - 1))
+                elif self._command not in data:
                     plain = b"*2\r\n$-1\r\n$-1\r\n" if b"MGET" in data else b"+OK\r\n"
                     connection.sendall(plain * data.count(b"*"))
                 elif self.answer:
                     connection.sendall(self.answer * data.count(self._command))
                 else:
                     return
+
+
+def test_a_server_that_announces_its_maintenance_is_not_followed() -> None:
+    """redis-py would go where a MOVING says, with the password, and wait for that server without a limit."""
+    odd = OddRedis(b"")
+    where = f"127.0.0.2:{odd.port}"
+    odd.answer = b">4\r\n+MOVING\r\n:1\r\n:15\r\n$%d\r\n%s\r\n*1\r\n$1\r\nv\r\n" % (len(where), where.encode())
+    with socket.create_server(("127.0.0.2", odd.port)) as elsewhere:
+        with open_remote_store(f"redis://user:secret@127.0.0.1:{odd.port}/0") as remote:
+            assert [remote.fetch([b"k"]) for _ in range(3)] == [[b"v"]] * 3
+        elsewhere.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+    odd.close()
 
 
 def test_tls(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import redis
 from redis.exceptions import ClusterError, MovedError, TryAgainError
 
 from assay import _core
+from assay.features import redis_reading
 from assay.features.breaker import BreakerLimits
 from assay.features.redis_reading import ask
 from assay.features.redis_servers import Part
@@ -19,17 +20,39 @@ from assay.store_url import Address
 UNAVAILABLE = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_UNAVAILABLE")
 
 
-class Server:
-    """Client, pool and connection in one: `answers` are read one after the other; an exception is raised."""
+class Clock:
+    """Stands for the module `time`, which nobody waits for."""
 
-    def __init__(self, *answers: Any) -> None:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(redis_reading, "time", clock)
+    return clock
+
+
+class Server:
+    """Client, pool and connection in one: `answers` are read one after the other; an exception is raised. With a clock, a
+    connection takes `connect_s` and every answer `answer_s`."""
+
+    def __init__(self, *answers: Any, clock: Clock | None = None, connect_s: float = 0.0, answer_s: float = 0.0) -> None:
         self.answers = list(answers)
+        self.clock = clock or Clock()
+        self.connect_s = connect_s
+        self.answer_s = answer_s
         self.connection_pool = self
         self.taken = 0
         self.disconnected = 0
 
     def get_connection(self) -> Server:
         self.taken += 1
+        self.clock.now_s += self.connect_s
         return self
 
     def release(self, connection: Server) -> None:
@@ -41,7 +64,8 @@ class Server:
     def send_packed_command(self, packed: object) -> None: ...
 
     def can_read(self, timeout: float) -> bool:
-        return True
+        self.clock.now_s += min(timeout, self.answer_s)
+        return timeout >= self.answer_s
 
     def read_response(self) -> Any:
         answer = self.answers.pop(0)
@@ -127,3 +151,24 @@ def test_a_probe_that_is_redirected_nowhere_ends() -> None:
     assert store.fetch([b"1"]) == [b"a"]
     assert not store.is_away
     assert (servers.first.taken, servers.first.disconnected) == (0, 3)
+
+
+def test_a_node_that_answers_drop_by_drop_has_no_more_time_than_another(clock: Clock) -> None:
+    """It had all of the time for each record."""
+    servers = Servers(Server(*[b"a"] * 100, clock=clock, answer_s=0.3))
+    (answer,) = ask(servers, servers.split([b"%d" % number for number in range(100)]), 1.0)
+    assert isinstance(answer.error, redis.TimeoutError)
+    assert clock.now_s == pytest.approx(101.0)
+    assert (servers.first.taken, servers.first.disconnected) == (0, 1)
+
+
+def test_redirections_to_many_nodes_end_with_the_time(clock: Clock) -> None:
+    """Each of them is connected to, which takes time of its own."""
+    redirections = [MovedError(f"7 other:{port}") for port in range(1, 101)]
+    servers = Servers(Server(*redirections, clock=clock), Server(*[b"b"] * 100, clock=clock, connect_s=0.3))
+    (answer,) = ask(servers, servers.split([b"%d" % number for number in range(100)]), 1.0)
+    assert clock.now_s <= 101.0 + 0.3
+    assert answer.records[:3] == [b"b"] * 3
+    assert answer.records[4:] == redirections[4:]  # nobody was asked: they are unavailable
+    assert servers.other is not None
+    assert servers.other.taken == 0

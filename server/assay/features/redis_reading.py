@@ -61,9 +61,7 @@ class _Question:
             return Answer(self._part, [], self._error)
         started_s = time.monotonic()
         try:
-            if not self._connection.can_read(max(0.0, deadline_s - started_s)):
-                raise redis.TimeoutError("no answer in time")
-            records = self._read()
+            records = self._read(deadline_s)
         except Exception as error:
             self._give_up(error)
             return Answer(self._part, [], error, time.monotonic() - started_s)
@@ -79,23 +77,32 @@ class _Question:
             return [command for key in self._part.keys for command in (("ASKING",), ("GET", key))]
         return [("GET", key) for key in self._part.keys]
 
-    def _read(self) -> list[bytes | redis.ResponseError | None]:
+    def _read(self, deadline_s: float) -> list[bytes | redis.ResponseError | None]:
         """Raises redis.RedisError and whatever redis-py makes of an answer that is not Redis's."""
-        found = self._connection.read_response() if self._uses_mget else [self._read_one() for _ in self._part.keys]
-        allowed = (bytes, type(None)) if self._uses_mget else (bytes, type(None), redis.ResponseError)
+        allowed: tuple[type, ...] = (bytes, type(None))
+        if self._uses_mget:
+            found = self._read_one(deadline_s)
+        else:
+            found = [self._read_of_key(deadline_s) for _ in self._part.keys]
+            allowed = (*allowed, redis.ResponseError)
         if not isinstance(found, list) or len(found) != len(self._part.keys):
             raise redis.InvalidResponse("not as many records as keys")
         if not all(isinstance(one, allowed) for one in found):
             raise redis.InvalidResponse("not what Redis answers")
         return found
 
-    def _read_one(self) -> Any:
+    def _read_of_key(self, deadline_s: float) -> Any:
         if self._says_asking:
-            self._connection.read_response()
+            self._read_one(deadline_s)
         try:
-            return self._connection.read_response()
+            return self._read_one(deadline_s)
         except redis.ResponseError as error:  # of this key alone: the next answer follows it
             return error
+
+    def _read_one(self, deadline_s: float) -> Any:
+        if not self._connection.can_read(max(0.0, deadline_s - time.monotonic())):
+            raise redis.TimeoutError("no answer in time")
+        return self._connection.read_response()
 
     def _give_up(self, error: Exception) -> None:
         """The connection may have an answer under way that nobody would read."""
@@ -122,6 +129,8 @@ def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float)
                     servers.forget_slots()
     questions = []
     for (address, is_asking), wanted in where.items():
+        if time.monotonic() >= deadline_s:  # to connect takes time of its own
+            break
         try:
             client = servers.at(address)
         except redis.RedisError:  # one more node than there may be

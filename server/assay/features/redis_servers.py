@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterError, TryAgainError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -80,7 +81,7 @@ def servers_of(url: StoreUrl, timeout_s: float, connect_timeout_s: float) -> Red
         sentinel_options = {ours: url.options[name] for name, ours in SENTINEL_OPTIONS.items() if name in url.options}
         tls = {name: value for name, value in options.items() if name.startswith("ssl")}
         times = {"socket_timeout": connect_timeout_s, "socket_connect_timeout": connect_timeout_s}
-        sentinel_kwargs = {**sentinel_options, **tls, **times, "retry": Retry(NoBackoff(), 0)}
+        sentinel_kwargs = {**sentinel_options, **tls, **times, **_PLAIN}
         sentinel = Sentinel(list(url.addresses), sentinel_kwargs=sentinel_kwargs, **options)  # type: ignore[no-untyped-call]
         return OneServer(url.place.service, sentinel.master_for(url.place.service))  # type: ignore[no-untyped-call]
     if url.kind is StoreKind.SOCKET:
@@ -198,7 +199,7 @@ class Cluster:
             if not self._owners or (self._is_stale and is_due):
                 self._read_s = self._clock()
                 self._take(self._read_map())
-        except (redis.RedisError, OSError):
+        except Exception:
             if not self._owners:
                 raise
         finally:
@@ -216,7 +217,7 @@ class Cluster:
                 owners = read_slots(said, address)
                 self._teller = address
                 return owners
-            except (redis.RedisError, OSError) as error:
+            except Exception as error:  # of a name that is none, or of an answer that is not Redis's: the next node may know
                 failure = error
         raise failure
 
@@ -248,6 +249,15 @@ def read_slots(said: Any, asked: Address) -> list[Address | None]:
 
 # --- implementation ---
 
+# Nothing is tried twice, and a server says only what it is asked: one that may announce its maintenance (a push of RESP3) may
+# also lift time limits, and name any host to send the password to.
+_PLAIN: Final[dict[str, Any]] = {
+    "retry": Retry(NoBackoff(), 0),
+    "health_check_interval": 0,
+    "protocol": 3,
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+}
+
 
 def _client_options(url: StoreUrl, timeout_s: float, connect_timeout_s: float) -> dict[str, Any]:
     tls = {name: value for name, value in url.options.items() if name not in SENTINEL_OPTIONS}
@@ -257,8 +267,6 @@ def _client_options(url: StoreUrl, timeout_s: float, connect_timeout_s: float) -
         "socket_timeout": timeout_s,
         **({} if url.kind is StoreKind.SOCKET else {"socket_connect_timeout": connect_timeout_s, "ssl": url.is_tls, **tls}),
         **({"db": url.place.database} if url.kind is StoreKind.SENTINEL else {}),
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
         "client_name": "assay",
-        "protocol": 3,
+        **_PLAIN,
     }

@@ -11,7 +11,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
 from redis.exceptions import ClusterError
@@ -40,13 +41,17 @@ GET_TIMEOUT_S: Final = 5.0
 VIEW_HASH: Final = slice(16, 24)  # of a header: the view hash's first bytes
 
 _OK = 0
-_REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
-_NUMBERS = {row.reason: row.number for row in _core.CODE_TABLE}
-_STORE_FULL = _NUMBERS["STORE_FULL"]
-_NO_NEWS = (_NUMBERS["EVENT_DUPLICATE"], _NUMBERS["EVENT_TOO_LATE"])  # what a second try says of what the first one wrote
+_STORE_FULL = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_FULL")
 
 Outcome = TypeVar("Outcome")
 EventOutcome = tuple[int, str, _core.Refusal | None]
+
+
+class _Change(NamedTuple):
+    place: int
+    record: _core.RecordRef
+    header: bytes  # of what it was made from
+    sealed: bytes
 
 
 class RedisWriter:
@@ -68,10 +73,7 @@ class RedisWriter:
         self._forget = forget
 
     def record_events(self, message: bytes) -> list[EventOutcome] | _core.Refusal:
-        def apply(writer: _core.EventWriter) -> list[EventOutcome] | _core.Refusal:
-            return writer.record_events(message)
-
-        return self._write(lambda writer: writer.records_of_events(message), apply, _later_outcomes)
+        return self._write(lambda writer: writer.records_of_events(message), lambda writer: writer.record_events(message))
 
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
         reports = [self._ingest_slice(log, first, min(first + SLICE_EVENTS, stop)) for first in range(start, stop, SLICE_EVENTS)]
@@ -84,7 +86,7 @@ class RedisWriter:
         def records(writer: _core.EventWriter) -> list[_core.RecordRef]:
             return list({found.key: found for line in lines for found in writer.records_of_label(line)}.values())
 
-        return self._write(records, apply, _later_codes)
+        return self._write(records, apply)
 
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
         def apply(writer: _core.EventWriter) -> list[int]:
@@ -93,39 +95,40 @@ class RedisWriter:
         def records(writer: _core.EventWriter) -> list[_core.RecordRef]:
             return list({(found := writer.record_of(view, row.entity_id)).key: found for row in rows}.values())
 
-        return self._write(records, apply, _later_codes)
+        return self._write(records, apply)
 
     # --- implementation ---
 
     def _ingest_slice(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
-        def apply(writer: _core.EventWriter) -> _core.IngestReport:
-            return log.ingest(writer, start, stop)
-
-        return self._write(lambda writer: log.records(writer, start, stop), apply, _later_report)
+        return self._write(lambda writer: log.records(writer, start, stop), lambda writer: log.ingest(writer, start, stop))
 
     def _write(
-        self,
-        records_of: Callable[[_core.EventWriter], list[_core.RecordRef]],
-        apply: Callable[[_core.EventWriter], Outcome],
-        later: Callable[[Outcome, Outcome], Outcome],
+        self, records_of: Callable[[_core.EventWriter], list[_core.RecordRef]], apply: Callable[[_core.EventWriter], Outcome]
     ) -> Outcome:
-        """`later(first, again)`: what became of the events when a second try was needed."""
-        outcome: Outcome | None = None
+        """A try after the first reads and puts those records alone that were not put before. The others are as they were before
+        they were changed: so the last try says of every event what became of it in every record."""
         try:
+            writer = self._new_writer()
+            records = records_of(writer)
+            before: list[bytes | None] = [None] * len(records)
+            waiting: Sequence[int] = range(len(records))  # places in `records` of what is still to be put
             for attempt in range(TRIES_MAX):
                 if attempt > 0:
                     time.sleep(random.uniform(0, min(PAUSE_S_MAX, 0.001 * 2**attempt)))
-                writer = _core.EventWriter(self._plan, _core.EmbeddedStore(self._bytes_max))
-                records = records_of(writer)
-                before = self._get(records)
+                    writer = self._new_writer()
+                for place, found in zip(waiting, self._get([records[place] for place in waiting]), strict=True):
+                    before[place] = found
                 put_records(writer, self._plan, records, before, self._url)
-                again = apply(writer)
-                outcome = again if outcome is None else later(outcome, again)
-                if self._put_back(writer, records, before):
+                outcome = apply(writer)
+                waiting = self._put_back(writer, records, before, waiting)
+                if not waiting:
                     return outcome
         except (redis.RedisError, OSError) as error:
             raise StoreError(f"{self._url}: writing failed: {say(error)}; records written so far are whole") from None
         raise StoreError(f"{self._url}: other writers changed the same records {TRIES_MAX} times meanwhile; try again")
+
+    def _new_writer(self) -> _core.EventWriter:
+        return _core.EventWriter(self._plan, _core.EmbeddedStore(self._bytes_max))
 
     def _get(self, records: Sequence[_core.RecordRef]) -> list[bytes | None]:
         found: list[bytes | None] = []
@@ -133,29 +136,37 @@ class RedisWriter:
             found += get_records(self._servers, [record.key for record in hop])
         return found
 
-    def _put_back(self, writer: _core.EventWriter, records: Sequence[_core.RecordRef], before: Sequence[bytes | None]) -> bool:
-        """False: another writer was first at some record, or its slot moves."""
-        is_whole = True
-        for hop in _hops(list(zip(records, before, strict=True))):
+    def _put_back(
+        self,
+        writer: _core.EventWriter,
+        records: Sequence[_core.RecordRef],
+        before: Sequence[bytes | None],
+        waiting: Sequence[int],
+    ) -> list[int]:
+        """The places of what changed and was not put: another writer was first at the record, or its slot moves."""
+        lost = []
+        for hop in _hops(waiting):
             changed = [
-                (record, (known or b"")[:HEADER_BYTES], sealed)
-                for record, known in hop
-                if (sealed := writer.take_changed_record(record, known)) is not None
+                _Change(place, records[place], (before[place] or b"")[:HEADER_BYTES], sealed)
+                for place in hop
+                if (sealed := writer.take_changed_record(records[place], before[place])) is not None
             ]
-            keys = [record.key for record, _, _ in changed]
+            keys = [change.record.key for change in changed]
             try:
-                for part in self._servers.split(keys):
-                    is_whole &= self._put_part(part, [changed[place] for place in part.places])
+                for part in _answer(partial(self._servers.split, keys)):
+                    put = self._put_part(part, [changed[place] for place in part.places])
+                    lost += [changed[place].place for place, is_put in zip(part.places, put, strict=True) if not is_put]
             finally:  # also where nobody knows whether the store has it
                 self._forget(keys)
-        return is_whole
+        return lost
 
-    def _put_part(self, part: Part, changed: Sequence[tuple[_core.RecordRef, bytes, bytes]]) -> bool:
+    def _put_part(self, part: Part, changes: Sequence[_Change]) -> list[bool]:
+        """Which of them were put."""
         if part.client is None:
             raise ClusterError("no server has these slots")
         put = part.client.register_script(PUT_SCRIPT)
         with part.client.pipeline(transaction=False) as pipeline:
-            for record, header, sealed in changed:
+            for _, record, header, sealed in changes:
                 put(keys=[record.key], args=[header, sealed, self._use_ms(record), HEADER_BYTES], client=pipeline)
             said = _answer(lambda: pipeline.execute(raise_on_error=False))
         if any(isinstance(one, REDIRECTIONS) for one in said):
@@ -165,7 +176,7 @@ class RedisWriter:
             raise refusal
         if not all(one in (0, 1) for one in said if not isinstance(one, Exception)):
             raise redis.InvalidResponse("not what the script says")
-        return all(one == 1 for one in said)
+        return [one == 1 for one in said]
 
     def _use_ms(self, record: _core.RecordRef) -> int:
         """How long a record is of use if nothing more happens; 0: for ever (attributes)."""
@@ -215,7 +226,7 @@ def take_records(
                 "store.bytes_max (--store-bytes-max), or write fewer events at a time"
             )
         if sealed is not None and code != _OK:
-            rejected.append((record, _record_error(plan, record, sealed, _REASONS[code], url)))
+            rejected.append((record, _record_error(plan, record, sealed, _core.CODE_TABLE[code].reason, url)))
     return rejected
 
 
@@ -256,30 +267,6 @@ def _view_hashes(record: _core.RecordRef, sealed: bytes) -> str:
 
 def _hops(items: Sequence[Item]) -> list[Sequence[Item]]:
     return [items[start : start + HOP_KEYS] for start in range(0, len(items), HOP_KEYS)]
-
-
-# On a second try, what the first one wrote shows as a repeat, or, where its windows have passed it since, as too late: it was
-# recorded. Whatever else is said is news.
-
-
-def _later_code(first: int, again: int) -> int:
-    return first if again in _NO_NEWS else again
-
-
-def _later_codes(first: list[int], again: list[int]) -> list[int]:
-    return [_later_code(*pair) for pair in zip(first, again, strict=True)]
-
-
-def _later_outcomes(
-    first: list[EventOutcome] | _core.Refusal, again: list[EventOutcome] | _core.Refusal
-) -> list[EventOutcome] | _core.Refusal:
-    if isinstance(first, _core.Refusal) or isinstance(again, _core.Refusal):
-        return again
-    return [one if other[0] in _NO_NEWS else other for one, other in zip(first, again, strict=True)]
-
-
-def _later_report(first: _core.IngestReport, again: _core.IngestReport) -> _core.IngestReport:
-    return first._replace(refused_count=again.refused_count, refused_code=again.refused_code)
 
 
 def _sum_of(reports: Sequence[_core.IngestReport]) -> _core.IngestReport:
