@@ -55,11 +55,10 @@ def event(name: str, **fields: Any) -> feature_pb2.Event:
     return made
 
 
-def label(name: str, is_fraud: bool, label_us: int | None = None) -> feature_pb2.Event:
+def label(name: str, is_fraud: bool, label_us: int = TIME_US) -> feature_pb2.Event:
     made = feature_pb2.Event(transaction_id=name, entities={"terminal_id": "m1"}, is_fraud=is_fraud, is_label=True)
     made.event_time.FromMicroseconds(TIME_US)
-    if label_us is not None:
-        made.label_time.FromMicroseconds(label_us)
+    made.label_time.FromMicroseconds(label_us)
     return made
 
 
@@ -111,7 +110,7 @@ def test_a_label_finds_its_event_and_adds_none(store: Any) -> None:
     assert outcomes(store, label("e3", True)) == ["EVENT_UNKNOWN"]
     assert outcomes(store, label("e1", False, late_us + 1)) == ["OK"]
     assert risk(store, TIME_US + 10 * DAY_US) == 0.0
-    assert outcomes(store, label("e2", True)) == ["OK"]  # without a time it counts as an inline one does
+    assert outcomes(store, label("e2", True)) == ["OK"]  # known at once, it counts when an inline one does
     assert risk(store, TIME_US + 7 * DAY_US) == 0.5
 
 
@@ -144,6 +143,13 @@ def test_what_a_label_lacks_is_said() -> None:
     assert isinstance(refused, _core.Refusal)
     assert "is_fraud is missing; a label says true or false" in refused.message
     assert "event_time is missing" in refused.message
+    assert "label_time is missing; expected when the label became known" in refused.message
+    nowhere = label("e1", True)
+    nowhere.ClearField("entities")
+    nowhere.entities["customer_id"] = "c1"  # no view of customers uses labels
+    refused = PLAN.decode_event(nowhere.SerializeToString())
+    assert isinstance(refused, _core.Refusal)
+    assert "entities names no entity of a view that uses labels" in refused.message
     timed = event("e1")
     timed.label_time.FromMicroseconds(TIME_US)
     refused = PLAN.decode_event(timed.SerializeToString())

@@ -283,6 +283,40 @@ TEST(a_full_queue_refuses_the_row_that_comes_back) {
   CHECK_EQ(house.step("fraud", "2"), 1u);
 }
 
+// Rows of two lanes share fetches by key, whether or not their records are kept near; a key says the view by its hash.
+TEST(two_kinds_of_bytes_under_one_hash_are_refused) {
+  RemoteHouse house;
+  PlanSpec spec = plan_spec();
+  spec.views[0].exact_events_max *= 2;
+  std::shared_ptr<const FeaturePlan> other;
+  REQUIRE(FeaturePlan::compile(std::move(spec), &other).ok());
+  LaneSpec lane = house.lane_spec("fraud", "2");
+  lane.reader = FeatureReader::create_remote(other, {});
+  const Status refused = house.add(std::move(lane));
+  CHECK(refused.code == Code::kPlanInvalid);
+  CHECK(refused.detail.find("view \"customer\"") != std::string::npos);
+}
+
+TEST(no_call_is_refused_for_its_neighbours) {
+  RemoteHouse house;
+  FakeStore store = filled_store(house.plan);
+  LaneSpec narrow = house.lane_spec("fraud", "2");
+  narrow.options.queue_rows_max = 3;
+  REQUIRE(house.add(std::move(narrow)).ok());
+  CHECK(house.score(1).code == Code::kOk);                                                       // token 1
+  CHECK(house.batch({score_request(2), score_request(3), score_request(4)}).code == Code::kOk);  // token 2: no room beside it
+  CHECK(house.score(5).code == Code::kOk);                                                       // token 3
+  const auto batch = house.take();
+  CHECK_EQ(batch->rows.size(), 5u);
+  house.engine.give_lookups(*batch, store.fetch(batch->keys).data());
+  CHECK_EQ(house.step("fraud", "2"), 2u);
+  CHECK(parse_response(house.answer(1).payload).has_score);
+  CHECK(parse_response(house.answer(3).payload).has_score);
+  const std::vector<Row> refused = parse_batch(house.answer(2).payload);
+  REQUIRE(refused.size() == 3);
+  for (const Row& row : refused) CHECK_EQ(row.reason, "QUEUE_FULL");
+}
+
 TEST(a_lane_that_is_removed_still_takes_its_parked_rows) {
   RemoteHouse house;
   FakeStore store = filled_store(house.plan);

@@ -20,7 +20,7 @@ NearRecord record_of(const std::string& bytes, int64_t fetched_ns = 0) {
 
 bool has(S3Fifo& fifo, const std::string& key) {
   NearRecord found;
-  return fifo.find(key, &found);
+  return fifo.find(key, 0, &found);
 }
 
 // S3-FIFO written for reading: lists, searched from one end to the other.
@@ -130,13 +130,13 @@ TEST(what_is_put_is_found_until_it_is_erased) {
   CHECK(fifo.put("a", record_of("one", 7)));
   CHECK(fifo.put("b", {nullptr, 8}));  // the store has none
   NearRecord found;
-  REQUIRE(fifo.find("a", &found));
+  REQUIRE(fifo.find("a", 0, &found));
   CHECK_EQ(*found.bytes, "one");
   CHECK_EQ(found.fetched_ns, 7);
-  REQUIRE(fifo.find("b", &found));
+  REQUIRE(fifo.find("b", 0, &found));
   CHECK(found.bytes == nullptr);
   CHECK(fifo.put("a", record_of("two", 9)));
-  REQUIRE(fifo.find("a", &found));
+  REQUIRE(fifo.find("a", 0, &found));
   CHECK_EQ(*found.bytes, "two");
   CHECK_EQ(fifo.entry_count(), 2u);
   CHECK(fifo.erase("a"));
@@ -177,6 +177,20 @@ TEST(a_scan_pushes_nothing_popular_out) {
   for (int i = 0; i < 100; ++i) CHECK(has(fifo, "popular-" + std::to_string(i)));
 }
 
+TEST(what_was_found_too_old_was_not_asked_for) {
+  S3Fifo fifo(1 << 16);
+  NearRecord found;
+  const auto put_and_find = [&](const std::string& key, int64_t since_ns) {
+    fifo.put(key, record_of(std::string(90, 'x'), 5));
+    for (int times = 0; times < 3; ++times) CHECK(fifo.find(key, since_ns, &found));
+  };
+  put_and_find("young", 5);
+  put_and_find("old", 6);
+  for (int i = 0; i < 20'000; ++i) fifo.put("once-" + std::to_string(i), record_of(std::string(90, 'x')));
+  CHECK(has(fifo, "young"));
+  CHECK(!has(fifo, "old"));
+}
+
 TEST(a_key_that_comes_back_soon_stays) {
   S3Fifo fifo(1 << 20);
   const auto put = [&](const std::string& key) { fifo.put(key, record_of(std::string(90, 'x'))); };
@@ -206,7 +220,7 @@ TEST(it_does_what_the_model_does) {
     } else {
       NearRecord found;
       const std::string* const expected = model.find(key);
-      CHECK_EQ(fifo.find(key, &found), expected != nullptr);
+      CHECK_EQ(fifo.find(key, 0, &found), expected != nullptr);
       if (expected != nullptr && found.bytes != nullptr) CHECK_EQ(*found.bytes, *expected);
     }
     CHECK_EQ(fifo.bytes(), kGhostBytes + model.bytes());
@@ -228,17 +242,17 @@ TEST(what_was_read_before_a_write_is_not_kept_after_it) {
   NearRecord found;
   const uint64_t before = cache.lease("k");
   cache.keep("k", before, "old", 1);
-  REQUIRE(cache.find("k", &found));
+  REQUIRE(cache.find("k", 0, &found));
   CHECK_EQ(*found.bytes, "old");
   cache.forget("k");
-  CHECK(!cache.find("k", &found));
+  CHECK(!cache.find("k", 0, &found));
   cache.keep("k", before, "old", 1);  // a fetch that was on its way
-  CHECK(!cache.find("k", &found));
+  CHECK(!cache.find("k", 0, &found));
   cache.keep("k", cache.lease("k"), "new", 2);
-  REQUIRE(cache.find("k", &found));
+  REQUIRE(cache.find("k", 0, &found));
   CHECK_EQ(*found.bytes, "new");
   cache.keep("none", cache.lease("none"), {}, 3);
-  REQUIRE(cache.find("none", &found));
+  REQUIRE(cache.find("none", 0, &found));
   CHECK(found.bytes == nullptr);
 }
 
@@ -256,7 +270,7 @@ TEST(a_full_cache_stays_within_its_bytes) {
   CHECK_EQ(stats.bytes_max, NearCache::kBytesMin);
   cache.keep("large", cache.lease("large"), std::string(NearCache::kBytesMin / 16, 'x'), 0);  // more than a shard has
   NearRecord found;
-  CHECK(!cache.find("large", &found));
+  CHECK(!cache.find("large", 0, &found));
 }
 
 TEST(one_hash_is_one_kind_of_bytes) {
@@ -290,7 +304,7 @@ TEST(threads_side_by_side) {
         const std::string key = "key-" + std::to_string(k);
         const uint64_t written = told[k].load();
         NearRecord found;
-        if (cache.find(key, &found)) {
+        if (cache.find(key, 0, &found)) {
           const size_t comma = found.bytes->find(',');
           CHECK_EQ(found.bytes->substr(0, comma), key);
           CHECK(std::stoull(found.bytes->substr(comma + 1)) >= written);

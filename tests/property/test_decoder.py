@@ -162,6 +162,8 @@ def label_violations(event: feature_pb2.Event) -> set[tuple[str, str]]:
     found = {("BAD_TIMESTAMP", "label_time")} if is_bad or is_early else set()
     if (event.is_label or (event.HasField("label_time") and not is_bad)) and not event.HasField("is_fraud"):
         found.add(("MISSING_FIELD", "is_fraud"))
+    if event.is_label and not event.HasField("label_time"):
+        found.add(("MISSING_FIELD", "label_time"))
     return found
 
 

@@ -85,14 +85,29 @@ void check_entities(const PlanSpec& spec, TransactionUse use, const Transaction&
   }
 }
 
-// A label says what became of an event, and nothing else of it.
-void check_label(const Transaction& transaction, Violations& violations) {
+// Of a label alone: whether it can be put somewhere. Else it would be taken for one that is there already, and lost. A feature set
+// without labels wants none: that is no fault of who sends them.
+void check_label_entities(const PlanSpec& spec, const Transaction& label, Violations& violations) {
+  bool is_wanted = false, has_entity = false;
+  for (const ViewSpec& view : spec.views) {
+    if (!view.uses_labels) continue;
+    if (!label.entities[view.entity_index].empty()) return;
+    is_wanted = true;
+  }
+  for (size_t i = 0; i < spec.entities.size(); ++i) has_entity |= !label.entities[i].empty();
+  if (!is_wanted || !has_entity) return;
+  violations.add(Code::kMissingEntity, "entities", "names no entity of a view that uses labels; the label would count nowhere");
+}
+
+// A label says what became of an event, and nothing else of it. That it must say since when is known where it is read.
+void check_label(const PlanSpec& spec, const Transaction& transaction, Violations& violations) {
   if ((transaction.is_label || transaction.label_time_us != Transaction::kNoTime) && transaction.is_fraud < 0) {
     violations.add(Code::kMissingField, "is_fraud", "is missing; a label says true or false");
   }
   if (transaction.label_time_us != Transaction::kNoTime && transaction.label_time_us < transaction.event_time_us) {
     violations.add(Code::kBadTimestamp, "label_time", "is before event_time; nobody knew the label then");
   }
+  if (transaction.is_label) check_label_entities(spec, transaction, violations);
 }
 
 void check_features(const PlanSpec& spec, TransactionUse use, const Transaction& transaction, Violations& violations) {
@@ -139,7 +154,7 @@ bool check_value(const RequestFeatureSpec& feature, Value& value, Violations& vi
 void check_required(const FeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations) {
   check_id(transaction, violations);
   check_entities(plan.spec(), use, transaction, violations);
-  check_label(transaction, violations);
+  check_label(plan.spec(), transaction, violations);
   if (!transaction.is_label) check_features(plan.spec(), use, transaction, violations);
 }
 

@@ -44,10 +44,10 @@ NearCache::Place NearCache::place_of(std::string_view key) const noexcept {
   return {shard, shard.leases[(hash >> 48) % kLeases]};
 }
 
-bool NearCache::find(std::string_view key, NearRecord* out) const noexcept {
+bool NearCache::find(std::string_view key, int64_t since_ns, NearRecord* out) const noexcept {
   const Place place = place_of(key);
   const std::lock_guard<std::mutex> lock(place.shard.mutex);
-  return place.shard.records.find(key, out);
+  return place.shard.records.find(key, since_ns, out);
 }
 
 uint64_t NearCache::lease(std::string_view key) const noexcept { return place_of(key).lease.load(std::memory_order_acquire); }

@@ -44,8 +44,9 @@ class NearCache {
   // kViewsMax * kLanesMax already. Control threads.
   Status add_view(const ViewSchema& schema);
 
-  // False: nothing is known of the key.
-  bool find(std::string_view key, NearRecord* out) const noexcept;
+  // False: nothing is known of the key. A record fetched before `since_ns` is of no use to who asks: it is given, and does not
+  // count as asked for.
+  bool find(std::string_view key, int64_t since_ns, NearRecord* out) const noexcept;
 
   uint64_t lease(std::string_view key) const noexcept;
   // Keeps a copy of what the store said; `record` with a null view: that there is none. Not if the lease has ended, or there is

@@ -29,11 +29,11 @@ S3Fifo::S3Fifo(uint64_t bytes_max)
   static_assert(sizeof(Entry) + kNodeBytes + kBucketBytes + kSharedBytes + 5 * kHeapBytes <= kEntryBytes, "the header counts it");
 }
 
-bool S3Fifo::find(std::string_view key, NearRecord* out) noexcept {
+bool S3Fifo::find(std::string_view key, int64_t since_ns, NearRecord* out) noexcept {
   const auto at = entries_.find(key);
   if (at == entries_.end()) return false;
   Entry& entry = *at->second;
-  if (entry.found_count < kFoundMax) ++entry.found_count;
+  if (entry.record.fetched_ns >= since_ns && entry.found_count < kFoundMax) ++entry.found_count;
   *out = entry.record;
   return true;
 }

@@ -41,8 +41,8 @@ class S3Fifo {
   S3Fifo(const S3Fifo&) = delete;
   S3Fifo& operator=(const S3Fifo&) = delete;
 
-  // False: the key is not there.
-  bool find(std::string_view key, NearRecord* out) noexcept;
+  // False: the key is not there. Only a record fetched at `since_ns` or later counts as asked for.
+  bool find(std::string_view key, int64_t since_ns, NearRecord* out) noexcept;
   // Puts a record in the place of what is there. False: it is larger than everything may be; then the key is not there. Throws
   // std::bad_alloc, and the key is not there.
   bool put(std::string_view key, NearRecord record);

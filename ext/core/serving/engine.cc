@@ -25,7 +25,6 @@ struct Engine::Impl {
   // What a lane with a remote store needs.
   Status prepare_remote(const FeatureReader& reader) {
     for (size_t v = 0; v < reader.plan().views().size(); ++v) {
-      if (reader.near_age_ns(v) == 0) continue;
       if (Status known = near_cache.add_view(reader.plan().views()[v]); !known.ok()) return known;
     }
     return lookups.enable();

@@ -231,24 +231,32 @@ Status Lookups::read_row(const Parked& parked, Slot& slot, const FetchedRecord* 
   return status;
 }
 
-// Queues what settle() has noted: rows of one lane and priority that follow one another go under one lock.
+// Queues what settle() has noted: rows of one lane and priority that follow one another go under one lock. The lane takes all of
+// them or none, so where it takes none of several calls each is asked for by itself: no call is refused for its neighbours.
 void Lookups::queue_settled(Settling& mine) noexcept {
   for (size_t begin = 0, end = 0; begin < mine.rows.size(); begin = end) {
-    Lane* const lane = mine.ready[begin].ticket.lane().get();
-    const Priority priority = mine.ready[begin].priority;
+    const Settling::Ready& first = mine.ready[begin];
     for (end = begin; end < mine.rows.size(); ++end) {
-      if (mine.ready[end].ticket.lane().get() != lane || mine.ready[end].priority != priority) break;
+      if (mine.ready[end].ticket.lane() != first.ticket.lane() || mine.ready[end].priority != first.priority) break;
       move_slot(calls_.slab()[mine.rows[end].slot], SlotState::kQueued);
     }
-    const auto count = static_cast<uint32_t>(end - begin);
-    LaneTicket ticket = std::move(mine.ready[begin].ticket);
-    const Code code = lane->enqueue(std::move(ticket), &mine.rows[begin], count, priority, mine.completions);
-    if (code == Code::kOk) continue;
-    for (size_t i = begin; i < end; ++i) calls_.finish_row(mine.rows[i].slot, code, mine.completions);
+    if (queue_rows(begin, end, mine) == Code::kOk) continue;
+    for (size_t call = begin, next = begin; call < end; call = next) {
+      while (next < end && mine.rows[next].head == mine.rows[call].head) ++next;
+      const Code code = queue_rows(call, next, mine);
+      for (size_t i = call; code != Code::kOk && i < next; ++i) calls_.finish_row(mine.rows[i].slot, code, mine.completions);
+    }
   }
   mine.rows.clear();
   mine.ready.clear();  // gives the other tickets back
   mine.completions.flush();
+}
+
+Code Lookups::queue_rows(size_t begin, size_t end, Settling& mine) noexcept {
+  const Settling::Ready& first = mine.ready[begin];
+  Lane& lane = *first.ticket.lane();
+  const auto count = static_cast<uint32_t>(end - begin);
+  return lane.enqueue(first.ticket.another(), &mine.rows[begin], count, first.priority, mine.completions);
 }
 
 // --- the end

@@ -154,6 +154,7 @@ class Lookups {
   void settle(uint32_t slot, const FetchedRecord* records, Settling& mine) noexcept;
   Status read_row(const Parked& parked, Slot& slot, const FetchedRecord* records, Settling& mine) noexcept;
   void queue_settled(Settling& mine) noexcept;
+  Code queue_rows(size_t begin, size_t end, Settling& mine) noexcept;  // rows [begin, end) of `mine`, all or none
 
   const int64_t timeout_ns_max_;
   const bool has_thread_;

@@ -1,5 +1,7 @@
 #include "core/serving/near_lookup.h"
 
+#include <algorithm>
+
 namespace assay {
 namespace {
 
@@ -23,7 +25,8 @@ FetchedRecord fetched_record(const NearRecord& held, int64_t now_ns) noexcept {
 bool NearLookup::find(const FeatureReader& reader, size_t view, std::string_view key, int64_t now_ns,
                       NearRecord* out) const noexcept {
   const int64_t age_ns_max = reader.near_age_ns(view);
-  return age_ns_max > 0 && cache_.is_on() && cache_.find(key, out) && now_ns - out->fetched_ns <= age_ns_max;
+  const int64_t since_ns = now_ns - age_ns_max;
+  return age_ns_max > 0 && cache_.is_on() && cache_.find(key, since_ns, out) && out->fetched_ns >= since_ns;
 }
 
 bool NearLookup::find_row(const FeatureReader& reader, const Transaction& transaction, int64_t now_ns, NearRow& row) const {
@@ -34,7 +37,10 @@ bool NearLookup::find_row(const FeatureReader& reader, const Transaction& transa
   }
   make_keys(reader, transaction, row);
   for (size_t v = 0; v < view_count; ++v) {
-    if (!find(reader, v, row.keys[v], now_ns, &row.held[v])) return false;
+    if (!find(reader, v, row.keys[v], now_ns, &row.held[v])) {
+      row.held.clear();  // what the near-cache drops is not kept here
+      return false;
+    }
     row.records[v] = fetched_record(row.held[v], now_ns);
   }
   counters_.near_cache_hits.add(view_count);
@@ -51,9 +57,10 @@ void NearLookup::make_do(const FeatureReader& reader, const Transaction& transac
     }
     const int64_t age_ns_max = reader.near_age_ns(v);
     NearRecord& held = row.held[v];
-    const bool is_known = age_ns_max > 0 && cache_.is_on() && cache_.find(row.keys[v], &held);
+    const int64_t since_ns = now_ns - std::max(age_ns_max, stale_ns_max_);
+    const bool is_known = age_ns_max > 0 && cache_.is_on() && cache_.find(row.keys[v], since_ns, &held);
     const bool is_young = is_known && now_ns - held.fetched_ns <= age_ns_max;
-    if (!is_young && !(is_known && now_ns - held.fetched_ns <= stale_ns_max_)) {
+    if (!is_known || held.fetched_ns < since_ns) {
       row.records[v].why = Code::kStoreUnavailable;
       continue;
     }
