@@ -21,10 +21,10 @@ from assay.demo.paths import feature_set_path
 from assay.demo.simulator import SimulatorParameters, simulate
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.rows import input_columns
 from assay.models.manifest import UNKNOWN_COMMIT
 from assay.models.ort_library import find_library
 from assay.models.pack import Commit, PackRequest, Rows, pack_bundle
-from assay.models.rows import input_columns
 from assay.v1 import scoring_pb2
 from benchmarks.varied_load import write_messages
 

@@ -32,10 +32,10 @@ from assay.demo.simulator import SimulatorParameters, Transactions, simulate
 from assay.errors import AssayError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.rows import input_columns
 from assay.models.manifest import Threshold
 from assay.models.ort_library import find_library
 from assay.models.pack import PackRequest, Rows, find_commit, pack_bundle
-from assay.models.rows import input_columns
 
 FEATURE_SET_FILE = Path(__file__).resolve().with_name("feature_set.yaml")
 # exact and base_score are set on purpose: today's defaults (hist, an estimated base score) lose a tenth of the average precision,

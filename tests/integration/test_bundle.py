@@ -19,11 +19,11 @@ from assay.demo.paths import bundle_path, feature_set_path
 from assay.errors import BundleError, InputError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.rows import input_columns, pack_rows, unpack_rows
 from assay.models.bundle import read_bundle
 from assay.models.golden import GOLDEN_ROWS_MAX, choose_golden, parse_golden
 from assay.models.invariance import buckets_up_to
 from assay.models.pack import Commit, Rows
-from assay.models.rows import input_columns, pack_rows, unpack_rows
 from assay.models.verify import CHECKS, CheckResult, verify_bundle
 from tests.support.bundles import FEATURE_SET, pack, pack_request, runtime, sample_rows
 from tests.support.onnx_models import dynamic_int8_model, linear_model, make_model, tree_model

@@ -27,7 +27,8 @@ from assay.demo.simulator import SECONDS_PER_DAY, SimulatorParameters, simulate
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.ingest import ingest_events
-from assay.features.replay import input_columns, replay
+from assay.features.replay import replay
+from assay.features.rows import input_columns
 from assay.features.store import open_store
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.support.payments import Payments, published_payments

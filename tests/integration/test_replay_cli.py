@@ -16,7 +16,7 @@ from assay import _core
 from assay.cli.features import app
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
-from assay.features.replay import input_columns
+from assay.features.rows import input_columns
 from assay.features.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from assay import _core
 from assay.features import definitions as d
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
-from assay.features.replay import input_columns
+from assay.features.rows import input_columns
 from tests.conftest import SCALE
 from tests.support.reference_fold import Event, ReferenceAggregate, ReferenceStore, ReferenceView, Value
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,13 +27,12 @@ from assay.features.line_blocks import read_blocks
 from assay.features.local_store import BYTES_MAX_DEFAULT
 from assay.features.logged_lines import LoggedLines
 from assay.features.rejects import Rejects
+from assay.features.rows import input_columns
 
 ROWS_PER_CHUNK = 65_536
 READ_BYTES = 4 << 20
 
 Progress = Callable[[int, int], None]  # done, total
-
-_NUMPY_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 11: np.float64}  # by _core.TENSOR_TYPES
 
 
 @dataclass(frozen=True)
@@ -154,16 +152,6 @@ class Replay:
         self.duplicate_count += report.duplicate_count
         self.late_count += report.late_count
         return rows, valid, times, missing
-
-
-def input_columns(plan: _core.FeaturePlan, rows: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """Each model input of finished rows (n, row_bytes) as a view of shape (n,), in the feature set's order."""
-    columns: dict[str, NDArray[Any]] = {}
-    for name, (tensor, element) in zip(plan.input_names, plan.input_elements, strict=True):
-        _, tensor_type, offset, _ = plan.segments[tensor]
-        dtype = np.dtype(_NUMPY_TYPES[tensor_type])
-        columns[name] = np.ndarray((len(rows),), dtype, rows, offset + element * dtype.itemsize, (plan.row_bytes,))
-    return columns
 
 
 # --- implementation ---

@@ -13,7 +13,7 @@ from assay.errors import RecordError
 from assay.features.compile import compile_request_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.records import Records
-from assay.features.replay import input_columns
+from assay.features.rows import input_columns
 from assay.features.show import ShownView, ShownViews
 from assay.features.store import Store
 

@@ -16,7 +16,7 @@ from assay.features.compile import ViewCompiler, compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.problems import did_you_mean
 from assay.features.records import Records
-from assay.features.replay import input_columns
+from assay.features.rows import input_columns
 from assay.features.store import Store
 from assay.features.times import format_time_us
 from assay.features.words import describe_values, value_dtypes

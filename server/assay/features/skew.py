@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from assay.errors import FeatureSetError
 from assay.features.feature_set import FeatureSet
-from assay.features.replay import Progress, Replay, ReplayedRows, input_columns
+from assay.features.replay import Progress, Replay, ReplayedRows
+from assay.features.rows import input_columns
 from assay.features.served_rows import RowSample, SampledRow
 
 

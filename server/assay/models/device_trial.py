@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from assay._core import OrtRuntime
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.rows import pack_rows
 from assay.models.device import CPU, Device, make_session
-from assay.models.rows import pack_rows
 
 _FEATURE_SET = """
 name: trial

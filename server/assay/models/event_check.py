@@ -17,7 +17,7 @@ from assay.features.feature_set import FeatureSet
 from assay.features.field_report import FieldReport, report_fields
 from assay.features.line_blocks import LineBlock
 from assay.features.logged_lines import LoggedLines
-from assay.features.replay import input_columns
+from assay.features.rows import input_columns
 from assay.features.times import AHEAD_US_MAX
 from assay.models.baseline import Baseline, parse_baseline
 from assay.models.bundle import Bundle

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay._core import FeaturePlan
+from assay.features.rows import PackedRows, pack_rows, unpack_rows
 from assay.models.arrays import load_arrays, save_arrays
 from assay.models.manifest import GOLDEN_FILE
 from assay.models.refusal import BundleRefusedError
-from assay.models.rows import PackedRows, pack_rows, unpack_rows
 
 GOLDEN_ROWS_MAX: Final = 256
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay._core import FeaturePlan
-from assay.models.rows import PackedRows, pack_rows, unpack_rows
+from assay.features.rows import PackedRows, pack_rows, unpack_rows
 
 Scorer = Callable[[PackedRows], NDArray[np.float64]]  # packed rows (n, row_bytes) -> scores (n,)
 

@@ -28,6 +28,7 @@ from assay.errors import BundleError, InputError
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.difference import in_words
 from assay.features.feature_set import FeatureSet
+from assay.features.rows import PackedRows, input_columns, pack_rows
 from assay.models.arrays import load_arrays
 from assay.models.baseline import make_baseline
 from assay.models.bundle import file_record
@@ -53,7 +54,6 @@ from assay.models.manifest import (
     Threshold,
 )
 from assay.models.refusal import BundleRefusedError
-from assay.models.rows import PackedRows, input_columns, pack_rows
 from assay.models.verify import (
     BATCH_ROWS_MAX_DEFAULT,
     check_inspection,

@@ -30,11 +30,11 @@ from assay._core import OrtModel, OrtRuntime
 from assay.errors import BundleError, InputError
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.rows import pack_rows
 from assay.models.foreign import refuse_foreign_model
 from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.manifest import FEATURE_SET_FILE, NAME_PATTERN, Threshold
 from assay.models.pack import Commit, PackRequest, Rows, find_commit, pack_bundle
-from assay.models.rows import pack_rows
 from assay.models.sample_csv import Cell, SampleFile, parse_column, printable_name
 from assay.models.score_output import ScorePlace, choose_score
 from assay.models.starter_files import SAMPLE_REQUEST_FILE, Columns, feature_set_yaml, one_line, score_request

@@ -22,6 +22,7 @@ from assay._core import DECISIONS, FeaturePlan, OrtModel, OrtRuntime
 from assay.errors import CoreError, FeatureSetError
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.rows import PackedRows
 from assay.models import inspect_onnx
 from assay.models.baseline import Baseline, parse_baseline
 from assay.models.bundle import Bundle, check_hashes, check_place, read_files
@@ -40,7 +41,6 @@ from assay.models.manifest import (
     utc_text,
 )
 from assay.models.refusal import BundleRefusedError
-from assay.models.rows import PackedRows
 
 BATCH_ROWS_MAX_DEFAULT: Final = 256
 CHECKS: Final = (

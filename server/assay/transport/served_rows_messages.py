@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from assay._core import ServedRow
-from assay.features.replay import input_columns
+from assay.features.rows import input_columns
 from assay.features.served import ModelFeatures
 from assay.transport.feature_messages import feature_value, provenance
 from assay.v1 import feature_pb2

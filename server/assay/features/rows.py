@@ -47,8 +47,10 @@ def unpack_rows(plan: FeaturePlan, rows: PackedRows) -> TensorArrays:
 
 
 def input_columns(plan: FeaturePlan, rows: PackedRows) -> dict[str, NDArray[Any]]:
-    """Every model input as an array (n,), by name, in the feature set's order."""
-    tensors = unpack_rows(plan, rows)
-    names = [name for name, _, _, _ in plan.segments]
-    places = zip(plan.input_names, plan.input_elements, strict=True)
-    return {name: tensors[names[tensor]][:, element] for name, (tensor, element) in places}
+    """Each model input of packed rows as a view of shape (n,), by name, in the feature set's order."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name, (tensor, element) in zip(plan.input_names, plan.input_elements, strict=True):
+        _, tensor_type, offset, _ = plan.segments[tensor]
+        dtype = _DTYPES[tensor_type]
+        columns[name] = np.ndarray((len(rows),), dtype, rows, offset + element * dtype.itemsize, (plan.row_bytes,))
+    return columns
