@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 from assay.cli.ingest import ingest
 from assay.models.baseline import INPUT_QUANTILES, make_histogram
 from assay.models.shift import LARGE_PSI, NOTABLE_PSI, population_shift
-from tests.support.kafka_events import FEATURE_SET, SECRET, make_events, send_events
+from tests.support.feature_sets import SHOP
+from tests.support.kafka_events import SECRET, make_events, send_events
 from tests.support.mock_kafka import MockKafka, mock_kafka
 
 BUNDLE = Path(__file__).resolve().parents[2] / "server" / "assay" / "demo" / "bundle" / "card_fraud" / "1"
@@ -32,7 +33,7 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture
 def feature_set(tmp_path: Path) -> Path:
     path = tmp_path / "shop.yaml"
-    path.write_text(FEATURE_SET)
+    path.write_text(SHOP)
     return path
 
 
