@@ -72,6 +72,17 @@ def test_the_listed_help_is_the_commands_own(name: str) -> None:
     assert "Usage: " in found.stdout
 
 
+def test_a_path_is_no_markup_and_moves_no_cursor(tmp_path: Path) -> None:
+    evil = str(tmp_path / "a\x1b[2Jb[/x]c")
+    for found, exit_code, count in (
+        (run("model", "check", evil), 4, 2),
+        (run("doctor", ASSAY_MODELS=evil, COLUMNS="1000"), 3, 2),
+        (run("config", "print", ASSAY_MODELS=evil, COLUMNS="1000"), 0, 1),
+    ):
+        said = found.stdout + found.stderr
+        assert (found.returncode, said.count("a\\x1b[2Jb[/x]c"), "\x1b" in said) == (exit_code, count, False), said
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom assay.cli.main import app\n"
