@@ -17,6 +17,7 @@ from assay.cli.feature_sources import (
     Version,
     attribute_files,
     load_feature_set,
+    served_feature_set,
 )
 from assay.cli.options import JsonOption
 from assay.cli.output import (
@@ -96,8 +97,8 @@ def check_skew(
 ) -> None:
     """Check that training equals serving: hold the rows that a model was given against a replay of the events, bit by bit.
 
-    Rows made while records were out of reach are counted apart. Exit code 4: an input differs in more than --mismatch-max of the
-    rows, or no row could be compared.
+    Rows made while records were out of reach are counted apart. With --target the feature set is the server's, unless
+    --feature-set names one. Exit code 4: an input differs in more than --mismatch-max of the rows, or no row could be compared.
 
     Examples:
 
@@ -114,8 +115,8 @@ def check_skew(
     files = attribute_files(attributes)
     try:
         trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
-        loaded = load_feature_set(feature_set)
         sample = _sample(target, rows, trust, model, version, as_json)
+        loaded = _feature_set(feature_set, target, trust, sample, as_json)
         with bar("replaying") as advance:
             report = check(loaded, sample, events, advance, attributes=files)
     except AssayError as error:
@@ -142,6 +143,13 @@ def _sample(target: str | None, rows: Path | None, trust: Tls | None, model: str
         return read_sample(rows)
     assert target is not None
     return ask(target, trust, model, version, as_json=as_json)
+
+
+def _feature_set(path: Path | None, target: str | None, trust: Tls | None, sample: RowSample, as_json: bool) -> FeatureSet:
+    """The one that is named, else the server's, of the version whose rows it gave, else the demo's."""
+    if path is None and target is not None:
+        return served_feature_set(target, trust, sample.model, sample.version, as_json=as_json)
+    return load_feature_set(path)
 
 
 def _document(report: SkewReport, sample: RowSample, feature_set: FeatureSet, mismatch_max: float) -> dict[str, Any]:
