@@ -112,6 +112,13 @@ def test_what_is_wrong_is_said(tmp_path: Path, tiny: Path) -> None:
         assert (found.exit_code, says in " ".join(found.stderr.split())) == (exit_code, True), found.output
 
 
+def test_no_server_is_3(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for command in (("show", "customer_id", "1"), ("describe",), ("served-rows", "--out", out), ("check-skew", "--events", out)):
+        found = run(*command, "--target", "127.0.0.1:1")
+        assert (found.exit_code, "is a server running" in found.stderr) == (3, True), found.output
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [(["profile"], "--attributes: expected VIEW=FILE"), (["p=a", "p=b"], "--attributes p: given twice")],
