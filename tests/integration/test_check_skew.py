@@ -183,6 +183,16 @@ def test_a_file_of_rows_is_as_good_as_the_server(server: LocalServer, shop: Path
     assert from_file == checked(0, "--target", admin(server), "--events", path, "--feature-set", shop)
 
 
+def test_a_server_is_held_against_its_own_feature_set(server: LocalServer, tmp_path: Path) -> None:
+    """It was the demo's, so that nobody could leave --feature-set out."""
+    events = make_events(20)
+    serve(server, events)
+    path = write(tmp_path / "events.jsonl", events)
+    for named in ((), ("--model", "puppet", "--version", "1")):
+        report = checked(0, "--target", admin(server), "--events", path, *named)
+        assert (report["compared_count"], report["schema_hash"]) == (20, FeatureSet.parse(SHOP).schema_hash)
+
+
 def test_rows_without_an_event_and_with_another_time_are_said(server: LocalServer, shop: Path, tmp_path: Path) -> None:
     events = make_events(30)
     serve(server, events)

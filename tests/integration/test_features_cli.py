@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
+from google.protobuf.message import Message
 from typer.testing import CliRunner, Result
 
 from assay.cli.features import app
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TIME
 from assay.demo.paths import bundle_path, feature_set_path
 from assay.features.feature_set import FeatureSet
+from assay.features.served_rows import RowSample, write_sample
+from assay.v1 import feature_pb2, feature_pb2_grpc
 from tests.support.server import FEATURE_SET, LocalServer, ServeProcess
 
 AT = ("--at", DEMO_TIME.isoformat())
@@ -106,9 +112,97 @@ def test_what_is_wrong_is_said(tmp_path: Path, tiny: Path) -> None:
         assert (found.exit_code, says in " ".join(found.stderr.split())) == (exit_code, True), found.output
 
 
+def test_no_server_is_3(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for command in (("show", "customer_id", "1"), ("describe",), ("served-rows", "--out", out), ("check-skew", "--events", out)):
+        found = run(*command, "--target", "127.0.0.1:1")
+        assert (found.exit_code, "is a server running" in found.stderr) == (3, True), found.output
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [(["profile"], "--attributes: expected VIEW=FILE"), (["p=a", "p=b"], "--attributes p: given twice")],
+)
+def test_attributes_are_a_file_for_each_view(tmp_path: Path, given: list[str], says: str) -> None:
+    options = [option for text in given for option in ("--attributes", text)]
+    for command in (("replay", "--out", tmp_path / "out"), ("check-skew", "--rows", tmp_path / "rows")):
+        found = run(*command, "--events", tmp_path / "events", *options)
+        assert (found.exit_code, says in found.stderr) == (2, True), found.output
+
+
 def test_one_of_several_models_is_asked_for() -> None:
     with LocalServer() as server:
         found = run("describe", "--target", server.addresses.public, "--model", "puppet", "--version", "1", "--json")
         assert json.loads(found.stdout)["name"] == "tiny"
         found = run("describe", "--target", server.addresses.public, "--model", "none")
         assert (found.exit_code, "UNKNOWN_MODEL" in found.stderr) == (1, True)
+
+
+# --- what a server sends, or a file from elsewhere holds, is shown as text
+
+EVIL = "a\x1b[2Jb[/x]c"  # a terminal would be cleared; rich takes [/x] for the end of a tag that nobody began
+SHOWN = "a\\x1b[2Jb[/x]c"
+EVIL_SET = FEATURE_SET.replace('version: "1"', f'version: "{SHOWN}"\ndescription: "{SHOWN}"').replace(
+    "default: web",
+    f'default: "{SHOWN}"',  # YAML reads the escape
+)
+
+
+@contextmanager
+def answering(**answers: Message) -> Iterator[str]:
+    """The target of a FeatureService whose methods answer so, whatever they are asked."""
+    servicer = feature_pb2_grpc.FeatureServiceServicer()
+    for method, answer in answers.items():
+        setattr(servicer, method, lambda _request, _context, answer=answer: answer)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    feature_pb2_grpc.add_FeatureServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+def shown(exit_code: int, *arguments: str | Path) -> str:
+    """What a command says, once it is known to move no cursor."""
+    found = run(*arguments)
+    assert (found.exit_code, "\x1b" in found.output) == (exit_code, False), (found.output, found.exception)
+    return found.output
+
+
+def described() -> feature_pb2.DescribeFeatureSetResponse:
+    return feature_pb2.DescribeFeatureSetResponse(yaml=EVIL_SET, schema_hash=FeatureSet.parse(EVIL_SET).schema_hash)
+
+
+def test_foreign_text_of_show() -> None:
+    answer = feature_pb2.GetFeaturesResponse()
+    answer.provenance.feature_set = answer.provenance.feature_set_version = EVIL
+    view = answer.views.add(view=EVIL, entity=EVIL, is_found=True, rejected_reason=EVIL, rejected_detail=EVIL)
+    view.values.add(name=EVIL, definition=EVIL, is_null=True)
+    with answering(GetFeatures=answer) as target:
+        assert shown(0, "show", "customer_id", "1", "--target", target).count(SHOWN) == 7
+    with answering(GetFeatures=feature_pb2.GetFeaturesResponse()) as target:
+        assert "no view of the feature set is of b[/x]" in shown(0, "show", "b[/x]", "1", "--target", target)
+
+
+def test_foreign_text_of_describe_and_diff(tiny: Path) -> None:
+    with answering(DescribeFeatureSet=described()) as target:
+        assert shown(0, "describe", "--target", target).count(SHOWN) == 3  # version, description, a default
+        assert shown(4, "diff", tiny, target).count(SHOWN) == 2
+
+
+def test_foreign_text_of_served_rows_and_check_skew(tmp_path: Path) -> None:
+    feature_set = FeatureSet.parse(EVIL_SET)
+    answer = feature_pb2.GetServedRowsResponse(input_names=feature_set.input_names)
+    answer.provenance.model = answer.provenance.version = EVIL
+    answer.provenance.schema_hash = feature_set.schema_hash
+    evil, rows, events = tmp_path / "evil.yaml", tmp_path / "rows.jsonl", tmp_path / "events.jsonl"
+    evil.write_text(EVIL_SET)
+    events.write_text("")
+    write_sample(RowSample(EVIL, EVIL, EVIL, EVIL, feature_set.schema_hash, feature_set.input_names, ()), rows)
+    with answering(GetServedRows=answer, DescribeFeatureSet=described()) as target:
+        assert shown(0, "served-rows", "--target", target, "--out", tmp_path / "out").count(SHOWN) == 2
+        for source in (("--target", target), ("--rows", rows)):  # no rows: nothing could be compared
+            assert shown(4, "check-skew", *source, "--events", events, "--feature-set", evil).count(SHOWN) == 2
+        assert shown(1, "check-skew", "--rows", rows, "--events", events).count(SHOWN) == 4  # of another feature set

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Iterator
@@ -14,9 +15,14 @@ import typer
 from typer.testing import CliRunner, Result
 
 from assay.cli.ingest import ingest
+from assay.errors import BundleError
 from assay.models.baseline import INPUT_QUANTILES, make_histogram
+from assay.models.bundle import read_bundle
+from assay.models.event_check import training_data
+from assay.models.manifest import FEATURE_SET_FILE
 from assay.models.shift import LARGE_PSI, NOTABLE_PSI, population_shift
-from tests.support.kafka_events import FEATURE_SET, SECRET, make_events, send_events
+from tests.support.feature_sets import SHOP
+from tests.support.kafka_events import SECRET, make_events, send_events
 from tests.support.mock_kafka import MockKafka, mock_kafka
 
 BUNDLE = Path(__file__).resolve().parents[2] / "server" / "assay" / "demo" / "bundle" / "card_fraud" / "1"
@@ -32,7 +38,7 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture
 def feature_set(tmp_path: Path) -> Path:
     path = tmp_path / "shop.yaml"
-    path.write_text(FEATURE_SET)
+    path.write_text(SHOP)
     return path
 
 
@@ -125,6 +131,21 @@ def test_a_bundle_says_what_it_was_trained_on(tmp_path: Path) -> None:
         assert (shifts["amount"] > LARGE_PSI) if is_shifted else (shifts["amount"] < NOTABLE_PSI)
         if is_shifted:
             assert "another population" in run("--events", path, "--bundle", BUNDLE).output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b"delay: 7d", b"delay: 6d", "schema hash"),
+        (b"name: card_fraud", b"name: other", "not the manifest's"),
+        (b"n", b"\xff", "UTF-8"),
+    ],
+)
+def test_a_bundle_whose_feature_set_is_not_of_its_training_is_refused(old: bytes, new: bytes, says: str) -> None:
+    bundle = read_bundle(BUNDLE)
+    files = {**bundle.files, FEATURE_SET_FILE: bundle.files[FEATURE_SET_FILE].replace(old, new)}
+    with pytest.raises(BundleError, match=says):
+        training_data(dataclasses.replace(bundle, files=files))
 
 
 def test_population_shift_is_what_its_formula_says() -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from assay import _core
 from assay.cli.ingest import ingest
+from assay.cli.ingest_modes import MODES
 from assay.features.attribute_row import printable
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
@@ -173,7 +174,7 @@ def test_usage(tmp_path: Path, url: str) -> None:
         ["--store", url],
         ["--store", url, "--view", "profile"],
         ["--store", url, "--attributes", "a.jsonl"],
-        ["--store", url, "--events", "a", "--view", "b", "--attributes", "c"],
+        ["--store", url, "--group", "g"],
     ):
         result = run(*arguments)
         assert (result.exit_code, "give one of --events" in result.stderr) == (2, True)
@@ -184,6 +185,52 @@ def test_usage(tmp_path: Path, url: str) -> None:
     assert not (tmp_path / "store.snapshot").exists()
     result = run("--help")
     assert (result.exit_code, result.stdout.count("assay ingest --")) == (0, 5)
+
+
+FILE, ROWS, DEMOS, TOPIC = ["--events", "e"], ["--view", "v", "--attributes", "a"], ["--demo-history"], ["--kafka", "b:1"]
+CHECKED, CHECKED_TOPIC = ["--check", *FILE], ["--check", *TOPIC, "--topic", "t"]
+NO_EFFECT = [
+    (FILE, ["--fail-on-reject"], "give no --fail-on-reject with --events: it belongs to --kafka"),
+    (FILE, ["--dead-letter-topic", "t"], "give no --dead-letter-topic with --events: it belongs to --kafka"),
+    (FILE, ["--label-topic", "t"], "give no --label-topic with --events"),
+    (FILE, ["--label-wait-ms", "60000"], "give no --label-wait-ms with --events"),  # its default
+    (FILE, ["--stop-at-end"], "give no --stop-at-end with --events"),
+    (FILE, ["--metrics-listen", "auto"], "give no --metrics-listen with --events"),
+    (FILE, ["--group", "g"], "give no --group with --events"),
+    (FILE, ["--bundle", "b"], "give no --bundle with --events: it belongs to --check --events, --check --kafka"),
+    (FILE, ["--messages", "5"], "give no --messages with --events"),
+    (FILE, ROWS, "give no --view with --events: it belongs to --attributes"),
+    (ROWS, ["--flush-ms", "5"], "give no --flush-ms with --attributes: it belongs to --kafka"),
+    (DEMOS, ["--feature-set", "f.yaml"], "give no --feature-set with --demo-history"),
+    (DEMOS, ["--rejects", "r"], "give no --rejects with --demo-history: it belongs to --events, --attributes, --kafka"),
+    (DEMOS, ["--flush-rows", "5"], "give no --flush-rows with --demo-history"),
+    (TOPIC, FILE, "give no --events with --kafka"),
+    (TOPIC, DEMOS, "give no --demo-history with --kafka"),
+    (TOPIC, ["--bundle", "b"], "give no --bundle with --kafka"),
+    (CHECKED, ["--rejects", "r"], "give no --rejects with --check --events: it belongs to --events, --attributes, --kafka"),
+    (CHECKED, ROWS, "give no --view with --check --events: it belongs to --attributes"),
+    (CHECKED, ["--kafka-option", "a=b"], "give no --kafka-option with --check --events: it belongs to --kafka, --check --kafka"),
+    (CHECKED_TOPIC, ["--store-bytes-max", "2000000"], "give no --store-bytes-max with --check --kafka"),
+    (CHECKED_TOPIC, ["--group", "g"], "give no --group with --check --kafka: it belongs to --kafka"),
+    (CHECKED_TOPIC, FILE, "give no --events with --check --kafka"),
+]
+
+
+@pytest.mark.parametrize(("mode", "options", "says"), NO_EFFECT, ids=[" ".join([*m, *o]) for m, o, _ in NO_EFFECT])
+def test_an_option_that_would_do_nothing_is_usage(url: str, mode: list[str], options: list[str], says: str) -> None:
+    where = [] if "--check" in mode else ["--store", url]
+    result = run(*mode, *where, *options)
+    assert (result.exit_code, says in " ".join(result.stderr.split())) == (2, True), result.output
+
+
+def test_a_store_does_nothing_for_a_look(url: str) -> None:
+    result = run(*CHECKED, "--store", url)
+    assert (result.exit_code, "give no --store with --check --events" in " ".join(result.stderr.split())) == (2, True)
+
+
+def test_every_option_belongs_to_a_mode() -> None:
+    known = {param.name for param in typer.main.get_command(app).params} - {"help", "install_completion", "show_completion"}
+    assert set().union(*MODES.values()) == known
 
 
 # --- attributes

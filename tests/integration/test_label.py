@@ -220,6 +220,7 @@ def test_label_by_way_of_a_server(files: tuple[str, str]) -> None:
         assert "already" in said[1].stdout
         found = run("e1", "--fraud", *AT, "--target", server.addresses.public)
         assert (found.exit_code, "--target unix:PATH" in found.stderr) == (1, True), found.output
+    assert run("e1", "--fraud", *AT, "--target", "127.0.0.1:1").exit_code == 3
 
 
 @pytest.mark.parametrize(

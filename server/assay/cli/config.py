@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from assay.cli.output import answers, print_json
+from assay.cli.output import answers, print_json, shown
 from assay.config import DEVICE_PATTERN, Config
 from assay.config_loading import LoadedConfig, load_config, printable_config, set_dotted
 
@@ -64,12 +63,12 @@ def print_config(
     if as_json:
         print_json({key: {"value": value, "source": source} for key, (value, source) in table.items()})
         return
-    shown = Table(box=None, pad_edge=False)
+    listed = Table(box=None, pad_edge=False)
     for column in ("key", "value", "source"):
-        shown.add_column(column, overflow="fold")
+        listed.add_column(column, overflow="fold")
     for key, (value, source) in table.items():
-        shown.add_row(key, escape(str(value)), escape(source), style="dim" if source == "default" else None)
-    answers.print(shown)
+        listed.add_row(key, shown(str(value)), shown(source), style="dim" if source == "default" else None)
+    answers.print(listed)
 
 
 @app.command()

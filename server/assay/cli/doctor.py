@@ -334,5 +334,5 @@ def _table(findings: list[Finding]) -> Table:
         table.add_column(column, overflow="fold")
     for finding in findings:
         colour = colours[finding.status]
-        table.add_row(finding.name, f"[{colour}]{finding.status}[/]", shown(finding.found), shown(finding.mend))
+        table.add_row(shown(finding.name), f"[{colour}]{finding.status}[/]", shown(finding.found), shown(finding.mend))
     return table

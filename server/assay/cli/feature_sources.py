@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.output import EXIT_USAGE, fail
+from assay.cli.options import pairs
 from assay.errors import FeatureSetError
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ FeatureSetOption = Annotated[
     Path | None, typer.Option("--feature-set", help="Feature set (YAML). Default: the demo's.", dir_okay=False)
 ]
 Target = Annotated[str | None, typer.Option(metavar="HOST:PORT|unix:PATH", help="Ask this running server.", show_default=False)]
+Model = Annotated[str, typer.Option(help="With --target: of which model. Default: the server's.")]
+Version = Annotated[str, typer.Option(help="With --target: of which version. Default: the one that serves.")]
+AttributesOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="VIEW=FILE", help="Rows of an attribute view, past ones too: JSON lines or Parquet. Repeatable."),
+]
 
 
 def load_feature_set(path: Path | None) -> FeatureSet:
@@ -32,15 +38,9 @@ def load_feature_set(path: Path | None) -> FeatureSet:
     return FeatureSet.load(path)
 
 
-def attribute_files(options: list[str]) -> dict[str, Path]:
-    """The --attributes VIEW=FILE of a command that replays. Ends the command where one is not that."""
-    files: dict[str, Path] = {}
-    for option in options:
-        view, separator, path = option.partition("=")
-        if not separator or not view or not path or view in files:
-            fail("--attributes: expected VIEW=FILE, each view once", EXIT_USAGE)
-        files[view] = Path(path)
-    return files
+def attribute_files(options: list[str] | None) -> dict[str, Path]:
+    """The --attributes of a command that replays. Ends the command where one is not VIEW=FILE."""
+    return {view: Path(path) for view, path in pairs("--attributes", options or [], "VIEW=FILE").items()}
 
 
 def served_feature_set(target: str, tls: Tls | None, model: str = "", version: str = "", *, as_json: bool = False) -> FeatureSet:

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from assay.cli.feature_sources import FeatureSetOption, Target, attribute_files, load_feature_set
+from assay.cli.feature_sources import (
+    AttributesOption,
+    FeatureSetOption,
+    Model,
+    Target,
+    Version,
+    attribute_files,
+    load_feature_set,
+)
 from assay.cli.features_describe import describe
 from assay.cli.features_diff import diff
 from assay.cli.features_skew import check_skew, served_rows
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, print_counts, print_json
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, plain_text, print_counts, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -43,10 +50,7 @@ def replay(
     events: Annotated[Path, typer.Option(help="Events, one JSON object a line.", dir_okay=False)],
     out: Annotated[Path, typer.Option(help="Parquet file to write.", dir_okay=False)],
     feature_set: FeatureSetOption = None,
-    attributes: Annotated[
-        list[str] | None,
-        typer.Option(metavar="VIEW=FILE", help="Rows of an attribute view, past ones too: JSON lines or Parquet. Repeatable."),
-    ] = None,
+    attributes: AttributesOption = None,
     rejects: Annotated[
         Path | None, typer.Option(help="Go on past lines that are no events, and write them here (JSON lines).", dir_okay=False)
     ] = None,
@@ -70,7 +74,7 @@ def replay(
     started = time.monotonic()
     try:
         loaded = load_feature_set(feature_set)
-        files = attribute_files(attributes or [])
+        files = attribute_files(attributes)
         with bar("replaying") as advance:
             if rejects is None:
                 summary = run(loaded, events, out, advance, attributes=files)
@@ -93,8 +97,8 @@ def show(
     ] = None,
     feature_set: FeatureSetOption = None,
     target: Target = None,
-    model: Annotated[str, typer.Option(help="With --target: of which model. Default: the server's.")] = "",
-    version: Annotated[str, typer.Option(help="With --target: of which version. Default: the one that serves.")] = "",
+    model: Model = "",
+    version: Version = "",
     at: Annotated[str | None, typer.Option(help="Moment, RFC 3339. Default: now; in the demo's history its end.")] = None,
     tls: TlsOn = False,
     tls_ca: TlsCa = None,
@@ -137,13 +141,13 @@ def show(
     if as_json:
         print_json(_show_document(look, entity, entity_id, moment))
         return
-    answers.print(Text(f"{entity} {entity_id} at {moment}, feature set {look.feature_set} {look.feature_set_version}"))
+    answers.print(plain_text(f"{entity} {entity_id} at {moment}, feature set {look.feature_set} {look.feature_set_version}"))
     if not look.views:
-        answers.print(f"no view of the feature set is of {entity}")
+        answers.print(plain_text(f"no view of the feature set is of {entity}"))
     for view in look.views:
         answers.print(_show_table(view))
         if view.rejected_detail:
-            answers.print(Text(view.rejected_detail), soft_wrap=True)
+            answers.print(plain_text(view.rejected_detail), soft_wrap=True)
 
 
 # --- implementation ---
@@ -201,7 +205,7 @@ def _print_replay(summary: ReplaySummary, feature_set: FeatureSet, out: Path, se
         print_json({"out": str(out), "schema_hash": feature_set.schema_hash, **counts, "seconds": round(seconds, 3)})
         return
     rate = f", {summary.event_count / seconds:,.0f} events/s" if seconds > 0 else ""
-    console.print(Text(f"{summary.row_count:,} rows of {summary.event_count:,} events in {out} ({seconds:.1f} s{rate})"))
+    console.print(plain_text(f"{summary.row_count:,} rows of {summary.event_count:,} events in {out} ({seconds:.1f} s{rate})"))
     print_counts(
         (summary.invalid_count, "events have no row: a score would refuse them (a null or out-of-range input)"),
         (summary.rejected_count, "lines were rejected"),
@@ -234,12 +238,12 @@ def _show_document(look: _Look, entity: str, entity_id: str, at: str) -> dict[st
 def _show_table(view: ShownView) -> Table:
     state = f"newest {_age(view.age_us)}" if view.age_us is not None else "nothing stored"
     title = f"{view.name} ({', '.join([state, *view.flags])})"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=plain_text(title, "table.title"), title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("value")
     table.add_column("is")
     table.add_column("definition", style="dim")
     for value in view.values:
-        table.add_row(Text(value.name), Text(_text(value)), Text(value.definition))
+        table.add_row(*map(plain_text, (value.name, _text(value), value.definition)))
     return table
 
 

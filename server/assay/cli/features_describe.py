@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.table import Table
-from rich.text import Text
 
-from assay.cli.feature_sources import FeatureSetOption, Target, load_feature_set, served_feature_set
+from assay.cli.feature_sources import FeatureSetOption, Model, Target, Version, load_feature_set, served_feature_set
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_USAGE, answers, fail, print_json
+from assay.cli.output import EXIT_USAGE, answers, fail, plain_text, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -21,8 +19,8 @@ if TYPE_CHECKING:
 def describe(
     feature_set: FeatureSetOption = None,
     target: Target = None,
-    model: Annotated[str, typer.Option(help="With --target: whose feature set. Default: the server's model.")] = "",
-    version: Annotated[str, typer.Option(help="With --target: of which version. Default: the one that serves.")] = "",
+    model: Model = "",
+    version: Version = "",
     tls: TlsOn = False,
     tls_ca: TlsCa = None,
     tls_certificate: TlsCertificate = None,
@@ -72,10 +70,10 @@ def _document(feature_set: FeatureSet) -> dict[str, Any]:
 def _print(feature_set: FeatureSet) -> None:
     from assay.features import words
 
-    answers.print(Text(f"{feature_set.name} {feature_set.version}, schema hash {feature_set.schema_hash}"))
+    answers.print(plain_text(f"{feature_set.name} {feature_set.version}, schema hash {feature_set.schema_hash}"))
     if feature_set.description:
-        answers.print(Text(feature_set.description))
-    answers.print(Text(f"entities: {', '.join(feature_set.entities)}"))
+        answers.print(plain_text(feature_set.description))
+    answers.print(plain_text(f"entities: {', '.join(feature_set.entities)}"))
     _print_table(
         "request features",
         {name: words.describe_request_feature(feature) for name, feature in feature_set.request_features.items()},
@@ -93,8 +91,8 @@ def _print_table(title: str, rows: dict[str, str]) -> None:
     if not rows:
         return
     answers.print()
-    answers.print(Text(title))
+    answers.print(plain_text(title))
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, how in rows.items():
-        table.add_row(Text(f"  {name}"), Text(how))
+        table.add_row(plain_text(f"  {name}"), plain_text(how))
     answers.print(table)

@@ -6,11 +6,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from assay.cli.feature_sources import find_feature_set
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_REFUSED, answers, fail, print_json
+from assay.cli.output import EXIT_REFUSED, answers, fail, plain_text, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -108,4 +107,4 @@ def _rows_text(rows: ViewRows) -> str:
 
 
 def _say(text: str) -> None:
-    answers.print(Text(text), soft_wrap=True)
+    answers.print(plain_text(text), soft_wrap=True)

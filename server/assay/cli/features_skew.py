@@ -8,21 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from assay.cli.feature_sources import FeatureSetOption, Target, attribute_files, load_feature_set
+from assay.cli.feature_sources import (
+    AttributesOption,
+    FeatureSetOption,
+    Model,
+    Target,
+    Version,
+    attribute_files,
+    load_feature_set,
+    served_feature_set,
+)
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, print_counts, print_error, print_json
+from assay.cli.output import (
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    answers,
+    bar,
+    console,
+    fail,
+    plain_text,
+    print_counts,
+    print_error,
+    print_json,
+)
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
+    from assay.client import Tls
     from assay.features.feature_set import FeatureSet
     from assay.features.served_rows import RowSample
     from assay.features.skew import SkewReport
-
-Model = Annotated[str, typer.Option(help="With --target: of which model. Default: the server's.")]
-Version = Annotated[str, typer.Option(help="With --target: of which version. Default: the one that serves.")]
 
 
 def served_rows(
@@ -57,7 +74,7 @@ def served_rows(
     if as_json:
         print_json({"out": str(out), "model": sample.model, "version": sample.version, "row_count": len(sample.rows)})
         return
-    console.print(Text(f"{len(sample.rows):,} rows of model {sample.model} {sample.version} in {out}"))
+    console.print(plain_text(f"{len(sample.rows):,} rows of model {sample.model} {sample.version} in {out}"))
 
 
 def check_skew(
@@ -67,10 +84,7 @@ def check_skew(
     rows: Annotated[Path | None, typer.Option(help="Instead of --target: a file of served-rows.", dir_okay=False)] = None,
     model: Model = "",
     version: Version = "",
-    attributes: Annotated[
-        list[str] | None,
-        typer.Option(metavar="VIEW=FILE", help="Rows of an attribute view, past ones too: JSON lines or Parquet. Repeatable."),
-    ] = None,
+    attributes: AttributesOption = None,
     mismatch_max: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Largest share of rows in which an input may differ.")
     ] = 0.001,
@@ -83,8 +97,8 @@ def check_skew(
 ) -> None:
     """Check that training equals serving: hold the rows that a model was given against a replay of the events, bit by bit.
 
-    Rows made while records were out of reach are counted apart. Exit code 4: an input differs in more than --mismatch-max of the
-    rows, or no row could be compared.
+    Rows made while records were out of reach are counted apart. With --target the feature set is the server's, unless
+    --feature-set names one. Exit code 4: an input differs in more than --mismatch-max of the rows, or no row could be compared.
 
     Examples:
 
@@ -98,11 +112,11 @@ def check_skew(
         fail("give either --target, a running server, or --rows, a file of assay features served-rows", EXIT_USAGE)
     if rows is not None and (model or version):
         fail("--model and --version go with --target: a file has the rows of one model", EXIT_USAGE)
-    files = attribute_files(attributes or [])
+    files = attribute_files(attributes)
     try:
-        loaded = load_feature_set(feature_set)
         trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
         sample = _sample(target, rows, trust, model, version, as_json)
+        loaded = _feature_set(feature_set, target, trust, sample, as_json)
         with bar("replaying") as advance:
             report = check(loaded, sample, events, advance, attributes=files)
     except AssayError as error:
@@ -121,7 +135,7 @@ def check_skew(
 # --- implementation ---
 
 
-def _sample(target: str | None, rows: Path | None, trust: Any, model: str, version: str, as_json: bool) -> RowSample:
+def _sample(target: str | None, rows: Path | None, trust: Tls | None, model: str, version: str, as_json: bool) -> RowSample:
     from assay.cli.feature_calls import served_rows as ask
     from assay.features.served_rows import read_sample
 
@@ -129,6 +143,13 @@ def _sample(target: str | None, rows: Path | None, trust: Any, model: str, versi
         return read_sample(rows)
     assert target is not None
     return ask(target, trust, model, version, as_json=as_json)
+
+
+def _feature_set(path: Path | None, target: str | None, trust: Tls | None, sample: RowSample, as_json: bool) -> FeatureSet:
+    """The one that is named, else the server's, of the version whose rows it gave, else the demo's."""
+    if path is None and target is not None:
+        return served_feature_set(target, trust, sample.model, sample.version, as_json=as_json)
+    return load_feature_set(path)
 
 
 def _document(report: SkewReport, sample: RowSample, feature_set: FeatureSet, mismatch_max: float) -> dict[str, Any]:
@@ -143,18 +164,14 @@ def _document(report: SkewReport, sample: RowSample, feature_set: FeatureSet, mi
 
 
 def _print(report: SkewReport, sample: RowSample) -> None:
-    table = Table(
-        title=f"model {sample.model} {sample.version}: {report.compared_count:,} of {report.row_count:,} rows compared",
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
+    title = f"model {sample.model} {sample.version}: {report.compared_count:,} of {report.row_count:,} rows compared"
+    table = Table(title=plain_text(title, "table.title"), title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("input")
     for column in ("mismatched", "missing", "extra", "skew", "largest difference"):
         table.add_column(column, justify="right")
     for one in report.inputs:
         counts = (f"{count:,}" for count in (one.mismatch_count, one.missing_count, one.extra_count))
-        table.add_row(Text(one.name), *counts, f"{one.skew:.2%}", f"{one.difference_max:.6g}")
+        table.add_row(plain_text(one.name), *counts, f"{one.skew:.2%}", f"{one.difference_max:.6g}")
     answers.print(table)
     print_counts(
         (report.degraded_count, "rows were made without a record, or with an old one: not compared"),

@@ -6,18 +6,26 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
-from rich.text import Text
 
 from assay.cli.feature_sources import FeatureSetOption, load_feature_set
+from assay.cli.ingest_modes import choose_mode
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, bar, console, fail, print_counts, print_json
+from assay.cli.output import (
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    bar,
+    console,
+    fail,
+    plain_text,
+    print_counts,
+    print_json,
+    print_record,
+)
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
     from assay.features.feature_set import FeatureSet
-    from assay.features.flush_record import FlushRecord
     from assay.features.ingest import IngestSummary
     from assay.features.rejects import Rejects
     from assay.features.store import Store
@@ -26,6 +34,7 @@ FILE_FLUSH_ROWS, TOPIC_FLUSH_ROWS = 1_000_000, 10_000
 
 
 def ingest(
+    ctx: typer.Context,
     store: Annotated[
         str | None,
         typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there), or redis://HOST:PORT/DB."),
@@ -114,6 +123,7 @@ def ingest(
 
         assay ingest --check --events events.jsonl --bundle fraud
     """
+    mode = choose_mode(ctx)
     if check:
         from assay.cli.ingest_check import CheckOptions
         from assay.cli.ingest_check import check as check_sample
@@ -126,9 +136,7 @@ def ingest(
         return
     if store is None:
         fail("--store is missing", EXIT_USAGE, hint="--store embedded:PATH or redis://HOST:PORT/DB")
-    if kafka is not None or topic:
-        if [events, view, attributes, demo_history or None] != [None] * 4:
-            fail("--kafka reads topics; give no --events, --view, --attributes or --demo-history with it", EXIT_USAGE)
+    if mode == "--kafka":
         from assay.cli.ingest_topics import TopicOptions, ingest_topics
 
         options = TopicOptions(
@@ -155,10 +163,8 @@ def ingest(
     from assay.features.rejects import Rejects
     from assay.features.store import open_store
 
-    if [events is None, attributes is None, not demo_history].count(False) != 1 or (attributes is None) != (view is None):
+    if mode is None or (attributes is None) != (view is None):
         fail("give one of --events FILE, --view NAME with --attributes FILE, and --demo-history", EXIT_USAGE)
-    if demo_history and feature_set is not None:
-        fail("the demo's history belongs to the demo's feature set: leave --feature-set out", EXIT_USAGE)
     started = time.monotonic()
     try:
         if store == "embedded:":
@@ -203,7 +209,7 @@ def _load(
     plan = compile_plan(feature_set)
     writer = opened.writer(plan)
     source = None if path == Path("-") else path
-    on_flush = None if as_json else _print_record
+    on_flush = None if as_json else print_record
     with bar("reading") as advance:
         if view is None:
             return ingest_events(
@@ -235,10 +241,6 @@ def _load_demo(opened: Store, feature_set: FeatureSet) -> IngestSummary:
         return ingest_log(log, opened.writer(plan), advance)
 
 
-def _print_record(record: FlushRecord) -> None:
-    typer.echo(orjson.dumps(record.document()))
-
-
 def _print(
     summary: IngestSummary,
     rejects: Rejects,
@@ -255,7 +257,7 @@ def _print(
         flushes = [record.document() for record in summary.flushes]
         print_json({"store": store, **document, "seconds": round(seconds, 3), "flushes": flushes})
         return
-    console.print(Text(f"{summary.recorded_count:,} recorded in {store} ({seconds:.1f} s)"))
+    console.print(plain_text(f"{summary.recorded_count:,} recorded in {store} ({seconds:.1f} s)"))
     print_counts(
         (summary.duplicate_count, "were there already"),
         (summary.late_count, _LATE_ROWS if is_attributes else _LATE_EVENTS),
@@ -265,4 +267,4 @@ def _print(
         ),
     )
     for reject in rejects.examples:
-        console.print(Text(f"  {reject.describe()}"))
+        console.print(plain_text(f"  {reject.describe()}"))

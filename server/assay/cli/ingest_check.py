@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.table import Table
-from rich.text import Text
 
 from assay.cli.feature_sources import load_feature_set
-from assay.cli.output import EXIT_USAGE, answers, fail, print_json
+from assay.cli.output import EXIT_USAGE, answers, fail, plain_text, print_json
 from assay.errors import AssayError, ConfigError
 
 if TYPE_CHECKING:
@@ -98,6 +97,7 @@ def _sample_file(path: Path, count_max: int) -> tuple[list[bytes], list[str]]:
 
 
 def _keys(messages: Sequence[TopicMessage], feature_set: FeatureSet) -> Keys:
+    from assay.features.definitions import WindowView
     from assay.kafka.topic_sample import key_matches
 
     ids = [_entities(message.value or b"") for message in messages]
@@ -105,7 +105,8 @@ def _keys(messages: Sequence[TopicMessage], feature_set: FeatureSet) -> Keys:
     for topic in sorted({message.partition.topic for message in messages}):
         of_topic = [(m, found) for m, found in zip(messages, ids, strict=True) if m.partition.topic == topic]
         for name, view in feature_set.views.items():
-            keys[f"{topic} -> {name}"] = key_matches([m for m, _ in of_topic], [found for _, found in of_topic], view.entity)
+            if isinstance(view, WindowView):  # no event goes into the others
+                keys[f"{topic} -> {name}"] = key_matches([m for m, _ in of_topic], [found for _, found in of_topic], view.entity)
     return keys
 
 
@@ -144,7 +145,7 @@ def _document(found: EventCheck, keys: Keys) -> dict[str, Any]:
 def _print(found: EventCheck, keys: Keys) -> None:
     from assay.models.shift import LARGE_PSI, NOTABLE_PSI
 
-    answers.print(Text(f"{found.event_count:,} events, {found.rejects.total():,} rejects"))
+    answers.print(plain_text(f"{found.event_count:,} events, {found.rejects.total():,} rejects"))
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("field", "types", "missing", "numbers (min, median, max)", "texts (distinct, most frequent)"):
         table.add_column(title)
@@ -153,15 +154,15 @@ def _print(found: EventCheck, keys: Keys) -> None:
         types = ", ".join(f"{dtype} {count:,}" for dtype, count in shown["types"].items())
         numbers = ", ".join(f"{shown[key]:.6g}" for key in ("min", "median", "max") if key in shown)
         texts = ", ".join(f"{shown[key]:,}" for key in ("distinct", "most_frequent_count") if key in shown)
-        table.add_row(*map(Text, (name, types, f"{report.missing_count:,}", numbers, texts)))
+        table.add_row(*map(plain_text, (name, types, f"{report.missing_count:,}", numbers, texts)))
     answers.print(table)
     for reason, count in found.rejects.most_common():
-        answers.print(Text(f"reject {reason}: {count:,}"))
+        answers.print(plain_text(f"reject {reason}: {count:,}"))
     for place, count in found.places.most_common(20):
-        answers.print(Text(f"  at {place or 'line'}: {count:,}"))
+        answers.print(plain_text(f"  at {place or 'line'}: {count:,}"))
     for name, shift in found.shifts.items():
         word = "as in training" if shift < NOTABLE_PSI else "look at it" if shift < LARGE_PSI else "another population"
-        answers.print(Text(f"psi {name}: {shift:.3f} ({word})"))
+        answers.print(plain_text(f"psi {name}: {shift:.3f} ({word})"))
     for name, (matching, named) in keys.items():
         word = "" if matching == named else ": feed this view from a topic keyed by its entity (docs/ingestion.md)"
-        answers.print(Text(f"key {name}: {matching:,} of {named:,} messages are keyed by its entity{word}"))
+        answers.print(plain_text(f"key {name}: {matching:,} of {named:,} messages are keyed by its entity{word}"))

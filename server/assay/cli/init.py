@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from assay.cli.output import EXIT_REFUSED, console, fail
+from assay.cli.output import EXIT_REFUSED, console, fail, plain_text
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def init(
     except (AssayError, OSError) as error:
         fail(str(error), EXIT_REFUSED)
     for line in _report(started, rows, is_default=thresholds is None):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(plain_text(line), soft_wrap=True)
 
 
 # --- implementation ---

@@ -6,11 +6,10 @@ import time
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from rich.text import Text
 
 from assay.cli.feature_sources import FeatureSetOption, Target, load_feature_set, served_feature_set
 from assay.cli.options import JsonOption, pairs
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, fail, print_error, print_json
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, fail, plain_text, print_error, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError, InputError
 
@@ -171,9 +170,11 @@ def _print(found: _Labelled, event: Event, as_json: bool) -> None:
     elif not is_good:
         print_error(_SAID[found.outcome.value])
     else:
-        answers.print(Text(f"{event.transaction_id} {'fraud' if event.is_fraud else 'genuine'}: {_SAID[found.outcome.value]}"))
+        answers.print(
+            plain_text(f"{event.transaction_id} {'fraud' if event.is_fraud else 'genuine'}: {_SAID[found.outcome.value]}")
+        )
         if found.outcome is LabelOutcome.COUNTED:
             for name, moment in counts_from.items():
-                answers.print(Text(f"  counts in view {name} from {moment}"))
+                answers.print(plain_text(f"  counts in view {name} from {moment}"))
     if not is_good:
         raise typer.Exit(EXIT_REFUSED)

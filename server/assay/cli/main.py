@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; score against a server that does not "
-    "serve); 4 a check said no (init; model check and pack; ingest and features replay with rejects; features diff of two that "
-    "differ; label that changed nothing); 130 stopped by Ctrl-C. NO_COLOR is respected. What was asked for goes to stdout, "
-    "everything else to stderr."
+    "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; every command that asks a server, "
+    "bench aside, where none serves); 4 a check said no (init; model check and pack; ingest and features replay with rejects; "
+    "features diff of two that differ; features check-skew; label that found no event, or a newer label); 130 stopped by Ctrl-C. "
+    "NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
 )
 
 # Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from assay.cli.config import DeviceName
-from assay.cli.output import EXIT_REFUSED, answers, console, fail, print_json
+from assay.cli.output import EXIT_REFUSED, answers, console, fail, plain, plain_text, print_json, shown
 from assay.errors import AssayError, InputError
 
 app = typer.Typer(help="Pack and check model bundles.", no_args_is_help=True, rich_markup_mode="markdown")
@@ -57,8 +56,8 @@ def check(
         _print_table(path, results, CHECKS[len(results) :])
     if refusal:
         if not json:
-            console.print(Text.assemble(("refused: ", "bold red"), f"{refusal.file}: {refusal.reason}"))
-            console.print(Text.assemble(("what to do: ", "bold"), refusal.mend))
+            console.print(Text.assemble(("refused: ", "bold red"), plain(f"{refusal.file}: {refusal.reason}")))
+            console.print(Text.assemble(("what to do: ", "bold"), plain(refusal.mend)))
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -135,9 +134,8 @@ def pack(
             place = pack_bundle(request, out, OrtRuntime(str(find_library())), model_file=str(model), is_replacing=force)
     except (AssayError, OSError) as error:
         fail(str(error), EXIT_REFUSED)
-    console.print(
-        f"packed [bold]{escape(str(place))}[/]; look at it with: assay model check {escape(str(place))}", soft_wrap=True
-    )
+    there = shown(str(place))
+    console.print(f"packed [bold]{there}[/]; look at it with: assay model check {there}", soft_wrap=True)
 
 
 # --- implementation ---
@@ -157,12 +155,12 @@ def _as_json(path: Path, results: list[Any], refusal: Any) -> dict[str, Any]:
 
 
 def _print_table(path: Path, results: list[Any], not_run: tuple[str, ...]) -> None:
-    table = Table(title=f"bundle {path}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=plain_text(f"bundle {path}", "table.title"), title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("check", "result", "found"):
         table.add_column(column, overflow="fold")
     for result in results:
         verdict = Text("refused", "bold red") if result.refusal else Text("ok", "green")
-        table.add_row(result.check, verdict, Text(result.detail))
+        table.add_row(result.check, verdict, plain_text(result.detail))
     for name in not_run:
         table.add_row(Text(name, "dim"), Text("not run", "dim"), "")
     answers.print(table)

@@ -9,13 +9,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import orjson
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from assay.features.flush_record import FlushRecord
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -39,6 +43,11 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def print_record(record: FlushRecord) -> None:
+    """Writes what a flush did to stdout, as one line of JSON."""
+    typer.echo(orjson.dumps(record.document()))
+
+
 def plain(text: str) -> str:
     """What somebody else sent, fit for a terminal: it moves no cursor and hides nothing."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
@@ -47,6 +56,11 @@ def plain(text: str) -> str:
 def shown(text: str) -> str:
     """plain(), for a place where rich takes [brackets] for markup."""
     return escape(plain(text))
+
+
+def plain_text(text: str, style: str = "") -> Text:
+    """plain(), without markup: for a line, a cell or a title that is somebody else's, in whole or in part."""
+    return Text(plain(text), style)
 
 
 def print_error(message: str, hint: str = "") -> None:

@@ -9,7 +9,7 @@ import typer
 
 from assay.cli.config import Assignments, ConfigFile, load
 from assay.cli.examples import example_lines
-from assay.cli.output import bar, console, print_json
+from assay.cli.output import bar, console, plain_text, print_json
 from assay.observe.logs import is_text, set_up
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _say_ready(app: App, addresses: Addresses, store_line: str, as_json: bool) -
 
 def _print_status(app: App, addresses: Addresses, store_line: str) -> None:
     for line in status_lines(app, addresses, store_line):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(plain_text(line), soft_wrap=True)
 
 
 def status_lines(app: App, addresses: Addresses, store_line: str) -> list[str]:

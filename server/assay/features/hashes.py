@@ -25,15 +25,13 @@ if TYPE_CHECKING:
 SCHEMA_FORMAT = "assay.feature_set/1"
 VIEW_FORMAT = "assay.view/1"
 
-View = d.WindowView | d.AttributeView
-
 
 def schema_hash(feature_set: FeatureSet) -> str:
     """64 hex digits."""
     return hashlib.sha256(canonical_json(schema_form(feature_set))).hexdigest()
 
 
-def view_hash(view: View, name: str, request_features: Mapping[str, d.RequestFeature]) -> bytes:
+def view_hash(view: d.View, name: str, request_features: Mapping[str, d.RequestFeature]) -> bytes:
     """32 bytes."""
     return hashlib.sha256(canonical_json(view_form(view, name, request_features))).digest()
 
@@ -54,9 +52,7 @@ def schema_form(feature_set: FeatureSet) -> dict[str, Any]:
     }
 
 
-def view_form(
-    view: d.WindowView | d.AttributeView, name: str, request_features: Mapping[str, d.RequestFeature]
-) -> dict[str, Any]:
+def view_form(view: d.View, name: str, request_features: Mapping[str, d.RequestFeature]) -> dict[str, Any]:
     if isinstance(view, d.AttributeView):
         # The name tells two views of like attributes (home place, last place) apart.
         return {
@@ -96,7 +92,7 @@ def _request_feature(feature: d.RequestFeature) -> dict[str, Any]:
     return {"dtype": feature.dtype, "required": feature.is_required, **bounds}
 
 
-def _view(view: View) -> dict[str, Any]:
+def _view(view: d.View) -> dict[str, Any]:
     if isinstance(view, d.AttributeView):
         return {"kind": "attributes", "entity": view.entity, "max_age_us": view.max_age, "attributes": dict(view.attributes)}
     return {

@@ -28,14 +28,14 @@ def describe_aggregate(aggregate: d.Aggregate) -> str:
     return f"{aggregate.op}{f' of {aggregate.of}' if aggregate.of else ''} over {format_duration(aggregate.window)}"
 
 
-def describe_values(view: d.WindowView | d.AttributeView) -> dict[str, str]:
+def describe_values(view: d.View) -> dict[str, str]:
     """What a view holds, by name, in the file's order."""
     if isinstance(view, d.AttributeView):
         return {name: str(dtype) for name, dtype in view.attributes.items()}
     return {name: describe_aggregate(aggregate) for name, aggregate in view.aggregates.items()}
 
 
-def describe_view_settings(view: d.WindowView | d.AttributeView) -> dict[str, str]:
+def describe_view_settings(view: d.View) -> dict[str, str]:
     """Everything else that a view says, by the file's keys, defaults too."""
     if isinstance(view, d.AttributeView):
         max_age = "none" if view.max_age is None else format_duration(view.max_age)
@@ -87,7 +87,7 @@ def plain(value: d.Scalar) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 
-def value_dtypes(view: d.WindowView | d.AttributeView, request_features: Mapping[str, d.RequestFeature]) -> dict[str, str]:
+def value_dtypes(view: d.View, request_features: Mapping[str, d.RequestFeature]) -> dict[str, str]:
     """float64, int64, bool, string or time of each value of a view."""
     if isinstance(view, d.AttributeView):
         return {name: str(dtype) for name, dtype in view.attributes.items()}

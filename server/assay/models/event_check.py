@@ -19,10 +19,12 @@ from assay.features.line_blocks import LineBlock
 from assay.features.logged_lines import LoggedLines
 from assay.features.rows import input_columns
 from assay.features.times import AHEAD_US_MAX
+from assay.features.words import describe_values
 from assay.models.baseline import Baseline, parse_baseline
 from assay.models.bundle import Bundle
-from assay.models.manifest import BASELINE_FILE, FEATURE_SET_FILE
+from assay.models.manifest import BASELINE_FILE
 from assay.models.shift import population_shift
+from assay.models.verify import load_feature_set
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,13 @@ def check_events(feature_set: FeatureSet, lines: Sequence[bytes], baseline: Base
 
 def training_data(bundle: Bundle) -> tuple[FeatureSet, Baseline]:
     """A bundle's feature set, and the distributions that its model was trained on. Raises BundleError and FeatureSetError."""
-    feature_set = FeatureSet.parse(bundle.files[FEATURE_SET_FILE].decode(), f"{bundle.path / FEATURE_SET_FILE}")
+    feature_set = load_feature_set(bundle)
     return feature_set, parse_baseline(bundle.files[BASELINE_FILE], feature_set.input_names)
 
 
 def inputs_without_views(feature_set: FeatureSet) -> list[str]:
     """Model inputs that are made of the transaction alone, whatever is stored."""
-    stored = {name for view in feature_set.views.values() for name in _values_of(view)}
+    stored = {name for view in feature_set.views.values() for name in describe_values(view)}
 
     def is_free(name: str) -> bool:
         if name in stored:
@@ -68,10 +70,6 @@ def inputs_without_views(feature_set: FeatureSet) -> list[str]:
 
 
 # --- implementation ---
-
-
-def _values_of(view: Any) -> Sequence[str]:
-    return list(getattr(view, "aggregates", None) or getattr(view, "attributes", None) or ())
 
 
 def _shifts(feature_set: FeatureSet, plan: _core.FeaturePlan, log: _core.EventLog, baseline: Baseline) -> dict[str, float]:
