@@ -47,7 +47,7 @@ class StoreConfig(Section):
         ge=1,
         le=10_000,
         description="Longest that a row waits for a remote store, in milliseconds; two fifths of what is left of its deadline if "
-        "that is less. Then it is scored with declared defaults, and says so.",
+        "that is less. Then what the near-cache has stands in for the record, else declared defaults, and the answer says so.",
     )
     lookup_threads: int = Field(
         default=2, ge=1, le=32, description="Threads that ask a remote store; each has one batch of rows on its way."

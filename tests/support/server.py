@@ -29,13 +29,13 @@ from assay.config import Config
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.local_store import LocalStore
-from assay.features.served import ModelFeatures, ServedFeatures
+from assay.features.served import ModelFeatures
 from assay.features.store import RemoteStore
 from assay.features.store_writer import LocalWriter, StoreWriter
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
-from assay.scoring.lookups import LookupThreads
 from assay.scoring.near_cache import near_ages_ms
+from assay.scoring.scoring import Scoring
 from assay.transport.policy import Listener, MethodTable
 from assay.transport.security import SecurityStats
 from assay.transport.server import Addresses, Transport
@@ -102,34 +102,18 @@ class LocalServer:
         definition = FeatureSet.parse(feature_set)
         self.plan = plan or compile_plan(definition)
         self.store = _core.EmbeddedStore()
-        self._features = ServedFeatures()
         behind = remote or LocalStore(self.store, "embedded:", None, None)
         served = ModelFeatures("puppet", "1", "0" * 64, definition, self.plan, behind)
-        self._features.add(served, is_default=True)
         store = self.config.store
         ages_ms = near_ages_ms(self.plan, store.near_cache_max_age_ms) if remote else ()
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store, near_ages_ms=ages_ms)
         self.puppet = _core.PuppetModel()
-        engine = self.config.engine
         tracing = tracing_settings(self.config.tracing, {})
-        self.engine = _core.Engine(
-            slots=engine.slots,
-            batch_call_rows_max=engine.batch_call_rows_max,
-            lookup_timeout_ns_max=store.lookup_timeout_ms_max * 1_000_000,
-            near_cache_bytes_max=store.near_cache_bytes_max,
-            near_cache_stale_ns_max=store.near_cache_stale_s_max * 1_000_000_000,
-            tracing=tracing.is_on,
-            sample_ratio=tracing.sample_ratio,
-            follows_parent=tracing.follows_parent,
-            slow_ns=tracing.slow_ns,
-            sample_one_in=self.config.skew.sample_one_in,
-            sampled_rows_max=self.config.skew.rows_max,
-        )
-        self._lookups = LookupThreads(self.engine, remote.fetch, store.lookup_threads) if remote else None
-        if self._lookups is not None:
-            self._lookups.start()
+        self._scoring = Scoring(self.config.engine, self.config.lane, store, 1, tracing, self.config.skew)
+        self._scoring.features.add(served, is_default=True)
+        self.engine = self._scoring.engine
         if remote is not None:
-            remote.tell_writes(self.engine.forget_records)
+            self._scoring.start_lookups(remote)
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
@@ -214,9 +198,7 @@ class LocalServer:
         self._thread.join(WAIT_S)
         assert self.engine.wait_idle(WAIT_S), "slots are still in use after the last call ended"
         self.engine.check_idle()
-        self.engine.stop()
-        if self._lookups is not None:
-            self._lookups.join(WAIT_S)
+        self._scoring.close(WAIT_S)
         self.telemetry.close()
         shutil.rmtree(self._directory)
 
@@ -236,7 +218,7 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         try:
-            self._transport = Transport(self.engine, [self._writer], self._features, self.config)
+            self._transport = Transport(self.engine, [self._writer], self._scoring.features, self.config)
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)
         except BaseException as error:

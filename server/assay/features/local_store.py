@@ -30,7 +30,6 @@ class LocalStore:
         self._lock = lock
 
     is_away = False
-    fetch = None
 
     def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
         return LocalWriter(plan, self.core)

@@ -37,6 +37,7 @@ FORMS = (
 )
 
 MAP = "map of slots"  # what stands for a server in what is said of a cluster that does not say who holds what
+_SCORES_WITHOUT = "take what the near-cache has, else declared defaults"
 _UNAVAILABLE = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_UNAVAILABLE")
 
 Said = TypeVar("Said")
@@ -122,8 +123,8 @@ class RedisStore:
         try:
             self._working.ping()
         except Exception as error:
-            log_event(log, logging.WARNING, "feature store away", url=self.url, error=say(error), scores="with defaults")
-            return "does not answer; scores take declared defaults until it does"
+            log_event(log, logging.WARNING, "feature store away", url=self.url, error=say(error), scores=_SCORES_WITHOUT)
+            return f"does not answer; until it does, scores {_SCORES_WITHOUT}"
         return "answers"
 
     def check(self) -> None:
@@ -214,7 +215,7 @@ class _Breakers:
             return self._by_server.setdefault(server, Breaker(self._limits))
 
     def _say_away(self, server: str, why: str) -> None:
-        log_event(log, logging.WARNING, "feature store away", url=self._url, server=server, error=why, scores="with defaults")
+        log_event(log, logging.WARNING, "feature store away", url=self._url, server=server, error=why, scores=_SCORES_WITHOUT)
 
 
 def _parse(url: str) -> StoreUrl:

@@ -37,10 +37,6 @@ class Store(Protocol):
         """The records in this process; None: they are elsewhere."""
 
     @property
-    def fetch(self) -> Fetch | None:
-        """Brings records from elsewhere; None: they are in this process."""
-
-    @property
     def is_away(self) -> bool:
         """Whether it is known not to answer."""
 
@@ -66,7 +62,8 @@ class RemoteStore(Store, Protocol):
     """A store elsewhere."""
 
     @property
-    def fetch(self) -> Fetch: ...
+    def fetch(self) -> Fetch:
+        """Brings its records."""
 
     def check(self) -> None:
         """Raises StoreError unless the store answers."""
