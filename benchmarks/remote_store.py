@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def redis_ingest(run: Run) -> list[Ratio]:
     rate = Ratio("ingestion into Redis over 12,000 events/s", ">= 1", "events/s")
     over = Ratio("ingestion into Redis over a plain HSET pipeline", ">= 0.4", "events/s")
     path = _events_file(run.material.folder / f"events-{INGEST_EVENTS}.jsonl")
-    with _redis() as server, server.client() as client:
+    with closing(RedisServer()) as server, server.client() as client:
 
         def ingested() -> float:
             client.flushall()
@@ -115,18 +115,9 @@ def redis_layout(run: Run) -> list[Ratio]:
 
 
 @contextmanager
-def _redis() -> Iterator[RedisServer]:
-    server = RedisServer()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-@contextmanager
 def _filled_redis(run: Run) -> Iterator[str]:
     """One that holds the demo's history."""
-    with _redis() as server:
+    with closing(RedisServer()) as server:
         run.report("filling Redis with the demo's history")
         with open_store(server.url) as store:
             ingest_log(demo_log(run.material.plan), store.writer(run.material.plan))

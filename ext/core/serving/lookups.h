@@ -12,7 +12,7 @@
 // near-cache, else none (FoldResult::rejected = kStoreUnavailable). So a store that hangs costs a row that share and nothing
 // more. Whoever claims a row first, give() or give_up_due(), settles it; the other finds it gone.
 //
-// SINGLE FLIGHT. A row waits for another batch only where that spares it a fetch of its own, once, and only for views that may
+// SINGLE FLIGHT. A row waits for another batch only where that may spare it a fetch of its own, once, and only for views that may
 // be as old as that fetch. When the batch has ended, well or not, the row is taken again: it finds its records near, or fetches
 // them.
 //
