@@ -12,6 +12,7 @@ import numpy as np
 
 from assay.v1 import scoring_pb2
 from benchmarks.baselines import assay_response, onnxruntime_alone
+from benchmarks.freshness import freshness
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
 from benchmarks.native import MESSAGES, closed_loop, native_batch, native_lone, open_loop
 from benchmarks.native_load import abuse, overload, soak
@@ -181,6 +182,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "redis": redis_score,
     "redis_ingest": redis_ingest,
     "redis_layout": redis_layout,
+    "freshness": freshness,
     "start": start,
 }
 BY_NAME_ONLY = ("soak",)  # too long to run with the others

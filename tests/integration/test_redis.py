@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -204,6 +205,15 @@ def test_the_script_refuses_a_record_made_from_an_older_one(server: RedisServer)
         assert put(keys=["k"], args=[old[:HEADER_BYTES], new, 5_000, HEADER_BYTES]) == 1
         assert client.get("k") == new
         assert 0 < client.pttl("k") <= 5_000
+
+
+def test_a_server_that_lost_the_script_is_given_it_again(server: RedisServer, plan: _core.FeaturePlan) -> None:
+    with open_store(server.url) as store, server.client() as client:
+        writer = store.writer(plan)
+        for seed in (1, 2):
+            client.script_flush()
+            assert ingest_log(sorted_log(plan, lines(seed, 1)), writer).event_count == 1
+        assert client.script_exists(hashlib.sha1(PUT_SCRIPT.encode()).hexdigest()) == [True]
 
 
 def test_what_nobody_needs_any_more_expires(server: RedisServer, plan: _core.FeaturePlan) -> None:

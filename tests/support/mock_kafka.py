@@ -36,6 +36,10 @@ class MockKafka:
     def create(self, topic: str, partitions: int) -> None:
         assert self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1) == 0
 
+    def producer(self) -> Any:
+        """A producer of its own, with the defaults of the client."""
+        return self._kafka.Producer({"bootstrap.servers": self.brokers})
+
     def send(self, topic: str, messages: Iterable[tuple[bytes | None, bytes | None]], partition: int = -1) -> None:
         """(key, value) each; partition -1: by key. Returns once the broker has them."""
         for number, (key, value) in enumerate(messages):

@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import ClusterError, MovedError, TryAgainError
 
 from assay import _core
-from assay.features import redis_reading
+from assay.features import redis_commands, redis_reading
 from assay.features.breaker import BreakerLimits
 from assay.features.redis_reading import ask
 from assay.features.redis_servers import Part
@@ -34,6 +34,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(redis_reading, "time", clock)
+    monkeypatch.setattr(redis_commands, "time", clock)
     return clock
 
 
@@ -57,9 +58,6 @@ class Server:
 
     def release(self, connection: Server) -> None:
         self.taken -= 1
-
-    def pack_commands(self, commands: object) -> list[bytes]:
-        return [b""]
 
     def send_packed_command(self, packed: object) -> None: ...
 

@@ -15,6 +15,7 @@ from typing import Any
 import redis
 from redis.exceptions import AskError, ClusterError, MovedError
 
+from assay.features.redis_commands import Command, Commands
 from assay.features.redis_servers import Part, RedisServers, name_of
 from assay.store_url import Address
 
@@ -46,44 +47,43 @@ class _Question:
         self._part = part
         self._uses_mget = uses_mget
         self._says_asking = says_asking
-        self._connection: Any = None
+        self._sent: Commands | None = None
         self._error: Exception | None = None
         try:
             if part.client is None:
                 raise ClusterError("no server has these slots")
-            self._connection = part.client.connection_pool.get_connection()
-            self._connection.send_packed_command(self._connection.pack_commands(self._commands()))
+            self._sent = Commands(part.client, self._commands())
         except Exception as error:  # redis-py raises others too where an answer to its handshake is not Redis's
-            self._give_up(error)
+            self._error = error
 
     def answer(self, deadline_s: float) -> Answer:
-        if self._error is not None:
+        if self._sent is None:
             return Answer(self._part, [], self._error)
         started_s = time.monotonic()
         try:
-            records = self._read(deadline_s)
+            records = self._read(self._sent, deadline_s)
         except Exception as error:
-            self._give_up(error)
+            self._sent.give_up()
             return Answer(self._part, [], error, time.monotonic() - started_s)
-        self._release()
+        self._sent.close()
         return Answer(self._part, records, None, time.monotonic() - started_s)
 
     # --- implementation ---
 
-    def _commands(self) -> Iterable[tuple[str | bytes, ...]]:
+    def _commands(self) -> Iterable[Command]:
         if self._uses_mget:
             return [("MGET", *self._part.keys)]
         if self._says_asking:
             return [command for key in self._part.keys for command in (("ASKING",), ("GET", key))]
         return [("GET", key) for key in self._part.keys]
 
-    def _read(self, deadline_s: float) -> list[bytes | redis.ResponseError | None]:
+    def _read(self, sent: Commands, deadline_s: float) -> list[bytes | redis.ResponseError | None]:
         """Raises redis.RedisError and whatever redis-py makes of an answer that is not Redis's."""
         allowed: tuple[type, ...] = (bytes, type(None))
         if self._uses_mget:
-            found = self._read_one(deadline_s)
+            found = sent.read(deadline_s)
         else:
-            found = [self._read_of_key(deadline_s) for _ in self._part.keys]
+            found = [self._read_of_key(sent, deadline_s) for _ in self._part.keys]
             allowed = (*allowed, redis.ResponseError)
         if not isinstance(found, list) or len(found) != len(self._part.keys):
             raise redis.InvalidResponse("not as many records as keys")
@@ -91,30 +91,13 @@ class _Question:
             raise redis.InvalidResponse("not what Redis answers")
         return found
 
-    def _read_of_key(self, deadline_s: float) -> Any:
+    def _read_of_key(self, sent: Commands, deadline_s: float) -> Any:
         if self._says_asking:
-            self._read_one(deadline_s)
+            sent.read(deadline_s)
         try:
-            return self._read_one(deadline_s)
+            return sent.read(deadline_s)
         except redis.ResponseError as error:  # of this key alone: the next answer follows it
             return error
-
-    def _read_one(self, deadline_s: float) -> Any:
-        if not self._connection.can_read(max(0.0, deadline_s - time.monotonic())):
-            raise redis.TimeoutError("no answer in time")
-        return self._connection.read_response()
-
-    def _give_up(self, error: Exception) -> None:
-        """The connection may have an answer under way that nobody would read."""
-        self._error = error
-        if self._connection is not None:
-            self._connection.disconnect()
-            self._release()
-
-    def _release(self) -> None:
-        connection, self._connection = self._connection, None
-        assert self._part.client is not None
-        self._part.client.connection_pool.release(connection)
 
 
 def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float) -> None:

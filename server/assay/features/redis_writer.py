@@ -8,6 +8,7 @@ that are in it already change nothing. So writers need no lock, and a writer tha
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +16,11 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
-from redis.exceptions import ClusterError
+from redis.exceptions import ClusterError, NoScriptError
 
 from assay import _core
 from assay.errors import RecordError, StoreError
+from assay.features.redis_commands import Command, answers
 from assay.features.redis_errors import say
 from assay.features.redis_reading import ask
 from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers
@@ -36,8 +38,9 @@ if redis.call('GETRANGE', KEYS[1], 0, ARGV[4] - 1) ~= ARGV[1] then return 0 end
 if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1
 """
+_PUT_SHA = hashlib.sha1(PUT_SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names a script
 HEADER_BYTES: Final = 128  # docs/row-record.md
-GET_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 5.0
 VIEW_HASH: Final = slice(16, 24)  # of a header: the view hash's first bytes
 
 _OK = 0
@@ -68,6 +71,8 @@ class RedisWriter:
     ) -> None:
         self._servers = servers
         self._plan = plan
+        # How long a record is of use if nothing more happens, by view; 0: for ever (attributes).
+        self._use_ms = [horizon_us // 1000 for horizon_us in plan.view_horizons_us]
         self._url = url
         self._bytes_max = bytes_max
         self._forget = forget
@@ -164,11 +169,7 @@ class RedisWriter:
         """Which of them were put."""
         if part.client is None:
             raise ClusterError("no server has these slots")
-        put = part.client.register_script(PUT_SCRIPT)
-        with part.client.pipeline(transaction=False) as pipeline:
-            for _, record, header, sealed in changes:
-                put(keys=[record.key], args=[header, sealed, self._use_ms(record), HEADER_BYTES], client=pipeline)
-            said = _answer(lambda: pipeline.execute(raise_on_error=False))
+        said = _answer(partial(_run_script, part.client, [self._script_of(change) for change in changes]))
         if any(isinstance(one, REDIRECTIONS) for one in said):
             self._servers.forget_slots()
         refusal = next((one for one in said if isinstance(one, Exception) and not isinstance(one, REDIRECTIONS)), None)
@@ -178,15 +179,15 @@ class RedisWriter:
             raise redis.InvalidResponse("not what the script says")
         return [one == 1 for one in said]
 
-    def _use_ms(self, record: _core.RecordRef) -> int:
-        """How long a record is of use if nothing more happens; 0: for ever (attributes)."""
-        return self._plan.view_horizons_us[record.view_index] // 1000
+    def _script_of(self, change: _Change) -> Command:
+        use_ms = self._use_ms[change.record.view_index]
+        return ("EVALSHA", _PUT_SHA, 1, change.record.key, change.header, change.sealed, use_ms, HEADER_BYTES)
 
 
 def get_records(servers: RedisServers, keys: Sequence[bytes]) -> list[bytes | None]:
     """None where there is no record. Raises redis.RedisError or OSError."""
     found: list[bytes | None] = [None] * len(keys)
-    for answer in ask(servers, _answer(lambda: servers.split(keys)), GET_TIMEOUT_S):
+    for answer in ask(servers, _answer(lambda: servers.split(keys)), ANSWER_TIMEOUT_S):
         if answer.error is not None:
             raise _as_redis_error(answer.error)
         for place, record in zip(answer.part.places, answer.records, strict=True):
@@ -241,6 +242,17 @@ def _answer(ask: Callable[[], Any]) -> Any:
         return ask()
     except Exception as error:
         raise _as_redis_error(error) from error
+
+
+def _run_script(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
+    """What the server says of each. It is given the script where it does not have it."""
+    said = answers(client, commands, ANSWER_TIMEOUT_S)
+    unknown = [place for place, one in enumerate(said) if isinstance(one, NoScriptError)]
+    if unknown:
+        client.script_load(PUT_SCRIPT)
+        for place, one in zip(unknown, answers(client, [commands[place] for place in unknown], ANSWER_TIMEOUT_S), strict=True):
+            said[place] = one
+    return said
 
 
 def _as_redis_error(error: Exception) -> Exception:
