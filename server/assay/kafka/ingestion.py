@@ -168,6 +168,8 @@ class Ingestion:
 
     def _take(self, found: Sequence[Read]) -> None:
         for read in found:
+            if read.partition not in self._partitions:
+                continue  # it left from within this read: its new owner reads this too
             if isinstance(read, PartitionEnd):
                 self._held.end(read)
                 continue
