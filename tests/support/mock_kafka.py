@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 WAIT_S = 20.0
-EVENTS_MAX = 15_000  # of a partition
 OPTIONS = ("--kafka-option", "session.timeout.ms=1500", "--kafka-option", "heartbeat.interval.ms=300")
 
 
@@ -83,6 +82,12 @@ class MockKafka:
         """Every request for the topic fails so; 0: none."""
         self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), error)
 
+    def fail_requests(self, api: int, errors: Sequence[int]) -> None:
+        """The next requests of this kind (a number of Kafka's protocol) are answered with these errors, one each."""
+        self._library.rd_kafka_mock_push_request_errors_array(
+            self._cluster, api, len(errors), (ctypes.c_int * len(errors))(*errors)
+        )
+
     def close(self) -> None:
         self._producer.flush(0)
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
@@ -121,6 +126,7 @@ def _library(kafka: Any) -> ctypes.CDLL:
         ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, (pointer, ctypes.c_int32)),
         ("rd_kafka_mock_topic_create", number, (pointer, text, number, number)),
         ("rd_kafka_mock_topic_set_error", None, (pointer, text, number)),
+        ("rd_kafka_mock_push_request_errors_array", None, (pointer, ctypes.c_int16, ctypes.c_size_t, pointer)),
         ("rd_kafka_mock_broker_set_up", number, (pointer, ctypes.c_int32)),
         ("rd_kafka_mock_broker_set_down", number, (pointer, ctypes.c_int32)),
     ):

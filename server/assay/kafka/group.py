@@ -205,7 +205,7 @@ class ConsumerGroup:
     def _final_codes(self) -> tuple[int, ...]:
         """What no waiting mends."""
         kinds = self._kafka.KafkaError
-        return (kinds.FENCED_INSTANCE_ID, kinds.GROUP_AUTHORIZATION_FAILED, kinds.TOPIC_AUTHORIZATION_FAILED)
+        return (kinds._FATAL, kinds.FENCED_INSTANCE_ID, kinds.GROUP_AUTHORIZATION_FAILED, kinds.TOPIC_AUTHORIZATION_FAILED)
 
     def _on_commit(self, error: Any, places: Sequence[Any]) -> None:
         if error is not None:
