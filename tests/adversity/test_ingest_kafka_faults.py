@@ -181,6 +181,22 @@ def test_dead_letters_away_and_back(kafka: MockKafka, redis: RedisServer, tmp_pa
     assert {letter.value() for letter in kafka.read("letters")} == {b"no event"}
 
 
+def test_metadata_away_keeps_nothing_away(kafka: MockKafka, redis: RedisServer, tmp_path: Path) -> None:
+    """Dead letters were once waited for together with metadata records, of one producer."""
+    kafka.create("letters", 1)
+    kafka.create("metadata", 1)
+    kafka.fail_topic("metadata", NOT_ENOUGH_REPLICAS)
+    arguments = ("--topic", TOPIC, "--group", "fraud", "--dead-letter-topic", "letters", "--metadata-topic", "metadata")
+    with ingesting(kafka, tmp_path, redis.url, *arguments, "--metadata-ms", "10") as running:
+        for count in range(1, 4):
+            kafka.send(TOPIC, [(b"k", b"no event")], partition=0)
+            wait_until(lambda count=count: committed(kafka) == count, "a dead letter")  # type: ignore[misc]
+        code, _, said = running.terminate()
+    assert code == 0, said
+    assert "not written" not in said
+    assert len(kafka.read("letters")) == 3
+
+
 NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol: it passes
 
 

@@ -28,7 +28,7 @@ from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter
 from assay.kafka.producer import MessageProducer, OutMessage
 from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
 from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats
-from assay.observe.ingestion_metrics import flush_families, message_families, position_families
+from assay.observe.ingestion_metrics import dropped_family, flush_families, message_families, position_families
 
 OnRecord = Callable[[FlushRecord], None]
 
@@ -97,6 +97,7 @@ class Job:
             paused_partitions=stats.paused_partitions,
             waiting_labels=stats.waiting_labels,
         )
+        yield dropped_family(self._metadata.dropped_count if self._metadata is not None else 0)
 
     def close(self) -> None:
         self._parts.close()
@@ -119,10 +120,8 @@ class Job:
             writers[topic] = LabelMessages(
                 plan, writer, asked.label_wait_s, events_are_behind=self._events_are_behind, clock=time.monotonic
             )
-        needs_producer = asked.dead_letter_topic is not None or asked.metadata_topic is not None
-        self._producer = MessageProducer(asked.connection) if needs_producer else None
-        if self._producer is not None:
-            self._parts.callback(self._producer.close)
+        # Of its own: dead letters are waited for, and a sick topic of metadata keeps nothing away.
+        self._metadata = self._producer() if asked.metadata_topic is not None else None
         sink = self._sink()
         group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
         self._ingestion = Ingestion(
@@ -140,10 +139,15 @@ class Job:
     def _events_are_behind(self) -> bool:
         return any(lag > 0 for (topic, _), lag in self.stats.lags.items() if topic in self._asked.topics)
 
+    def _producer(self) -> MessageProducer:
+        producer = MessageProducer(self._asked.connection)
+        self._parts.callback(producer.close)
+        return producer
+
     def _sink(self) -> RejectSink:
         asked = self._asked
-        if asked.dead_letter_topic is not None and self._producer is not None:
-            return DeadLetterTopic(self._producer, asked.dead_letter_topic)
+        if asked.dead_letter_topic is not None:
+            return DeadLetterTopic(self._producer(), asked.dead_letter_topic)
         if asked.rejects_path is not None:
             return RejectsFile(self._parts.enter_context(Rejects(asked.rejects_path, is_kept=True)))
         return NoRejects()
@@ -164,9 +168,11 @@ class Job:
             if record is None:
                 continue
             self._on_record(record)
-            if self._producer is not None and self._asked.metadata_topic is not None:
-                self._producer.offer(OutMessage(self._asked.metadata_topic, None, orjson.dumps(record.document())))
+            if self._metadata is not None and self._asked.metadata_topic is not None:
+                self._metadata.offer(OutMessage(self._asked.metadata_topic, None, orjson.dumps(record.document())))
 
     def _look(self, is_over: bool) -> None:
         self._tell_records(at_end=is_over)
+        if self._metadata is not None:
+            self._metadata.poll()
         self._on_look(self.stats)
