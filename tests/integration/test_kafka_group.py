@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from assay.errors import KafkaError
 from assay.kafka.connection import Connection
-from assay.kafka.group import ConsumerGroup
-from assay.kafka.messages import Partition
+from assay.kafka.group import ConsumerGroup, Read
+from assay.kafka.library import load_kafka
+from assay.kafka.messages import Partition, PartitionEnd, Progress
 from tests.support.mock_kafka import MockKafka, mock_kafka
 from tests.support.server import wait_until
 
@@ -58,3 +60,60 @@ def test_an_instance_id_that_another_process_uses_ends_this_one(kafka: MockKafka
             wait_until(read_on, "it is told")
     finally:
         group.close()
+
+
+def test_a_partition_is_read_past_what_is_no_message(kafka: MockKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks of transactions behind its last message: the consumer's position stays before them, and its end is told behind."""
+    group = ConsumerGroup(Connection(kafka.brokers), ["payments"], "fraud")
+    partition = Partition("payments", 0)
+    assigned = Assigned()
+    group.join(assigned)
+    try:
+        kafka.send("payments", [(b"k", b"v")] * 3)
+        read: list[Read] = []
+
+        def is_at_end() -> bool:
+            read.extend(group.read(9, 0.05))
+            return PartitionEnd(partition, 3) in read
+
+        wait_until(is_at_end, "the end")
+        assert group.progress() == {partition: Progress(3, 3)}
+        monkeypatch.setattr(group, "_consumer", Beside(group._consumer, end=5))
+        group.read(1, 0.05)
+        assert group.progress() == {partition: Progress(5, 5)}
+    finally:
+        monkeypatch.undo()
+        group.close()
+
+
+class Beside:
+    """A consumer whose partition has marks of transactions up to `end`."""
+
+    def __init__(self, consumer: Any, end: int) -> None:
+        self._consumer = consumer
+        self._end = end
+
+    def poll(self, _: float) -> Any:
+        return self
+
+    def topic(self) -> str:
+        return "payments"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._end
+
+    def error(self) -> Any:
+        return self
+
+    def code(self) -> int:
+        return int(load_kafka().KafkaError._PARTITION_EOF)
+
+    def position(self, places: list[Any]) -> list[Any]:
+        return list(self._consumer.position(places))
+
+    def get_watermark_offsets(self, _: Any, *, cached: bool) -> tuple[int, int]:
+        assert cached
+        return 0, self._end

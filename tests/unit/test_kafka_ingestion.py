@@ -16,7 +16,7 @@ from assay.kafka.group import Listener, Range, Read
 from assay.kafka.held_messages import HeldMessages
 from assay.kafka.ingestion import RETRY_S_MAX, Ingestion, Settings, State
 from assay.kafka.message_writer import Written, reject
-from assay.kafka.messages import Partition, PartitionEnd, TopicMessage
+from assay.kafka.messages import Partition, PartitionEnd, Progress, TopicMessage
 from assay.kafka.producer import KafkaAwayError
 from assay.kafka.reject_sinks import MessageReject, NoRejects
 
@@ -78,16 +78,13 @@ class PuppetGroup:
     def commit(self, offsets: Mapping[Partition, int], *, waits: bool) -> None:
         self.commits.update(offsets)
 
-    def committed(self) -> Mapping[Partition, int]:
-        return self.commits
-
     def ranges(self) -> dict[Partition, Range]:
         return {}
 
     def group_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         return self.of_group
 
-    def lags(self) -> dict[Partition, int]:
+    def progress(self) -> dict[Partition, Progress]:
         return {}
 
     def close(self) -> None:

@@ -274,7 +274,7 @@ class Ingestion:
 
     def _look(self, *, is_over: bool = False) -> None:
         self._look_at_s = self._clock() + LOOK_S
-        self.stats.lags = self._group.lags()
+        self.stats.progress = self._group.progress()
         is_waiting = self.state is State.WAITING
         self.stats.paused_partitions = sum(is_waiting or p.topic in self._held_back for p in self._partitions)
         self._on_look(is_over)

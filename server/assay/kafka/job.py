@@ -25,6 +25,7 @@ from assay.kafka.group import ConsumerGroup
 from assay.kafka.ingestion import Ingestion, Settings
 from assay.kafka.label_messages import LabelMessages
 from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter, Written
+from assay.kafka.messages import Partition, Progress
 from assay.kafka.producer import MessageProducer, OutMessage
 from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
 from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats
@@ -118,14 +119,14 @@ class Job:
         self._records = {topic: FlushRecords(partial(self._record, topic), asked.metadata_s, time.monotonic) for topic in writers}
         for topic in asked.label_topics:
             writers[topic] = LabelMessages(
-                plan, writer, asked.label_wait_s, events_are_behind=self._events_are_behind, clock=time.monotonic
+                plan, writer, asked.label_wait_s, event_progress=self._event_progress, clock=time.monotonic
             )
         # Of its own: dead letters are waited for, and a sick topic of metadata keeps nothing away.
         self._metadata = self._producer() if asked.metadata_topic is not None else None
         sink = self._sink()
-        group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
+        self._group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
         self._ingestion = Ingestion(
-            group,
+            self._group,
             TopicWriter(writers),
             sink,
             asked.settings,
@@ -133,11 +134,11 @@ class Job:
             on_look=self._look,
             on_written=self._note,
             stats=self.stats,
-            end=EndWatch(group.ranges(), time.monotonic) if asked.stops_at_end else None,
+            end=EndWatch(self._group.ranges(), time.monotonic) if asked.stops_at_end else None,
         )
 
-    def _events_are_behind(self) -> bool:
-        return any(lag > 0 for (topic, _), lag in self.stats.lags.items() if topic in self._asked.topics)
+    def _event_progress(self) -> dict[Partition, Progress]:
+        return {p: found for p, found in self._group.progress().items() if p.topic in self._asked.topics}
 
     def _producer(self) -> MessageProducer:
         producer = MessageProducer(self._asked.connection)

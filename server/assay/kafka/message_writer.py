@@ -70,14 +70,7 @@ class EventMessages:
 
     def _decode(self, messages: Sequence[TopicMessage]) -> tuple[EventSlice, list[MessageReject]]:
         piece = EventSlice(self._plan, self._names)
-        lines: list[TopicMessage] = []
-        rejects: list[MessageReject] = []
-        for message in messages:
-            violation = violation_of(message.value)
-            if violation is None:
-                lines.append(message)
-            else:
-                rejects.append(reject(message, (violation,)))
+        lines, rejects = split_lines(messages)
         if lines:
             data = b"\n".join(message.value or b"" for message in lines) + b"\n"
             found = piece.take(LineBlock(data, first_line=0, offset_bytes=0, line_count=len(lines)))
@@ -99,6 +92,19 @@ class EventMessages:
         middle = len(messages) // 2
         halves = messages[:middle], messages[middle:]
         return [found for half in halves for found in self._find_refused(half, report.refused_code)]
+
+
+def split_lines(messages: Sequence[TopicMessage]) -> tuple[list[TopicMessage], list[MessageReject]]:
+    """Those whose value is a line, whatever stands in it, and rejects of all others."""
+    lines: list[TopicMessage] = []
+    rejects: list[MessageReject] = []
+    for message in messages:
+        violation = violation_of(message.value)
+        if violation is None:
+            lines.append(message)
+        else:
+            rejects.append(reject(message, (violation,)))
+    return lines, rejects
 
 
 def violation_of(value: bytes | None) -> Violation | None:
