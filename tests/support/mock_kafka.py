@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,21 @@ def mock_kafka() -> Iterator[MockKafka]:
         cluster.close()
 
 
+def options_of_librdkafka(folder: Path) -> dict[str, str]:
+    """Every option that it takes: name -> the one that it is an alias for, or "". `folder` is for a scratch file."""
+    kafka = pytest.importorskip("confluent_kafka", reason="no Kafka client: pip install confluent-kafka")
+    library, c_library = _library(kafka), ctypes.CDLL(None)
+    c_library.fopen.restype = ctypes.c_void_p
+    c_library.fclose.argtypes = [ctypes.c_void_p]
+    path = folder / "options.md"
+    file = c_library.fopen(bytes(path), b"w")
+    assert file
+    library.rd_kafka_conf_properties_show(file)
+    c_library.fclose(file)
+    rows = re.findall(r"^([a-z][a-z0-9._]+) +\|.*\| (?:.*Alias for `([a-z0-9._]+)`)?", path.read_text(), re.MULTILINE)
+    return dict(rows)
+
+
 def keyed(lines: Sequence[bytes], keys: Sequence[str]) -> list[tuple[bytes, bytes]]:
     return [(key.encode(), line) for key, line in zip(keys, lines, strict=True)]
 
@@ -120,6 +136,7 @@ def _library(kafka: Any) -> ctypes.CDLL:
     for name, result, arguments in (
         ("rd_kafka_new", pointer, (number, pointer, text, ctypes.c_size_t)),
         ("rd_kafka_destroy", None, (pointer,)),
+        ("rd_kafka_conf_properties_show", None, (pointer,)),
         ("rd_kafka_mock_cluster_new", pointer, (pointer, number)),
         ("rd_kafka_mock_cluster_destroy", None, (pointer,)),
         ("rd_kafka_mock_cluster_bootstraps", text, (pointer,)),
