@@ -197,6 +197,23 @@ def test_metadata_away_keeps_nothing_away(kafka: MockKafka, redis: RedisServer, 
     assert len(kafka.read("letters")) == 3
 
 
+def test_a_full_file_of_rejects_is_waited_for(kafka: MockKafka, tmp_path: Path) -> None:
+    """Beside an embedded store it once ended the ingestion, and at the end of any with a traceback."""
+    store = f"embedded:{tmp_path / 'store.snapshot'}"
+    kafka.send(TOPIC, [(b"k", b"no event")], partition=0)
+    with ingesting(kafka, tmp_path, store, "--topic", TOPIC, "--group", "fraud", "--rejects", "/dev/full") as running:
+        for _ in range(2):
+            assert "No space left" in _lines_until(running.process.stderr, "not written; it is tried again")
+        code, _, said = running.terminate()
+    assert code == 0, said
+    assert "stopped while away" in said
+    assert committed(kafka) == 0
+    path = tmp_path / "rejects.jsonl"
+    code, _, said = ingest_to_end(kafka, tmp_path, store, "--topic", TOPIC, "--group", "fraud", "--rejects", str(path))
+    assert code == 4, said
+    assert len(path.read_bytes().splitlines()) == 1
+
+
 NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol: it passes
 
 

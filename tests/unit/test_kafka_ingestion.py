@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from assay.errors import RejectedError, StoreError
+from assay.errors import AssayError, RejectedError, StoreError
 from assay.features.rejects import Violation
 from assay.kafka.end_watch import ASK_S, EndWatch
 from assay.kafka.group import Listener, Range, Read
@@ -111,12 +111,12 @@ class PuppetWriter:
 
 @dataclass
 class PuppetSink:
-    is_away: bool = False
+    error: AssayError | None = None
     kept: list[MessageReject] = field(default_factory=list)
 
     def keep(self, rejects: Sequence[MessageReject]) -> None:
-        if self.is_away:
-            raise KafkaAwayError("not delivered")
+        if self.error is not None:
+            raise self.error
         self.kept += rejects
 
 
@@ -198,14 +198,43 @@ def test_what_an_embedded_store_refuses_ends_the_ingestion() -> None:
     assert house.group.said == ["closed"]
 
 
+@pytest.mark.parametrize("error", [StoreError("the file of rejects cannot be written"), KafkaAwayError("not delivered")])
+def test_where_rejects_go_is_waited_for_beside_an_embedded_store_too(error: AssayError) -> None:
+    """It may be full today and not tomorrow; only what the store itself refuses, it refuses for ever."""
+    house = House([message(0), message(1, value=b"bad")], flush_s=0.0, is_store_here=True)
+    house.sink.error = error
+
+    def check_and_return() -> None:
+        assert house.ingestion.state is State.WAITING
+        house.sink.error = None
+
+    house.group.turns += [[], check_and_return, [], []]
+    house.ingestion.run()
+    assert [kept.place.message.offset for kept in house.sink.kept] == [1]
+    assert house.group.commits == {P0: 2}
+
+
+def test_a_store_that_cannot_be_saved_ends_the_ingestion_though_a_reject_does_so_too() -> None:
+    house = House([message(0), message(1, value=b"bad")], sink=NoRejects(), flush_s=0.0)
+
+    def save() -> None:
+        raise StoreError("store.snapshot: No space left on device")
+
+    house.ingestion = Ingestion(house.group, house.writer, NoRejects(), house.settings, save=save, clock=house.clock)
+    house.group.ingestion = house.ingestion
+    with pytest.raises(StoreError, match="No space"):
+        house.ingestion.run()
+    assert house.group.commits == {}
+
+
 def test_rejects_are_safe_before_offsets_are_committed() -> None:
     house = House([message(0), message(1, value=b"bad")], flush_s=0.0)
-    house.sink.is_away = True
+    house.sink.error = KafkaAwayError("not delivered")
 
     def check_and_return() -> None:
         assert house.ingestion.state is State.WAITING
         assert house.group.commits.get(P0, 0) == 0
-        house.sink.is_away = False
+        house.sink.error = None
 
     house.group.turns += [[], check_and_return, [], []]
     house.ingestion.run()

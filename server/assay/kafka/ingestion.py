@@ -190,11 +190,12 @@ class Ingestion:
         started_s = self._clock()
         try:
             written = self._writer.write(list(self._held.messages()))
-            self._keep_rejects(written)
-        except (StoreError, KafkaAwayError) as error:
-            if self._settings.is_store_here and isinstance(error, StoreError):
+        except StoreError as error:
+            if self._settings.is_store_here:
                 raise
             self._wait(error)
+            return
+        if not self._keep_rejects(written):
             return
         waiting = _waiting_of(written)
         self._held.release(unsafe=waiting)
@@ -205,11 +206,12 @@ class Ingestion:
             self._go_on()
         self._hold_back(frozenset(message.partition.topic for message in waiting))
 
-    def _keep_rejects(self, written: Mapping[str, Written]) -> None:
+    def _keep_rejects(self, written: Mapping[str, Written]) -> bool:
+        """False: they could not be kept, and are waited for."""
         rejects = [reject for part in written.values() for reject in part.rejects]
         rejects.sort(key=lambda reject: _order_of(reject.place.message))
         if not rejects:
-            return
+            return True
         try:
             self._sink.keep(rejects)
         except RejectedError:
@@ -218,6 +220,10 @@ class Ingestion:
             self._held.release(unsafe=sorted(unsafe, key=_order_of))
             self._checkpoint(waits=True)
             raise
+        except (StoreError, KafkaAwayError) as error:
+            self._wait(error)
+            return False
+        return True
 
     def _wait(self, error: AssayError) -> None:
         pause_s = self._retry_s * self._rng.uniform(0.5, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -150,7 +150,7 @@ class Job:
         if asked.dead_letter_topic is not None:
             return DeadLetterTopic(self._producer(), asked.dead_letter_topic)
         if asked.rejects_path is not None:
-            return RejectsFile(self._parts.enter_context(Rejects(asked.rejects_path, is_kept=True)))
+            return self._parts.enter_context(closing(RejectsFile(Rejects(asked.rejects_path, is_kept=True))))
         return NoRejects()
 
     def _record(self, topic: str, null_counts: Mapping[str, int], has_rejects: bool) -> FlushRecord:
