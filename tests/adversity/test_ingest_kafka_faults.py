@@ -214,6 +214,34 @@ def test_a_full_file_of_rejects_is_waited_for(kafka: MockKafka, tmp_path: Path) 
     assert len(path.read_bytes().splitlines()) == 1
 
 
+def test_a_damaged_record_costs_its_own_events(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
+    events = make_events(rng, 2_000)
+    ingest_file(tmp_path, redis.url, events[:1_000])
+    with redis.client() as client:
+        (key,) = client.scan_iter("a1:{customer_id:c7}:*")
+        damaged = bytes(client.get(key))[:-1] + b"?"
+        client.set(key, damaged)
+    send_events(kafka, TOPIC, events[1_000:])
+    path = tmp_path / "rejects.jsonl"
+    code, _, said = ingest_to_end(kafka, tmp_path, redis.url, "--topic", TOPIC, "--group", "fraud", "--rejects", str(path))
+    assert code == 4, said
+    assert committed(kafka) == 1_000
+    rejects = [json.loads(line) for line in path.read_bytes().splitlines()]
+    ids = {event["transaction_id"] for event in events[1_000:] if event["entities"]["customer_id"] == "c7"}
+    assert {json.loads(reject["original"])["transaction_id"] for reject in rejects} == ids
+    assert {reject["reason"] for reject in rejects} == {"RECORD_CHECKSUM"}
+    with redis.client() as client:
+        assert client.get(key) == damaged
+        client.delete(key)
+    found = state(redis)
+    with redis.client() as client:
+        client.flushall()
+        ingest_file(tmp_path, redis.url, [event for event in events if event["transaction_id"] not in ids])
+        client.delete(key)
+    assert found == state(redis)
+    assert len(found) == STATE_KEYS - 1
+
+
 NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol: it passes
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from assay import _core
-from assay.errors import StoreError
+from assay.errors import RecordError, StoreError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.store_writer import AttributeWrite, LocalWriter
@@ -67,6 +67,73 @@ def test_events_that_the_store_refuses_are_found_among_the_good(plan: _core.Feat
     assert {json.loads(found.original)["transaction_id"] for found in written.rejects} == ids
     assert {found.reason for found in written.rejects} == {"INTEGER_OVERFLOW"}
     assert written.null_counts["amount_minor"] == 0
+
+
+class DamagedWriter:
+    """A store that cannot trust the records of some customers: it takes nothing that needs one of them."""
+
+    def __init__(self, inner: LocalWriter, customers: set[str]) -> None:
+        self._inner = inner
+        self._customers = customers
+        self.calls = 0
+
+    def _check(self, customers: Iterable[str]) -> None:
+        self.calls += 1
+        if self._customers & set(customers):
+            raise RecordError("RECORD_CHECKSUM", "redis://store: a record of view customer cannot be trusted (RECORD_CHECKSUM)")
+
+    def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
+        self._check(CUSTOMER_OF[transaction_id] for transaction_id in log.transaction_ids(start, stop))
+        return self._inner.ingest(log, start, stop)
+
+    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+        self._check(json.loads(line)["entities"]["customer_id"] for line in lines if line != b"{}")
+        return self._inner.write_labels(lines)
+
+    def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
+        raise AssertionError
+
+    def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
+        raise AssertionError
+
+
+MANY = make_events(random.Random(9), 300)
+CUSTOMER_OF = {event["transaction_id"]: event["entities"]["customer_id"] for event in MANY}
+OF_DAMAGED = [number for number, event in enumerate(MANY) if event["entities"]["customer_id"] in ("c3", "c8")]
+
+
+def test_a_damaged_record_costs_the_events_that_need_it(plan: _core.FeaturePlan) -> None:
+    """They are rejects with its reason. The ingestion once waited for ever for all of them."""
+    assert 2 < len(OF_DAMAGED) < 40
+    writer = DamagedWriter(LocalWriter(plan, _core.EmbeddedStore()), {"c3", "c8"})
+    no_event = TopicMessage(EVENTS, 300, None, b"{")
+    topic = EventMessages(plan, ["amount_minor", "channel"], writer)
+    written = topic.write([*messages(MANY, EVENTS), no_event])
+    reasons = {found.place.message.offset: found.reason for found in written.rejects}
+    assert reasons == {**dict.fromkeys(OF_DAMAGED, "RECORD_CHECKSUM"), 300: "MALFORMED_JSON"}
+    assert len(written.rejects) == len(reasons)
+    assert "cannot be trusted" in written.rejects[0].describe() + written.rejects[-1].describe()
+    assert written.recorded_count == 300 - len(OF_DAMAGED)
+    good = [event for number, event in enumerate(MANY) if number not in OF_DAMAGED]
+    assert written.null_counts == {
+        "amount_minor": 0,
+        "channel": sum(event["features"]["channel"] is None for event in good),
+    }
+    assert writer.calls < 2 * len(OF_DAMAGED) * 10
+    again = topic.write(messages(good, EVENTS))
+    assert (again.recorded_count, again.duplicate_count) == (0, len(good))
+
+
+def test_a_damaged_record_costs_the_labels_that_need_it(plan: _core.FeaturePlan) -> None:
+    inner = LocalWriter(plan, _core.EmbeddedStore())
+    EventMessages(plan, [], inner).write(messages(MANY, EVENTS))
+    labels = LabelMessages(plan, DamagedWriter(inner, {"c3", "c8"}), 60, event_progress=dict, clock=lambda: 0.0)
+    given = [*messages(make_labels(random.Random(9), MANY), LABELS), TopicMessage(LABELS, 300, None, b"{}")]
+    written = labels.write(given)
+    of_record = {found.place.message.offset for found in written.rejects if found.reason == "RECORD_CHECKSUM"}
+    assert of_record == set(OF_DAMAGED)
+    assert len(written.rejects) == len(OF_DAMAGED) + 1
+    assert written.recorded_count == 300 - len(OF_DAMAGED)
 
 
 def test_a_full_store_is_no_fault_of_an_event(plan: _core.FeaturePlan) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from assay import _core
-from assay.errors import StoreError
+from assay.errors import RecordError, StoreError
 from assay.features.rejects import Violation
 from assay.features.store_writer import StoreWriter
-from assay.kafka.message_writer import STORE_FULL, Written, reject, split_lines
+from assay.kafka.message_writer import STORE_FULL, Written, record_violation, reject, split_lines
 from assay.kafka.messages import Partition, Progress, TopicMessage
 
 _REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
@@ -44,17 +44,17 @@ class LabelMessages:
 
     def write(self, messages: Sequence[TopicMessage]) -> Written:
         labels, rejects = split_lines(messages)
-        codes = self._writer.write_labels([label.value or b"" for label in labels]) if labels else []
         orphans: list[TopicMessage] = []
         counts = {"OK": 0, "EVENT_DUPLICATE": 0}
-        for label, code in zip(labels, codes, strict=True):
-            reason = _REASONS[code]
-            if code == STORE_FULL:
+        for label, code in zip(labels, self._write(labels), strict=True):
+            if isinstance(code, RecordError):
+                rejects.append(reject(label, (record_violation(code),)))
+            elif code == STORE_FULL:
                 raise StoreError(f"the store is full: {_core.CODE_TABLE[code].message}")
-            if code == EVENT_UNKNOWN:
+            elif code == EVENT_UNKNOWN:
                 orphans.append(label)
-            elif reason in counts:
-                counts[reason] += 1
+            elif _REASONS[code] in counts:
+                counts[_REASONS[code]] += 1
             else:
                 rejects.append(reject(label, self._violations(label, code)))
         self._look_at_waits(orphans)
@@ -64,6 +64,18 @@ class LabelMessages:
         return Written(counts["OK"], counts["EVENT_DUPLICATE"], rejects=rejects, waiting=waiting)
 
     # --- implementation ---
+
+    def _write(self, labels: Sequence[TopicMessage]) -> list[int | RecordError]:
+        """One code a label. Labels that need a record that cannot be trusted are found by halves."""
+        if not labels:
+            return []
+        try:
+            return list(self._writer.write_labels([label.value or b"" for label in labels]))
+        except RecordError as error:
+            if len(labels) == 1:
+                return [error]
+        middle = len(labels) // 2
+        return [*self._write(labels[:middle]), *self._write(labels[middle:])]
 
     def _violations(self, label: TopicMessage, code: int) -> tuple[Violation, ...]:
         reason = _REASONS[code]
