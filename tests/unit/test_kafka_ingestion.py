@@ -23,6 +23,9 @@ from assay.kafka.reject_sinks import MessageReject, NoRejects
 P0, P1 = Partition("payments", 0), Partition("payments", 1)
 
 
+SETTINGS: dict[str, object] = {"messages_max": 10_000, "flush_s": 0.05, "checkpoint_s": 1.0, "is_store_here": False}
+
+
 def message(offset: int, partition: Partition = P0, value: bytes = b"{}") -> TopicMessage:
     return TopicMessage(partition, offset, b"key", value)
 
@@ -126,7 +129,7 @@ class House:
         self.group = PuppetGroup(self.clock, list(turns))
         self.writer = PuppetWriter()
         self.sink = PuppetSink()
-        self.settings = Settings(**settings)  # type: ignore[arg-type]
+        self.settings = Settings(**{**SETTINGS, **settings})  # type: ignore[arg-type]
         self.ingestion = Ingestion(
             self.group,
             self.writer,
@@ -311,6 +314,7 @@ def test_messages_that_wait_hold_their_topic_and_their_offset_back() -> None:
     def check() -> None:
         assert house.group.paused == {P0, P1}
         assert house.ingestion.state is State.READING
+        assert (house.ingestion.stats.held_messages, house.ingestion.stats.held_bytes) == (1, len(b"key" + b"wait"))
         assert house.ingestion.stats.waiting_labels == 1
 
     house.group.turns += [check]

@@ -54,11 +54,11 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    messages_max: int = 10_000  # held; a flush writes them
+    messages_max: int  # held; a flush writes them
+    flush_s: float
+    checkpoint_s: float  # between two commits
+    is_store_here: bool  # an embedded store: what it refuses it will refuse again
     bytes_max: int = 16 << 20  # held, but for what the last read brought
-    flush_s: float = 0.05
-    checkpoint_s: float = 1.0  # between two commits
-    is_store_here: bool = False  # an embedded store: what it refuses it will refuse again
 
 
 class Ingestion:
@@ -165,6 +165,7 @@ class Ingestion:
             self._checkpoint(waits=False)
         if self._clock() >= self._look_at_s:
             self._look()
+        self.stats.held_messages, self.stats.held_bytes = self._held.message_count, self._held.size_bytes
 
     def _take(self, found: Sequence[Read]) -> None:
         for read in found:
@@ -175,7 +176,6 @@ class Ingestion:
                 continue
             self._flush_at_s = min(self._flush_at_s, self._clock() + self._settings.flush_s)
             self._held.add(read)
-        self.stats.held_messages, self.stats.held_bytes = self._held.message_count, self._held.size_bytes
 
     def _read_s(self) -> float:
         return max(0.0, min(IDLE_S, self._flush_at_s - self._clock()))

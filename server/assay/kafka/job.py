@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -41,15 +41,15 @@ class Asked:
     connection: Connection
     topics: tuple[str, ...]
     group: str
-    instance_id: str | None = None
-    label_topics: tuple[str, ...] = ()
-    label_wait_s: float = 60.0
-    dead_letter_topic: str | None = None
-    rejects_path: Path | None = None
-    metadata_topic: str | None = None
-    metadata_s: float = 1.0
-    stops_at_end: bool = False
-    settings: Settings = field(default_factory=Settings)
+    instance_id: str | None
+    label_topics: tuple[str, ...]
+    label_wait_s: float
+    dead_letter_topic: str | None
+    rejects_path: Path | None
+    metadata_topic: str | None
+    metadata_s: float
+    stops_at_end: bool
+    settings: Settings
 
 
 class Job:

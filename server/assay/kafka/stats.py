@@ -48,7 +48,6 @@ class IngestionStats:
         self.waiting_labels = sum(len(part.waiting) for part in written.values())
         self.flush_counts[bisect_left(FLUSH_BOUNDS_S, seconds)] += 1
         self.flush_s_sum += seconds
-        self.held_messages = self.held_bytes = 0
 
     def total(self, outcome: str) -> int:
         return sum(count for (_, found), count in self.outcomes.items() if found == outcome)
