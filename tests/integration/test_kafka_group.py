@@ -16,6 +16,7 @@ from tests.support.mock_kafka import MockKafka, mock_kafka
 from tests.support.server import wait_until
 
 HEARTBEAT, FENCED_INSTANCE_ID = 12, 82  # numbers of Kafka's protocol
+QUICK = {"heartbeat.interval.ms": "100", "session.timeout.ms": "1500"}
 
 
 @pytest.fixture
@@ -40,8 +41,7 @@ class Assigned:
 
 
 def test_an_instance_id_that_another_process_uses_ends_this_one(kafka: MockKafka) -> None:
-    options = {"heartbeat.interval.ms": "100", "session.timeout.ms": "1500"}
-    group = ConsumerGroup(Connection(kafka.brokers, options), ["payments"], "fraud", "host-1")
+    group = ConsumerGroup(Connection(kafka.brokers, QUICK), ["payments"], "fraud", "host-1")
     assigned = Assigned()
     group.join(assigned)
 
@@ -117,3 +117,26 @@ class Beside:
     def get_watermark_offsets(self, _: Any, *, cached: bool) -> tuple[int, int]:
         assert cached
         return 0, self._end
+
+
+def test_a_member_that_comes_back_knows_that_it_has_read_all(kafka: MockKafka) -> None:
+    """No message comes that would move the consumer's position; a label that waits for events would wait for ever."""
+    partition = Partition("payments", 0)
+    kafka.send("payments", [(b"k", b"v")] * 3)
+    for run in (1, 2):
+        group = ConsumerGroup(Connection(kafka.brokers, QUICK), ["payments"], "fraud")
+        assigned = Assigned()
+        group.join(assigned)
+        read: list[Read] = []
+
+        def is_at_end(group: ConsumerGroup = group, read: list[Read] = read) -> bool:
+            read.extend(group.read(9, 0.05))
+            return PartitionEnd(partition, 3) in read
+
+        try:
+            wait_until(is_at_end, "the end")
+            assert len(read) == (4 if run == 1 else 1)
+            assert group.progress() == {partition: Progress(3, 3)}
+            group.commit({partition: 3}, waits=True)
+        finally:
+            group.close()
