@@ -181,6 +181,67 @@ def test_dead_letters_away_and_back(kafka: MockKafka, redis: RedisServer, tmp_pa
     assert {letter.value() for letter in kafka.read("letters")} == {b"no event"}
 
 
+def test_metadata_away_keeps_nothing_away(kafka: MockKafka, redis: RedisServer, tmp_path: Path) -> None:
+    """Dead letters were once waited for together with metadata records, of one producer."""
+    kafka.create("letters", 1)
+    kafka.create("metadata", 1)
+    kafka.fail_topic("metadata", NOT_ENOUGH_REPLICAS)
+    arguments = ("--topic", TOPIC, "--group", "fraud", "--dead-letter-topic", "letters", "--metadata-topic", "metadata")
+    with ingesting(kafka, tmp_path, redis.url, *arguments, "--metadata-ms", "10") as running:
+        for count in range(1, 4):
+            kafka.send(TOPIC, [(b"k", b"no event")], partition=0)
+            wait_until(lambda count=count: committed(kafka) == count, "a dead letter")  # type: ignore[misc]
+        code, _, said = running.terminate()
+    assert code == 0, said
+    assert "not written" not in said
+    assert len(kafka.read("letters")) == 3
+
+
+def test_a_full_file_of_rejects_is_waited_for(kafka: MockKafka, tmp_path: Path) -> None:
+    """Beside an embedded store it once ended the ingestion, and at the end of any with a traceback."""
+    store = f"embedded:{tmp_path / 'store.snapshot'}"
+    kafka.send(TOPIC, [(b"k", b"no event")], partition=0)
+    with ingesting(kafka, tmp_path, store, "--topic", TOPIC, "--group", "fraud", "--rejects", "/dev/full") as running:
+        for _ in range(2):
+            assert "No space left" in _lines_until(running.process.stderr, "not written; it is tried again")
+        code, _, said = running.terminate()
+    assert code == 0, said
+    assert "stopped while away" in said
+    assert committed(kafka) == 0
+    path = tmp_path / "rejects.jsonl"
+    code, _, said = ingest_to_end(kafka, tmp_path, store, "--topic", TOPIC, "--group", "fraud", "--rejects", str(path))
+    assert code == 4, said
+    assert len(path.read_bytes().splitlines()) == 1
+
+
+def test_a_damaged_record_costs_its_own_events(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
+    events = make_events(rng, 2_000)
+    ingest_file(tmp_path, redis.url, events[:1_000])
+    with redis.client() as client:
+        (key,) = client.scan_iter("a1:{customer_id:c7}:*")
+        damaged = bytes(client.get(key))[:-1] + b"?"
+        client.set(key, damaged)
+    send_events(kafka, TOPIC, events[1_000:])
+    path = tmp_path / "rejects.jsonl"
+    code, _, said = ingest_to_end(kafka, tmp_path, redis.url, "--topic", TOPIC, "--group", "fraud", "--rejects", str(path))
+    assert code == 4, said
+    assert committed(kafka) == 1_000
+    rejects = [json.loads(line) for line in path.read_bytes().splitlines()]
+    ids = {event["transaction_id"] for event in events[1_000:] if event["entities"]["customer_id"] == "c7"}
+    assert {json.loads(reject["original"])["transaction_id"] for reject in rejects} == ids
+    assert {reject["reason"] for reject in rejects} == {"RECORD_CHECKSUM"}
+    with redis.client() as client:
+        assert client.get(key) == damaged
+        client.delete(key)
+    found = state(redis)
+    with redis.client() as client:
+        client.flushall()
+        ingest_file(tmp_path, redis.url, [event for event in events if event["transaction_id"] not in ids])
+        client.delete(key)
+    assert found == state(redis)
+    assert len(found) == STATE_KEYS - 1
+
+
 NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol: it passes
 
 

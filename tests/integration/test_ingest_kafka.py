@@ -213,6 +213,7 @@ def test_the_page_has_the_metrics_of_the_document(kafka: MockKafka, redis: Redis
     assert 'assay_ingestion_rejects_total{reason="MALFORMED_JSON"} 3' in text
     assert 'assay_ingestion_wrong_types_total{field="features[\\"amount_minor\\"]"} 1' in text
     assert "assay_ingestion_away 0" in text
+    assert "assay_ingestion_dropped_records_total 0" in text
     shown = set(re.findall(r"^# TYPE (assay_\w+) ", text, re.MULTILINE))
     assert shown == set(re.findall(r"^\| `(assay_\w+)` \|", DOCUMENT.read_text(), re.MULTILINE))
     assert SECRET not in text
@@ -268,6 +269,21 @@ def test_metadata_records_go_to_a_topic_too(kafka: MockKafka, redis: RedisServer
     assert code == 0, said
     told = [json.loads(message.value()) for message in kafka.read(f"{topic}.metadata")]
     assert told == [json.loads(line) for line in out.splitlines()]
+
+
+def test_metadata_records_that_are_dropped_are_counted(kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path) -> None:
+    kafka.create(f"{topic}.metadata", 1)
+    kafka.fail_topic(f"{topic}.metadata", NOT_ENOUGH_REPLICAS)
+    arguments = ("--metadata-topic", f"{topic}.metadata", "--fail-on-reject", "--metrics-listen", "127.0.0.1:0")
+    quick = ("--kafka-option", "message.timeout.ms=300")
+    with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments, *quick) as running:
+        page = metrics_of(running)
+        send_events(kafka, topic, make_events(random.Random(8), 10))
+        wait_until(lambda: "assay_ingestion_dropped_records_total 1" in page(), "a record that was dropped")
+        assert running.terminate()[0] == 0
+
+
+NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol
 
 
 @pytest.mark.parametrize(

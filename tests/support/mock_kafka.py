@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import pytest
 
 WAIT_S = 20.0
-EVENTS_MAX = 15_000  # of a partition
 OPTIONS = ("--kafka-option", "session.timeout.ms=1500", "--kafka-option", "heartbeat.interval.ms=300")
 
 
@@ -87,6 +87,12 @@ class MockKafka:
         """Every request for the topic fails so; 0: none."""
         self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), error)
 
+    def fail_requests(self, api: int, errors: Sequence[int]) -> None:
+        """The next requests of this kind (a number of Kafka's protocol) are answered with these errors, one each."""
+        self._library.rd_kafka_mock_push_request_errors_array(
+            self._cluster, api, len(errors), (ctypes.c_int * len(errors))(*errors)
+        )
+
     def close(self) -> None:
         self._producer.flush(0)
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
@@ -101,6 +107,21 @@ def mock_kafka() -> Iterator[MockKafka]:
         yield cluster
     finally:
         cluster.close()
+
+
+def options_of_librdkafka(folder: Path) -> dict[str, str]:
+    """Every option that it takes: name -> the one that it is an alias for, or "". `folder` is for a scratch file."""
+    kafka = pytest.importorskip("confluent_kafka", reason="no Kafka client: pip install confluent-kafka")
+    library, c_library = _library(kafka), ctypes.CDLL(None)
+    c_library.fopen.restype = ctypes.c_void_p
+    c_library.fclose.argtypes = [ctypes.c_void_p]
+    path = folder / "options.md"
+    file = c_library.fopen(bytes(path), b"w")
+    assert file
+    library.rd_kafka_conf_properties_show(file)
+    c_library.fclose(file)
+    rows = re.findall(r"^([a-z][a-z0-9._]+) +\|.*\| (?:.*Alias for `([a-z0-9._]+)`)?", path.read_text(), re.MULTILINE)
+    return dict(rows)
 
 
 def keyed(lines: Sequence[bytes], keys: Sequence[str]) -> list[tuple[bytes, bytes]]:
@@ -119,12 +140,14 @@ def _library(kafka: Any) -> ctypes.CDLL:
     for name, result, arguments in (
         ("rd_kafka_new", pointer, (number, pointer, text, ctypes.c_size_t)),
         ("rd_kafka_destroy", None, (pointer,)),
+        ("rd_kafka_conf_properties_show", None, (pointer,)),
         ("rd_kafka_mock_cluster_new", pointer, (pointer, number)),
         ("rd_kafka_mock_cluster_destroy", None, (pointer,)),
         ("rd_kafka_mock_cluster_bootstraps", text, (pointer,)),
         ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, (pointer, ctypes.c_int32)),
         ("rd_kafka_mock_topic_create", number, (pointer, text, number, number)),
         ("rd_kafka_mock_topic_set_error", None, (pointer, text, number)),
+        ("rd_kafka_mock_push_request_errors_array", None, (pointer, ctypes.c_int16, ctypes.c_size_t, pointer)),
         ("rd_kafka_mock_broker_set_up", number, (pointer, ctypes.c_int32)),
         ("rd_kafka_mock_broker_set_down", number, (pointer, ctypes.c_int32)),
     ):

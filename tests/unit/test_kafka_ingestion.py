@@ -9,18 +9,21 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from assay.errors import RejectedError, StoreError
+from assay.errors import AssayError, RejectedError, StoreError
 from assay.features.rejects import Violation
 from assay.kafka.end_watch import ASK_S, EndWatch
 from assay.kafka.group import Listener, Range, Read
 from assay.kafka.held_messages import HeldMessages
 from assay.kafka.ingestion import RETRY_S_MAX, Ingestion, Settings, State
 from assay.kafka.message_writer import Written, reject
-from assay.kafka.messages import Partition, PartitionEnd, TopicMessage
+from assay.kafka.messages import Partition, PartitionEnd, Progress, TopicMessage
 from assay.kafka.producer import KafkaAwayError
 from assay.kafka.reject_sinks import MessageReject, NoRejects
 
 P0, P1 = Partition("payments", 0), Partition("payments", 1)
+
+
+SETTINGS: dict[str, object] = {"messages_max": 10_000, "flush_s": 0.05, "checkpoint_s": 1.0, "is_store_here": False}
 
 
 def message(offset: int, partition: Partition = P0, value: bytes = b"{}") -> TopicMessage:
@@ -37,7 +40,8 @@ class Clock:
 
 @dataclass
 class PuppetGroup:
-    """Gives one list of `turns` a read; what is a function is called first. After the last: stop()."""
+    """Gives one list of `turns` a read. A function is called, and the read gives nothing; of a pair the function is called from
+    within the read that gives the list. After the last: stop()."""
 
     clock: Clock
     turns: list[object] = field(default_factory=list)
@@ -45,6 +49,7 @@ class PuppetGroup:
     commits: dict[Partition, int] = field(default_factory=dict)
     paused: set[Partition] = field(default_factory=set)
     asked: list[tuple[int, float]] = field(default_factory=list)
+    of_group: dict[Partition, int] = field(default_factory=dict)
     ingestion: Ingestion | None = None
 
     def join(self, listener: Listener) -> None:
@@ -60,6 +65,9 @@ class PuppetGroup:
         if callable(turn):
             turn()
             return []
+        if isinstance(turn, tuple):
+            happens, turn = turn
+            happens()
         if turn == []:
             self.clock.now_s += timeout_s
         return turn  # type: ignore[return-value]
@@ -73,16 +81,13 @@ class PuppetGroup:
     def commit(self, offsets: Mapping[Partition, int], *, waits: bool) -> None:
         self.commits.update(offsets)
 
-    def committed(self) -> Mapping[Partition, int]:
-        return self.commits
-
     def ranges(self) -> dict[Partition, Range]:
         return {}
 
     def group_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        return {}
+        return self.of_group
 
-    def lags(self) -> dict[Partition, int]:
+    def progress(self) -> dict[Partition, Progress]:
         return {}
 
     def close(self) -> None:
@@ -109,12 +114,12 @@ class PuppetWriter:
 
 @dataclass
 class PuppetSink:
-    is_away: bool = False
+    error: AssayError | None = None
     kept: list[MessageReject] = field(default_factory=list)
 
     def keep(self, rejects: Sequence[MessageReject]) -> None:
-        if self.is_away:
-            raise KafkaAwayError("not delivered")
+        if self.error is not None:
+            raise self.error
         self.kept += rejects
 
 
@@ -124,11 +129,12 @@ class House:
         self.group = PuppetGroup(self.clock, list(turns))
         self.writer = PuppetWriter()
         self.sink = PuppetSink()
+        self.settings = Settings(**{**SETTINGS, **settings})  # type: ignore[arg-type]
         self.ingestion = Ingestion(
             self.group,
             self.writer,
             sink or self.sink,  # type: ignore[arg-type]
-            Settings(**settings),  # type: ignore[arg-type]
+            self.settings,
             clock=self.clock,
             rng=random.Random(1),
         )
@@ -195,14 +201,43 @@ def test_what_an_embedded_store_refuses_ends_the_ingestion() -> None:
     assert house.group.said == ["closed"]
 
 
+@pytest.mark.parametrize("error", [StoreError("the file of rejects cannot be written"), KafkaAwayError("not delivered")])
+def test_where_rejects_go_is_waited_for_beside_an_embedded_store_too(error: AssayError) -> None:
+    """It may be full today and not tomorrow; only what the store itself refuses, it refuses for ever."""
+    house = House([message(0), message(1, value=b"bad")], flush_s=0.0, is_store_here=True)
+    house.sink.error = error
+
+    def check_and_return() -> None:
+        assert house.ingestion.state is State.WAITING
+        house.sink.error = None
+
+    house.group.turns += [[], check_and_return, [], []]
+    house.ingestion.run()
+    assert [kept.place.message.offset for kept in house.sink.kept] == [1]
+    assert house.group.commits == {P0: 2}
+
+
+def test_a_store_that_cannot_be_saved_ends_the_ingestion_though_a_reject_does_so_too() -> None:
+    house = House([message(0), message(1, value=b"bad")], sink=NoRejects(), flush_s=0.0)
+
+    def save() -> None:
+        raise StoreError("store.snapshot: No space left on device")
+
+    house.ingestion = Ingestion(house.group, house.writer, NoRejects(), house.settings, save=save, clock=house.clock)
+    house.group.ingestion = house.ingestion
+    with pytest.raises(StoreError, match="No space"):
+        house.ingestion.run()
+    assert house.group.commits == {}
+
+
 def test_rejects_are_safe_before_offsets_are_committed() -> None:
     house = House([message(0), message(1, value=b"bad")], flush_s=0.0)
-    house.sink.is_away = True
+    house.sink.error = KafkaAwayError("not delivered")
 
     def check_and_return() -> None:
         assert house.ingestion.state is State.WAITING
         assert house.group.commits.get(P0, 0) == 0
-        house.sink.is_away = False
+        house.sink.error = None
 
     house.group.turns += [[], check_and_return, [], []]
     house.ingestion.run()
@@ -235,6 +270,36 @@ def test_revoked_while_away_is_dropped_uncommitted() -> None:
     assert house.group.commits == {P0: 1}
 
 
+@pytest.mark.parametrize("leave", ["on_revoked", "on_lost"])
+def test_a_read_of_a_partition_that_left_meanwhile_is_somebody_elses(leave: str) -> None:
+    """librdkafka may give a message and, from within the same read, take its partition away: its new owner reads it too."""
+    house = House([message(5, P1)], flush_s=0.0)
+
+    def go() -> None:
+        getattr(house.ingestion, leave)([P1])
+        house.group.commits[P1] = 99  # how far the new owner is
+
+    house.group.turns += [[], (go, [message(6, P1), PartitionEnd(P1, 7), message(0)])]
+    house.ingestion.run()
+    assert [one.offset for one in house.writer.written] == [5, 0]
+    assert house.group.commits == {P0: 1, P1: 99}
+
+
+def test_a_read_of_a_partition_that_left_keeps_no_end_away() -> None:
+    house = House([message(5, P1)], flush_s=0.0)
+    end = EndWatch({P1: Range(5, 8)}, house.clock)
+    house.ingestion = Ingestion(house.group, house.writer, house.sink, house.settings, end=end, clock=house.clock)
+    house.group.ingestion = house.ingestion
+
+    def go() -> None:
+        house.ingestion.on_revoked([P1])
+        house.group.of_group[P1] = 8  # its new owner reads on
+
+    house.group.turns += [[], (go, [message(6, P1)]), *[[]] * 9]
+    house.ingestion.run()
+    assert house.group.turns  # it was over before they were
+
+
 def test_lost_partitions_are_dropped() -> None:
     house = House([message(0), message(5, P1)], flush_s=9)
     house.group.turns += [lambda: house.ingestion.on_lost([P0])]
@@ -249,6 +314,7 @@ def test_messages_that_wait_hold_their_topic_and_their_offset_back() -> None:
     def check() -> None:
         assert house.group.paused == {P0, P1}
         assert house.ingestion.state is State.READING
+        assert (house.ingestion.stats.held_messages, house.ingestion.stats.held_bytes) == (1, len(b"key" + b"wait"))
         assert house.ingestion.stats.waiting_labels == 1
 
     house.group.turns += [check]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from assay import _core
-from assay.errors import StoreError
+from assay.errors import RecordError, StoreError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.store_writer import AttributeWrite, LocalWriter
 from assay.kafka.label_messages import LabelMessages
 from assay.kafka.message_writer import EventMessages
-from assay.kafka.messages import Partition, TopicMessage
+from assay.kafka.messages import Partition, Progress, TopicMessage
 from tests.support.feature_sets import SHOP
 from tests.support.kafka_events import make_events, make_labels
 
@@ -69,6 +69,73 @@ def test_events_that_the_store_refuses_are_found_among_the_good(plan: _core.Feat
     assert written.null_counts["amount_minor"] == 0
 
 
+class DamagedWriter:
+    """A store that cannot trust the records of some customers: it takes nothing that needs one of them."""
+
+    def __init__(self, inner: LocalWriter, customers: set[str]) -> None:
+        self._inner = inner
+        self._customers = customers
+        self.calls = 0
+
+    def _check(self, customers: Iterable[str]) -> None:
+        self.calls += 1
+        if self._customers & set(customers):
+            raise RecordError("RECORD_CHECKSUM", "redis://store: a record of view customer cannot be trusted (RECORD_CHECKSUM)")
+
+    def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
+        self._check(CUSTOMER_OF[transaction_id] for transaction_id in log.transaction_ids(start, stop))
+        return self._inner.ingest(log, start, stop)
+
+    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+        self._check(json.loads(line)["entities"]["customer_id"] for line in lines if line != b"{}")
+        return self._inner.write_labels(lines)
+
+    def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
+        raise AssertionError
+
+    def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
+        raise AssertionError
+
+
+MANY = make_events(random.Random(9), 300)
+CUSTOMER_OF = {event["transaction_id"]: event["entities"]["customer_id"] for event in MANY}
+OF_DAMAGED = [number for number, event in enumerate(MANY) if event["entities"]["customer_id"] in ("c3", "c8")]
+
+
+def test_a_damaged_record_costs_the_events_that_need_it(plan: _core.FeaturePlan) -> None:
+    """They are rejects with its reason. The ingestion once waited for ever for all of them."""
+    assert 2 < len(OF_DAMAGED) < 40
+    writer = DamagedWriter(LocalWriter(plan, _core.EmbeddedStore()), {"c3", "c8"})
+    no_event = TopicMessage(EVENTS, 300, None, b"{")
+    topic = EventMessages(plan, ["amount_minor", "channel"], writer)
+    written = topic.write([*messages(MANY, EVENTS), no_event])
+    reasons = {found.place.message.offset: found.reason for found in written.rejects}
+    assert reasons == {**dict.fromkeys(OF_DAMAGED, "RECORD_CHECKSUM"), 300: "MALFORMED_JSON"}
+    assert len(written.rejects) == len(reasons)
+    assert "cannot be trusted" in written.rejects[0].describe() + written.rejects[-1].describe()
+    assert written.recorded_count == 300 - len(OF_DAMAGED)
+    good = [event for number, event in enumerate(MANY) if number not in OF_DAMAGED]
+    assert written.null_counts == {
+        "amount_minor": 0,
+        "channel": sum(event["features"]["channel"] is None for event in good),
+    }
+    assert writer.calls < 2 * len(OF_DAMAGED) * 10
+    again = topic.write(messages(good, EVENTS))
+    assert (again.recorded_count, again.duplicate_count) == (0, len(good))
+
+
+def test_a_damaged_record_costs_the_labels_that_need_it(plan: _core.FeaturePlan) -> None:
+    inner = LocalWriter(plan, _core.EmbeddedStore())
+    EventMessages(plan, [], inner).write(messages(MANY, EVENTS))
+    labels = LabelMessages(plan, DamagedWriter(inner, {"c3", "c8"}), 60, event_progress=dict, clock=lambda: 0.0)
+    given = [*messages(make_labels(random.Random(9), MANY), LABELS), TopicMessage(LABELS, 300, None, b"{}")]
+    written = labels.write(given)
+    of_record = {found.place.message.offset for found in written.rejects if found.reason == "RECORD_CHECKSUM"}
+    assert of_record == set(OF_DAMAGED)
+    assert len(written.rejects) == len(OF_DAMAGED) + 1
+    assert written.recorded_count == 300 - len(OF_DAMAGED)
+
+
 def test_a_full_store_is_no_fault_of_an_event(plan: _core.FeaturePlan) -> None:
     writer = RefusingWriter(LocalWriter(plan, _core.EmbeddedStore()), {"t1"}, "STORE_FULL")
     with pytest.raises(StoreError, match="full"):
@@ -76,14 +143,14 @@ def test_a_full_store_is_no_fault_of_an_event(plan: _core.FeaturePlan) -> None:
 
 
 class Labels:
-    """LabelMessages over an embedded store, with a clock and a lag that a test sets."""
+    """LabelMessages over an embedded store, with a clock and a place in the topics of events that a test sets."""
 
     def __init__(self, plan: _core.FeaturePlan) -> None:
         self.now_s = 0.0
-        self.is_behind = False
+        self.progress: dict[Partition, Progress] = {EVENTS: Progress(0, 0)}
         writer = LocalWriter(plan, _core.EmbeddedStore())
         self.events = EventMessages(plan, [], writer)
-        self.labels = LabelMessages(plan, writer, 60, events_are_behind=lambda: self.is_behind, clock=lambda: self.now_s)
+        self.labels = LabelMessages(plan, writer, 60, event_progress=lambda: self.progress, clock=lambda: self.now_s)
 
 
 def test_a_label_waits_until_its_event_is_there(plan: _core.FeaturePlan) -> None:
@@ -99,19 +166,98 @@ def test_a_label_waits_until_its_event_is_there(plan: _core.FeaturePlan) -> None
     assert house.labels.write(labels).duplicate_count == 1
 
 
-def test_a_label_waits_a_limited_time_once_all_events_are_read(plan: _core.FeaturePlan) -> None:
+def orphans(count: int) -> list[TopicMessage]:
+    """Labels without events."""
+    return messages(make_labels(random.Random(1), make_events(random.Random(1), count)), LABELS)
+
+
+def test_a_label_waits_a_limited_time_once_all_events_are_read_that_were_there(plan: _core.FeaturePlan) -> None:
     house = Labels(plan)
-    labels = messages(make_labels(random.Random(1), make_events(random.Random(1), 1)), LABELS)
-    house.is_behind = True
+    labels = orphans(1)
+    house.progress = {EVENTS: Progress(0, 500)}
     for house.now_s in (0, 100, 200):
         assert house.labels.write(labels).waiting == labels
-    house.is_behind = False
-    house.now_s = 259
-    assert house.labels.write(labels).waiting == labels
-    house.now_s = 260
+    for house.now_s, read_to in ((250, 499), (309, 500)):  # the last time that it begins anew, and the first that it does not
+        house.progress = {EVENTS: Progress(read_to, 900)}
+        assert house.labels.write(labels).waiting == labels
+    house.now_s = 310
     written = house.labels.write(labels)
     assert written.waiting == []
     assert [found.reason for found in written.rejects] == ["EVENT_UNKNOWN"]
+
+
+def test_a_topic_of_events_that_never_ends_keeps_no_label_for_ever(plan: _core.FeaturePlan) -> None:
+    """There is always one event more to read. A label's wait once began anew with each."""
+    house = Labels(plan)
+    labels = orphans(1)
+    for second in range(200):
+        house.now_s = second
+        house.progress = {EVENTS: Progress(1_000 + 10 * second, 1_005 + 10 * second)}
+        if not house.labels.write(labels).waiting:
+            break
+    assert house.now_s == 60  # from the first second on, at whose look the events of the beginning were read
+
+
+def test_a_label_that_comes_later_waits_for_events_that_came_later(plan: _core.FeaturePlan) -> None:
+    house = Labels(plan)
+    first, second = orphans(2)
+    house.labels.write([first])
+    house.now_s = 50
+    house.progress = {EVENTS: Progress(0, 7)}
+    assert house.labels.write([first, second]).waiting == [first, second]
+    house.now_s = 60
+    assert house.labels.write([first, second]).waiting == [second]
+    house.now_s = 130
+    assert house.labels.write([second]).waiting == [second]  # the 7 are not read
+
+
+def test_a_partition_whose_end_is_not_known_yet_is_waited_for(plan: _core.FeaturePlan) -> None:
+    house = Labels(plan)
+    labels = orphans(1)
+    other = Partition("payments", 1)
+    house.progress = {EVENTS: Progress(0, 0), other: Progress(0, None)}
+    for house.now_s in (0, 100):
+        assert house.labels.write(labels).waiting == labels
+    house.progress[other] = Progress(0, 3)
+    house.now_s = 200
+    assert house.labels.write(labels).waiting == labels
+    del house.progress[other]  # another member's now
+    house.now_s = 260
+    assert house.labels.write(labels).waiting == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [({"label_time": "yesterday"}, ["BAD_TIMESTAMP"]), ({"is_fraud": 1}, ["WRONG_TYPE", "MISSING_FIELD"])],
+)
+def test_a_bad_label_is_told_apart_with_all_that_is_wrong(
+    plan: _core.FeaturePlan, change: dict[str, Any], reasons: list[str]
+) -> None:
+    house = Labels(plan)
+    events = make_events(random.Random(1), 3)
+    house.events.write(messages(events, EVENTS))
+    labels = make_labels(random.Random(1), events)
+    labels[1] |= change
+    written = house.labels.write(messages(labels, LABELS))
+    assert written.recorded_count == 2
+    assert [found.place.message.offset for found in written.rejects] == [1]
+    assert [violation.reason for violation in written.rejects[0].violations] == reasons
+    assert all(violation.field for violation in written.rejects[0].violations)
+
+
+def test_good_labels_are_decoded_by_the_writer_alone(plan: _core.FeaturePlan) -> None:
+    asked: list[bytes] = []
+
+    class Plan:
+        def label_violations(self, line: bytes) -> tuple[tuple[str, str, str], ...]:
+            asked.append(line)
+            return plan.label_violations(line)
+
+    writer = LocalWriter(plan, _core.EmbeddedStore())
+    labels = LabelMessages(Plan(), writer, 60, event_progress=dict, clock=lambda: 0.0)  # type: ignore[arg-type]
+    bad = TopicMessage(LABELS, 9, None, b"{}")
+    labels.write([*orphans(5), bad])
+    assert asked == [b"{}"]
 
 
 def test_a_label_of_a_tiled_event_is_too_late(plan: _core.FeaturePlan) -> None:

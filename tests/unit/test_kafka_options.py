@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 
 import pytest
 
 from assay.errors import ConfigError
 from assay.kafka.connection import Connection
-from assay.kafka.options import FILE_BYTES_MAX, OURS, SECRETS, merge_options, parse_options, read_options
+from assay.kafka.options import FILE_BYTES_MAX, OURS, merge_options, parse_options, read_options
+from tests.support.mock_kafka import options_of_librdkafka
 
 SECRET = "hunter2hunter2"
 
@@ -49,11 +52,55 @@ def test_what_is_ours_is_refused_with_its_reason(key: str, tmp_path: Path) -> No
         assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", sorted(SECRETS))
+SECRETS = (
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+)
+
+
+@pytest.mark.parametrize("key", SECRETS)
 def test_secrets_have_no_place_on_a_command_line(key: str) -> None:
     with pytest.raises(ConfigError, match="--kafka-config FILE") as caught:
         parse_options([f"{key}={SECRET}"])
     assert SECRET not in str(caught.value)
+
+
+# Options whose names sound like a secret and that hold none: certificates, paths and names.
+NO_SECRETS = {
+    "enable.ssl.certificate.verification",
+    "https.ca.pem",
+    "sasl.kerberos.keytab",
+    "sasl.oauthbearer.assertion.private.key.file",
+    "sasl.oauthbearer.client.credentials.client.id",
+    "ssl.ca.pem",
+    "ssl.certificate.pem",
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "ssl_key",  # set by a call, by no text
+}
+
+
+def test_every_option_of_librdkafka_that_sounds_like_a_secret_is_known(tmp_path: Path) -> None:
+    """An alias of one was once taken."""
+    found = {key for key in options_of_librdkafka(tmp_path) if re.search("secret|pass|pem$|key|private|credential", key)}
+    assert found >= set(SECRETS)
+    taken = set()
+    for key in found:
+        with contextlib.suppress(ConfigError):
+            taken |= parse_options([f"{key}=x"]).keys()
+    assert taken <= NO_SECRETS
+
+
+def test_an_option_that_is_ours_is_so_by_all_its_names(tmp_path: Path) -> None:
+    aliases = {(key, other) for key, other in options_of_librdkafka(tmp_path).items() if other}
+    assert ("acks", "request.required.acks") in aliases
+    assert all((key in OURS) == (other in OURS) for key, other in aliases)
 
 
 @pytest.mark.parametrize("text", [SECRET, f"={SECRET}", "sasl.password=", "a=1\na=2"])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from assay.errors import ConfigError, KafkaError
 from assay.kafka.connection import Connection, make_client
 from assay.kafka.library import load_kafka
-from assay.kafka.messages import Partition, PartitionEnd, TopicMessage
+from assay.kafka.messages import Partition, PartitionEnd, Progress, TopicMessage
 from assay.observe.logs import log_event
 
 ANSWER_S_MAX = 10.0  # of a broker, at the start and at the end
@@ -51,17 +51,14 @@ class Group(Protocol):
     def commit(self, offsets: Mapping[Partition, int], *, waits: bool) -> None:
         """`waits`: until the broker has answered. What failed is asked for again by the next commit."""
 
-    def committed(self) -> Mapping[Partition, int]:
-        """What this member has committed."""
-
     def ranges(self) -> dict[Partition, Range]:
         """Of all partitions of the topics, asked of the brokers. Raises KafkaError."""
 
     def group_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """What the whole group has committed; nothing of a partition without, or if the broker does not answer soon."""
 
-    def lags(self) -> dict[Partition, int]:
-        """How many messages of each partition were not read yet, as far as is known."""
+    def progress(self) -> dict[Partition, Progress]:
+        """Of this member's partitions. Asks nobody."""
 
     def close(self) -> None: ...
 
@@ -74,6 +71,7 @@ class ConsumerGroup:
         self._kafka = load_kafka()
         self._topics = tuple(topics)
         self._committed: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}  # that were reached
         self._assigned: set[Partition] = set()
         self._paused: set[Partition] = set()
         self._last_error = ""
@@ -136,9 +134,6 @@ class ConsumerGroup:
         if waits:
             self._committed.update(news)
 
-    def committed(self) -> Mapping[Partition, int]:
-        return self._committed
-
     def ranges(self) -> dict[Partition, Range]:
         return {partition: self._range(partition) for partition in self._partitions}
 
@@ -149,16 +144,10 @@ class ConsumerGroup:
             return {}  # it is asked again
         return {Partition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
-    def lags(self) -> dict[Partition, int]:
-        lags = {}
-        for partition, place in zip(
-            self._assigned, self._consumer.position([self._place(p) for p in self._assigned]), strict=False
-        ):
-            marks = self._consumer.get_watermark_offsets(self._place(partition), cached=True)
-            if marks is not None and marks[1] >= 0:
-                read_to = place.offset if place.offset >= 0 else self._committed.get(partition, marks[0])
-                lags[partition] = max(0, marks[1] - max(0, read_to))
-        return lags
+    def progress(self) -> dict[Partition, Progress]:
+        partitions = list(self._assigned)
+        places = self._consumer.position([self._place(partition) for partition in partitions])
+        return {p: self._progress(p, place.offset) for p, place in zip(partitions, places, strict=True)}
 
     def close(self) -> None:
         """Leaves the group; a static member's place is kept for session.timeout.ms."""
@@ -186,12 +175,20 @@ class ConsumerGroup:
             where = f"{partition.topic}, partition {partition.number}"
             raise KafkaError(f"{where}: its end cannot be had: {error.args[0].str()}") from None
 
+    def _progress(self, partition: Partition, position: int) -> Progress:
+        start, end = self._consumer.get_watermark_offsets(self._place(partition), cached=True) or (OFFSET_NONE, OFFSET_NONE)
+        read_to = position if position >= 0 else self._committed.get(partition, start)
+        # Behind the last message there may be marks of transactions, which are none for us.
+        read_to = max(0, read_to, self._ends.get(partition, 0))
+        return Progress(read_to, end if end >= 0 else None)
+
     def _read_of(self, message: Any) -> Read | None:
         partition = Partition(message.topic(), message.partition())
         error = message.error()
         if error is None:
             return TopicMessage(partition, message.offset(), message.key(), message.value())
         if error.code() == self._kafka.KafkaError._PARTITION_EOF:
+            self._ends[partition] = message.offset()
             return PartitionEnd(partition, message.offset())
         self._on_error(error)
         return None
@@ -205,7 +202,7 @@ class ConsumerGroup:
     def _final_codes(self) -> tuple[int, ...]:
         """What no waiting mends."""
         kinds = self._kafka.KafkaError
-        return (kinds.FENCED_INSTANCE_ID, kinds.GROUP_AUTHORIZATION_FAILED, kinds.TOPIC_AUTHORIZATION_FAILED)
+        return (kinds._FATAL, kinds.FENCED_INSTANCE_ID, kinds.GROUP_AUTHORIZATION_FAILED, kinds.TOPIC_AUTHORIZATION_FAILED)
 
     def _on_commit(self, error: Any, places: Sequence[Any]) -> None:
         if error is not None:
@@ -229,6 +226,7 @@ class ConsumerGroup:
         self._paused.difference_update(partitions)
         for partition in partitions:
             self._committed.pop(partition, None)
+            self._ends.pop(partition, None)
 
     def _place(self, partition: Partition, offset: int = OFFSET_NONE) -> Any:
         return self._kafka.TopicPartition(partition.topic, partition.number, offset)

@@ -54,11 +54,11 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    messages_max: int = 10_000  # held; a flush writes them
+    messages_max: int  # held; a flush writes them
+    flush_s: float
+    checkpoint_s: float  # between two commits
+    is_store_here: bool  # an embedded store: what it refuses it will refuse again
     bytes_max: int = 16 << 20  # held, but for what the last read brought
-    flush_s: float = 0.05
-    checkpoint_s: float = 1.0  # between two commits
-    is_store_here: bool = False  # an embedded store: what it refuses it will refuse again
 
 
 class Ingestion:
@@ -165,15 +165,17 @@ class Ingestion:
             self._checkpoint(waits=False)
         if self._clock() >= self._look_at_s:
             self._look()
+        self.stats.held_messages, self.stats.held_bytes = self._held.message_count, self._held.size_bytes
 
     def _take(self, found: Sequence[Read]) -> None:
         for read in found:
+            if read.partition not in self._partitions:
+                continue  # it left from within this read: its new owner reads this too
             if isinstance(read, PartitionEnd):
                 self._held.end(read)
                 continue
             self._flush_at_s = min(self._flush_at_s, self._clock() + self._settings.flush_s)
             self._held.add(read)
-        self.stats.held_messages, self.stats.held_bytes = self._held.message_count, self._held.size_bytes
 
     def _read_s(self) -> float:
         return max(0.0, min(IDLE_S, self._flush_at_s - self._clock()))
@@ -188,11 +190,12 @@ class Ingestion:
         started_s = self._clock()
         try:
             written = self._writer.write(list(self._held.messages()))
-            self._keep_rejects(written)
-        except (StoreError, KafkaAwayError) as error:
-            if self._settings.is_store_here and isinstance(error, StoreError):
+        except StoreError as error:
+            if self._settings.is_store_here:
                 raise
             self._wait(error)
+            return
+        if not self._keep_rejects(written):
             return
         waiting = _waiting_of(written)
         self._held.release(unsafe=waiting)
@@ -203,11 +206,12 @@ class Ingestion:
             self._go_on()
         self._hold_back(frozenset(message.partition.topic for message in waiting))
 
-    def _keep_rejects(self, written: Mapping[str, Written]) -> None:
+    def _keep_rejects(self, written: Mapping[str, Written]) -> bool:
+        """False: they could not be kept, and are waited for."""
         rejects = [reject for part in written.values() for reject in part.rejects]
         rejects.sort(key=lambda reject: _order_of(reject.place.message))
         if not rejects:
-            return
+            return True
         try:
             self._sink.keep(rejects)
         except RejectedError:
@@ -216,6 +220,10 @@ class Ingestion:
             self._held.release(unsafe=sorted(unsafe, key=_order_of))
             self._checkpoint(waits=True)
             raise
+        except (StoreError, KafkaAwayError) as error:
+            self._wait(error)
+            return False
+        return True
 
     def _wait(self, error: AssayError) -> None:
         pause_s = self._retry_s * self._rng.uniform(0.5, 1.0)
@@ -272,7 +280,7 @@ class Ingestion:
 
     def _look(self, *, is_over: bool = False) -> None:
         self._look_at_s = self._clock() + LOOK_S
-        self.stats.lags = self._group.lags()
+        self.stats.progress = self._group.progress()
         is_waiting = self.state is State.WAITING
         self.stats.paused_partitions = sum(is_waiting or p.topic in self._held_back for p in self._partitions)
         self._on_look(is_over)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +25,11 @@ from assay.kafka.group import ConsumerGroup
 from assay.kafka.ingestion import Ingestion, Settings
 from assay.kafka.label_messages import LabelMessages
 from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter, Written
+from assay.kafka.messages import Partition, Progress
 from assay.kafka.producer import MessageProducer, OutMessage
 from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
 from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats
-from assay.observe.ingestion_metrics import flush_families, message_families, position_families
+from assay.observe.ingestion_metrics import dropped_family, flush_families, message_families, position_families
 
 OnRecord = Callable[[FlushRecord], None]
 
@@ -40,15 +41,15 @@ class Asked:
     connection: Connection
     topics: tuple[str, ...]
     group: str
-    instance_id: str | None = None
-    label_topics: tuple[str, ...] = ()
-    label_wait_s: float = 60.0
-    dead_letter_topic: str | None = None
-    rejects_path: Path | None = None
-    metadata_topic: str | None = None
-    metadata_s: float = 1.0
-    stops_at_end: bool = False
-    settings: Settings = field(default_factory=Settings)
+    instance_id: str | None
+    label_topics: tuple[str, ...]
+    label_wait_s: float
+    dead_letter_topic: str | None
+    rejects_path: Path | None
+    metadata_topic: str | None
+    metadata_s: float
+    stops_at_end: bool
+    settings: Settings
 
 
 class Job:
@@ -97,6 +98,7 @@ class Job:
             paused_partitions=stats.paused_partitions,
             waiting_labels=stats.waiting_labels,
         )
+        yield dropped_family(self._metadata.dropped_count if self._metadata is not None else 0)
 
     def close(self) -> None:
         self._parts.close()
@@ -117,16 +119,14 @@ class Job:
         self._records = {topic: FlushRecords(partial(self._record, topic), asked.metadata_s, time.monotonic) for topic in writers}
         for topic in asked.label_topics:
             writers[topic] = LabelMessages(
-                plan, writer, asked.label_wait_s, events_are_behind=self._events_are_behind, clock=time.monotonic
+                plan, writer, asked.label_wait_s, event_progress=self._event_progress, clock=time.monotonic
             )
-        needs_producer = asked.dead_letter_topic is not None or asked.metadata_topic is not None
-        self._producer = MessageProducer(asked.connection) if needs_producer else None
-        if self._producer is not None:
-            self._parts.callback(self._producer.close)
+        # Of its own: dead letters are waited for, and a sick topic of metadata keeps nothing away.
+        self._metadata = self._producer() if asked.metadata_topic is not None else None
         sink = self._sink()
-        group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
+        self._group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
         self._ingestion = Ingestion(
-            group,
+            self._group,
             TopicWriter(writers),
             sink,
             asked.settings,
@@ -134,18 +134,23 @@ class Job:
             on_look=self._look,
             on_written=self._note,
             stats=self.stats,
-            end=EndWatch(group.ranges(), time.monotonic) if asked.stops_at_end else None,
+            end=EndWatch(self._group.ranges(), time.monotonic) if asked.stops_at_end else None,
         )
 
-    def _events_are_behind(self) -> bool:
-        return any(lag > 0 for (topic, _), lag in self.stats.lags.items() if topic in self._asked.topics)
+    def _event_progress(self) -> dict[Partition, Progress]:
+        return {p: found for p, found in self._group.progress().items() if p.topic in self._asked.topics}
+
+    def _producer(self) -> MessageProducer:
+        producer = MessageProducer(self._asked.connection)
+        self._parts.callback(producer.close)
+        return producer
 
     def _sink(self) -> RejectSink:
         asked = self._asked
-        if asked.dead_letter_topic is not None and self._producer is not None:
-            return DeadLetterTopic(self._producer, asked.dead_letter_topic)
+        if asked.dead_letter_topic is not None:
+            return DeadLetterTopic(self._producer(), asked.dead_letter_topic)
         if asked.rejects_path is not None:
-            return RejectsFile(self._parts.enter_context(Rejects(asked.rejects_path, is_kept=True)))
+            return self._parts.enter_context(closing(RejectsFile(Rejects(asked.rejects_path, is_kept=True))))
         return NoRejects()
 
     def _record(self, topic: str, null_counts: Mapping[str, int], has_rejects: bool) -> FlushRecord:
@@ -164,9 +169,11 @@ class Job:
             if record is None:
                 continue
             self._on_record(record)
-            if self._producer is not None and self._asked.metadata_topic is not None:
-                self._producer.offer(OutMessage(self._asked.metadata_topic, None, orjson.dumps(record.document())))
+            if self._metadata is not None and self._asked.metadata_topic is not None:
+                self._metadata.offer(OutMessage(self._asked.metadata_topic, None, orjson.dumps(record.document())))
 
     def _look(self, is_over: bool) -> None:
         self._tell_records(at_end=is_over)
+        if self._metadata is not None:
+            self._metadata.poll()
         self._on_look(self.stats)

@@ -7,22 +7,24 @@ without an event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from assay import _core
-from assay.errors import StoreError
+from assay.errors import RecordError, StoreError
 from assay.features.rejects import Violation
 from assay.features.store_writer import StoreWriter
-from assay.kafka.message_writer import STORE_FULL, Written, reject, violation_of
-from assay.kafka.messages import Partition, TopicMessage
-from assay.kafka.reject_sinks import MessageReject
+from assay.kafka.message_writer import STORE_FULL, Written, record_violation, reject, split_lines
+from assay.kafka.messages import Partition, Progress, TopicMessage
 
 _REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
+EVENT_UNKNOWN: Final = next(row.number for row in _core.CODE_TABLE if row.reason == "EVENT_UNKNOWN")
 Place = tuple[Partition, int]
 
 
 class LabelMessages:
-    """`clock`: monotonic seconds. `events_are_behind`: whether events are still to be read; a label's wait begins anew then."""
+    """`clock`: monotonic seconds. `event_progress`: how far this process has read each of its partitions of events."""
 
     def __init__(
         self,
@@ -30,56 +32,88 @@ class LabelMessages:
         writer: StoreWriter,
         wait_s: float,
         *,
-        events_are_behind: Callable[[], bool],
+        event_progress: Callable[[], Mapping[Partition, Progress]],
         clock: Callable[[], float],
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._wait_s = wait_s
-        self._events_are_behind = events_are_behind
+        self._event_progress = event_progress
         self._clock = clock
-        self._give_up_s: dict[Place, float] = {}  # of labels that wait
+        self._waits: dict[Place, _Wait] = {}  # of labels that wait
 
     def write(self, messages: Sequence[TopicMessage]) -> Written:
-        labels, rejects = self._decode(messages)
-        codes = self._writer.write_labels([label.value or b"" for label in labels]) if labels else []
-        waiting: list[TopicMessage] = []
-        known, self._give_up_s = self._give_up_s, {}
+        labels, rejects = split_lines(messages)
+        orphans: list[TopicMessage] = []
         counts = {"OK": 0, "EVENT_DUPLICATE": 0}
-        for label, code in zip(labels, codes, strict=True):
-            reason = _REASONS[code]
-            if code == STORE_FULL:
+        for label, code in zip(labels, self._write(labels), strict=True):
+            if isinstance(code, RecordError):
+                rejects.append(reject(label, (record_violation(code),)))
+            elif code == STORE_FULL:
                 raise StoreError(f"the store is full: {_core.CODE_TABLE[code].message}")
-            if reason == "EVENT_UNKNOWN" and self._waits(label, known):
-                waiting.append(label)
-            elif reason in ("OK", "EVENT_DUPLICATE"):
-                counts[reason] += 1
+            elif code == EVENT_UNKNOWN:
+                orphans.append(label)
+            elif _REASONS[code] in counts:
+                counts[_REASONS[code]] += 1
             else:
-                rejects.append(reject(label, (Violation(reason, "", _core.CODE_TABLE[code].message),)))
+                rejects.append(reject(label, self._violations(label, code)))
+        self._look_at_waits(orphans)
+        waiting = [label for label in orphans if _place_of(label) in self._waits]
+        given_up = [label for label in orphans if _place_of(label) not in self._waits]
+        rejects += [reject(label, self._violations(label, EVENT_UNKNOWN)) for label in given_up]
         return Written(counts["OK"], counts["EVENT_DUPLICATE"], rejects=rejects, waiting=waiting)
 
     # --- implementation ---
 
-    def _decode(self, messages: Sequence[TopicMessage]) -> tuple[list[TopicMessage], list[MessageReject]]:
-        labels: list[TopicMessage] = []
-        rejects: list[MessageReject] = []
-        for message in messages:
-            violation = violation_of(message.value)
-            violations = (violation,) if violation else self._violations(message.value or b"")
-            if violations:
-                rejects.append(reject(message, violations))
-            else:
-                labels.append(message)
-        return labels, rejects
+    def _write(self, labels: Sequence[TopicMessage]) -> list[int | RecordError]:
+        """One code a label. Labels that need a record that cannot be trusted are found by halves."""
+        if not labels:
+            return []
+        try:
+            return list(self._writer.write_labels([label.value or b"" for label in labels]))
+        except RecordError as error:
+            if len(labels) == 1:
+                return [error]
+        middle = len(labels) // 2
+        return [*self._write(labels[:middle]), *self._write(labels[middle:])]
 
-    def _violations(self, value: bytes) -> tuple[Violation, ...]:
-        return tuple(Violation(*violation) for violation in self._plan.label_violations(value))
+    def _violations(self, label: TopicMessage, code: int) -> tuple[Violation, ...]:
+        reason = _REASONS[code]
+        found = self._plan.label_violations(label.value or b"") if reason == "INVALID_REQUEST" else ()
+        return tuple(Violation(*one) for one in found) or (Violation(reason, "", _core.CODE_TABLE[code].message),)
 
-    def _waits(self, label: TopicMessage, known: dict[Place, float]) -> bool:
-        place = label.partition, label.offset
+    def _look_at_waits(self, orphans: Sequence[TopicMessage]) -> None:
+        """Leaves those in `_waits` whose time is not over."""
+        known, self._waits = self._waits, {}
+        if not orphans:
+            return
         now_s = self._clock()
-        give_up_s = known.get(place, now_s + self._wait_s)
-        if self._events_are_behind():
-            give_up_s = now_s + self._wait_s
-        self._give_up_s[place] = give_up_s
-        return now_s < give_up_s
+        new = _Wait()
+        waits = {_place_of(label): known.get(_place_of(label), new) for label in orphans}
+        progress = self._event_progress()
+        for wait in set(waits.values()):
+            wait.look(progress, now_s + self._wait_s)
+        self._waits = {place: wait for place, wait in waits.items() if now_s < wait.give_up_s}
+
+
+class _Wait:
+    """Of labels that began to wait together. Its time runs once the events are read that were there at its beginning; those that
+    come meanwhile renew it no more, or a topic that never stands still would keep it for ever."""
+
+    def __init__(self) -> None:
+        self.give_up_s = -math.inf
+        self._ends: dict[Partition, int] = {}  # of a partition that came later: at its first look
+
+    def look(self, progress: Mapping[Partition, Progress], give_up_s: float) -> None:
+        """`give_up_s`: if its time runs from now on."""
+        is_new = self.give_up_s == -math.inf
+        for partition, (read_to, end) in progress.items():
+            if end is not None:
+                self._ends.setdefault(partition, end)
+            is_new |= read_to < self._ends.get(partition, math.inf)
+        if is_new:
+            self.give_up_s = give_up_s
+
+
+def _place_of(label: TopicMessage) -> Place:
+    return label.partition, label.offset

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from assay import _core
-from assay.errors import StoreError
+from assay.errors import RecordError, StoreError
 from assay.features.event_slice import EventSlice
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock
 from assay.features.rejects import Reject, Violation
@@ -63,26 +63,29 @@ class EventMessages:
     def write(self, messages: Sequence[TopicMessage]) -> Written:
         piece, rejects = self._decode(messages)
         log = piece.sorted_log()
-        report = self._writer.ingest(log, 0, log.event_count)
+        try:
+            report = self._writer.ingest(log, 0, log.event_count)
+        except RecordError as error:
+            return self._write_halves(messages, error)
         if report.refused_count:
             rejects += self._find_refused(messages, report.refused_code)
         return Written(report.recorded_count, report.duplicate_count, report.late_count, rejects, null_counts=piece.null_counts)
 
     def _decode(self, messages: Sequence[TopicMessage]) -> tuple[EventSlice, list[MessageReject]]:
         piece = EventSlice(self._plan, self._names)
-        lines: list[TopicMessage] = []
-        rejects: list[MessageReject] = []
-        for message in messages:
-            violation = violation_of(message.value)
-            if violation is None:
-                lines.append(message)
-            else:
-                rejects.append(reject(message, (violation,)))
+        lines, rejects = split_lines(messages)
         if lines:
             data = b"\n".join(message.value or b"" for message in lines) + b"\n"
             found = piece.take(LineBlock(data, first_line=0, offset_bytes=0, line_count=len(lines)))
             rejects += [reject(lines[bad.place.line], bad.violations) for bad in found]
         return piece, rejects
+
+    def _write_halves(self, messages: Sequence[TopicMessage], error: RecordError) -> Written:
+        """Until the messages that need the record are alone, each a reject then, and all others are written."""
+        if len(messages) == 1:
+            return Written(rejects=[reject(messages[0], (record_violation(error),))])
+        middle = len(messages) // 2
+        return _sum_of(self.write(messages[:middle]), self.write(messages[middle:]))
 
     def _find_refused(self, messages: Sequence[TopicMessage], code: int) -> list[MessageReject]:
         """The events that the store refuses whatever is beside them: halves are applied again until each is alone."""
@@ -101,6 +104,19 @@ class EventMessages:
         return [found for half in halves for found in self._find_refused(half, report.refused_code)]
 
 
+def split_lines(messages: Sequence[TopicMessage]) -> tuple[list[TopicMessage], list[MessageReject]]:
+    """Those whose value is a line, whatever stands in it, and rejects of all others."""
+    lines: list[TopicMessage] = []
+    rejects: list[MessageReject] = []
+    for message in messages:
+        violation = violation_of(message.value)
+        if violation is None:
+            lines.append(message)
+        else:
+            rejects.append(reject(message, (violation,)))
+    return lines, rejects
+
+
 def violation_of(value: bytes | None) -> Violation | None:
     """What keeps a message's value from being a line."""
     if value is None:
@@ -112,6 +128,21 @@ def violation_of(value: bytes | None) -> Violation | None:
     if not value.strip():
         return Violation("MALFORMED_JSON", "value", "is empty; expected one JSON object")
     return None
+
+
+def record_violation(error: RecordError) -> Violation:
+    return Violation(error.reason, "", str(error))
+
+
+def _sum_of(one: Written, other: Written) -> Written:
+    return Written(
+        one.recorded_count + other.recorded_count,
+        one.duplicate_count + other.duplicate_count,
+        one.late_count + other.late_count,
+        [*one.rejects, *other.rejects],
+        [*one.waiting, *other.waiting],
+        {name: one.null_counts.get(name, 0) + other.null_counts.get(name, 0) for name in one.null_counts | other.null_counts},
+    )
 
 
 def reject(message: TopicMessage, violations: tuple[Violation, ...]) -> MessageReject:

@@ -31,6 +31,13 @@ class PartitionEnd(NamedTuple):
     offset: int
 
 
+class Progress(NamedTuple):
+    """How far a partition was read."""
+
+    read_to: int  # offset of the next message
+    end: int | None  # where new messages go, about as old as the last answer of the broker; None: there was none yet
+
+
 @dataclass(frozen=True)
 class MessagePlace:
     """Where a reject stood in a topic."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from assay.errors import KafkaError
 from assay.kafka.connection import Connection, make_client
@@ -26,63 +27,83 @@ class OutMessage(NamedTuple):
 
 
 class MessageProducer:
-    """One thread."""
+    """One thread. deliver() waits for all that was offered too: what may be dropped needs a producer of its own."""
 
     def __init__(self, connection: Connection) -> None:
         """Raises ConfigError for a wrong option."""
         self._kafka = load_kafka()
         self._producer = make_client(self._kafka.Producer, connection.producer_config())
         self._failure: Any = None  # the first of one deliver()
-        self.dropped_count = 0
+        self.dropped_count = 0  # of what was offered
 
     def deliver(self, messages: Sequence[OutMessage]) -> None:
         """Comes back once they are delivered. Raises KafkaAwayError, and KafkaError for what waiting does not mend."""
         self._failure = None
-        for message in messages:
-            self._produce(message)
-        left = self._producer.flush(DELIVERY_S_MAX)
+        try:
+            left = self._send_all(messages)
+        except BufferError:
+            raise KafkaAwayError("librdkafka's queue is full (queue.buffering.max.messages)") from None
+        except self._kafka.KafkaException as error:
+            self._raise(error.args[0])
+        except SystemError:  # how confluent-kafka says "fatal" where a callback of ours ran after librdkafka's
+            raise KafkaError("the producer cannot go on; the log has librdkafka's reason") from None
         if left:
-            self._producer.purge()
-            self._producer.flush(_STEP_S)
             raise KafkaAwayError(f"{left} messages were not delivered in {DELIVERY_S_MAX:g} s; some may have been")
         if self._failure is not None:
             self._raise(self._failure)
 
     def offer(self, message: OutMessage) -> None:
-        """Sends it when it can be sent, and waits for nothing. What librdkafka's queue has no room for is dropped and counted."""
+        """Sends it when it can be sent, and waits for nothing. What cannot be sent is dropped and counted."""
         try:
-            self._producer.produce(message.topic, message.value, message.key, headers=list(message.headers))
+            self._produce(message, self._on_offered)
         except (BufferError, self._kafka.KafkaException):
             self.dropped_count += 1
-        self._producer.poll(0)
+        self.poll()
+
+    def poll(self) -> None:
+        """Hears what became of what was offered."""
+        with contextlib.suppress(self._kafka.KafkaException, SystemError):  # it is final; what is offered then is counted
+            self._producer.poll(0)
 
     def close(self) -> None:
-        self._producer.flush(_CLOSE_S)
+        with contextlib.suppress(self._kafka.KafkaException, SystemError):
+            self._producer.flush(_CLOSE_S)
 
     # --- implementation ---
 
-    def _produce(self, message: OutMessage) -> None:
+    def _send_all(self, messages: Sequence[OutMessage]) -> int:
+        """How many were not delivered in time. Raises what librdkafka raises."""
+        for message in messages:
+            self._produce(message, self._on_delivery)
+            self._producer.poll(0)
+        left: int = self._producer.flush(DELIVERY_S_MAX)
+        if left:
+            self._producer.purge()
+            self._producer.flush(_STEP_S)
+        return left
+
+    def _produce(self, message: OutMessage, on_delivery: Callable[[Any, Any], None]) -> None:
         headers = list(message.headers)
-        try:
-            self._producer.produce(message.topic, message.value, message.key, headers=headers, on_delivery=self._on_delivery)
-        except BufferError:
-            raise KafkaAwayError("librdkafka's queue is full (queue.buffering.max.messages)") from None
-        except self._kafka.KafkaException as error:
-            self._raise(error.args[0])
-        self._producer.poll(0)
+        self._producer.produce(message.topic, message.value, message.key, headers=headers, on_delivery=on_delivery)
 
     def _on_delivery(self, error: Any, _: Any) -> None:
         if error is not None and self._failure is None:
             self._failure = error
 
-    def _raise(self, error: Any) -> None:
-        if error.code() in _final_codes(self._kafka.KafkaError):
+    def _on_offered(self, error: Any, _: Any) -> None:
+        if error is not None:
+            self.dropped_count += 1
+
+    def _raise(self, error: Any) -> NoReturn:
+        if error.fatal() or error.code() in _final_codes(self._kafka.KafkaError):
             raise KafkaError(f"a message was refused: {error.str()} ({error.name()})")
         raise KafkaAwayError(f"a message was not delivered: {error.str()} ({error.name()})")
 
 
 def _final_codes(kinds: Any) -> tuple[int, ...]:
     return (
+        kinds._FATAL,
+        kinds.CLUSTER_AUTHORIZATION_FAILED,
         kinds.MSG_SIZE_TOO_LARGE,
         kinds.RECORD_LIST_TOO_LARGE,
         kinds.TOPIC_AUTHORIZATION_FAILED,

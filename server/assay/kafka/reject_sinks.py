@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -55,6 +56,10 @@ class RejectsFile:
             self._rejects.sync()
         except OSError as error:
             raise StoreError(f"the file of rejects cannot be written: {error.strerror}") from None
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is not on disk by now is not committed: it is read again
+            self._rejects.close()
 
 
 class NoRejects:

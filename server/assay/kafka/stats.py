@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from assay.kafka.message_writer import Written
-from assay.kafka.messages import Partition
+from assay.kafka.messages import Partition, Progress
 
 FLUSH_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 REASON_WRONG_TYPE: Final = "WRONG_TYPE"
@@ -29,7 +29,12 @@ class IngestionStats:
     is_away: bool = False  # the store, or where rejects go
     paused_partitions: int = 0
     waiting_labels: int = 0  # for their events
-    lags: Mapping[Partition, int] = field(default_factory=dict)  # messages not read yet, about a second old
+    progress: Mapping[Partition, Progress] = field(default_factory=dict)  # about a second old
+
+    @property
+    def lags(self) -> dict[Partition, int]:
+        """How many messages of each partition were not read yet, as far as is known."""
+        return {p: max(0, found.end - found.read_to) for p, found in self.progress.items() if found.end is not None}
 
     def flushed(self, written: Mapping[str, Written], seconds: float) -> None:
         for topic, part in written.items():
@@ -43,7 +48,6 @@ class IngestionStats:
         self.waiting_labels = sum(len(part.waiting) for part in written.values())
         self.flush_counts[bisect_left(FLUSH_BOUNDS_S, seconds)] += 1
         self.flush_s_sum += seconds
-        self.held_messages = self.held_bytes = 0
 
     def total(self, outcome: str) -> int:
         return sum(count for (_, found), count in self.outcomes.items() if found == outcome)

@@ -51,6 +51,10 @@ def position_families(
     yield _gauge("assay_ingestion_waiting_labels", "Labels whose event is not in the store yet", waiting_labels)
 
 
+def dropped_family(count: int) -> Metric:
+    return CounterMetricFamily("assay_ingestion_dropped_records", "Metadata records that their topic did not take", value=count)
+
+
 # --- implementation ---
 
 
