@@ -43,6 +43,11 @@ class RecordError(StoreError):
         super().__init__(message)
         self.reason = reason
 
+    @property
+    def is_damage(self) -> bool:
+        """False: the record is well, and made by a newer assay than this one."""
+        return self.reason != "RECORD_VERSION"
+
 
 class InputError(AssayError, ValueError):
     pass

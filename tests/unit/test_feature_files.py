@@ -178,6 +178,19 @@ def test_rejects_keep_the_original_bytes(tmp_path: Path) -> None:
     assert encode(text).count(b"\n") == 1
 
 
+def test_rejects_go_on_behind_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "rejects.jsonl"
+    one = Reject(LinePlace(1, 0), (), b"{}")
+    for _ in range(2):
+        with Rejects(path, is_kept=True) as rejects:
+            rejects.add_all([one])
+    path.write_bytes(path.read_bytes()[:-9])  # a process died while it wrote
+    with Rejects(path, is_kept=True) as rejects:
+        rejects.add_all([one])
+    lines = path.read_bytes().splitlines()
+    assert [len(lines), lines[0], lines[2]] == [3, lines[0], lines[0]]
+
+
 def test_rejects_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rejects cannot be written there: No such file or directory"):
         Rejects(tmp_path / "absent" / "rejects.jsonl")

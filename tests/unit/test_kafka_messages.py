@@ -72,15 +72,16 @@ def test_events_that_the_store_refuses_are_found_among_the_good(plan: _core.Feat
 class DamagedWriter:
     """A store that cannot trust the records of some customers: it takes nothing that needs one of them."""
 
-    def __init__(self, inner: LocalWriter, customers: set[str]) -> None:
+    def __init__(self, inner: LocalWriter, customers: set[str], reason: str = "RECORD_CHECKSUM") -> None:
         self._inner = inner
         self._customers = customers
+        self._reason = reason
         self.calls = 0
 
     def _check(self, customers: Iterable[str]) -> None:
         self.calls += 1
         if self._customers & set(customers):
-            raise RecordError("RECORD_CHECKSUM", "redis://store: a record of view customer cannot be trusted (RECORD_CHECKSUM)")
+            raise RecordError(self._reason, f"redis://store: a record of view customer cannot be trusted ({self._reason})")
 
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
         self._check(CUSTOMER_OF[transaction_id] for transaction_id in log.transaction_ids(start, stop))
@@ -134,6 +135,17 @@ def test_a_damaged_record_costs_the_labels_that_need_it(plan: _core.FeaturePlan)
     assert of_record == set(OF_DAMAGED)
     assert len(written.rejects) == len(OF_DAMAGED) + 1
     assert written.recorded_count == 300 - len(OF_DAMAGED)
+
+
+def test_a_record_of_a_newer_assay_is_no_fault_of_an_event(plan: _core.FeaturePlan) -> None:
+    """Else a process that is older than its neighbours would send all events to the dead letters."""
+    inner = LocalWriter(plan, _core.EmbeddedStore())
+    writer = DamagedWriter(inner, {"c3"}, "RECORD_VERSION")
+    with pytest.raises(RecordError, match="RECORD_VERSION"):
+        EventMessages(plan, ["amount_minor", "channel"], writer).write(messages(MANY, EVENTS))
+    labels = LabelMessages(plan, writer, 60, event_progress=dict, clock=lambda: 0.0)
+    with pytest.raises(RecordError, match="RECORD_VERSION"):
+        labels.write(messages(make_labels(random.Random(9), MANY), LABELS))
 
 
 def test_a_full_store_is_no_fault_of_an_event(plan: _core.FeaturePlan) -> None:

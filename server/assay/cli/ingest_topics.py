@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import typer
-from rich.text import Text
 
 from assay.cli.feature_sources import load_feature_set
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, print_json
+from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, plain_text, print_json, print_record
 from assay.errors import AssayError, ConfigError, RejectedError
 from assay.observe.logs import log_event, set_up
 from assay.observe.metrics_server import open_metrics
 
 if TYPE_CHECKING:
-    from assay.features.flush_record import FlushRecord
     from assay.kafka.job import Asked, Job
     from assay.kafka.stats import IngestionStats
 
@@ -70,7 +67,7 @@ def ingest_topics(options: TopicOptions, store: str, store_bytes_max: int, featu
         asked = _asked(options, is_remote=is_remote(store))
         with (
             open_store(store, store_bytes_max) as opened,
-            Job(asked, loaded, opened, on_record=(lambda _: None) if as_json else _print_record, on_look=progress.show) as job,
+            Job(asked, loaded, opened, on_record=(lambda _: None) if as_json else print_record, on_look=progress.show) as job,
             _metrics(options.metrics_listen, job),
             _signals(job),
             progress,
@@ -202,10 +199,6 @@ class _Progress:
         self._last_s, self._last_count = now_s, count
 
 
-def _print_record(record: FlushRecord) -> None:
-    typer.echo(orjson.dumps(record.document()))
-
-
 _OUTCOMES = {
     "duplicate": "were there already",
     "too_late": "came too late: older than the events that the store keeps one by one",
@@ -219,9 +212,9 @@ def _print_summary(stats: IngestionStats, store: str, seconds: float, *, as_json
         counts = {f"{outcome}_count": stats.total(outcome) for outcome in ("recorded", *_OUTCOMES)}
         print_json({"store": store, **counts, "seconds": round(seconds, 3), "rejects": dict(stats.rejects)})
         return
-    console.print(Text(f"{recorded:,} recorded in {store} ({seconds:.1f} s)"))
+    console.print(plain_text(f"{recorded:,} recorded in {store} ({seconds:.1f} s)"))
     for outcome, meaning in _OUTCOMES.items():
         if count := stats.total(outcome):
-            console.print(Text(f"{count:,} {meaning}"))
+            console.print(plain_text(f"{count:,} {meaning}"))
     for reason, count in stats.rejects.most_common():
-        console.print(Text(f"  {count:,} {reason}"))
+        console.print(plain_text(f"  {count:,} {reason}"))

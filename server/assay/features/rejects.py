@@ -84,7 +84,9 @@ class Rejects:
             try:
                 # Originals are transactions: for the owner's eyes.
                 mode = os.O_APPEND if is_kept else os.O_TRUNC
+                is_cut = is_kept and _ends_within_a_line(path)
                 self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600), "wb")
+                self._file.write(b"\n" if is_cut else b"")
             except OSError as error:
                 raise InputError(f"{path}: rejects cannot be written there: {error.strerror}") from None
 
@@ -110,6 +112,15 @@ class Rejects:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    """A process that died while it wrote may have left half a line, which must not swallow the next one."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def encode(reject: Reject[Place]) -> bytes:

@@ -72,6 +72,8 @@ class LabelMessages:
         try:
             return list(self._writer.write_labels([label.value or b"" for label in labels]))
         except RecordError as error:
+            if not error.is_damage:
+                raise
             if len(labels) == 1:
                 return [error]
         middle = len(labels) // 2

@@ -66,6 +66,8 @@ class EventMessages:
         try:
             report = self._writer.ingest(log, 0, log.event_count)
         except RecordError as error:
+            if not error.is_damage:
+                raise
             return self._write_halves(messages, error)
         if report.refused_count:
             rejects += self._find_refused(messages, report.refused_code)

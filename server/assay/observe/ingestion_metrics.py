@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from assay.observe.families import buckets, counters, gauge
 
 
 def message_families(
@@ -16,15 +17,15 @@ def message_families(
     for labels, count in outcomes.items():
         family.add_metric(labels, count)
     yield family
-    yield _counters("assay_ingestion_rejects", "Messages that were rejected, by reason", "reason", rejects)
-    yield _counters("assay_ingestion_wrong_types", "Rejected messages in which a field had another type", "field", wrong_types)
+    yield counters("assay_ingestion_rejects", "Messages that were rejected, by reason", "reason", rejects)
+    yield counters("assay_ingestion_wrong_types", "Rejected messages in which a field had another type", "field", wrong_types)
 
 
 def flush_families(bounds_s: Sequence[float], counts: Sequence[int], sum_s: float) -> Iterator[Metric]:
     """`counts` of the buckets up to each bound, and past the last."""
     family = HistogramMetricFamily("assay_ingestion_flush_seconds", "Time to write what was held")
     bounds = [*map(repr, bounds_s), "+Inf"]
-    family.add_metric((), list(zip(bounds, accumulate(counts), strict=True)), sum_s)
+    family.add_metric((), buckets(bounds, counts), sum_s)
     yield family
 
 
@@ -44,26 +45,12 @@ def position_families(
     for (topic, partition), lag in lags.items():
         family.add_metric((topic, str(partition)), lag)
     yield family
-    yield _gauge("assay_ingestion_held_messages", "Messages that were read and are not written yet", held_messages)
-    yield _gauge("assay_ingestion_held_bytes", "Their keys and values", held_bytes)
-    yield _gauge("assay_ingestion_away", "1 while the store, or where rejects go, takes nothing", float(is_away))
-    yield _gauge("assay_ingestion_paused_partitions", "Partitions that are not read meanwhile", paused_partitions)
-    yield _gauge("assay_ingestion_waiting_labels", "Labels whose event is not in the store yet", waiting_labels)
+    yield gauge("assay_ingestion_held_messages", "Messages that were read and are not written yet", held_messages)
+    yield gauge("assay_ingestion_held_bytes", "Their keys and values", held_bytes)
+    yield gauge("assay_ingestion_away", "1 while the store, or where rejects go, takes nothing", float(is_away))
+    yield gauge("assay_ingestion_paused_partitions", "Partitions that are not read meanwhile", paused_partitions)
+    yield gauge("assay_ingestion_waiting_labels", "Labels whose event is not in the store yet", waiting_labels)
 
 
 def dropped_family(count: int) -> Metric:
     return CounterMetricFamily("assay_ingestion_dropped_records", "Metadata records that their topic did not take", value=count)
-
-
-# --- implementation ---
-
-
-def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=(label,))
-    for key, value in values.items():
-        family.add_metric((key,), value)
-    return family
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)

@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
 
 from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
@@ -25,11 +22,11 @@ from assay._core import (
     STAGES,
     EngineMetrics,
     EngineStats,
-    Histogram,
     NearCacheStats,
     StoreStats,
     TransportStats,
 )
+from assay.observe.families import buckets, counter, counters, gauge
 
 Source = Callable[[], Iterable[Metric]]
 """Makes the families of one part of the server, from one look at it."""
@@ -66,48 +63,46 @@ def engine_families(stats: EngineStats, metrics: EngineMetrics, queue_rows_max: 
         "cancelled": stats.cancelled_rows,
     }
     checks = dict(zip(_DEADLINE_CHECKS, stats.expired_rows, strict=True))
-    yield _counter("assay_accepted_rows", "Rows that were taken in", stats.accepted_rows)
-    yield _counters("assay_rows", "Accepted rows by how they ended", "outcome", outcomes)
-    yield _counters("assay_failed_rows", "Accepted rows that failed, by reason", "reason", metrics.failed_rows)
-    yield _counters("assay_refused_calls", "Calls that were refused whole, by reason", "reason", metrics.refused_calls)
-    yield _counters("assay_expired_rows", "Rows past their deadline, by the check that saw it", "check", checks)
-    yield _counter("assay_degraded_rows", "Answered rows with a degradation", stats.degraded_rows)
-    yield _counter("assay_skew_sampled_rows", "Rows kept to be held against a replay", stats.sampled_rows)
-    yield _counter("assay_skew_dropped_rows", "Of those, the ones given up for newer rows", stats.dropped_sampled_rows)
-    yield _counter("assay_defaulted_deadlines", "Calls that came without a deadline", stats.defaulted_deadlines)
-    yield _counter("assay_retried_batches", "Batches that failed and were run again in halves", stats.retried_batches)
-    yield _counter("assay_inline_rows", "Rows run by the thread that took their call", stats.inline_rows)
-    yield _counter("assay_inline_overruns", "Inline runs that took too long", stats.inline_overruns)
-    yield _gauge("assay_queued_rows", "Rows that wait for a runner", stats.queued_rows)
-    yield _gauge("assay_queue_limit_rows", "Rows that may wait for the runners of one model", queue_rows_max)
-    yield _gauge("assay_slots", "Rows that may be in flight", stats.slots)
-    yield _gauge("assay_slots_used", "Rows in flight", stats.slots_used)
-    yield _gauge("assay_slots_used_max", "Most rows that were ever in flight", stats.slots_used_max)
-    yield _counter("assay_lookup_batches", "Look-ups of batches of rows in a remote store", stats.lookup_batches)
-    yield _gauge("assay_looking_up_rows", "Rows that wait for their records from a remote store", stats.looking_up_rows)
-    yield _counter("assay_lookup_given_up_rows", "Rows that stopped waiting for their records", stats.lookup_given_up_rows)
-    yield _counter(
+    yield counter("assay_accepted_rows", "Rows that were taken in", stats.accepted_rows)
+    yield counters("assay_rows", "Accepted rows by how they ended", "outcome", outcomes)
+    yield counters("assay_failed_rows", "Accepted rows that failed, by reason", "reason", metrics.failed_rows)
+    yield counters("assay_refused_calls", "Calls that were refused whole, by reason", "reason", metrics.refused_calls)
+    yield counters("assay_expired_rows", "Rows past their deadline, by the check that saw it", "check", checks)
+    yield counter("assay_degraded_rows", "Answered rows with a degradation", stats.degraded_rows)
+    yield counter("assay_skew_sampled_rows", "Rows kept to be held against a replay", stats.sampled_rows)
+    yield counter("assay_skew_dropped_rows", "Of those, the ones given up for newer rows", stats.dropped_sampled_rows)
+    yield counter("assay_defaulted_deadlines", "Calls that came without a deadline", stats.defaulted_deadlines)
+    yield counter("assay_retried_batches", "Batches that failed and were run again in halves", stats.retried_batches)
+    yield counter("assay_inline_rows", "Rows run by the thread that took their call", stats.inline_rows)
+    yield counter("assay_inline_overruns", "Inline runs that took too long", stats.inline_overruns)
+    yield gauge("assay_queued_rows", "Rows that wait for a runner", stats.queued_rows)
+    yield gauge("assay_queue_limit_rows", "Rows that may wait for the runners of one model", queue_rows_max)
+    yield gauge("assay_slots", "Rows that may be in flight", stats.slots)
+    yield gauge("assay_slots_used", "Rows in flight", stats.slots_used)
+    yield gauge("assay_slots_used_max", "Most rows that were ever in flight", stats.slots_used_max)
+    yield counter("assay_lookup_batches", "Look-ups of batches of rows in a remote store", stats.lookup_batches)
+    yield gauge("assay_looking_up_rows", "Rows that wait for their records from a remote store", stats.looking_up_rows)
+    yield counter("assay_lookup_given_up_rows", "Rows that stopped waiting for their records", stats.lookup_given_up_rows)
+    yield counter(
         "assay_lookup_unavailable_records", "Records that a remote store did not give in time", stats.lookup_unavailable_records
     )
-    yield _counter(
-        "assay_lookup_rejected_records", "Records of a remote store that failed a check", stats.lookup_rejected_records
-    )
+    yield counter("assay_lookup_rejected_records", "Records of a remote store that failed a check", stats.lookup_rejected_records)
     yield from near_cache_families(stats.near_cache)
-    yield _counter("assay_refused_traceparents", "Headers that were no W3C trace context", metrics.refused_traceparents)
+    yield counter("assay_refused_traceparents", "Headers that were no W3C trace context", metrics.refused_traceparents)
 
 
 def near_cache_families(stats: NearCacheStats) -> Iterator[Metric]:
     """Records of a remote store that are kept for a while."""
-    yield _counter("assay_near_cache_hits", "Records that need not be fetched", stats.hits)
-    yield _counter("assay_near_cache_misses", "Records that had to be fetched, though their view is kept", stats.misses)
-    yield _counter(
+    yield counter("assay_near_cache_hits", "Records that need not be fetched", stats.hits)
+    yield counter("assay_near_cache_misses", "Records that had to be fetched, though their view is kept", stats.misses)
+    yield counter(
         "assay_near_cache_stale_records", "Records used past their age, because the store gave nothing", stats.stale_records
     )
-    yield _counter("assay_near_cache_joined_rows", "Rows that waited for what another batch was fetching", stats.joined_rows)
-    yield _counter("assay_near_cache_evictions", "Records that gave way to others", stats.evictions)
-    yield _gauge("assay_near_cache_records", "Records that are kept", stats.records)
-    yield _gauge("assay_near_cache_bytes", "Memory of the near-cache", stats.bytes)
-    yield _gauge("assay_near_cache_limit_bytes", "Most memory that the near-cache may take", stats.bytes_max)
+    yield counter("assay_near_cache_joined_rows", "Rows that waited for what another batch was fetching", stats.joined_rows)
+    yield counter("assay_near_cache_evictions", "Records that gave way to others", stats.evictions)
+    yield gauge("assay_near_cache_records", "Records that are kept", stats.records)
+    yield gauge("assay_near_cache_bytes", "Memory of the near-cache", stats.bytes)
+    yield gauge("assay_near_cache_limit_bytes", "Most memory that the near-cache may take", stats.bytes_max)
 
 
 def store_families(stats: StoreStats) -> Iterator[Metric]:
@@ -118,52 +113,52 @@ def store_families(stats: StoreStats) -> Iterator[Metric]:
         "too_late": stats.late_count,
         "store_full": stats.full_count,
     }
-    yield _gauge("assay_store_records", "Row records in the store", stats.record_count)
-    yield _gauge("assay_store_bytes", "Memory of the store", stats.bytes)
-    yield _gauge("assay_store_limit_bytes", "Most memory that the store may take", stats.bytes_max)
-    yield _counters("assay_store_events", "Events that came to the store, by what became of them", "outcome", events)
-    yield _counter("assay_store_tiled_events", "Events moved from a record's exact entries to its tiles", stats.tiled_event_count)
-    yield _counter("assay_store_rejected_records", "Records that failed a check when read", stats.rejected_record_count)
+    yield gauge("assay_store_records", "Row records in the store", stats.record_count)
+    yield gauge("assay_store_bytes", "Memory of the store", stats.bytes)
+    yield gauge("assay_store_limit_bytes", "Most memory that the store may take", stats.bytes_max)
+    yield counters("assay_store_events", "Events that came to the store, by what became of them", "outcome", events)
+    yield counter("assay_store_tiled_events", "Events moved from a record's exact entries to its tiles", stats.tiled_event_count)
+    yield counter("assay_store_rejected_records", "Records that failed a check when read", stats.rejected_record_count)
 
 
 def transport_families(open_streams: int, streams_max: int, events: Mapping[str, int]) -> Iterator[Metric]:
     """Streams and events."""
-    yield _gauge("assay_open_streams", "ScoreStream calls that are open", open_streams)
-    yield _gauge("assay_stream_limit", "ScoreStream calls that may be open", streams_max)
-    yield _counters("assay_events", "Events that came by RecordEvents, by what became of them", "outcome", events)
+    yield gauge("assay_open_streams", "ScoreStream calls that are open", open_streams)
+    yield gauge("assay_stream_limit", "ScoreStream calls that may be open", streams_max)
+    yield counters("assay_events", "Events that came by RecordEvents, by what became of them", "outcome", events)
 
 
 def listener_families(stats: TransportStats) -> Iterator[Metric]:
     """The native transport's listener."""
-    yield _gauge("assay_open_connections", "Connections of clients that are open", stats.open_connections)
-    yield _counter("assay_accepted_connections", "Connections that were taken", stats.accepted_connections)
-    yield _counters("assay_closed_connections", "Connections that ended, by why", "reason", stats.closed_connections)
-    yield _gauge("assay_lingering_sockets", "Closed for writing, read until clients close them", stats.lingering_sockets)
-    yield _counter("assay_cut_sockets", "Of those that the server closed in the end", stats.cut_sockets)
-    yield _gauge("assay_open_forwarded_calls", "Calls that the gRPC server behind answers", stats.open_forwarded_calls)
-    yield _counter(
+    yield gauge("assay_open_connections", "Connections of clients that are open", stats.open_connections)
+    yield counter("assay_accepted_connections", "Connections that were taken", stats.accepted_connections)
+    yield counters("assay_closed_connections", "Connections that ended, by why", "reason", stats.closed_connections)
+    yield gauge("assay_lingering_sockets", "Closed for writing, read until clients close them", stats.lingering_sockets)
+    yield counter("assay_cut_sockets", "Of those that the server closed in the end", stats.cut_sockets)
+    yield gauge("assay_open_forwarded_calls", "Calls that the gRPC server behind answers", stats.open_forwarded_calls)
+    yield counter(
         "assay_accept_rests", "Times that accepting rested: too many were open, or no descriptor was left", stats.accept_rests
     )
-    yield _gauge("assay_held_bytes", "Held by requests that are not whole and answers that are not read", stats.held_bytes)
+    yield gauge("assay_held_bytes", "Held by requests that are not whole and answers that are not read", stats.held_bytes)
 
 
 def remote_store_families(is_away: bool) -> Iterator[Metric]:
     """A store elsewhere."""
-    yield _gauge("assay_store_away", "1 while the remote store is taken for down and is not asked", float(is_away))
+    yield gauge("assay_store_away", "1 while the remote store is taken for down and is not asked", float(is_away))
 
 
 def security_families(
     denied_calls: Mapping[str, int], certificate_expires_at: datetime | None, files: Mapping[str, FileStats]
 ) -> Iterator[Metric]:
     """The doors: calls that the policy refused, and the files that it goes by."""
-    yield _counters("assay_denied_calls", "Calls that the policy refused, by reason", "reason", denied_calls)
+    yield counters("assay_denied_calls", "Calls that the policy refused, by reason", "reason", denied_calls)
     if certificate_expires_at is not None:
         expiry = certificate_expires_at.timestamp()
-        yield _gauge("assay_certificate_expiry_timestamp_seconds", "When the server's certificate expires", expiry)
+        yield gauge("assay_certificate_expiry_timestamp_seconds", "When the server's certificate expires", expiry)
     reloads = {name: stats.reloads for name, stats in files.items()}
     rejections = {name: stats.rejections for name, stats in files.items()}
-    yield _counters("assay_file_reloads", "Files of TLS and roles that were taken anew", "file", reloads)
-    yield _counters("assay_file_rejections", "States of such files that were not good enough to use", "file", rejections)
+    yield counters("assay_file_reloads", "Files of TLS and roles that were taken anew", "file", reloads)
+    yield counters("assay_file_rejections", "States of such files that were not good enough to use", "file", rejections)
 
 
 def build_families(build: Mapping[str, str], models: Sequence[ServedModel]) -> Iterator[Metric]:
@@ -178,8 +173,8 @@ def build_families(build: Mapping[str, str], models: Sequence[ServedModel]) -> I
 
 def export_families(exported: int, dropped: Mapping[str, int]) -> Iterator[Metric]:
     """Records of calls on their way out of the process."""
-    yield _counter("assay_call_records_exported", "Calls whose spans the collector took", exported)
-    yield _counters("assay_call_records_dropped", "Records of calls that were dropped, by where", "at", dropped)
+    yield counter("assay_call_records_exported", "Calls whose spans the collector took", exported)
+    yield counters("assay_call_records_dropped", "Records of calls that were dropped, by where", "at", dropped)
 
 
 # --- implementation ---
@@ -200,29 +195,10 @@ def _lane_families(metrics: EngineMetrics) -> Iterator[Metric]:
     batches = HistogramMetricFamily("assay_batch_rows", "Rows of a run of the model", labels=("model", "version"))
     for lane in metrics.lanes:
         of = (lane.model, lane.version)
-        inference.add_metric(of, _buckets(_SECONDS, lane.inference), lane.inference.sum / 1e9)
-        batches.add_metric(of, _buckets(_ROWS, lane.batch_rows), lane.batch_rows.sum)
+        inference.add_metric(of, buckets(_SECONDS, lane.inference.counts), lane.inference.sum / 1e9)
+        batches.add_metric(of, buckets(_ROWS, lane.batch_rows.counts), lane.batch_rows.sum)
         for (stage, _, _), histogram in zip(STAGES, lane.stages, strict=True):
-            stages.add_metric((stage, *of), _buckets(_SECONDS, histogram), histogram.sum / 1e9)
+            stages.add_metric((stage, *of), buckets(_SECONDS, histogram.counts), histogram.sum / 1e9)
     yield inference
     yield stages
     yield batches
-
-
-def _buckets(bounds: Sequence[str], histogram: Histogram) -> list[tuple[str, float]]:
-    return list(zip(bounds, accumulate(histogram.counts), strict=True))
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(name, text, value=value)
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=(label,))
-    for key, value in values.items():
-        family.add_metric((key,), value)
-    return family
