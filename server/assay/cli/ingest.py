@@ -81,7 +81,7 @@ def ingest(
     ] = 60_000,
     dead_letter_topic: Annotated[str | None, typer.Option(help="Topic for messages that are rejected.")] = None,
     fail_on_reject: Annotated[bool, typer.Option("--fail-on-reject", help="End at the first reject instead.")] = False,
-    flush_ms: Annotated[int, typer.Option(min=1, max=10_000, help="How long a message may be held before it is written.")] = 50,
+    flush_ms: Annotated[int, typer.Option(min=1, max=10_000, help="How long a message may be held before it is written.")] = 10,
     checkpoint_ms: Annotated[
         int | None,
         typer.Option(
