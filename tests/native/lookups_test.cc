@@ -344,6 +344,27 @@ TEST(stop_answers_everybody_and_wakes_the_waiting) {
   CHECK(house.score(3).code == Code::kDraining);
 }
 
+TEST(rows_wait_a_little_for_the_batch_under_way) {
+  RemoteHouse house;
+  FakeStore store = filled_store(house.plan);
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  std::unique_ptr<LookupBatch> third;
+  std::thread other([&] { third = house.engine.take_lookups(64, true); });
+  CHECK(house.score(2).code == Code::kOk);
+  const auto second = house.take();  // who asks without waiting has it, so the other has left it alone
+  REQUIRE(second != nullptr);
+  CHECK(house.score(3).code == Code::kOk);
+  house.clock.advance_ns(kMs);
+  other.join();
+  REQUIRE(third != nullptr);
+  for (const LookupBatch* batch : {first.get(), second.get(), third.get()}) {
+    CHECK_EQ(batch->rows.size(), 1u);
+    house.engine.give_lookups(*batch, store.fetch(batch->keys).data());
+  }
+  CHECK_EQ(house.step(), 3u);
+}
+
 // The thread that gives up looks at rows while they are being taken; none of them may be forgotten.
 TEST(a_row_that_is_taken_and_never_given_is_answered) {
   EngineOptions options;

@@ -1,11 +1,19 @@
 // Batches of look-ups: which keys a look-up thread is given, and what becomes of the records that it brings.
 #include <algorithm>
+#include <chrono>
 
 #include "core/base/hash.h"
 #include "core/serving/lookups.h"
 #include "core/serving/lookups_settling.h"
 
 namespace assay {
+namespace {
+
+// While a batch is under way, what waits goes with the next one of its thread: many keys cost hardly more than few. A row that has
+// waited this long goes by another thread: the store is slow, and two batches on their way halve the wait.
+constexpr int64_t kCompanyNs = 1'000'000;
+
+}  // namespace
 
 // --- out to a look-up thread
 
@@ -31,13 +39,27 @@ std::unique_ptr<LookupBatch> Lookups::take(size_t rows_max, bool waits) {
   return nullptr;
 }
 
+// Until there are rows that this thread should take, or the end.
+void Lookups::wait_for_rows(std::unique_lock<std::mutex>& lock) {
+  while (!is_stopped_) {
+    if (waiting_.first == kNoSlot) {
+      waiting_changed_.wait(lock);
+      continue;
+    }
+    const int64_t due_ns = batches_under_way_ == 0 ? INT64_MIN : parked_[waiting_.first].parked_ns + kCompanyNs;
+    const int64_t now_ns = clock_.now_ns();
+    if (due_ns <= now_ns) return;
+    waiting_changed_.wait_for(lock, std::chrono::nanoseconds(due_ns - now_ns));
+  }
+}
+
 size_t Lookups::take_waiting(size_t rows_max, bool waits, Settling& mine) {
   bool wake_another = false;
   mine.taken.clear();
   mine.taken.reserve(std::min<size_t>(rows_max, calls_.slab().size()));
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    if (waits) waiting_changed_.wait(lock, [this] { return waiting_.first != kNoSlot || is_stopped_; });
+    if (waits) wait_for_rows(lock);
     while (waiting_.first != kNoSlot && mine.taken.size() < rows_max) {
       const uint32_t slot = waiting_.first;
       unlink(waiting_, slot);
@@ -111,6 +133,7 @@ void Lookups::part(LookupBatch& batch, Settling& mine) {
       parked.state = State::kFetching;
       mine.fetching.push_back(std::move(row));
     }
+    if (!mine.fetching.empty()) ++batches_under_way_;
     // Only now: a row does not join its own batch.
     for (const Settling::Taken& row : mine.fetching) {
       for (uint32_t v = 0; v < row.view_count; ++v) {
@@ -205,6 +228,7 @@ void Lookups::land(const LookupBatch& batch, Settling& mine) noexcept {
   bool has_joined_rows = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    --batches_under_way_;
     for (const LookupBatch::Row& row : batch.rows) {
       const Parked& parked = parked_[row.slot];
       if (parked.serial != row.serial || parked.state != State::kFetching) continue;  // it has given up

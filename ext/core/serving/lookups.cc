@@ -64,10 +64,11 @@ Status Lookups::enable() {
 
 Code Lookups::park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Priority priority) noexcept {
   const int64_t now_ns = clock_.now_ns();
-  bool is_sooner = false;
+  bool is_sooner = false, is_awaited = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (is_stopped_) return Code::kDraining;
+    is_awaited = waiting_.first == kNoSlot || batches_under_way_ == 0;  // else a thread knows already when it is to take rows
     for (uint32_t i = 0; i < count; ++i) {
       Parked& parked = parked_[rows[i].slot];
       ASSAY_ASSERT(parked.state == State::kIdle);
@@ -78,13 +79,14 @@ Code Lookups::park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Pri
       parked.row = rows[i];
       parked.ticket = i + 1 < count ? ticket.another() : std::move(ticket);
       const int64_t share_ns = (rows[i].deadline_ns - now_ns) / kDeadlineShareUnder * kDeadlineShareOver;
+      parked.parked_ns = now_ns;
       parked.give_up_ns = now_ns + std::min(timeout_ns_max_, share_ns);
       is_sooner |= parked.give_up_ns < armed_ns_;
       link(waiting_, rows[i].slot);
     }
     calls_.counters().looking_up_rows.add(count);
   }
-  waiting_changed_.notify_one();
+  if (is_awaited) waiting_changed_.notify_one();
   if (is_sooner) give_up_changed_.notify_one();
   return Code::kOk;
 }

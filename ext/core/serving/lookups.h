@@ -90,7 +90,7 @@ class Lookups {
   Code park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Priority priority) noexcept;
 
   // Waits for rows that must be fetched and takes at most `rows_max` of them, oldest first; those that need no fetch any more are
-  // settled on the way. Null: stopped (or, if `waits` is false, nothing is to be fetched). Several threads may do this at once.
+  // settled on the way. While another batch is under way it leaves them to that one's thread for a millisecond. Null: stopped (or, if `waits` is false, nothing is to be fetched). Several threads may do this at once.
   std::unique_ptr<LookupBatch> take(size_t rows_max, bool waits);
   // Checks each record once, keeps those of views that the near-cache keeps, and reads and queues the rows of a batch that have
   // not given up meanwhile. `records`: one per key, borrowed for the call.
@@ -115,6 +115,7 @@ class Lookups {
     uint64_t serial = 0;
     uint32_t previous = kNoSlot, next = kNoSlot;  // in the list of its state
     uint64_t flight = 0;                          // kJoined: the batch it waits for
+    int64_t parked_ns = 0;
     int64_t give_up_ns = 0;
     QueuedRow row;
     LaneTicket ticket;
@@ -135,6 +136,7 @@ class Lookups {
   List& list_of(State state) noexcept;
 
   // --- lookup_batches.cc
+  void wait_for_rows(std::unique_lock<std::mutex>& lock);
   size_t take_waiting(size_t rows_max, bool waits, Settling& mine);
   void look_near(Settling& mine);
   void part(LookupBatch& batch, Settling& mine);
@@ -171,6 +173,7 @@ class Lookups {
   List waiting_, fetching_, joined_;         // guarded by mutex_; fetching_ has those being taken, too
   Flights flights_;                          // guarded by mutex_
   uint64_t serial_ = 0;                      // guarded by mutex_; of parkings and batches
+  uint32_t batches_under_way_ = 0;           // guarded by mutex_; taken, and neither given nor failed
   int64_t armed_ns_ = INT64_MAX;             // when the thread looks again; guarded by mutex_
   bool is_stopped_ = false;                  // guarded by mutex_
   std::thread thread_;
