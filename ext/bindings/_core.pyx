@@ -43,6 +43,7 @@ include "plan.pxi"     # PlanBuilder, FeaturePlan, the decoders
 include "store.pxi"    # EmbeddedStore
 include "reader.pxi"   # FeatureReader
 include "events.pxi"   # EventWriter, EventLog
+include "resp.pxi"     # exchange
 include "runtime.pxi"  # OrtRuntime, OrtModel, PuppetModel
 include "telemetry.pxi"  # Histogram, EngineMetrics, CallRecord
 include "engine.pxi"   # ManualClock, CompletionQueue, Engine

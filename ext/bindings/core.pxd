@@ -453,6 +453,16 @@ cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
         )
 
 
+cdef extern from "core/features/resp_exchange.h" namespace "assay" nogil:
+    cdef enum class CExchangeEnd "assay::ExchangeEnd":
+        kDone, kTimeout, kClosed, kNotResp, kTooLarge
+
+    CExchangeEnd send_commands(int socket, string_view commands, int64_t deadline_ns, const CClock& clock) noexcept
+    CExchangeEnd receive_answers(
+        int socket, size_t answer_count, int64_t deadline_ns, const CClock& clock, string* answers
+    ) except +
+
+
 cdef extern from "core/features/event_log.h" namespace "assay" nogil:
     cdef cppclass CEventRejection "assay::EventRejection":
         uint64_t line

@@ -296,6 +296,12 @@ class EventRejection(NamedTuple):
     transaction_id: str
     violations: tuple[tuple[str, str, str], ...]  # (reason, field, description)
 
+def exchange(socket: int, commands: bytes | None, answer_count: int, deadline_s: float) -> bytes:
+    """Sends `commands` (None: they were sent before) to a Redis and waits for this many answers (0: for none): their bytes, one
+    behind the other. `socket`: a connected, non-blocking one without TLS; `deadline_s`: of time.monotonic(). Releases the GIL.
+
+    TimeoutError, ConnectionError, ValueError (not what Redis answers, answers without a question, or too large): close it."""
+
 @final
 class EventLog:
     """Events of a file, sorted by (event_time, transaction_id). Memory: the file + 24 bytes an event.

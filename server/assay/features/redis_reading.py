@@ -8,7 +8,7 @@ key whose slot has moved is asked for once more, where its node says.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ class Answer:
 
 def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float) -> list[Answer]:
     """One answer a part, in order, in about `timeout_s` at most (connecting takes its own time). Never raises."""
-    questions = [_Question(part, uses_mget=not servers.is_cluster) for part in parts]
     deadline_s = time.monotonic() + timeout_s
+    questions = [_Question(part, deadline_s, uses_mget=not servers.is_cluster) for part in parts]
     answers = [question.answer(deadline_s) for question in questions]
     if servers.is_cluster:
         _follow(servers, answers, deadline_s)
@@ -41,9 +41,9 @@ def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float) -> list[
 
 
 class _Question:
-    """One part on its way: sent when it is made; answer() once."""
+    """One part on its way: sent when it is made (MGET, which is alone, with the wait for its answer); answer() once."""
 
-    def __init__(self, part: Part, *, uses_mget: bool = False, says_asking: bool = False) -> None:
+    def __init__(self, part: Part, deadline_s: float, *, uses_mget: bool = False, says_asking: bool = False) -> None:
         self._part = part
         self._uses_mget = uses_mget
         self._says_asking = says_asking
@@ -52,7 +52,10 @@ class _Question:
         try:
             if part.client is None:
                 raise ClusterError("no server has these slots")
-            self._sent = Commands(part.client, self._commands())
+            commands = Commands(part.client, self._commands())
+            if not uses_mget:
+                commands.send(deadline_s)
+            self._sent = commands
         except Exception as error:  # redis-py raises others too where an answer to its handshake is not Redis's
             self._error = error
 
@@ -61,43 +64,35 @@ class _Question:
             return Answer(self._part, [], self._error)
         started_s = time.monotonic()
         try:
-            records = self._read(self._sent, deadline_s)
+            records = self._records(self._sent.answers(deadline_s))
         except Exception as error:
-            self._sent.give_up()
             return Answer(self._part, [], error, time.monotonic() - started_s)
-        self._sent.close()
         return Answer(self._part, records, None, time.monotonic() - started_s)
 
     # --- implementation ---
 
-    def _commands(self) -> Iterable[Command]:
+    def _commands(self) -> list[Command]:
         if self._uses_mget:
             return [("MGET", *self._part.keys)]
         if self._says_asking:
             return [command for key in self._part.keys for command in (("ASKING",), ("GET", key))]
         return [("GET", key) for key in self._part.keys]
 
-    def _read(self, sent: Commands, deadline_s: float) -> list[bytes | redis.ResponseError | None]:
-        """Raises redis.RedisError and whatever redis-py makes of an answer that is not Redis's."""
+    def _records(self, said: list[Any]) -> list[bytes | redis.ResponseError | None]:
+        """Raises redis.RedisError: of the whole question, or because it is not what Redis answers."""
         allowed: tuple[type, ...] = (bytes, type(None))
         if self._uses_mget:
-            found = sent.read(deadline_s)
+            (found,) = said
+            if isinstance(found, Exception):
+                raise found
         else:
-            found = [self._read_of_key(sent, deadline_s) for _ in self._part.keys]
-            allowed = (*allowed, redis.ResponseError)
+            found = said[1::2] if self._says_asking else said
+            allowed = (*allowed, redis.ResponseError)  # of this key alone
         if not isinstance(found, list) or len(found) != len(self._part.keys):
             raise redis.InvalidResponse("not as many records as keys")
         if not all(isinstance(one, allowed) for one in found):
             raise redis.InvalidResponse("not what Redis answers")
         return found
-
-    def _read_of_key(self, sent: Commands, deadline_s: float) -> Any:
-        if self._says_asking:
-            sent.read(deadline_s)
-        try:
-            return sent.read(deadline_s)
-        except redis.ResponseError as error:  # of this key alone: the next answer follows it
-            return error
 
 
 def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float) -> None:
@@ -119,7 +114,7 @@ def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float)
         except redis.RedisError:  # one more node than there may be
             continue
         keys = [answer.part.keys[place] for answer, place in wanted]
-        questions.append((_Question(Part(name_of(address), client, keys, []), says_asking=is_asking), wanted))
+        questions.append((_Question(Part(name_of(address), client, keys, []), deadline_s, says_asking=is_asking), wanted))
     for question, wanted in questions:
         again = question.answer(deadline_s)
         for index, (answer, place) in enumerate(wanted):

@@ -1,0 +1,29 @@
+# Commands to a Redis and its answers, over a socket that Python has connected.
+
+
+def exchange(socket: int, commands: bytes | None, answer_count: int, deadline_s: float) -> bytes:
+    """Sends `commands` (None: they were sent before) and waits for this many answers (0: for none): their bytes, one behind the
+    other. See ext/core/features/resp_exchange.h. `deadline_s`: of time.monotonic(). Releases the GIL.
+
+    TimeoutError, ConnectionError, ValueError: the socket must be closed then."""
+    cdef int number = socket
+    cdef size_t count = answer_count
+    cdef int64_t deadline_ns = <int64_t>(<double>deadline_s * 1e9)
+    cdef string answers
+    cdef string_view text
+    cdef CExchangeEnd end = CExchangeEnd.kDone
+    cdef cbool sends = commands is not None
+    if sends:
+        text = view_of_bytes(commands)
+    with nogil:
+        if sends:
+            end = send_commands(number, text, deadline_ns, CSystemClock.instance())
+        if end == CExchangeEnd.kDone and count > 0:
+            end = receive_answers(number, count, deadline_ns, CSystemClock.instance(), &answers)
+    if end == CExchangeEnd.kDone:
+        return bytes_of_string(answers)
+    if end == CExchangeEnd.kTimeout:
+        raise TimeoutError("no answer in time")
+    if end == CExchangeEnd.kClosed:
+        raise ConnectionError("the server has closed the connection")
+    raise ValueError("the answers are too large" if end == CExchangeEnd.kTooLarge else "not what Redis answers")

@@ -1,0 +1,41 @@
+// libFuzzer on what answers where a Redis should: `make fuzz`. The first byte says how many answers are waited for.
+//
+// Beside what the sanitizers see, it holds: however the bytes are cut, the scanner finds the same; what is whole is not whole without
+// its last byte, and one byte more is one too many.
+#include <cstdint>
+#include <string_view>
+
+#include "core/base/status.h"
+#include "core/features/resp_scanner.h"
+
+using namespace assay;
+
+namespace {
+
+using Found = RespScanner::Found;
+
+Found by_steps(std::string_view bytes, size_t count, size_t step) {
+  RespScanner scanner(count);
+  for (size_t size = 0; size < bytes.size(); size += step) {
+    const Found found = scanner.scan(bytes.substr(0, size));
+    if (found == Found::kNotResp || found == Found::kTooLarge) return found;
+  }
+  return scanner.scan(bytes);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const size_t count = 1 + data[0] % 4;
+  const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
+  const Found found = RespScanner(count).scan(bytes);
+  const Found cut = by_steps(bytes, count, 1 + data[0] % 7);
+  if (found == Found::kMore) ASSAY_ASSERT(cut == Found::kMore);
+  if (found == Found::kAll) {
+    ASSAY_ASSERT(cut == Found::kAll);
+    ASSAY_ASSERT(bytes.empty() || RespScanner(count).scan(bytes.substr(0, bytes.size() - 1)) == Found::kMore);
+  }
+  if (found == Found::kNotResp || found == Found::kTooLarge) ASSAY_ASSERT(cut == Found::kNotResp || cut == Found::kTooLarge);
+  return 0;
+}
