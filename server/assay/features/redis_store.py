@@ -212,7 +212,10 @@ class _Breakers:
 
     def _of(self, server: str) -> Breaker:
         with self._lock:
-            return self._by_server.setdefault(server, Breaker(self._limits))
+            breaker = self._by_server.get(server)
+            if breaker is None:
+                breaker = self._by_server[server] = Breaker(self._limits)
+            return breaker
 
     def _say_away(self, server: str, why: str) -> None:
         log_event(log, logging.WARNING, "feature store away", url=self._url, server=server, error=why, scores=_SCORES_WITHOUT)
