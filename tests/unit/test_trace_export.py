@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from assay._core import CALL_KINDS, RECORD_REASONS, CallRecord
 from assay.observe.trace_export import RECORDS_MAX, SEND_RECORDS_MAX, TraceExport
@@ -16,7 +15,7 @@ from assay.observe.tracing_settings import TracingSettings
 from tests.support.server import wait_until
 
 
-class Collector(SpanExporter):
+class Collector:
     """Takes batches when it may; says what it was told to say."""
 
     def __init__(self) -> None:
@@ -27,10 +26,10 @@ class Collector(SpanExporter):
         self.is_shut_down = False
         self.raises = False
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, request: ExportTraceServiceRequest) -> SpanExportResult:
         self.is_called.set()
         self.may_answer.wait()
-        self.batches.append(sum(span.parent is None for span in spans))
+        self.batches.append(sum(not span.parent_span_id for span in request.resource_spans[0].scope_spans[0].spans))
         if self.raises:
             raise RuntimeError("told to raise")
         return self.result

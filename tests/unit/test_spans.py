@@ -1,0 +1,116 @@
+"""Messages for a collector against the SDK's, span by span: what is encoded once and copied is what the SDK would encode."""
+
+from __future__ import annotations
+
+import random
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.status import Status, StatusCode
+
+from assay import __version__
+from assay._core import CALL_KINDS, CODE_TABLE, DECISIONS, PRIORITIES, RECORD_REASONS, STAGES, CallRecord
+from assay.observe.spans import SHAPES_MAX, SpanMaker
+
+RESOURCE = Resource({"service.name": "assay-test", "host.cpus": 2}, "https://opentelemetry.io/schemas/1.27.0")
+SCOPE = InstrumentationScope("assay", __version__)
+OFFSET_NS = 1_700_000_000_000_000_000
+SERVER_ERRORS = {2, 4, 12, 13, 14, 15}  # UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+
+
+def some_record(rng: random.Random) -> CallRecord:
+    reached = rng.randrange(1, 9)  # stamps come one after the other; the call may end in any stage
+    stamps = [1_000 + 10 * index if index < reached else 0 for index in range(8)]
+    has_lane = rng.random() < 0.8
+    return CallRecord(
+        kind=rng.choice(list(CALL_KINDS.values())),
+        reasons=rng.randrange(1, 2 * max(RECORD_REASONS.values())),
+        trace_id=rng.getrandbits(128) | 1,
+        span_id=rng.getrandbits(64) | 1,
+        parent_span_id=rng.choice([0, rng.getrandbits(64) | 1]),
+        is_sampled=rng.random() < 0.5,
+        model="card_fraud" if has_lane else "",
+        version="1" if has_lane else "",
+        answer=rng.randrange(len(CODE_TABLE)) if rng.random() < 0.4 else 0,
+        failure=rng.randrange(len(CODE_TABLE)) if rng.random() < 0.2 else 0,
+        decision=rng.choice([0, *DECISIONS.values()]),
+        priority=rng.choice([0, *PRIORITIES.values()]),
+        row_count=rng.randrange(4),
+        failed_rows=rng.randrange(2),
+        batch_rows=rng.randrange(3),
+        is_degraded=rng.random() < 0.2,
+        stamps_ns=tuple(stamps),
+        ended_ns=2_000,
+    )
+
+
+def encoded_by_the_sdk(maker_spans: ExportTraceServiceRequest, records: list[CallRecord]) -> ExportTraceServiceRequest:
+    """Times, ids and status made here; names and attributes, which integration tests look at, as the maker has them."""
+    made = iter(maker_spans.resource_spans[0].scope_spans[0].spans)
+    spans = []
+    for record in records:
+        own = SpanContext(record.trace_id, record.span_id, is_remote=False, trace_flags=TraceFlags(1))
+        parent = SpanContext(record.trace_id, record.parent_span_id, is_remote=True, trace_flags=TraceFlags(1))
+        row = CODE_TABLE[record.answer]
+        times = [(record.stamps_ns[0], record.ended_ns)]
+        for name, start, end in STAGES:
+            if record.kind == CALL_KINDS["batch"] and name == STAGES[1][0]:
+                continue  # one span with the stage before it
+            if not record.stamps_ns[start]:
+                break
+            last = STAGES[1][2] if record.kind == CALL_KINDS["batch"] and name == STAGES[0][0] else end
+            times.append((record.stamps_ns[start], record.stamps_ns[last] or record.ended_ns))
+        for index, (start_ns, end_ns) in enumerate(times):
+            span = next(made)
+            is_server = index == 0
+            span_id = record.span_id if is_server else int.from_bytes(span.span_id, "big")
+            attributes = {one.key: value_of(one.value) for one in span.attributes}
+            is_error = is_server and row.grpc_code in SERVER_ERRORS
+            spans.append(
+                ReadableSpan(
+                    name=span.name,
+                    kind=SpanKind.SERVER if is_server else SpanKind.INTERNAL,
+                    context=SpanContext(record.trace_id, span_id, is_remote=False, trace_flags=TraceFlags(1)),
+                    parent=(parent if record.parent_span_id else None) if is_server else own,
+                    resource=RESOURCE,
+                    instrumentation_scope=SCOPE,
+                    attributes=attributes,
+                    status=Status(StatusCode.ERROR, row.reason) if is_error else Status(StatusCode.UNSET),
+                    start_time=start_ns + OFFSET_NS,
+                    end_time=end_ns + OFFSET_NS,
+                )
+            )
+    assert next(made, None) is None
+    return encode_spans(spans)
+
+
+def value_of(value: object) -> object:
+    kind = value.WhichOneof("value")  # type: ignore[attr-defined]
+    found = getattr(value, kind)
+    return [value_of(one) for one in found.values] if kind == "array_value" else found
+
+
+def test_copied_spans_are_the_sdks() -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    rng = random.Random(seed)
+    maker = SpanMaker(RESOURCE)
+    for _ in range(60):
+        records = [some_record(rng) for _ in range(rng.randrange(1, 8))]
+        if rng.random() < 0.5:
+            records += [record._replace(trace_id=rng.getrandbits(128) | 1) for record in records]  # of a shape that is known
+        request = maker.request(records, OFFSET_NS)
+        assert request == encoded_by_the_sdk(request, records)
+
+
+def test_shapes_are_bounded() -> None:
+    maker = SpanMaker(RESOURCE)
+    rng = random.Random(1)
+    record = some_record(rng)
+    for count in range(SHAPES_MAX + 10):
+        maker.request([record._replace(row_count=count)], OFFSET_NS)
+    assert maker._shape.cache_info().currsize == SHAPES_MAX
