@@ -457,6 +457,10 @@ cdef extern from "core/features/resp_exchange.h" namespace "assay" nogil:
     cdef enum class CExchangeEnd "assay::ExchangeEnd":
         kDone, kTimeout, kClosed, kNotResp, kTooLarge
 
+    cdef cppclass COwnSocket "assay::OwnSocket":
+        COwnSocket(int socket) noexcept
+        int number() noexcept
+
     CExchangeEnd send_commands(int socket, string_view commands, int64_t deadline_ns, const CClock& clock) noexcept
     CExchangeEnd receive_answers(
         int socket, size_t answer_count, int64_t deadline_ns, const CClock& clock, string* answers

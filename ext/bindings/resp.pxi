@@ -6,13 +6,16 @@ def exchange(socket: int, commands: bytes | None, answer_count: int, deadline_s:
     other. See ext/core/features/resp_exchange.h. `deadline_s`: of time.monotonic(). Releases the GIL.
 
     TimeoutError, ConnectionError, ValueError: the socket must be closed then."""
-    cdef int number = socket
+    cdef unique_ptr[COwnSocket] own = make_unique[COwnSocket](<int>socket)   # while nobody else can run
+    cdef int number = own.get().number()
     cdef size_t count = answer_count
     cdef int64_t deadline_ns = <int64_t>(<double>deadline_s * 1e9)
     cdef string answers
     cdef string_view text
     cdef CExchangeEnd end = CExchangeEnd.kDone
     cdef cbool sends = commands is not None
+    if number < 0:
+        raise ConnectionError("the connection was closed, or no more files can be opened")
     if sends:
         text = view_of_bytes(commands)
     with nogil:

@@ -159,6 +159,23 @@ TEST(commands_larger_than_the_sockets_buffer_go_out) {
   CHECK(seen == commands);
 }
 
+TEST(who_closes_the_socket_meanwhile_ends_the_exchange) {
+  Sockets pair, other;
+  std::string answers;
+  const OwnSocket own(pair.ends[0]);
+  REQUIRE(own.number() >= 0);
+  std::thread closing([&] {
+    ::shutdown(pair.ends[0], SHUT_RDWR);
+    REQUIRE(::dup2(other.ends[0], pair.ends[0]) >= 0);  // its number is somebody else's now
+    other.say("+for somebody else\r\n");
+  });
+  const int64_t deadline_ns = SystemClock::instance().now_ns() + 10'000'000'000;
+  CHECK(receive_answers(own.number(), 1, deadline_ns, SystemClock::instance(), &answers) == ExchangeEnd::kClosed);
+  closing.join();
+  CHECK_EQ(answers, "");
+  CHECK(OwnSocket(-1).number() == -1);
+}
+
 TEST(how_it_ends_otherwise) {
   std::string answers;
   {

@@ -1,7 +1,9 @@
 #include "core/features/resp_exchange.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -43,6 +45,12 @@ Received receive_some(int socket, std::string* answers) {
 }
 
 }  // namespace
+
+OwnSocket::OwnSocket(int socket) noexcept : number_(::fcntl(socket, F_DUPFD_CLOEXEC, 0)) {}
+
+OwnSocket::~OwnSocket() {
+  if (number_ >= 0) ::close(number_);
+}
 
 ExchangeEnd send_commands(int socket, std::string_view commands, int64_t deadline_ns, const Clock& clock) noexcept {
   char early = 0;

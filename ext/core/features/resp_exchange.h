@@ -19,6 +19,20 @@ enum class ExchangeEnd : uint8_t {
   kTooLarge,  // the answers pass RespScanner's limits
 };
 
+// The same socket by a number of its own, which is closed with this. So another thread that closes the first one, whose number is
+// then given to whatever is opened next, ends an exchange and does not turn it to somebody else.
+class OwnSocket {
+ public:
+  explicit OwnSocket(int socket) noexcept;
+  ~OwnSocket();
+  OwnSocket(const OwnSocket&) = delete;
+  OwnSocket& operator=(const OwnSocket&) = delete;
+  int number() const noexcept { return number_; }  // -1: there is none to be had
+
+ private:
+  int number_;
+};
+
 // `socket`: a connected, non-blocking stream socket without TLS, of nobody else meanwhile. After anything but kDone it must be
 // closed. `deadline_ns`: of `clock`; what is there by then is taken, however late it is asked for. Both block, on any thread.
 
