@@ -30,6 +30,7 @@ from benchmarks.processes import (
 )
 from benchmarks.remote_store import redis_ingest, redis_layout, redis_score
 from benchmarks.run import BATCH_ROWS, Run
+from benchmarks.store_away import redis_away
 
 VARIED_MESSAGES = 20_000
 # Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
@@ -182,6 +183,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "redis": redis_score,
     "redis_ingest": redis_ingest,
     "redis_layout": redis_layout,
+    "redis_away": redis_away,
     "freshness": freshness,
     "start": start,
 }
