@@ -12,6 +12,7 @@ import numpy as np
 
 from assay.v1 import scoring_pb2
 from benchmarks.baselines import assay_response, onnxruntime_alone
+from benchmarks.event_watch import watch
 from benchmarks.freshness import freshness
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
 from benchmarks.native import MESSAGES, closed_loop, native_batch, native_lone, open_loop
@@ -185,6 +186,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "redis_layout": redis_layout,
     "redis_away": redis_away,
     "freshness": freshness,
+    "watch": watch,
     "start": start,
 }
 BY_NAME_ONLY = ("soak",)  # too long to run with the others

@@ -220,11 +220,21 @@ cdef extern from "core/features/view.h" namespace "assay" nogil:
         int64_t horizon_us() noexcept
 
 
+cdef extern from "core/features/accepted_ints.h" namespace "assay" nogil:
+    cdef cppclass FeatureBits:
+        pass
+
+    cdef cppclass AcceptedInts:
+        void add(const FeatureBits& features) noexcept
+        uint64_t count(size_t feature) noexcept
+
+
 cdef extern from "core/features/plan.h" namespace "assay" nogil:
     cdef cppclass RequestFeatureSpec:
         string name
         Dtype dtype
         cbool required
+        cbool accept_int
         Value default_value
         string default_text
         Value minimum
@@ -309,6 +319,7 @@ cdef extern from "core/features/plan.h" namespace "assay" nogil:
         uint32_t row_bytes() noexcept
         int find_feature(string_view name) noexcept
         int find_entity(string_view name) noexcept
+        AcceptedInts& accepted_ints() noexcept
 
 
 cdef extern from "core/features/transaction.h" namespace "assay" nogil:
@@ -328,6 +339,7 @@ cdef extern from "core/features/transaction.h" namespace "assay" nogil:
         bint is_label
         int64_t label_time_us
         EntityIds entities
+        FeatureBits accepted_ints
         FeatureValues features
         void clear(size_t entity_count, size_t feature_count) noexcept
 
@@ -488,6 +500,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
         uint64_t event_count() noexcept
         uint64_t rejected_count() noexcept
         const vector[CEventRejection]& rejections() noexcept
+        uint64_t accepted_ints(size_t feature) noexcept
         void sort() noexcept
         void add_records(const CEventWriter& writer, uint64_t start, uint64_t stop, vector[CRecordRef]* records)
         uint64_t position_at(int64_t time_us) noexcept

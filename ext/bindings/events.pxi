@@ -70,6 +70,8 @@ cdef class EventWriter:
             is_valid = decode_transaction(
                 dereference(scan), dereference(plan), TransactionUse.kEvent, dereference(transaction), violations[i]
             )
+            if is_valid:
+                dereference(plan).accepted_ints().add(dereference(transaction).accepted_ints)
             statuses[i].code = self._writer.get().write(dereference(transaction)) if is_valid else Code.kInvalidRequest
 
     def write_json(self, line: bytes) -> tuple[int, Refusal | None]:
@@ -80,6 +82,7 @@ cdef class EventWriter:
         cdef const CFeaturePlan* plan = self._plan._plan.get()
         if not decode_event_json(view_of_bytes(line), dereference(plan), dereference(transaction), scratch, violations):
             return <int>Code.kInvalidRequest, refusal_of_violations(violations)
+        dereference(plan).accepted_ints().add(dereference(transaction).accepted_ints)
         cdef Code code = self._writer.get().write(dereference(transaction))
         return <int>code, None if is_counted(code) else refusal_of_status(Status(code), NULL)
 
@@ -222,6 +225,16 @@ cdef class EventLog:
         with self._lock:
             rejections = &self._log.get().rejections()
             return [_rejection_of(dereference(rejections)[i]) for i in range(rejections.size())]
+
+    def accepted_ints(self) -> dict[str, int]:
+        """How many of the events that were taken had an int64 for a float64, by feature that accepts those."""
+        cdef size_t i
+        cdef const PlanSpec* spec = &self._plan._plan.get().spec()
+        with self._lock:
+            return {
+                self._plan.feature_names[i]: self._log.get().accepted_ints(i)
+                for i in range(spec.request_features.size()) if spec.request_features[i].accept_int
+            }
 
     def sort(self) -> None:
         """Releases the GIL."""

@@ -53,6 +53,7 @@ cdef class PlanBuilder:
         dtype: int,
         *,
         required: bool,
+        accept_int: bool = False,
         default: Scalar | None = None,
         minimum: float | int | None = None,
         maximum: float | int | None = None,
@@ -63,6 +64,7 @@ cdef class PlanBuilder:
         feature.name = string_of_str(name)
         feature.dtype = <Dtype>enum_number(dtype, DTYPES, f"feature {name!r}: dtype")
         feature.required = required
+        feature.accept_int = accept_int
         feature.default_value = typed_value(default, feature.dtype, f"feature {name!r}: default")
         feature.minimum = typed_value(minimum, feature.dtype, f"feature {name!r}: minimum")
         feature.maximum = typed_value(maximum, feature.dtype, f"feature {name!r}: maximum")
@@ -261,6 +263,15 @@ cdef class FeaturePlan:
         ])
         self.input_elements = tuple([(spec.inputs[i].tensor, spec.inputs[i].element) for i in range(spec.inputs.size())])
         return 0
+
+    def accepted_ints(self) -> dict[str, int]:
+        """How many values came as an int64 and were taken, by feature that accepts those."""
+        cdef size_t i
+        cdef const PlanSpec* spec = &self._plan.get().spec()
+        return {
+            self.feature_names[i]: self._plan.get().accepted_ints().count(i)
+            for i in range(spec.request_features.size()) if spec.request_features[i].accept_int
+        }
 
     def decode_score_request(self, data: bytes) -> DecodedTransaction | Refusal:
         """Decodes a ScoreRequest as the engine would. For tests and tools; the engine never calls it."""

@@ -65,11 +65,14 @@ class PlanBuilder:
         dtype: int,
         *,
         required: bool,
+        accept_int: bool = False,
         default: Scalar | None = None,
         minimum: float | int | None = None,
         maximum: float | int | None = None,
     ) -> int:
-        """Declares a feature of the request and returns its *feature* index (see feature_node)."""
+        """Declares a feature of the request and returns its *feature* index (see feature_node).
+
+        accept_int, of float64 only: an int64 up to 2^53 is taken as the float64 that equals it."""
 
     def window_view(
         self,
@@ -139,6 +142,11 @@ class FeaturePlan:
     @property
     def input_elements(self) -> tuple[tuple[int, int], ...]:
         """(tensor index, element index) of each model input, in the feature set's order."""
+
+    def accepted_ints(self) -> dict[str, int]:
+        """How many values came as an int64 and were taken, by feature that accepts those: of scores and of RecordEvents messages.
+
+        An event that is written again, because another writer was faster, counts again."""
 
     def decode_score_request(self, data: bytes) -> DecodedTransaction | Refusal:
         """Decodes a ScoreRequest as the engine would. For tests and tools; the engine never calls it."""
@@ -319,6 +327,9 @@ class EventLog:
     def rejected_count(self) -> int: ...
     @property
     def rejections(self) -> list[EventRejection]: ...
+    def accepted_ints(self) -> dict[str, int]:
+        """How many of the events that were taken had an int64, by feature that accepts those. Each event counts once."""
+
     def sort(self) -> None:
         """Releases the GIL."""
 

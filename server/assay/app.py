@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from assay._core import OrtRuntime
-from assay.app_metrics import build_source, security_source, store_source, transport_source
+from assay.app_metrics import build_source, feature_source, security_source, store_source, transport_source
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
@@ -82,7 +82,13 @@ class App:
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
-        self.telemetry.start([lambda: build_source(self.models, self.runtime_version), lambda: store_source(self.store)])
+        self.telemetry.start(
+            [
+                lambda: build_source(self.models, self.runtime_version),
+                lambda: store_source(self.store),
+                lambda: feature_source(model.plan for model in self.models),
+            ]
+        )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(on_ready))
         self._save()

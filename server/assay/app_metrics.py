@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from assay import __version__
-from assay._core import BUILD
+from assay._core import BUILD, FeaturePlan
 from assay.features.store import Store
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
@@ -35,6 +36,16 @@ def build_source(models: Sequence[VerifiedModel], runtime_version: str) -> Itera
         for model in models
     ]
     return build_families({"version": __version__, "compiler": BUILD["compiler"], "onnxruntime": runtime_version}, served)
+
+
+def feature_source(plans: Iterable[FeaturePlan]) -> Iterable[Metric]:
+    """What the plans of the models counted. A feature is counted by its name, whatever feature set has it."""
+    from assay.observe.metrics import feature_families
+
+    accepted: Counter[str] = Counter()
+    for plan in plans:
+        accepted.update(plan.accepted_ints())
+    return feature_families(accepted)
 
 
 def store_source(store: Store) -> Iterable[Metric]:

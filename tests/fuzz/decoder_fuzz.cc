@@ -58,6 +58,10 @@ void check_transaction(const Transaction& transaction, TransactionUse use, std::
   for (size_t i = 0; i < spec.request_features.size(); ++i) {
     const Value& value = transaction.features[i];
     ASSAY_ASSERT(value.is_null() || value.dtype == spec.request_features[i].dtype);
+    if (transaction.accepted_ints.has(i)) {
+      ASSAY_ASSERT(spec.request_features[i].accept_int && value.dtype == Dtype::kFloat64);
+      ASSAY_ASSERT(std::abs(value.float64) <= 9'007'199'254'740'992.0 && value.float64 == std::floor(value.float64));
+    }
     if (value.dtype == Dtype::kString)
       ASSAY_ASSERT(is_inside(value.string(), message) && utf8_find_bad(value.string()) == nullptr);
     if (value.dtype == Dtype::kFloat64)

@@ -26,6 +26,8 @@ const std::shared_ptr<const FeaturePlan>& shared_plan() {
     spec.request_features.push_back(sample::feature("rate", Dtype::kFloat64, false));
     spec.request_features.push_back(sample::feature("is_online", Dtype::kBool, false));
     spec.request_features.push_back(sample::feature("channel", Dtype::kString, false));
+    spec.request_features.push_back(sample::feature("reading", Dtype::kFloat64, false));
+    spec.request_features.back().accept_int = true;
     return sample::compile(std::move(spec));
   }();
   return plan;
@@ -94,6 +96,11 @@ std::string json_event(const Transaction& event) {
   return out + "}}";
 }
 
+void check_accepted_int(const RequestFeatureSpec& feature, const Value& value) {
+  ASSAY_ASSERT(feature.accept_int && value.dtype == Dtype::kFloat64);
+  ASSAY_ASSERT(std::abs(value.float64) <= 9'007'199'254'740'992.0 && value.float64 == std::floor(value.float64));
+}
+
 void check_accepted(const Transaction& event, std::string_view line, std::string_view scratch) {
   const PlanSpec& spec = shared_plan()->spec();
   check_text(event.id, line, scratch);
@@ -103,6 +110,7 @@ void check_accepted(const Transaction& event, std::string_view line, std::string
   for (size_t i = 0; i < spec.request_features.size(); ++i) {
     const Value& value = event.features[i];
     ASSAY_ASSERT(value.is_null() || value.dtype == spec.request_features[i].dtype);
+    if (event.accepted_ints.has(i)) check_accepted_int(spec.request_features[i], value);
     if (value.dtype == Dtype::kString) check_text(value.string(), line, scratch);
     if (value.dtype == Dtype::kFloat64)
       ASSAY_ASSERT(std::isfinite(value.float64) && !(value.float64 == 0.0 && std::signbit(value.float64)));

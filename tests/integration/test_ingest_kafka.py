@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from assay.cli.ingest import ingest
@@ -19,6 +22,7 @@ from assay.features.feature_set import FeatureSet
 from assay.features.show import show_entity
 from assay.features.store import open_store
 from assay.features.times import parse_time_us
+from assay.models.shift import LARGE_PSI
 from tests.support.feature_sets import SHOP
 from tests.support.kafka_events import (
     SECRET,
@@ -37,7 +41,10 @@ from tests.support.mock_kafka import MockKafka, mock_kafka
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import wait_until
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "ingestion.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "ingestion.md"
+BUNDLE = ROOT / "server" / "assay" / "demo" / "bundle" / "card_fraud" / "1"
+DEMO_SET = ROOT / "examples" / "card_fraud" / "feature_set.yaml"
 
 app = typer.Typer()
 app.command()(ingest)
@@ -217,6 +224,49 @@ def test_the_page_has_the_metrics_of_the_document(kafka: MockKafka, redis: Redis
     shown = set(re.findall(r"^# TYPE (assay_\w+) ", text, re.MULTILINE))
     assert shown == set(re.findall(r"^\| `(assay_\w+)` \|", DOCUMENT.read_text(), re.MULTILINE))
     assert SECRET not in text
+
+
+def test_a_bundle_looks_on_while_events_are_ingested(kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path) -> None:
+    """Amounts come in another unit than in training: the page says so. A sample takes 10 s at least: it is waited for."""
+    rng = random.Random(8)
+    events = [event | {"features": {"amount_minor": rng.randrange(10**7)}} for event in make_events(rng, 4_000)]
+    send_events(kafka, topic, events[:2_000])
+    late = iter(events[2_000:])
+    arguments = ("--fail-on-reject", "--metrics-listen", "127.0.0.1:0", "--bundle", str(BUNDLE), "--feature-set", str(DEMO_SET))
+    with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments) as running:
+        page = metrics_of(running)
+        wait_until(lambda: f'outcome="recorded",topic="{topic}"}} 2000' in page(), "the events of the first sample")
+        assert "assay_ingestion_samples_total 0" in page()
+        assert 'assay_ingestion_wrong_types_total{field="features[\\"amount_minor\\"]"} 0' in page()
+
+        def has_looked() -> bool:
+            send_events(kafka, topic, [next(late)])  # a sample ends with an event
+            return "assay_ingestion_samples_total 1" in page()
+
+        wait_until(has_looked, "the end of a sample")
+        text = page()
+        assert running.terminate()[0] == 0
+    assert 'assay_ingestion_null_share{feature="amount_minor"} 0' in text
+    assert 'assay_ingestion_type_share{feature="amount_minor",type="int64"} 1' in text
+    shifts = dict(re.findall(r'assay_ingestion_population_shift{input="(\w+)"} (\S+)', text))
+    assert set(shifts) == {"amount", "is_weekend", "is_night"}
+    assert float(shifts["amount"]) > LARGE_PSI
+
+
+def test_the_documents_rules_are_rules(tmp_path: Path) -> None:
+    (rules,) = re.findall(r"^```yaml\n(groups:.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    alerts = {rule["alert"]: rule["expr"] for rule in yaml.safe_load(rules)["groups"][0]["rules"]}
+    documented = set(re.findall(r"^\| `(assay_\w+)` \|", DOCUMENT.read_text(), re.MULTILINE))
+    assert set(re.findall(r"assay_\w+", " ".join(alerts.values()))) <= documented
+    assert alerts["InputIsAnotherPopulation"] == f"assay_ingestion_population_shift > {LARGE_PSI}"
+    assert {"FieldChangedItsType", "FeatureIsNullMoreOften"} < set(alerts)
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    (tmp_path / "rules.yml").write_text(rules)
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def metrics_of(running: IngestProcess) -> Any:

@@ -28,11 +28,14 @@ std::shared_ptr<const FeaturePlan> plan() {
     spec.request_features.push_back(sample::feature("mcc", Dtype::kInt64, false));
     spec.request_features.back().minimum = Value::of(int64_t{0});
     spec.request_features.back().maximum = Value::of(int64_t{9999});
+    spec.request_features.push_back(sample::feature("reading", Dtype::kFloat64, false));
+    spec.request_features.back().accept_int = true;
+    spec.request_features.back().minimum = Value::of(-1e16);
     return sample::compile(std::move(spec));
   }();
   return made;
 }
-enum { kAmount, kRate, kIsOnline, kChannel, kMcc };
+enum { kAmount, kRate, kIsOnline, kChannel, kMcc, kReading };
 
 struct Decoded {
   bool is_good = false;
@@ -116,6 +119,39 @@ TEST(values_keep_their_types) {
   CHECK(decoded.event->features[kIsOnline].dtype == Dtype::kBool && decoded.event->features[kIsOnline].boolean);
   CHECK(decoded.event->features[kChannel].string() == "web");
   CHECK_EQ(decoded.event->features[kMcc].int64, 9999);
+}
+
+TEST(an_integer_is_taken_where_it_is_accepted_and_lossless) {
+  const struct {
+    const char* text;
+    double value;
+  } taken[] = {{"1", 1.0},
+               {"-7", -7.0},
+               {"0", 0.0},
+               {"-0", 0.0},
+               {"9007199254740992", 9007199254740992.0},
+               {"-9007199254740992", -9007199254740992.0}};
+  for (const auto& one : taken) {
+    const Decoded decoded = decode(with(std::string(R"("reading":)") + one.text));
+    REQUIRE(decoded.is_good);
+    CHECK(decoded.event->features[kReading].dtype == Dtype::kFloat64);
+    CHECK_EQ(decoded.event->features[kReading].float64, one.value);
+    CHECK(!std::signbit(decoded.event->features[kReading].float64) || one.value < 0);
+    CHECK(decoded.event->accepted_ints.has(kReading) && !decoded.event->accepted_ints.has(kAmount));
+  }
+  for (const char* text : {"9007199254740993", "-9007199254740993", "9223372036854775807", "-9223372036854775808",
+                           "99999999999999999999", "-99999999999999999999"}) {
+    const Decoded decoded = decode(with(std::string(R"("reading":)") + text));
+    CHECK_EQ(decoded.said(), "OUT_OF_RANGE features[\"reading\"]");
+    REQUIRE(decoded.violations.list().size() == 1);
+    CHECK(decoded.violations.list()[0].description.find("2^53") != std::string::npos);
+  }
+  const Decoded whole = decode(with(R"("reading":1.0)"));
+  CHECK(whole.is_good && !whole.event->accepted_ints.has(kReading));
+  CHECK_EQ(said(with(R"("reading":"1")")), "WRONG_TYPE features[\"reading\"]");
+  CHECK_EQ(said(with(R"("reading":true)")), "WRONG_TYPE features[\"reading\"]");
+  CHECK_EQ(said(with(R"("reading":1e999)")), "NOT_FINITE features[\"reading\"]");
+  CHECK_EQ(said(with(R"("reading":-1.1e16)")), "OUT_OF_RANGE features[\"reading\"]");  // as floats are held against the range
 }
 
 TEST(a_wrong_type_is_named) {

@@ -132,6 +132,26 @@ TEST(bad_lines_are_reported_and_the_rest_kept) {
   CHECK(log.rejections()[2].violations[0].description.find("4111") == std::string::npos);
 }
 
+TEST(accepted_integers_are_counted_once_an_event) {
+  PlanSpec spec = sample::demo_spec();
+  spec.request_features.push_back(sample::feature("reading", Dtype::kFloat64, false));
+  spec.request_features.back().accept_int = true;
+  const Bound bound(sample::compile(std::move(spec)));
+  const auto with_reading = [](const std::string& id, const std::string& reading) {
+    std::string text = line(id, 10);
+    return text.replace(text.find("},\"is_fraud"), 1, ",\"reading\":" + reading + "}");
+  };
+  EventLog log(bound.plan);
+  log.append(with_reading("1", "5") + with_reading("2", "5.0") + with_reading("3", "9007199254740993") + line("4", 20), 4);
+  log.append(with_reading("5", "-3"), 4);
+  CHECK_EQ(log.event_count(), 4u);
+  log.sort();
+  replay(log, bound, 2);  // decodes again
+  CHECK_EQ(log.accepted_ints(1), 2u);
+  CHECK_EQ(log.accepted_ints(0), 0u);
+  CHECK_EQ(bound.plan->accepted_ints().count(1), 0u);  // that is of who takes events one by one
+}
+
 TEST(replay_is_score_then_apply) {
   std::mt19937_64 random = check::random_engine();
   const std::string text = random_lines(check::scaled(2'000), random);

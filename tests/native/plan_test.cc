@@ -113,6 +113,14 @@ TEST(everything_has_a_limit) {
   CHECK_REFUSED((Words{"9 entities, at most 8"}), {
     while (spec.entities.size() < limits::kEntitiesMax + 1) spec.entities.push_back("e" + std::to_string(spec.entities.size()));
   });
+  for (const Dtype dtype : {Dtype::kInt64, Dtype::kBool, Dtype::kString}) {
+    check_refused(
+        [&](PlanSpec& spec) {
+          spec.request_features.push_back(sample::feature("taken", dtype, false));
+          spec.request_features.back().accept_int = true;
+        },
+        {"request feature \"taken\"", "accept_int is for float64"}, __LINE__);
+  }
   CHECK_REFUSED((Words{"257 request features"}), {
     while (spec.request_features.size() < limits::kRequestFeaturesMax + 1) {
       spec.request_features.push_back(feature(("f" + std::to_string(spec.request_features.size())).c_str(), Dtype::kBool));

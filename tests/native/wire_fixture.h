@@ -23,7 +23,8 @@ inline RequestFeatureSpec feature(const char* name, Dtype dtype, bool is_require
 }
 
 // Entities customer_id and terminal_id; features amount_minor (int64, required, 0 to 10^9), ratio (float64, -1 to 1), is_online
-// (bool), merchant (string). View "customer" stores amount_minor, view "terminal" nothing.
+// (bool), merchant (string), altitude (float64, integers accepted, at most 10^16). View "customer" stores amount_minor, view
+// "terminal" nothing.
 inline PlanSpec plan_spec() {
   PlanSpec spec;
   spec.feature_set = "test";
@@ -31,11 +32,14 @@ inline PlanSpec plan_spec() {
   spec.schema_hash = std::string(64, 'a');
   spec.entities = {"customer_id", "terminal_id"};
   spec.request_features = {feature("amount_minor", Dtype::kInt64, true), feature("ratio", Dtype::kFloat64, false),
-                           feature("is_online", Dtype::kBool, false), feature("merchant", Dtype::kString, false)};
+                           feature("is_online", Dtype::kBool, false), feature("merchant", Dtype::kString, false),
+                           feature("altitude", Dtype::kFloat64, false)};
   spec.request_features[0].minimum = Value::of(int64_t{0});
   spec.request_features[0].maximum = Value::of(int64_t{1'000'000'000});
   spec.request_features[1].minimum = Value::of(-1.0);
   spec.request_features[1].maximum = Value::of(1.0);
+  spec.request_features[4].accept_int = true;
+  spec.request_features[4].maximum = Value::of(1e16);
   ViewSpec customer;
   customer.name = "customer";
   customer.view_hash[0] = 1;

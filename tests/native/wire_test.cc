@@ -310,6 +310,30 @@ TEST(all_violations_at_once) {
       "WRONG_TYPE features[\"is_online\"], TOO_LONG features[\"merchant\"]");
 }
 
+TEST(an_integer_is_taken_where_it_is_accepted_and_lossless) {
+  constexpr size_t kAltitude = 4;
+  constexpr int64_t kMax = int64_t{1} << 53;
+  for (const TransactionUse use : {TransactionUse::kScore, TransactionUse::kEvent}) {
+    for (const int64_t value : {int64_t{0}, int64_t{-12}, kMax - 1, kMax, -kMax}) {
+      const Decoded decoded(transaction() + feature_entry("altitude", integer(value)), use);
+      REQUIRE(decoded.is_valid);
+      CHECK(decoded.transaction.features[kAltitude].dtype == Dtype::kFloat64);
+      CHECK_EQ(static_cast<int64_t>(decoded.transaction.features[kAltitude].float64), value);
+      CHECK(decoded.transaction.accepted_ints.has(kAltitude) && !decoded.transaction.accepted_ints.has(0));
+    }
+    for (const int64_t value : {kMax + 1, -kMax - 1, INT64_MAX, INT64_MIN}) {
+      const Decoded decoded(transaction() + feature_entry("altitude", integer(value)), use);
+      CHECK_EQ(decoded.codes(), "OUT_OF_RANGE features[\"altitude\"]");
+      CHECK(!decoded.transaction.accepted_ints.has(kAltitude));
+    }
+  }
+  // The last entry of a name counts, and a float64 is nothing that was accepted.
+  const Decoded last(transaction() + feature_entry("altitude", integer(1)) + feature_entry("altitude", fixed64(1, 2.0)));
+  CHECK(last.is_valid && !last.transaction.accepted_ints.has(kAltitude));
+  CHECK_EQ(violations_of(transaction() + feature_entry("altitude", fixed64(1, 1.1e16))), "OUT_OF_RANGE features[\"altitude\"]");
+  CHECK_EQ(violations_of(transaction() + feature_entry("ratio", integer(1))), "WRONG_TYPE features[\"ratio\"]");
+}
+
 TEST(violations_are_listed_up_to_a_limit) {
   std::string message = transaction();
   for (size_t i = 0; i < limits::kViolationsMax + 5; ++i) message += feature_entry("x" + std::to_string(i), integer(1));

@@ -7,6 +7,7 @@ drops the entry there, while the specification keeps it, and so does the core.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -29,11 +30,13 @@ REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
 
 ENTITIES = ("customer_id", "terminal_id")
 AMOUNT_MAX = 10**9
+ALTITUDE_MAX = 1e16  # past the integers that float64 holds all of
+EXACT_INTEGER_MAX = 2**53
 Message = scoring_pb2.ScoreRequest | feature_pb2.Event
 
 
 def make_plan() -> _core.FeaturePlan:
-    """A feature of every type; amount_minor is required and stored by a view of customer_id."""
+    """A feature of every type, altitude accepts integers; amount_minor is required and stored by a view of customer_id."""
     builder = _core.PlanBuilder("decoder", "1", "ab" * 32)
     customer, _ = (builder.entity(name) for name in ENTITIES)
     dtypes = _core.DTYPES
@@ -41,6 +44,7 @@ def make_plan() -> _core.FeaturePlan:
     builder.request_feature("ratio", dtypes["float64"], required=False, minimum=-1.0, maximum=1.0)
     builder.request_feature("is_online", dtypes["bool"], required=False)
     builder.request_feature("merchant", dtypes["string"], required=False)
+    builder.request_feature("altitude", dtypes["float64"], required=False, accept_int=True, minimum=-ALTITUDE_MAX)
     view = builder.window_view(
         "customer",
         customer,
@@ -93,6 +97,8 @@ def value_reason(name: str, value: scoring_pb2.FeatureValue) -> str | None:
     if member is None:
         return "VALUE_UNSET"
     expected = {"amount_minor": "int64_value", "ratio": "double_value", "is_online": "bool_value", "merchant": "string_value"}
+    if name == "altitude":
+        return altitude_reason(value, member)
     if member != expected[name]:
         return "WRONG_TYPE"
     if name == "ratio" and not math.isfinite(value.double_value):
@@ -104,6 +110,17 @@ def value_reason(name: str, value: scoring_pb2.FeatureValue) -> str | None:
     if name == "merchant" and len(value.string_value.encode()) > 256:
         return "TOO_LONG"
     return None
+
+
+def altitude_reason(value: scoring_pb2.FeatureValue, member: str) -> str | None:
+    """Of the float64 that accepts integers."""
+    if member == "int64_value":
+        return None if abs(value.int64_value) <= EXACT_INTEGER_MAX else "OUT_OF_RANGE"
+    if member != "double_value":
+        return "WRONG_TYPE"
+    if not math.isfinite(value.double_value):
+        return "NOT_FINITE"
+    return None if value.double_value >= -ALTITUDE_MAX else "OUT_OF_RANGE"
 
 
 def id_reason(value: str) -> str | None:
@@ -167,9 +184,9 @@ def label_violations(event: feature_pb2.Event) -> set[tuple[str, str]]:
     return found
 
 
-def scalar(value: scoring_pb2.FeatureValue) -> object:
+def scalar(name: str, value: scoring_pb2.FeatureValue) -> object:
     found = getattr(value, value.WhichOneof("value") or "")
-    return found + 0.0 if isinstance(found, float) else found
+    return float(found) + 0.0 if isinstance(found, float) or name == "altitude" else found
 
 
 def values(message: Message) -> tuple[object, ...]:
@@ -177,7 +194,7 @@ def values(message: Message) -> tuple[object, ...]:
         message.transaction_id,
         time_us(message),
         dict(message.entities),
-        {name: (type(scalar(value)), repr(scalar(value))) for name, value in message.features.items()},
+        {name: (type(scalar(name, value)), repr(scalar(name, value))) for name, value in message.features.items()},
     )
     if isinstance(message, feature_pb2.Event):
         is_fraud = message.is_fraud if message.HasField("is_fraud") else None
@@ -250,7 +267,9 @@ def check_both(data: bytes) -> None:
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SIZES = st.integers(1, 12)  # of a varint: up to 10 are good; of a tag or length: up to 5
 FIELD_NUMBERS = st.one_of(st.integers(1, 12), st.sampled_from([13, 2047, 19000, 2**29 - 1]))
-FEATURE_NAMES = st.sampled_from(["amount_minor", "amount_minor", "ratio", "is_online", "merchant", "amuont", "", "caf\u00e9"])
+FEATURE_NAMES = st.sampled_from(
+    ["amount_minor", "amount_minor", "ratio", "is_online", "merchant", "altitude", "altitude", "amuont", "", "caf\u00e9"]
+)
 ENTITY_NAMES = st.sampled_from(["customer_id", "customer_id", "terminal_id", "costumer_id", ""])
 TEXTS = st.one_of(
     st.text(max_size=6).map(str.encode),
@@ -263,7 +282,8 @@ SECONDS = st.one_of(
 )
 NANOS = st.one_of(st.integers(0, 10**9), INT64, st.sampled_from([-1, 999_999_999, 10**9, 2**32 + 7]))
 DOUBLES = st.one_of(st.floats(), st.sampled_from([-0.0, 1.0, -1.0, math.nextafter(1, 2), math.nan, math.inf]))
-INTEGERS = st.one_of(st.integers(-1, AMOUNT_MAX + 1), INT64)
+EDGES = st.sampled_from([sign * (EXACT_INTEGER_MAX + step) for sign in (1, -1) for step in (-1, 0, 1, 2)])
+INTEGERS = st.one_of(st.integers(-1, AMOUNT_MAX + 1), EDGES, INT64)
 
 
 @st.composite
@@ -421,6 +441,8 @@ def test_many_mutated_messages() -> None:
         wire.feature("ratio", wire.double_value(0.5)),
         wire.feature("merchant", wire.string_value("caf\u00e9")),
         wire.feature("is_online", wire.bool_value(1)),
+        wire.feature("altitude", wire.int64_value(EXACT_INTEGER_MAX)),
+        wire.feature("altitude", wire.int64_value(-7)),
         wire.delimited(8, wire.timestamp(1, 5)),
         wire.number(7, 2),
         wire.number(5, 1),
@@ -506,6 +528,14 @@ TRAPS = {
     "NUL and noncharacters": (WHOLE + wire.text(1, "\0\uffff"), True),
     "malformed value of an unknown feature": (WHOLE + wire.feature("amuont", b"\x10"), False),
     "NaN": (WHOLE + wire.feature("ratio", wire.double_value(math.nan)), True),
+    "integer for a float64": (WHOLE + wire.feature("ratio", wire.int64_value(1)), True),
+    "integer for a float64 that accepts it": (WHOLE + wire.feature("altitude", wire.int64_value(1)), True),
+    "integer past 2^53": (WHOLE + wire.feature("altitude", wire.int64_value(EXACT_INTEGER_MAX + 1)), True),
+    "integer past 2^53 first": (
+        WHOLE + wire.feature("altitude", wire.int64_value(2**62)) + wire.feature("altitude", wire.int64_value(3)),
+        True,
+    ),
+    "bool where integers are accepted": (WHOLE + wire.feature("altitude", wire.bool_value(1)), True),
     "-0.0": (WHOLE + wire.feature("ratio", wire.double_value(-0.0)), True),
 }
 
@@ -514,6 +544,34 @@ TRAPS = {
 def test_traps(data: bytes, is_message: bool) -> None:
     assert (check(data, scoring_pb2.ScoreRequest) != MALFORMED) == is_message
     check(data, feature_pb2.Event)
+
+
+@settings(max_examples=300 * SCALE)
+@given(
+    st.sampled_from(["amount_minor", "ratio", "altitude"]), st.one_of(INTEGERS, st.floats(allow_nan=False, allow_infinity=False))
+)
+def test_json_takes_the_numbers_that_protobuf_takes(name: str, number: int | float) -> None:
+    """The same event in both formats: the same values, or the same reasons."""
+    event = feature_pb2.Event(transaction_id="tx-1", entities={"customer_id": "596"})
+    event.event_time.FromMicroseconds(1_522_540_831_000_000)
+    event.features["amount_minor"].int64_value = 5716
+    if isinstance(number, int):
+        event.features[name].int64_value = number
+    else:
+        event.features[name].double_value = number
+    features = {found: getattr(value, value.WhichOneof("value") or "") for found, value in event.features.items()}
+    line = {
+        "transaction_id": "tx-1",
+        "event_time": "2018-04-01T00:00:31Z",
+        "entities": {"customer_id": "596"},
+        "features": features,
+    }
+    of_protobuf, of_json = PLAN.decode_event(event.SerializeToString()), PLAN.decode_event_json(json.dumps(line).encode())
+    if isinstance(of_protobuf, _core.Refusal):
+        assert isinstance(of_json, _core.Refusal)
+        assert bad_request(of_json) == bad_request(of_protobuf)
+    else:
+        assert repr(of_json) == repr(of_protobuf)
 
 
 def test_every_truncation() -> None:

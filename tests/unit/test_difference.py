@@ -103,12 +103,18 @@ EDITS = [
         "amount_minor: {dtype: int64}",
         "request feature, amount_minor changed: int64, required, at least 0 -> int64, required",
     ),
+    Edit(
+        "ratio: {dtype: float64, required",
+        "ratio: {dtype: float64, accept_int: true, required",
+        "request feature, ratio changed: float64, optional, default 0.5 -> float64, optional, integers accepted, default 0.5",
+    ),
 ]
 
 # Another text, the same definitions.
 SAME = [
     ("version: \"1\"", "version: \"2\""),
     ("minimum: 0}", "minimum: 0, required: true}"),
+    ("minimum: 0}", "minimum: 0, accept_int: false}"),
     ("default: 0.5}\n", "default: 0.50, description: of what}\n"),
     ("window: 7d", "window: 168h"),
     ("divide_by: 100", "divide_by: 100.0"),

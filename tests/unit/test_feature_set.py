@@ -201,6 +201,25 @@ REFUSED = {
     "bound of NaN": (("rate: {dtype: float64", "rate: {dtype: float64, maximum: .nan"), 6, "rate.maximum", "finite"),
     "default of another type": (("default: false", "default: 0"), 8, "chip.default", "declared type bool, found an integer"),
     "required with a default": (("default: false", "default: false, required: true"), 8, "chip.default", "remove one of the two"),
+    "integers for an int64": (
+        ("amount_minor: {dtype: int64", "amount_minor: {accept_int: true, dtype: int64"),
+        5,
+        "amount_minor.accept_int",
+        "takes integers anyway; remove it",
+    ),
+    "integers for a bool": (("default: false", "default: false, accept_int: true"), 8, "chip.accept_int", "none is a bool"),
+    "integers for a text": (
+        ("channel: {dtype: string", "channel: {accept_int: true, dtype: string"),
+        7,
+        "channel.accept_int",
+        "none is a string",
+    ),
+    "integers, perhaps": (
+        ("rate: {dtype: float64", "rate: {dtype: float64, accept_int: 1"),
+        6,
+        "rate.accept_int",
+        "true or false",
+    ),
     "divide by nothing": (("divide_by: 100", "divide_by: 0"), 26, "derived.amount.divide_by", "other than 0"),
     "null that means nothing": (("when_null: {default: 0.0}", "when_null: zero"), 29, "inputs[1].when_null", "{default: NUMBER}"),
     "default that is a text": (

@@ -115,6 +115,7 @@ SAME_EVERYTHING = {
     ),
     "order of attributes": ("home_latitude: float64, opened_at: time", "opened_at: time, home_latitude: float64"),
     "order of entities": ("[customer_id, terminal_id]", "[terminal_id, customer_id]"),
+    "integers that are not accepted": ("default: 1}", "default: 1, accept_int: false}"),
     "an input by name": ("  - amount\n", "  - {name: amount, from: amount, dtype: float32, when_null: error}\n"),
 }
 
@@ -138,6 +139,7 @@ NEW_SCHEMA_SAME_RECORDS = {
     "name of an input": ("name: risk,", "name: risk_of_terminal,"),
     "bound": ("maximum: 1000000", "maximum: 2000000"),
     "default of a feature": ("default: 1}", "default: 2}"),
+    "integers accepted": ("default: 1}", "default: 1, accept_int: true}"),
     "a new derived feature": ("derived:", "derived:\n  evening: {op: hour}"),
     "words": ("[web, pos]", "[pos, web]"),
     "name of a window view": ("  terminal:\n", "  place:\n"),
@@ -150,6 +152,14 @@ def test_definitions_change_the_schema_and_no_record(change: tuple[str, str]) ->
     changed = parse(change)
     assert changed.schema_hash != parse().schema_hash
     assert sorted(view_hashes(changed).values()) == sorted(view_hashes(parse()).values())
+
+
+def test_a_stored_feature_that_accepts_integers_is_stored_as_before() -> None:
+    """The integer becomes the float64 that equals it before it reaches a record."""
+    stored = ("op: sum, of: amount_minor", "op: max, of: ratio")
+    before, after = parse(stored), parse(stored, ("default: 1}", "default: 1, accept_int: true}"))
+    assert before.schema_hash != after.schema_hash
+    assert view_hashes(before) == view_hashes(after)
 
 
 NEW_RECORDS = {

@@ -13,10 +13,12 @@ from assay import _core
 from assay.errors import RecordError, StoreError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.observed_events import ObservedEvents
 from assay.features.store_writer import AttributeWrite, LocalWriter
 from assay.kafka.label_messages import LabelMessages
-from assay.kafka.message_writer import EventMessages
+from assay.kafka.message_writer import EventMessages, WatchedMessages
 from assay.kafka.messages import Partition, Progress, TopicMessage
+from assay.kafka.stats import IngestionStats
 from tests.support.feature_sets import SHOP
 from tests.support.kafka_events import make_events, make_labels
 
@@ -69,6 +71,26 @@ def test_events_that_the_store_refuses_are_found_among_the_good(plan: _core.Feat
     assert written.null_counts["amount_minor"] == 0
 
 
+@pytest.fixture(scope="module")
+def accepting_plan() -> _core.FeaturePlan:
+    ratio = "  ratio: {dtype: float64, required: false, accept_int: true}\n"
+    return compile_plan(FeatureSet.parse(SHOP.replace("request_features:\n", f"request_features:\n{ratio}")))
+
+
+def test_integers_for_a_float64_are_counted_once_they_are_written(accepting_plan: _core.FeaturePlan) -> None:
+    writer = EventMessages(accepting_plan, ["ratio"], LocalWriter(accepting_plan, _core.EmbeddedStore()))
+    events = make_events(random.Random(3), 6)
+    for event, ratio in zip(events, (1, 2.5, -3, 2**53 + 1, None, 0), strict=True):
+        event["features"]["ratio"] = ratio
+    written = writer.write(messages(events, EVENTS))
+    assert [found.reason for found in written.rejects] == ["OUT_OF_RANGE"]
+    assert written.accepted_ints == {"ratio": 3}
+    stats = IngestionStats()
+    for _ in range(2):
+        stats.flushed({EVENTS.topic: written}, 0.01)
+    assert stats.accepted_ints == {"ratio": 6}
+
+
 class DamagedWriter:
     """A store that cannot trust the records of some customers: it takes nothing that needs one of them."""
 
@@ -98,9 +120,43 @@ class DamagedWriter:
         raise AssertionError
 
 
+class Notes:
+    """A watch that keeps what it is shown."""
+
+    observed = ObservedEvents()
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def take(self, lines: Sequence[bytes]) -> None:
+        self.lines += lines
+
+
+def test_a_watch_is_shown_what_was_written_and_its_rejects_and_nothing_else(plan: _core.FeaturePlan) -> None:
+    events = messages(make_events(random.Random(5), 4), EVENTS)
+    others = [TopicMessage(EVENTS, 4, None, None), TopicMessage(EVENTS, 5, None, b"{")]
+    notes, names = Notes(), ["amount_minor", "channel"]
+    inner = EventMessages(plan, names, LocalWriter(plan, _core.EmbeddedStore()))
+    written = WatchedMessages(inner, notes).write([*events, *others])
+    assert (written.recorded_count, len(written.rejects)) == (4, 2)
+    assert notes.lines == [*(event.value for event in events), b"{"]
+    full = RefusingWriter(LocalWriter(plan, _core.EmbeddedStore()), {"t0"}, "STORE_FULL")
+    with pytest.raises(StoreError):
+        WatchedMessages(EventMessages(plan, names, full), notes).write(events)
+    assert len(notes.lines) == 5  # it is tried again, and would be shown twice
+
+
 MANY = make_events(random.Random(9), 300)
 CUSTOMER_OF = {event["transaction_id"]: event["entities"]["customer_id"] for event in MANY}
 OF_DAMAGED = [number for number, event in enumerate(MANY) if event["entities"]["customer_id"] in ("c3", "c8")]
+
+
+def test_integers_are_counted_of_the_events_that_are_written(accepting_plan: _core.FeaturePlan) -> None:
+    """Halves are written until the damaged are alone: each event counts once."""
+    events = [event | {"features": event["features"] | {"ratio": 1}} for event in MANY]
+    writer = DamagedWriter(LocalWriter(accepting_plan, _core.EmbeddedStore()), {"c3", "c8"})
+    written = EventMessages(accepting_plan, ["ratio"], writer).write(messages(events, EVENTS))
+    assert written.accepted_ints == {"ratio": len(MANY) - len(OF_DAMAGED)}
 
 
 def test_a_damaged_record_costs_the_events_that_need_it(plan: _core.FeaturePlan) -> None:

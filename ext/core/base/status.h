@@ -32,7 +32,7 @@ enum class Code : uint8_t {
   kWrongType,
   kValueUnset,  // a FeatureValue with no value set
   kNotFinite,   // NaN or infinity on the wire
-  kOutOfRange,  // outside the declared range, or past float32
+  kOutOfRange,  // outside the declared range, past float32, or an accepted integer past 2^53
   kTooLong,     // text or id over its limit
   kBadTimestamp,
   kBadDuration,

@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t kSecondsMin = -62'135'596'800;  // 0001-01-01T00:00:00Z
 constexpr int64_t kSecondsMax = 253'402'300'799;  // 9999-12-31T23:59:59Z
 constexpr int32_t kNanosPerSecond = 1'000'000'000;
+constexpr int64_t kExactIntegerMax = int64_t{1} << 53;  // beyond it float64 has gaps: some integers would become others
 
 // A bound of the feature set, which is configuration and may be shown (the value itself may not).
 std::string bound_text(const Value& bound) {
@@ -44,6 +45,23 @@ void check_float64(const RequestFeatureSpec& feature, Value& value, Violations& 
   if (!is_within(value.float64, feature.minimum, feature.maximum, &Value::float64)) {
     violations.add(Code::kOutOfRange, feature_path(feature.name), "is outside the declared range; " + range_text(feature));
   }
+}
+
+// A value of another type than declared. An int64 is taken where the feature accepts it.
+bool take_other_type(const RequestFeatureSpec& feature, Value& value, Violations& violations) {
+  if (!feature.accept_int || value.dtype != Dtype::kInt64) {
+    violations.add(Code::kWrongType, feature_path(feature.name),
+                   std::string("is ") + dtype_name(value.dtype) + "; expected " + dtype_name(feature.dtype) +
+                       ". Send the declared type: nothing is converted");
+    return false;
+  }
+  if (value.int64 < -kExactIntegerMax || value.int64 > kExactIntegerMax) {
+    violations.add(Code::kOutOfRange, feature_path(feature.name),
+                   "is an integer past 2^53, where float64 has gaps; expected an integer within +-2^53, or a float64");
+    return false;
+  }
+  value = Value::of(static_cast<double>(value.int64));
+  return true;
 }
 
 // Does a window view of an entity that the event names store this feature?
@@ -126,12 +144,7 @@ std::string member_path(const char* map, std::string_view name) { return map + (
 
 bool check_value(const RequestFeatureSpec& feature, Value& value, Violations& violations) {
   const size_t before = violations.count();
-  if (__builtin_expect(value.dtype != feature.dtype, 0)) {
-    violations.add(Code::kWrongType, feature_path(feature.name),
-                   std::string("is ") + dtype_name(value.dtype) + "; expected " + dtype_name(feature.dtype) +
-                       ". Send the declared type: nothing is converted");
-    return false;
-  }
+  if (__builtin_expect(value.dtype != feature.dtype, 0) && !take_other_type(feature, value, violations)) return false;
   switch (value.dtype) {
     case Dtype::kFloat64: check_float64(feature, value, violations); break;
     case Dtype::kInt64:
@@ -149,6 +162,15 @@ bool check_value(const RequestFeatureSpec& feature, Value& value, Violations& vi
     case Dtype::kNull: break;
   }
   return violations.count() == before;
+}
+
+bool check_feature(const FeaturePlan& plan, size_t feature, Transaction& transaction, Violations& violations) {
+  const RequestFeatureSpec& spec = plan.spec().request_features[feature];
+  Value& value = transaction.features[feature];
+  const bool is_other_type = value.dtype != spec.dtype;
+  if (!check_value(spec, value, violations)) return false;
+  if (__builtin_expect(is_other_type, 0)) transaction.accepted_ints.set(feature);
+  return true;
 }
 
 void check_required(const FeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations) {

@@ -15,9 +15,12 @@ enum class TransactionUse : uint8_t {
   kEvent,  // at least one entity; the required features that a window view of a named entity stores
 };
 
-// Checks one present value against its declaration: type, finiteness (-0.0 becomes +0.0), range, length. Adds a violation and returns
-// false if it must not be used.
+// Checks one present value against its declaration: type, finiteness (-0.0 becomes +0.0), range, length. An int64 where integers are
+// accepted becomes the float64 that equals it. Adds a violation and returns false if it must not be used.
 bool check_value(const RequestFeatureSpec& feature, Value& value, Violations& violations);
+
+// The same of one present value of a transaction, which then knows whether it was such an int64.
+bool check_feature(const FeaturePlan& plan, size_t feature, Transaction& transaction, Violations& violations);
 
 // Checks the length of transaction_id (required) and of entity ids, then adds what is missing once all fields are in. event_time is
 // the decoder's to check. An id that was sent empty (its data() is not null) is a violation even where none is required.

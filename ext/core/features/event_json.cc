@@ -1,5 +1,7 @@
 #include "core/features/event_json.h"
 
+#include <limits>
+
 #include "core/base/utf8.h"
 #include "core/features/checks.h"
 #include "core/features/json_reader.h"
@@ -211,7 +213,8 @@ void EventDecoder::read_feature_number(size_t index) {
   JsonNumber number;
   if (!reader_.read_number(&number)) return;
   const RequestFeatureSpec& feature = plan_.spec().request_features[index];
-  const Value value = number.is_integer ? Value::of(number.int64) : Value::of(number.float64);
+  const int64_t integer = number.is_representable ? number.int64 : std::numeric_limits<int64_t>::max();  // past 2^53 either way
+  const Value value = number.is_integer ? Value::of(integer) : Value::of(number.float64);
   if (number.is_representable || value.dtype != feature.dtype) return keep(index, value);
   event_.features[index] = value;
   if (number.is_integer) {
@@ -222,7 +225,8 @@ void EventDecoder::read_feature_number(size_t index) {
 }
 
 void EventDecoder::keep(size_t index, Value value) {
-  event_.features[index] = check_value(plan_.spec().request_features[index], value, violations_) ? value : Value::of(false);
+  event_.features[index] = value;
+  if (!check_feature(plan_, index, event_, violations_)) event_.features[index] = Value::of(false);
 }
 
 void EventDecoder::read_is_fraud() {

@@ -1,6 +1,6 @@
 // Strict JSON for events: one object a line, typed by the plan. Refuses what lenient parsers let through: duplicate keys,
 // NaN, 1e400, integers past int64, a float where an integer is declared (5716.0 for an int64) and the
-// reverse, times without a zone.
+// reverse (but for features that accept integers), times without a zone.
 #pragma once
 
 #include <cstdint>

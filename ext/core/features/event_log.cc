@@ -1,6 +1,7 @@
 #include "core/features/event_log.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/base/clock.h"
@@ -121,6 +122,7 @@ struct EventLog::Impl {
   std::vector<IndexEntry> index;
   std::vector<EventRejection> rejections;
   uint64_t rejected_count = 0;
+  std::array<uint64_t, limits::kRequestFeaturesMax> accepted_ints{};
   uint64_t line_count = 0;    // so far, this line included
   uint64_t offset_bytes = 0;  // of this line
   std::unique_ptr<Transaction> event{new Transaction};
@@ -132,6 +134,7 @@ void EventLog::Impl::append_line(std::string_view line, size_t rejections_max) {
   ++line_count;
   if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
   if (decode(line)) {
+    event->accepted_ints.for_each([this](size_t feature) { ++accepted_ints[feature]; });
     keep(line);
   } else {
     reject(rejections_max);
@@ -189,6 +192,8 @@ void EventLog::append(std::string_view lines, size_t rejections_max) {
 uint64_t EventLog::event_count() const noexcept { return impl_->index.size(); }
 uint64_t EventLog::rejected_count() const noexcept { return impl_->rejected_count; }
 const std::vector<EventRejection>& EventLog::rejections() const noexcept { return impl_->rejections; }
+
+uint64_t EventLog::accepted_ints(size_t feature) const noexcept { return impl_->accepted_ints[feature]; }
 
 void EventLog::sort() {
   std::vector<IndexEntry>& index = impl_->index;

@@ -50,6 +50,8 @@ class EventLog {
   uint64_t event_count() const noexcept;
   uint64_t rejected_count() const noexcept;
   const std::vector<EventRejection>& rejections() const noexcept;
+  // How many of the events that were taken had an int64 for this float64 feature (accept_int).
+  uint64_t accepted_ints(size_t feature) const noexcept;
 
   // Not thread-safe. May be called again after more was appended.
   void sort();

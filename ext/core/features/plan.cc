@@ -158,6 +158,9 @@ Status PlanCompiler::feature(RequestFeatureSpec& feature) {
   if (!is_number && feature.dtype != Dtype::kBool && feature.dtype != Dtype::kString) {
     return invalid(who + ": the dtype must be float64, int64, bool or string");
   }
+  if (feature.accept_int && feature.dtype != Dtype::kFloat64) {
+    return invalid(who + ": accept_int is for float64, as only there an int64 keeps its value; remove it, or declare float64");
+  }
   if (feature.default_value.dtype == Dtype::kString) feature.default_value = Value::of(std::string_view(feature.default_text));
   for (const Value* bound : {&feature.minimum, &feature.maximum}) {
     if (bound->is_null()) continue;

@@ -12,6 +12,7 @@
 
 #include "core/base/status.h"
 #include "core/base/value.h"
+#include "core/features/accepted_ints.h"
 #include "core/features/name_table.h"
 #include "core/features/view.h"
 
@@ -21,6 +22,7 @@ struct RequestFeatureSpec {
   std::string name;
   Dtype dtype = Dtype::kNull;
   bool required = true;
+  bool accept_int = false;   // kFloat64 only: an int64 up to 2^53 is taken as the float64 that equals it
   Value default_value;       // used when absent and not required; null: the node is null
   std::string default_text;  // owns a string default
   Value minimum, maximum;    // inclusive; null: unbounded. Same dtype as the feature.
@@ -107,7 +109,7 @@ struct TensorSegment {
 
 struct RowProgram;  // row_program.h
 
-// The compiled plan. Immutable, shared by reference count (lanes, readers and writers hold it), thread-safe.
+// The compiled plan. Immutable but for what it counts, shared by reference count (lanes, readers, writers hold it), thread-safe.
 class FeaturePlan {
  public:
   // Checks names, limits, dtypes, node order and the tensor layout. int64 goes to a float32 element only where its values
@@ -121,6 +123,10 @@ class FeaturePlan {
   uint32_t row_bytes() const noexcept { return row_bytes_; }  // one finished row, a multiple of 8
   Dtype node_dtype(size_t node) const noexcept { return node_dtypes_[node]; }
   const RowProgram& program() const noexcept { return *program_; }  // the nodes and inputs as the reader runs them
+
+  // Of the scores and events that were taken with this plan. Whoever takes one adds it: decoders do not, as a stored line is
+  // decoded more than once.
+  AcceptedInts& accepted_ints() const noexcept { return accepted_ints_; }
 
   // Index of a declared name, or -1. No allocation; constant time.
   int find_feature(std::string_view name) const noexcept { return feature_names_.find(name); }
@@ -138,6 +144,7 @@ class FeaturePlan {
   NameTable feature_names_;
   NameTable entity_names_;
   std::shared_ptr<const RowProgram> program_;  // shared only because RowProgram is incomplete here
+  mutable AcceptedInts accepted_ints_;
 };
 
 }  // namespace assay

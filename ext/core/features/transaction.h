@@ -9,6 +9,7 @@
 #include "core/base/limits.h"
 #include "core/base/status.h"
 #include "core/base/value.h"
+#include "core/features/accepted_ints.h"
 
 namespace assay {
 
@@ -27,6 +28,7 @@ struct Transaction {
   int64_t label_time_us = kNoTime;
   std::array<std::string_view, limits::kEntitiesMax> entities;  // empty: absent
   std::array<Value, limits::kRequestFeaturesMax> features;      // null: absent. Defaults are not applied here.
+  FeatureBits accepted_ints;  // the features whose value came as an int64 where a float64 is declared (accept_int)
 
   // Clears the part that a plan with these counts uses.
   void clear(size_t entity_count, size_t feature_count) noexcept {
@@ -35,6 +37,7 @@ struct Transaction {
     is_fraud = -1;
     is_label = false;
     label_time_us = kNoTime;
+    accepted_ints.clear();
     for (size_t i = 0; i < entity_count; ++i) entities[i] = {};
     for (size_t i = 0; i < feature_count; ++i) features[i] = Value();
   }

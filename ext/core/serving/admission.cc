@@ -171,7 +171,9 @@ Status Admission::decode_one(Call& call, Scratch& mine) {
   if (!status.ok()) return status;
   check_explain(scan, mine.violations);
   decode_transaction(scan, call.lane->reader().plan(), TransactionUse::kScore, mine.transaction, mine.violations);
-  return mine.violations.empty() ? Status() : Status(Code::kInvalidRequest);
+  if (!mine.violations.empty()) return Status(Code::kInvalidRequest);
+  call.lane->reader().plan().accepted_ints().add(mine.transaction.accepted_ints);
+  return Status();
 }
 
 Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& mine) {
@@ -272,6 +274,7 @@ Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_v
   slot.stamp(Stamp::kDecoded) = clock_.now_ns();
   move_slot(slot, SlotState::kDecoded);
   if (!mine.violations.empty()) return Status(Code::kInvalidRequest);
+  call.lane->reader().plan().accepted_ints().add(mine.transaction.accepted_ints);
   return look_up(call, slot, index, mine, is_finished);
 }
 

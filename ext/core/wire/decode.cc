@@ -79,7 +79,7 @@ void check_features(const FeaturePlan& plan, const UnsetFeatures& unset, Transac
       violations.add(Code::kValueUnset, feature_path(specs[i].name),
                      std::string("has no value; expected ") + dtype_name(specs[i].dtype) + ". Set it, or leave the name out");
     } else if (!out.features[i].is_null()) {
-      check_value(specs[i], out.features[i], violations);
+      check_feature(plan, i, out, violations);
     }
   }
 }

@@ -14,6 +14,7 @@ from assay.errors import FeatureSetError
 if TYPE_CHECKING:
     from assay.client import Tls
     from assay.features.feature_set import FeatureSet
+    from assay.models.baseline import Baseline
 
 FeatureSetOption = Annotated[
     Path | None, typer.Option("--feature-set", help="Feature set (YAML). Default: the demo's.", dir_okay=False)
@@ -36,6 +37,18 @@ def load_feature_set(path: Path | None) -> FeatureSet:
 
         path = feature_set_path()
     return FeatureSet.load(path)
+
+
+def load_training_data(path: Path | None, bundle: str | None) -> tuple[FeatureSet, Baseline | None]:
+    """The feature set at `path`, else the bundle's, else the demo's; and what the bundle's model learned. Raises AssayError."""
+    if bundle is None:
+        return load_feature_set(path), None
+    from assay.models.bundle import read_bundle
+    from assay.models.event_check import training_data
+    from assay.models.locate import locate_bundle
+
+    bundles, baseline = training_data(read_bundle(locate_bundle(bundle)))
+    return (bundles if path is None else load_feature_set(path)), baseline
 
 
 def attribute_files(options: list[str] | None) -> dict[str, Path]:

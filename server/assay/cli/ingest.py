@@ -14,6 +14,7 @@ from assay.cli.options import JsonOption
 from assay.cli.output import (
     EXIT_REFUSED,
     EXIT_USAGE,
+    accepted_counts,
     bar,
     console,
     fail,
@@ -103,7 +104,11 @@ def ingest(
     ] = False,
     messages: Annotated[int, typer.Option(min=1, max=100_000, help="Most messages of that sample.")] = 1_000,
     bundle: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_PATH", help="Compare that sample with the training data of this bundle.")
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_PATH",
+            help="Compare that sample, or what --kafka reads (on the metrics page), with the training data of this bundle.",
+        ),
     ] = None,
 ) -> None:
     """Load events, or attributes of entities, into a store. What is there already changes nothing.
@@ -158,6 +163,7 @@ def ingest(
             metadata_ms=metadata_ms,
             metrics_listen=metrics_listen,
             stops_at_end=stop_at_end,
+            bundle=bundle,
         )
         return ingest_topics(options, store, store_bytes_max, feature_set, as_json=as_json)
     from assay.features.rejects import Rejects
@@ -255,7 +261,8 @@ def _print(
         counts = {name: getattr(summary, f"{name}_count") for name in ("event", "recorded", "duplicate", "late", "rejected")}
         document = {f"{name}_count": count for name, count in counts.items()}
         flushes = [record.document() for record in summary.flushes]
-        print_json({"store": store, **document, "seconds": round(seconds, 3), "flushes": flushes})
+        accepted = dict(summary.accepted_ints)
+        print_json({"store": store, **document, "accepted_ints": accepted, "seconds": round(seconds, 3), "flushes": flushes})
         return
     console.print(plain_text(f"{summary.recorded_count:,} recorded in {store} ({seconds:.1f} s)"))
     print_counts(
@@ -265,6 +272,7 @@ def _print(
             summary.rejected_count,
             f"were rejected{f', see {rejects_path}' if rejects_path else ' (keep them with --rejects FILE)'}",
         ),
+        *accepted_counts(summary.accepted_ints),
     )
     for reject in rejects.examples:
         console.print(plain_text(f"  {reject.describe()}"))

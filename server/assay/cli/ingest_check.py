@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from rich.table import Table
 
-from assay.cli.feature_sources import load_feature_set
+from assay.cli.feature_sources import load_training_data
 from assay.cli.output import EXIT_USAGE, answers, fail, plain_text, print_json
 from assay.errors import AssayError, ConfigError
 
 if TYPE_CHECKING:
     from assay.features.feature_set import FeatureSet
     from assay.kafka.messages import TopicMessage
-    from assay.models.baseline import Baseline
     from assay.models.event_check import EventCheck
 
 
@@ -38,12 +37,12 @@ def check(options: CheckOptions, *, as_json: bool) -> bool:
     """Returns whether every message of the sample is an event."""
     if (options.events is None) == (options.brokers is None or not options.topics):
         fail("--check wants --events FILE, or --kafka BROKERS with --topic TOPIC", EXIT_USAGE)
-    from assay.models.event_check import check_events
+    from assay.models.event_check import EventChecker
 
     try:
-        loaded, baseline = _feature_set(options)
+        loaded, baseline = load_training_data(options.feature_set, options.bundle)
         lines, unfit, keys = _sample(options, loaded)
-        found = check_events(loaded, lines, baseline)
+        found = EventChecker(loaded, baseline).check(lines)
     except ConfigError as error:
         fail(str(error), EXIT_USAGE)
     except AssayError as error:
@@ -117,18 +116,6 @@ def _entities(value: bytes) -> dict[str, Any]:
         return {}
     entities = found.get("entities") if isinstance(found, dict) else None
     return entities if isinstance(entities, dict) else {}
-
-
-def _feature_set(options: CheckOptions) -> tuple[FeatureSet, Baseline | None]:
-    """The one that is named, else the bundle's, else the demo's. Raises AssayError."""
-    if options.bundle is None:
-        return load_feature_set(options.feature_set), None
-    from assay.models.bundle import read_bundle
-    from assay.models.event_check import training_data
-    from assay.models.locate import locate_bundle
-
-    bundles, baseline = training_data(read_bundle(locate_bundle(options.bundle)))
-    return (bundles if options.feature_set is None else load_feature_set(options.feature_set)), baseline
 
 
 def _document(found: EventCheck, keys: Keys) -> dict[str, Any]:

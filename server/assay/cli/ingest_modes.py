@@ -19,7 +19,7 @@ MODES = {
     "--kafka": _FILE
     | _TOPICS
     | {"group", "instance_id", "label_topic", "label_wait_ms", "dead_letter_topic", "fail_on_reject", "flush_ms"}
-    | {"checkpoint_ms", "metadata_topic", "metadata_ms", "metrics_listen", "stop_at_end"},
+    | {"checkpoint_ms", "metadata_topic", "metadata_ms", "metrics_listen", "stop_at_end", "bundle"},
     "--check --events": _LOOK | {"events"},
     "--check --kafka": _LOOK | _TOPICS,
 }

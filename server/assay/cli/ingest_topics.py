@@ -13,15 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from assay.cli.feature_sources import load_feature_set
-from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, console, fail, plain_text, print_json, print_record
+from assay.cli.feature_sources import load_training_data
+from assay.cli.output import (
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    accepted_counts,
+    console,
+    fail,
+    plain_text,
+    print_counts,
+    print_json,
+    print_record,
+)
 from assay.errors import AssayError, ConfigError, RejectedError
 from assay.observe.logs import log_event, set_up
 from assay.observe.metrics_server import open_metrics
 
 if TYPE_CHECKING:
+    from assay.features.feature_set import FeatureSet
+    from assay.features.observed_events import EventWatch
     from assay.kafka.job import Asked, Job
     from assay.kafka.stats import IngestionStats
+    from assay.models.baseline import Baseline
 
 CHECKPOINT_MS_REMOTE, CHECKPOINT_MS_HERE = 1_000, 60_000
 SAY_S = 60.0  # between two lines of progress where nobody looks
@@ -51,6 +64,7 @@ class TopicOptions:
     metadata_ms: int
     metrics_listen: str
     stops_at_end: bool
+    bundle: str | None
 
 
 def ingest_topics(options: TopicOptions, store: str, store_bytes_max: int, feature_set: Path | None, *, as_json: bool) -> None:
@@ -63,11 +77,13 @@ def ingest_topics(options: TopicOptions, store: str, store_bytes_max: int, featu
     progress = _Progress()
     started_s = time.monotonic()
     try:
-        loaded = load_feature_set(feature_set)
+        loaded, baseline = load_training_data(feature_set, options.bundle)
         asked = _asked(options, is_remote=is_remote(store))
+        on_record = (lambda _: None) if as_json else print_record
+        watch = None if baseline is None else _watch(loaded, baseline)
         with (
             open_store(store, store_bytes_max) as opened,
-            Job(asked, loaded, opened, on_record=(lambda _: None) if as_json else print_record, on_look=progress.show) as job,
+            Job(asked, loaded, opened, on_record=on_record, on_look=progress.show, watch=watch) as job,
             _metrics(options.metrics_listen, job),
             _signals(job),
             progress,
@@ -100,6 +116,8 @@ def _check(options: TopicOptions) -> None:
     topics = [*options.topics, *options.label_topics, *filter(None, (options.dead_letter_topic, options.metadata_topic))]
     if len(set(topics)) != len(topics):
         fail("events, labels, dead letters and metadata records need topics of their own, each given once", EXIT_USAGE)
+    if options.bundle is not None and options.metrics_listen == "off":
+        fail("--bundle with --kafka shows on the metrics page: give --metrics-listen too", EXIT_USAGE)
 
 
 _REJECTS_HINT = "one of --dead-letter-topic TOPIC, --rejects FILE and --fail-on-reject"
@@ -132,6 +150,12 @@ def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
             is_store_here=not is_remote,
         ),
     )
+
+
+def _watch(feature_set: FeatureSet, baseline: Baseline) -> EventWatch:
+    from assay.models.event_watch import SampledEventWatch  # loads NumPy
+
+    return SampledEventWatch(feature_set, baseline)
 
 
 @contextmanager
@@ -210,7 +234,10 @@ def _print_summary(stats: IngestionStats, store: str, seconds: float, *, as_json
     recorded = stats.total("recorded")
     if as_json:
         counts = {f"{outcome}_count": stats.total(outcome) for outcome in ("recorded", *_OUTCOMES)}
-        print_json({"store": store, **counts, "seconds": round(seconds, 3), "rejects": dict(stats.rejects)})
+        accepted = dict(stats.accepted_ints)
+        print_json(
+            {"store": store, **counts, "accepted_ints": accepted, "seconds": round(seconds, 3), "rejects": dict(stats.rejects)}
+        )
         return
     console.print(plain_text(f"{recorded:,} recorded in {store} ({seconds:.1f} s)"))
     for outcome, meaning in _OUTCOMES.items():
@@ -218,3 +245,4 @@ def _print_summary(stats: IngestionStats, store: str, seconds: float, *, as_json
             console.print(plain_text(f"{count:,} {meaning}"))
     for reason, count in stats.rejects.most_common():
         console.print(plain_text(f"  {count:,} {reason}"))
+    print_counts(*accepted_counts(stats.accepted_ints))

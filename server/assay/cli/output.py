@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -75,6 +75,12 @@ def print_counts(*counts: tuple[int, str]) -> None:
     for count, meaning in counts:
         if count:
             console.print(f"[yellow]{count:,}[/] {shown(meaning)}")
+
+
+def accepted_counts(accepted_ints: Mapping[str, int]) -> Iterator[tuple[int, str]]:
+    """For print_counts(): events with an integer for a float64 that accepts those, by feature."""
+    for name, count in accepted_ints.items():
+        yield count, f"had an integer for {name}, which accepts those"
 
 
 def fail(message: str, exit_code: int = EXIT_FAILED, hint: str = "") -> NoReturn:

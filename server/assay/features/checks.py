@@ -124,8 +124,16 @@ def _check_request_features(feature_set: FeatureSet) -> Iterator[Problem]:
                 yield Problem((*path, key), problem)
         if feature.required and feature.default is not None:
             yield Problem((*path, "default"), "a required feature has no default; remove one of the two")
+        if feature.accept_int and feature.dtype != "float64":
+            yield Problem((*path, "accept_int"), _no_accept_int(feature.dtype))
         if feature.minimum is not None and feature.maximum is not None and feature.minimum > feature.maximum:
             yield Problem((*path, "minimum"), "is above maximum")
+
+
+def _no_accept_int(dtype: str) -> str:
+    if dtype == "int64":
+        return "an int64 takes integers anyway; remove it"
+    return f"only a float64 accepts integers: there each keeps its value, while none is a {dtype}. Remove it, or declare float64"
 
 
 def _misfit(value: d.Scalar, dtype: str, is_bound: bool) -> str:

@@ -98,6 +98,7 @@ class ViewCompiler:
             name,
             _core.DTYPES[feature.dtype],
             required=feature.is_required if required is None else required,
+            accept_int=feature.accept_int,
             default=typed(feature.default, feature.dtype),
             minimum=_number(feature.minimum, feature.dtype),
             maximum=_number(feature.maximum, feature.dtype),

@@ -32,8 +32,11 @@ class Definition(BaseModel):
 class RequestFeature(Definition):
     """A value that the request (and the event) carries."""
 
-    dtype: Dtype = Field(description="Type on the wire. Another type is an error, never a conversion.")
+    dtype: Dtype = Field(description="Type on the wire. Another type is an error, never a conversion (but see accept_int).")
     required: bool | None = Field(None, description="Whether it must be sent. Default: yes, unless a default is given.")
+    accept_int: bool = Field(
+        False, description="Of a float64: whether an int64 within +-2^53 is taken as the float64 that equals it."
+    )
     default: Scalar | None = Field(None, description="Value when it is not sent. Without one it is null.")
     minimum: Number | None = Field(None, description="Smallest value allowed (inclusive).")
     maximum: Number | None = Field(None, description="Largest value allowed (inclusive).")

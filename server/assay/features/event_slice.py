@@ -29,6 +29,11 @@ class EventSlice:
     def event_count(self) -> int:
         return self._lines.log.event_count
 
+    @property
+    def accepted_ints(self) -> dict[str, int]:
+        """How many events had an integer for a float64, by feature that accepts those."""
+        return self._lines.log.accepted_ints()
+
     def take(self, block: LineBlock) -> list[Reject[LinePlace]]:
         """Decodes; returns the lines that are no events."""
         known = self._lines.log.event_count

@@ -89,7 +89,9 @@ def derived_form(feature: d.Derived) -> dict[str, Any]:
 
 def _request_feature(feature: d.RequestFeature) -> dict[str, Any]:
     bounds = {key: typed(getattr(feature, key), feature.dtype) for key in ("default", "minimum", "maximum")}
-    return {"dtype": feature.dtype, "required": feature.is_required, **bounds}
+    # Only where it is said, so that feature sets from before it keep their hash. No view_hash has it: what is stored is the same.
+    accepts = {"accept_int": True} if feature.accept_int else {}
+    return {"dtype": feature.dtype, "required": feature.is_required, **accepts, **bounds}
 
 
 def _view(view: d.View) -> dict[str, Any]:

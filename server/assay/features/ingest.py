@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +37,7 @@ class IngestSummary:
     late_count: int
     rejected_count: int
     flushes: tuple[FlushRecord, ...]
+    accepted_ints: Mapping[str, int] = field(default_factory=dict)  # integers that were taken for a float64, by feature
 
 
 def ingest_events(
@@ -120,6 +122,7 @@ class _Ingestion:
         self._types = feature_types(feature_set)
         self._flushes: list[FlushRecord] = []
         self._events = self._recorded = self._duplicates = self._late = 0
+        self._accepted_ints: Counter[str] = Counter()
         self._slice = self._new_slice()
 
     def _new_slice(self) -> EventSlice:
@@ -137,6 +140,7 @@ class _Ingestion:
         if piece.event_count == 0 and piece.rejected_count == 0:
             return
         self._count(ingest_log(piece.sorted_log(), self._writer))
+        self._accepted_ints.update(piece.accepted_ints)
         has_rejects = piece.rejected_count > 0
         record = flush_record(
             self._set.version, self._set.schema_hash, self._source, self._types, piece.null_counts, has_rejects=has_rejects
@@ -154,7 +158,13 @@ class _Ingestion:
 
     def summary(self) -> IngestSummary:
         return IngestSummary(
-            self._events, self._recorded, self._duplicates, self._late, self._rejects.count, tuple(self._flushes)
+            self._events,
+            self._recorded,
+            self._duplicates,
+            self._late,
+            self._rejects.count,
+            tuple(self._flushes),
+            dict(self._accepted_ints),
         )
 
 

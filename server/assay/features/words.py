@@ -15,8 +15,10 @@ WORDS_SHOWN_MAX = 8  # of a vocabulary
 
 
 def describe_request_feature(feature: d.RequestFeature) -> str:
-    """'int64, required, at least 0'."""
+    """'int64, required, at least 0'; 'float64, required, integers accepted'."""
     parts = [str(feature.dtype), "required" if feature.is_required else "optional"]
+    if feature.accept_int:
+        parts.append("integers accepted")
     for words, value in (("default", feature.default), ("at least", feature.minimum), ("at most", feature.maximum)):
         if value is not None:
             parts.append(f"{words} {plain(value)}")

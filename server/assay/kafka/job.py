@@ -17,6 +17,7 @@ from assay.features.event_slice import feature_types
 from assay.features.feature_set import FeatureSet
 from assay.features.flush_record import FlushRecord, flush_record
 from assay.features.flush_records import FlushRecords
+from assay.features.observed_events import EventWatch, ObservedEvents
 from assay.features.rejects import Rejects
 from assay.features.store import Store
 from assay.kafka.connection import Connection
@@ -24,12 +25,18 @@ from assay.kafka.end_watch import EndWatch
 from assay.kafka.group import ConsumerGroup
 from assay.kafka.ingestion import Ingestion, Settings
 from assay.kafka.label_messages import LabelMessages
-from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter, Written
+from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter, WatchedMessages, Written
 from assay.kafka.messages import Partition, Progress
 from assay.kafka.producer import MessageProducer, OutMessage
 from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
-from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats
-from assay.observe.ingestion_metrics import dropped_family, flush_families, message_families, position_families
+from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats, field_paths
+from assay.observe.ingestion_metrics import (
+    dropped_family,
+    flush_families,
+    message_families,
+    observed_families,
+    position_families,
+)
 
 OnRecord = Callable[[FlushRecord], None]
 
@@ -63,14 +70,16 @@ class Job:
         *,
         on_record: OnRecord,
         on_look: Callable[[IngestionStats], None],
+        watch: EventWatch | None = None,
     ) -> None:
-        """Raises ConfigError, KafkaError, InputError and FeatureSetError."""
+        """`watch` is shown the events once they are written. Raises ConfigError, KafkaError, InputError and FeatureSetError."""
         self.stats = IngestionStats()
         self._asked = asked
         self._feature_set = feature_set
         self._types = feature_types(feature_set)
         self._on_record = on_record
         self._on_look = on_look
+        self._watch = watch
         self._parts = ExitStack()
         try:
             self._build(store)
@@ -88,7 +97,7 @@ class Job:
     def families(self) -> Iterator[Metric]:
         """For the metrics page. Any thread."""
         stats = self.stats
-        yield from message_families(dict(stats.outcomes), dict(stats.rejects), dict(stats.wrong_types))
+        yield from message_families(dict(stats.outcomes), dict(stats.rejects), dict(stats.wrong_types), dict(stats.accepted_ints))
         yield from flush_families(FLUSH_BOUNDS_S, list(stats.flush_counts), stats.flush_s_sum)
         yield from position_families(
             {(topic, number): lag for (topic, number), lag in stats.lags.items()},
@@ -98,6 +107,8 @@ class Job:
             paused_partitions=stats.paused_partitions,
             waiting_labels=stats.waiting_labels,
         )
+        observed = ObservedEvents() if self._watch is None else self._watch.observed
+        yield from observed_families(observed.sample_count, observed.null_shares, observed.type_shares, observed.shifts)
         yield dropped_family(self._metadata.dropped_count if self._metadata is not None else 0)
 
     def close(self) -> None:
@@ -115,7 +126,13 @@ class Job:
         asked = self._asked
         plan = compile_plan(self._feature_set)
         writer = store.writer(plan)
-        writers: dict[str, MessageWriter] = {topic: EventMessages(plan, list(self._types), writer) for topic in asked.topics}
+        # From the start, so that a first one is a rise.
+        self.stats.wrong_types.update(dict.fromkeys(field_paths(self._feature_set), 0))
+        self.stats.accepted_ints.update(plan.accepted_ints())
+        events: MessageWriter = EventMessages(plan, list(self._types), writer)
+        if self._watch is not None:
+            events = WatchedMessages(events, self._watch)
+        writers: dict[str, MessageWriter] = dict.fromkeys(asked.topics, events)
         self._records = {topic: FlushRecords(partial(self._record, topic), asked.metadata_s, time.monotonic) for topic in writers}
         for topic in asked.label_topics:
             writers[topic] = LabelMessages(

@@ -10,6 +10,7 @@ from assay import _core
 from assay.errors import RecordError, StoreError
 from assay.features.event_slice import EventSlice
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock
+from assay.features.observed_events import EventWatch
 from assay.features.rejects import Reject, Violation
 from assay.features.store_writer import StoreWriter
 from assay.kafka.messages import MessagePlace, TopicMessage
@@ -29,6 +30,7 @@ class Written:
     rejects: Sequence[MessageReject] = ()
     waiting: Sequence[TopicMessage] = ()  # labels whose event is not there yet; they are not written
     null_counts: dict[str, int] = field(default_factory=dict)
+    accepted_ints: dict[str, int] = field(default_factory=dict)  # integers that were taken for a float64, by feature
 
 
 class MessageWriter(Protocol):
@@ -71,7 +73,14 @@ class EventMessages:
             return self._write_halves(messages, error)
         if report.refused_count:
             rejects += self._find_refused(messages, report.refused_code)
-        return Written(report.recorded_count, report.duplicate_count, report.late_count, rejects, null_counts=piece.null_counts)
+        return Written(
+            report.recorded_count,
+            report.duplicate_count,
+            report.late_count,
+            rejects,
+            null_counts=piece.null_counts,
+            accepted_ints=piece.accepted_ints,
+        )
 
     def _decode(self, messages: Sequence[TopicMessage]) -> tuple[EventSlice, list[MessageReject]]:
         piece = EventSlice(self._plan, self._names)
@@ -104,6 +113,19 @@ class EventMessages:
         middle = len(messages) // 2
         halves = messages[:middle], messages[middle:]
         return [found for half in halves for found in self._find_refused(half, report.refused_code)]
+
+
+class WatchedMessages:
+    """Those of another writer, shown to a watch once they are written."""
+
+    def __init__(self, inner: MessageWriter, watch: EventWatch) -> None:
+        self._inner = inner
+        self._watch = watch
+
+    def write(self, messages: Sequence[TopicMessage]) -> Written:
+        written = self._inner.write(messages)
+        self._watch.take([message.value for message in messages if message.value is not None])
+        return written
 
 
 def split_lines(messages: Sequence[TopicMessage]) -> tuple[list[TopicMessage], list[MessageReject]]:
@@ -143,8 +165,13 @@ def _sum_of(one: Written, other: Written) -> Written:
         one.late_count + other.late_count,
         [*one.rejects, *other.rejects],
         [*one.waiting, *other.waiting],
-        {name: one.null_counts.get(name, 0) + other.null_counts.get(name, 0) for name in one.null_counts | other.null_counts},
+        _sums(one.null_counts, other.null_counts),
+        _sums(one.accepted_ints, other.accepted_ints),
     )
+
+
+def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 def reject(message: TopicMessage, violations: tuple[Violation, ...]) -> MessageReject:

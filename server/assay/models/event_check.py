@@ -34,20 +34,31 @@ class EventCheck:
     rejects: Counter[str]  # by reason
     places: Counter[str]  # fields that rejects name
     shifts: dict[str, float]  # PSI by model input, of those that a transaction has by itself
+    row_count: int  # of events whose inputs the shifts are of: a score would not refuse them
 
 
-def check_events(feature_set: FeatureSet, lines: Sequence[bytes], baseline: Baseline | None) -> EventCheck:
-    """`lines` without line breaks. Nothing is written anywhere."""
-    plan = compile_plan(feature_set)
-    logged = LoggedLines(plan, ahead_us_max=AHEAD_US_MAX)
-    found = logged.append(LineBlock(b"\n".join(lines) + b"\n", 1, 0, len(lines))) if lines else []
-    return EventCheck(
-        event_count=logged.log.event_count,
-        fields=report_fields(lines, feature_set.request_features, feature_set.entities),
-        rejects=Counter(reject.reason for reject in found),
-        places=Counter(violation.field for reject in found for violation in reject.violations),
-        shifts={} if baseline is None else _shifts(feature_set, plan, logged.log, baseline),
-    )
+class EventChecker:
+    """Looks at samples of events of one feature set. Nothing is written anywhere."""
+
+    def __init__(self, feature_set: FeatureSet, baseline: Baseline | None) -> None:
+        """Raises FeatureSetError."""
+        self._set = feature_set
+        self._plan = compile_plan(feature_set)
+        self._baseline = baseline
+
+    def check(self, lines: Sequence[bytes]) -> EventCheck:
+        """`lines` without line breaks."""
+        logged = LoggedLines(self._plan, ahead_us_max=AHEAD_US_MAX)
+        found = logged.append(LineBlock(b"\n".join(lines) + b"\n", 1, 0, len(lines))) if lines else []
+        shifts, row_count = ({}, 0) if self._baseline is None else _shifts(self._set, self._plan, logged.log, self._baseline)
+        return EventCheck(
+            event_count=logged.log.event_count,
+            fields=report_fields(lines, self._set.request_features, self._set.entities),
+            rejects=Counter(reject.reason for reject in found),
+            places=Counter(violation.field for reject in found for violation in reject.violations),
+            shifts=shifts,
+            row_count=row_count,
+        )
 
 
 def training_data(bundle: Bundle) -> tuple[FeatureSet, Baseline]:
@@ -72,16 +83,19 @@ def inputs_without_views(feature_set: FeatureSet) -> list[str]:
 # --- implementation ---
 
 
-def _shifts(feature_set: FeatureSet, plan: _core.FeaturePlan, log: _core.EventLog, baseline: Baseline) -> dict[str, float]:
-    """The core makes the rows, on an empty store: of inputs without views they are those that a score would see."""
-    columns = _columns(plan, log)
-    names = [name for name in inputs_without_views(feature_set) if name in baseline.inputs and len(columns[name])]
-    return {name: population_shift(baseline.inputs[name], columns[name]) for name in names}
+def _shifts(
+    feature_set: FeatureSet, plan: _core.FeaturePlan, log: _core.EventLog, baseline: Baseline
+) -> tuple[dict[str, float], int]:
+    """PSI by input, and the number of rows. The core makes them, on an empty store: of inputs without views they are those that a
+    score would see."""
+    columns, row_count = _columns(plan, log)
+    names = [name for name in inputs_without_views(feature_set) if name in baseline.inputs and row_count]
+    return {name: population_shift(baseline.inputs[name], columns[name]) for name in names}, row_count
 
 
-def _columns(plan: _core.FeaturePlan, log: _core.EventLog) -> dict[str, NDArray[Any]]:
+def _columns(plan: _core.FeaturePlan, log: _core.EventLog) -> tuple[dict[str, NDArray[Any]], int]:
     log.sort()
     store = _core.EmbeddedStore()
     reader, writer = _core.FeatureReader(plan, store), _core.EventWriter(plan, store, ahead_us_max=0)
     rows, valid, _, _ = log.replay(reader, writer, 0, log.event_count)
-    return input_columns(plan, np.ascontiguousarray(rows[valid]))
+    return input_columns(plan, np.ascontiguousarray(rows[valid])), int(np.count_nonzero(valid))

@@ -128,6 +128,12 @@ def transport_families(open_streams: int, streams_max: int, events: Mapping[str,
     yield counters("assay_events", "Events that came by RecordEvents, by what became of them", "outcome", events)
 
 
+def feature_families(accepted_ints: Mapping[str, int]) -> Iterator[Metric]:
+    """What requests and events carry."""
+    text = "Values that came as an integer and were taken for a float64, by feature that accepts those"
+    yield counters("assay_accepted_ints", text, "feature", accepted_ints)
+
+
 def listener_families(stats: TransportStats) -> Iterator[Metric]:
     """The native transport's listener."""
     yield gauge("assay_open_connections", "Connections of clients that are open", stats.open_connections)

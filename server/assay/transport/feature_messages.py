@@ -118,7 +118,11 @@ def _view_features(view: ShownView, time_us: int) -> feature_pb2.ViewFeatures:
 
 def _request_feature(name: str, feature: d.RequestFeature) -> feature_pb2.RequestFeatureDescription:
     message = feature_pb2.RequestFeatureDescription(
-        name=name, dtype=feature.dtype, is_required=feature.is_required, description=feature.description
+        name=name,
+        dtype=feature.dtype,
+        is_required=feature.is_required,
+        description=feature.description,
+        accepts_int=feature.accept_int,
     )
     for field, value in (("default_value", feature.default), ("minimum", feature.minimum), ("maximum", feature.maximum)):
         if value is not None:

@@ -243,7 +243,7 @@ class DescribeFeatureSetResponse(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., schema_hash: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., request_features: _Optional[_Iterable[_Union[RequestFeatureDescription, _Mapping]]] = ..., views: _Optional[_Iterable[_Union[ViewDescription, _Mapping]]] = ..., derived: _Optional[_Iterable[_Union[DerivedDescription, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[InputDescription, _Mapping]]] = ..., yaml: _Optional[str] = ...) -> None: ...
 
 class RequestFeatureDescription(_message.Message):
-    __slots__ = ("name", "dtype", "is_required", "default_value", "minimum", "maximum", "description")
+    __slots__ = ("name", "dtype", "is_required", "default_value", "minimum", "maximum", "description", "accepts_int")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     IS_REQUIRED_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +251,7 @@ class RequestFeatureDescription(_message.Message):
     MINIMUM_FIELD_NUMBER: _ClassVar[int]
     MAXIMUM_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTS_INT_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: str
     is_required: bool
@@ -258,7 +259,8 @@ class RequestFeatureDescription(_message.Message):
     minimum: _scoring_pb2.FeatureValue
     maximum: _scoring_pb2.FeatureValue
     description: str
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., is_required: _Optional[bool] = ..., default_value: _Optional[_Union[_scoring_pb2.FeatureValue, _Mapping]] = ..., minimum: _Optional[_Union[_scoring_pb2.FeatureValue, _Mapping]] = ..., maximum: _Optional[_Union[_scoring_pb2.FeatureValue, _Mapping]] = ..., description: _Optional[str] = ...) -> None: ...
+    accepts_int: bool
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., is_required: _Optional[bool] = ..., default_value: _Optional[_Union[_scoring_pb2.FeatureValue, _Mapping]] = ..., minimum: _Optional[_Union[_scoring_pb2.FeatureValue, _Mapping]] = ..., maximum: _Optional[_Union[_scoring_pb2.FeatureValue, _Mapping]] = ..., description: _Optional[str] = ..., accepts_int: _Optional[bool] = ...) -> None: ...
 
 class ViewDescription(_message.Message):
     __slots__ = ("name", "kind", "entity", "view_hash", "values", "includes_current", "uses_labels", "delay", "lateness", "horizon", "exact_events_max", "max_age", "description")
