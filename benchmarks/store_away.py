@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from assay.demo.history import demo_log
-from assay.demo.paths import feature_set_path
+from assay.demo.paths import bundle_path, feature_set_path
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.ingest import ingest_log
