@@ -30,6 +30,7 @@ from benchmarks.processes import (
 )
 from benchmarks.remote_store import redis_ingest, redis_layout, redis_score
 from benchmarks.run import BATCH_ROWS, Run
+from benchmarks.sizing import redis_sizing
 
 VARIED_MESSAGES = 20_000
 # Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
@@ -182,6 +183,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "redis": redis_score,
     "redis_ingest": redis_ingest,
     "redis_layout": redis_layout,
+    "redis_sizing": redis_sizing,
     "freshness": freshness,
     "start": start,
 }
