@@ -31,6 +31,7 @@ from benchmarks.processes import (
 )
 from benchmarks.remote_store import redis_ingest, redis_layout, redis_score
 from benchmarks.run import BATCH_ROWS, Run
+from benchmarks.sizing import redis_sizing
 from benchmarks.store_away import redis_away
 
 VARIED_MESSAGES = 20_000
@@ -185,6 +186,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "redis_ingest": redis_ingest,
     "redis_layout": redis_layout,
     "redis_away": redis_away,
+    "redis_sizing": redis_sizing,
     "freshness": freshness,
     "watch": watch,
     "start": start,

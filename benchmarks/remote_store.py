@@ -111,16 +111,20 @@ def redis_layout(run: Run) -> list[Ratio]:
     return ratios
 
 
+def fill_redis(run: Run, url: str) -> None:
+    """With the demo's history."""
+    run.report("filling Redis with the demo's history")
+    with open_store(url) as store:
+        ingest_log(demo_log(run.material.plan), store.writer(run.material.plan))
+
+
 # --- implementation ---
 
 
 @contextmanager
 def _filled_redis(run: Run) -> Iterator[str]:
-    """One that holds the demo's history."""
     with closing(RedisServer()) as server:
-        run.report("filling Redis with the demo's history")
-        with open_store(server.url) as store:
-            ingest_log(demo_log(run.material.plan), store.writer(run.material.plan))
+        fill_redis(run, server.url)
         yield server.url
 
 

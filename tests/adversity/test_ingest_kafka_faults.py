@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kafka_events import ingest_file, ingest_to_end, ingesting, make_events, send_events, state_of
+from tests.support.kafka_events import event_counts, ingest_file, ingest_to_end, ingesting, make_events, send_events, state_of
 from tests.support.mock_kafka import MockKafka, mock_kafka
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import wait_until
@@ -49,8 +49,9 @@ def state(redis: RedisServer) -> dict[bytes, bytes]:
 
 
 def check_state(redis: RedisServer, events: list[dict[str, Any]], folder: Path) -> None:
-    """What is in the store is what a file of these events would have put there, to the byte."""
+    """What is in the store is what a file of these events would have put there, to the byte; and each event, once."""
     found = state(redis)
+    assert event_counts(found) == {"customer": len(events), "terminal": len(events)}
     with redis.client() as client:
         client.flushall()
     ingest_file(folder, redis.url, events)

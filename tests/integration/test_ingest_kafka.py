@@ -7,10 +7,8 @@ import random
 import re
 import shutil
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -26,7 +24,6 @@ from assay.models.shift import LARGE_PSI
 from tests.support.feature_sets import SHOP
 from tests.support.kafka_events import (
     SECRET,
-    IngestProcess,
     ingest_file,
     ingest_to_end,
     ingesting,
@@ -197,7 +194,7 @@ def test_sigterm_writes_commits_and_leaves(kafka: MockKafka, redis: RedisServer,
     # Nothing would be written for 10 s, nothing committed for an hour, were it not for the signal.
     slow = ("--flush-ms", "10000", "--checkpoint-ms", "3600000", "--metrics-listen", "127.0.0.1:0", "--fail-on-reject")
     with ingesting(kafka, tmp_path, redis.url, *reading(topic), *slow) as running:
-        page = metrics_of(running)
+        page = running.metrics()
         wait_until(lambda: "assay_ingestion_lag_messages{" in page(), "a member with partitions")
         send_events(kafka, topic, make_events(random.Random(5), 500))
         wait_until(lambda: "assay_ingestion_held_messages 500" in page(), "500 held messages")
@@ -211,7 +208,7 @@ def test_the_page_has_the_metrics_of_the_document(kafka: MockKafka, redis: Redis
     kafka.create(f"{topic}.rejected", 1)
     arguments = ("--dead-letter-topic", f"{topic}.rejected", "--metrics-listen", "127.0.0.1:0")
     with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments) as running:
-        page = metrics_of(running)
+        page = running.metrics()
         send_good_and_bad(kafka, topic)
         wait_until(lambda: f'outcome="rejected",topic="{topic}"}} 6' in page(), "six rejects")
         text = page()
@@ -234,7 +231,7 @@ def test_a_bundle_looks_on_while_events_are_ingested(kafka: MockKafka, redis: Re
     late = iter(events[2_000:])
     arguments = ("--fail-on-reject", "--metrics-listen", "127.0.0.1:0", "--bundle", str(BUNDLE), "--feature-set", str(DEMO_SET))
     with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments) as running:
-        page = metrics_of(running)
+        page = running.metrics()
         wait_until(lambda: f'outcome="recorded",topic="{topic}"}} 2000' in page(), "the events of the first sample")
         assert "assay_ingestion_samples_total 0" in page()
         assert 'assay_ingestion_wrong_types_total{field="features[\\"amount_minor\\"]"} 0' in page()
@@ -269,15 +266,6 @@ def test_the_documents_rules_are_rules(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def metrics_of(running: IngestProcess) -> Any:
-    """A function that gives the metrics page, once its address was said."""
-    assert running.process.stderr is not None
-    for line in running.process.stderr:
-        if found := re.search(r"http://127\.0\.0\.1:\d+/metrics", line):
-            return lambda: urllib.request.urlopen(found[0], timeout=20).read().decode().replace(".0\n", "\n")
-    raise AssertionError("no line names the address")
-
-
 def test_labels_find_their_events(kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path) -> None:
     """Labels are all there before any event is: they wait. The state is the one of events that brought their labels along."""
     rng = random.Random(7)
@@ -291,7 +279,7 @@ def test_labels_find_their_events(kafka: MockKafka, redis: RedisServer, topic: s
     send_labels(kafka, label_topic, [*labels, orphan, broken])
     arguments = (*reading(topic), "--label-topic", label_topic, "--dead-letter-topic", letters, "--label-wait-ms", "2000")
     with ingesting(kafka, tmp_path, redis.url, *arguments, "--metrics-listen", "127.0.0.1:0", "--json") as running:
-        page = metrics_of(running)
+        page = running.metrics()
         wait_until(lambda: re.search(r"assay_ingestion_waiting_labels [1-9]", page()) is not None, "labels that wait")
         send_events(kafka, topic, events)
         wait_until(lambda: sum(kafka.committed(f"group-{topic}", label_topic).values()) == 2_002, "all labels")
@@ -327,7 +315,7 @@ def test_metadata_records_that_are_dropped_are_counted(kafka: MockKafka, redis: 
     arguments = ("--metadata-topic", f"{topic}.metadata", "--fail-on-reject", "--metrics-listen", "127.0.0.1:0")
     quick = ("--kafka-option", "message.timeout.ms=300")
     with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments, *quick) as running:
-        page = metrics_of(running)
+        page = running.metrics()
         send_events(kafka, topic, make_events(random.Random(8), 10))
         wait_until(lambda: "assay_ingestion_dropped_records_total 1" in page(), "a record that was dropped")
         assert running.terminate()[0] == 0

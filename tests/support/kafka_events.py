@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ from tests.support.mock_kafka import OPTIONS, MockKafka
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 VOLATILE = ((12, 16), (40, 48))  # bytes of a record: checksum, time of writing
+SHOP_BYTES = {"customer": (40, 96), "terminal": (32, 48)}  # of an entry and of a tile, by view: docs/row-record.md
+TILE_COUNT_AT = 24  # in a tile: of its events
 SECRET = "4111111111111111"  # in rejects: must never be shown
 
 
@@ -61,13 +67,22 @@ def send_labels(kafka: MockKafka, topic: str, labels: Sequence[dict[str, Any]]) 
 class IngestProcess:
     """`assay ingest --kafka`, as a user starts it."""
 
-    def __init__(self, kafka: MockKafka, folder: Path, store: str, *arguments: str) -> None:
-        feature_set = folder / "shop.yaml"
-        feature_set.write_text(SHOP)
+    def __init__(self, kafka: MockKafka, folder: Path, store: str, *arguments: str, feature_set: str = SHOP) -> None:
         command = [sys.executable, "-m", "assay", "ingest", "--kafka", kafka.brokers, "--store", store, *OPTIONS]
         self.process = subprocess.Popen(
-            [*command, "--feature-set", str(feature_set), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "--feature-set", _written(folder, feature_set), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+
+    def metrics(self) -> Callable[[], str]:
+        """A function that gives the metrics page (--metrics-listen), once its address was said."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:\d+/metrics", line):
+                return lambda: urllib.request.urlopen(found[0], timeout=20).read().decode().replace(".0\n", "\n")
+        raise AssertionError("no line names the address")
 
     def wait(self) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
@@ -88,8 +103,8 @@ class IngestProcess:
 
 
 @contextlib.contextmanager
-def ingesting(kafka: MockKafka, folder: Path, store: str, *arguments: str) -> Iterator[IngestProcess]:
-    running = IngestProcess(kafka, folder, store, *arguments)
+def ingesting(kafka: MockKafka, folder: Path, store: str, *arguments: str, feature_set: str = SHOP) -> Iterator[IngestProcess]:
+    running = IngestProcess(kafka, folder, store, *arguments, feature_set=feature_set)
     try:
         yield running
     finally:
@@ -97,23 +112,48 @@ def ingesting(kafka: MockKafka, folder: Path, store: str, *arguments: str) -> It
             running.kill()
 
 
-def ingest_to_end(kafka: MockKafka, folder: Path, store: str, *arguments: str) -> tuple[int, str, str]:
-    with ingesting(kafka, folder, store, "--stop-at-end", *arguments) as running:
+def ingest_to_end(kafka: MockKafka, folder: Path, store: str, *arguments: str, feature_set: str = SHOP) -> tuple[int, str, str]:
+    with ingesting(kafka, folder, store, "--stop-at-end", *arguments, feature_set=feature_set) as running:
         return running.wait()
 
 
-def ingest_file(folder: Path, store: str, events: Sequence[dict[str, Any]]) -> None:
+def ingest_file(folder: Path, store: str, events: Sequence[dict[str, Any]], *, feature_set: str = SHOP) -> None:
     """The same events from a file."""
-    (folder / "shop.yaml").write_text(SHOP)
     path = folder / "events.jsonl"
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
     command = [sys.executable, "-m", "assay", "ingest", "--events", str(path), "--store", store]
-    subprocess.run([*command, "--feature-set", str(folder / "shop.yaml")], check=True, capture_output=True, timeout=120)
+    command += ["--feature-set", _written(folder, feature_set)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
 def state_of(client: redis.Redis) -> dict[bytes, bytes]:
     """Every record by its key, without what differs from write to write: checksum and time of writing."""
     return {key: _state(value) for key in client.scan_iter("a1:*") if (value := client.get(key)) is not None}
+
+
+def event_counts(state: Mapping[bytes, bytes]) -> dict[str, int]:
+    """How many events the records of each view of SHOP hold, one by one or in tiles. By the bytes alone, not by the core."""
+    counts: Counter[str] = Counter()
+    for key, record in state.items():
+        view = key.decode().split(":")[-2]
+        entry_bytes, tile_bytes = SHOP_BYTES[view]
+        entries, tiles = struct.unpack_from("<II", record, 52)
+        first_tile = HEADER_BYTES + entries * entry_bytes
+        assert len(record) == first_tile + tiles * tile_bytes, key
+        counts[view] += entries
+        for tile in range(tiles):
+            counts[view] += struct.unpack_from("<Q", record, first_tile + tile * tile_bytes + TILE_COUNT_AT)[0]
+    return dict(counts)
+
+
+# --- implementation ---
+
+
+def _written(folder: Path, feature_set: str) -> str:
+    path = folder / "features.yaml"
+    if not path.exists() or path.read_text() != feature_set:  # else a process that starts may be reading it
+        path.write_text(feature_set)
+    return str(path)
 
 
 def _state(record: bytes) -> bytes:
