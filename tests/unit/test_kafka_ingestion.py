@@ -14,7 +14,7 @@ from assay.features.rejects import Violation
 from assay.kafka.end_watch import ASK_S, EndWatch
 from assay.kafka.group import Listener, Range, Read
 from assay.kafka.held_messages import HeldMessages
-from assay.kafka.ingestion import RETRY_S_MAX, Ingestion, Settings, State
+from assay.kafka.ingestion import IDLE_S, RETRY_S_MAX, Ingestion, Settings, State
 from assay.kafka.message_writer import Written, reject
 from assay.kafka.messages import Partition, PartitionEnd, Progress, TopicMessage
 from assay.kafka.producer import KafkaAwayError
@@ -306,6 +306,39 @@ def test_lost_partitions_are_dropped() -> None:
     house.ingestion.run()
     assert [one.partition for one in house.writer.written] == [P1]
     assert house.group.commits == {P1: 6}
+
+
+@pytest.mark.parametrize("leave", ["on_revoked", "on_lost"])
+def test_it_goes_on_though_all_that_it_waited_with_has_left(leave: str) -> None:
+    """It stayed away for ever, with all partitions paused, at full processor time."""
+    house = House([message(5, P1)], flush_s=0.0)
+    house.writer.is_away = True
+    house.group.turns += [lambda: getattr(house.ingestion, leave)([P1]), lambda: setattr(house.writer, "is_away", False)]
+    house.group.turns += [[]] * 50
+
+    def check() -> None:
+        assert house.ingestion.state is State.READING
+        assert not house.ingestion.stats.is_away
+        assert P0 not in house.group.paused
+
+    house.group.turns += [check, [message(0)]]
+    house.ingestion.run()
+    assert house.writer.written == [message(0)]
+
+
+def test_a_read_waits_again_though_what_was_due_is_lost() -> None:
+    house = House([message(5, P1)], flush_s=0.05)
+    house.group.turns += [lambda: house.ingestion.on_lost([P1]), [], []]
+    house.ingestion.run()
+    assert [timeout_s for _, timeout_s in house.group.asked[-2:]] == [IDLE_S, IDLE_S]
+
+
+def test_topics_of_lost_labels_are_read_again() -> None:
+    house = House([message(5, P1, b"wait")], [], flush_s=0.01)
+    house.group.turns += [lambda: house.ingestion.on_lost([P1]), lambda: seen.append(set(house.group.paused)), []]
+    seen: list[set[Partition]] = []
+    house.ingestion.run()
+    assert P0 not in seen[0]
 
 
 def test_messages_that_wait_hold_their_topic_and_their_offset_back() -> None:

@@ -15,7 +15,7 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.observed_events import ObservedEvents
 from assay.features.store_writer import AttributeWrite, LocalWriter
-from assay.kafka.label_messages import LabelMessages
+from assay.kafka.label_messages import AGAIN_S, LabelMessages
 from assay.kafka.message_writer import EventMessages, WatchedMessages
 from assay.kafka.messages import Partition, Progress, TopicMessage
 from assay.kafka.stats import IngestionStats
@@ -216,9 +216,9 @@ class Labels:
     def __init__(self, plan: _core.FeaturePlan) -> None:
         self.now_s = 0.0
         self.progress: dict[Partition, Progress] = {EVENTS: Progress(0, 0)}
-        writer = LocalWriter(plan, _core.EmbeddedStore())
-        self.events = EventMessages(plan, [], writer)
-        self.labels = LabelMessages(plan, writer, 60, event_progress=lambda: self.progress, clock=lambda: self.now_s)
+        self.writer = LocalWriter(plan, _core.EmbeddedStore())
+        self.events = EventMessages(plan, [], self.writer)
+        self.labels = LabelMessages(plan, self.writer, 60, event_progress=lambda: self.progress, clock=lambda: self.now_s)
 
 
 def test_a_label_waits_until_its_event_is_there(plan: _core.FeaturePlan) -> None:
@@ -229,6 +229,8 @@ def test_a_label_waits_until_its_event_is_there(plan: _core.FeaturePlan) -> None
     house.now_s = 59
     assert house.labels.write(labels).waiting == labels
     house.events.write(messages(events, EVENTS))
+    assert house.labels.write(labels).waiting == labels  # it was tried just now
+    house.now_s += AGAIN_S
     written = house.labels.write(labels)
     assert (written.recorded_count, written.waiting, written.rejects) == (1, [], [])
     assert house.labels.write(labels).duplicate_count == 1
@@ -237,6 +239,27 @@ def test_a_label_waits_until_its_event_is_there(plan: _core.FeaturePlan) -> None
 def orphans(count: int) -> list[TopicMessage]:
     """Labels without events."""
     return messages(make_labels(random.Random(1), make_events(random.Random(1), count)), LABELS)
+
+
+def test_a_label_that_waits_is_tried_twice_a_second_and_once_more_at_the_end(
+    plan: _core.FeaturePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While events flow there is a flush every few milliseconds: all labels that waited were written with each."""
+    house = Labels(plan)
+    labels = orphans(1)
+    tried_s = []
+    write = house.writer.write_labels
+
+    def note(lines: Sequence[bytes]) -> list[int]:
+        tried_s.append(house.now_s)
+        return list(write(lines))
+
+    monkeypatch.setattr(house.writer, "write_labels", note)
+    while house.labels.write(labels).waiting:
+        house.now_s += 0.125
+    assert [when_s for when_s in tried_s if when_s < 60] == [AGAIN_S * number for number in range(120)]
+    assert tried_s[-1] == 60
+    assert house.now_s == 60
 
 
 def test_a_label_waits_a_limited_time_once_all_events_are_read_that_were_there(plan: _core.FeaturePlan) -> None:

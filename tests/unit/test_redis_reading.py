@@ -171,6 +171,14 @@ def test_a_node_that_answers_drop_by_drop_has_no_more_time_than_another(clock: C
     assert (servers.first.taken, servers.first.disconnected) == (0, 1)
 
 
+def test_who_takes_long_to_connect_is_asked_all_the_same(clock: Clock) -> None:
+    """Else it would be connected to again and again, and never read. Connecting has a limit of its own."""
+    servers = Servers(Server(b"a", clock=clock, connect_s=2.0, answer_s=0.5))
+    (answer,) = ask(servers, servers.split([b"1"]), 1.0)
+    assert (answer.error, answer.records) == (None, [b"a"])
+    assert (servers.first.taken, servers.first.disconnected) == (0, 0)
+
+
 def test_redirections_to_many_nodes_end_with_the_time(clock: Clock) -> None:
     """Each of them is connected to, which takes time of its own."""
     redirections = [moved(port) for port in range(1, 101)]

@@ -32,8 +32,8 @@ class Answer:
 
 def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float) -> list[Answer]:
     """One answer a part, in order, in about `timeout_s` at most (connecting takes its own time). Never raises."""
-    deadline_s = time.monotonic() + timeout_s
-    questions = [_Question(part, deadline_s, uses_mget=not servers.is_cluster) for part in parts]
+    questions = [_Question(part, timeout_s, uses_mget=not servers.is_cluster) for part in parts]
+    deadline_s = time.monotonic() + timeout_s  # now that all are connected: else one that is far is never asked
     answers = [question.answer(deadline_s) for question in questions]
     if servers.is_cluster:
         _follow(servers, answers, deadline_s)
@@ -43,7 +43,7 @@ def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float) -> list[
 class _Question:
     """One part on its way: sent when it is made (MGET, which is alone, with the wait for its answer); answer() once."""
 
-    def __init__(self, part: Part, deadline_s: float, *, uses_mget: bool = False, says_asking: bool = False) -> None:
+    def __init__(self, part: Part, timeout_s: float, *, uses_mget: bool = False, says_asking: bool = False) -> None:
         self._part = part
         self._uses_mget = uses_mget
         self._says_asking = says_asking
@@ -54,7 +54,7 @@ class _Question:
                 raise ClusterError("no server has these slots")
             commands = Commands(part.client, self._commands())
             if not uses_mget:
-                commands.send(deadline_s)
+                commands.send(time.monotonic() + timeout_s)
             self._sent = commands
         except Exception as error:  # redis-py raises others too where an answer to its handshake is not Redis's
             self._error = error
@@ -114,7 +114,8 @@ def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float)
         except redis.RedisError:  # one more node than there may be
             continue
         keys = [answer.part.keys[place] for answer, place in wanted]
-        questions.append((_Question(Part(name_of(address), client, keys, []), deadline_s, says_asking=is_asking), wanted))
+        left_s = deadline_s - time.monotonic()
+        questions.append((_Question(Part(name_of(address), client, keys, []), left_s, says_asking=is_asking), wanted))
     for question, wanted in questions:
         again = question.answer(deadline_s)
         for index, (answer, place) in enumerate(wanted):

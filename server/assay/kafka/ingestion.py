@@ -26,6 +26,7 @@ from assay.errors import AssayError, RejectedError, StoreError
 from assay.kafka.end_watch import EndWatch
 from assay.kafka.group import Group, Read
 from assay.kafka.held_messages import HeldMessages
+from assay.kafka.label_messages import AGAIN_S
 from assay.kafka.message_writer import Written
 from assay.kafka.messages import Partition, PartitionEnd, TopicMessage
 from assay.kafka.producer import KafkaAwayError
@@ -36,7 +37,6 @@ from assay.observe.logs import log_event
 IDLE_S = 0.2  # longest wait for a message: how soon a signal is seen
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 10.0
 LOOK_S = 1.0
-LABELS_S = 0.5  # between two tries for labels whose event is not there yet
 
 log = logging.getLogger("assay.ingest")
 
@@ -185,7 +185,10 @@ class Ingestion:
 
     def _flush(self) -> None:
         """Writes what is held and keeps its rejects. Where that fails: WAITING."""
-        if self._held.message_count == 0:
+        if self._held.message_count == 0:  # partitions took it along
+            self._wait_for_nothing()
+            if self.state is State.WAITING:
+                self._go_on()
             return
         started_s = self._clock()
         try:
@@ -199,7 +202,7 @@ class Ingestion:
             return
         waiting = _waiting_of(written)
         self._held.release(unsafe=waiting)
-        self._flush_at_s = self._clock() + LABELS_S if waiting else math.inf
+        self._flush_at_s = self._clock() + AGAIN_S if waiting else math.inf
         self.stats.flushed(written, self._clock() - started_s)
         self._on_written(written)
         if self.state is State.WAITING:
@@ -224,6 +227,11 @@ class Ingestion:
             self._wait(error)
             return False
         return True
+
+    def _wait_for_nothing(self) -> None:
+        """Nothing is held."""
+        self._flush_at_s = math.inf
+        self._hold_back(frozenset())
 
     def _wait(self, error: AssayError) -> None:
         pause_s = self._retry_s * self._rng.uniform(0.5, 1.0)
@@ -255,6 +263,8 @@ class Ingestion:
         if topics == self._held_back:
             return
         before, self._held_back = self._held_back, topics
+        if self.state is not State.READING:
+            return  # all are paused, and _go_on() knows
         self._group.resume(partition for partition in self._partitions if partition.topic in before - topics)
         self._group.pause(partition for partition in self._partitions if partition.topic in topics)
 
@@ -269,6 +279,8 @@ class Ingestion:
     def _drop(self, partitions: Sequence[Partition], what: str) -> None:
         self._partitions.difference_update(partitions)
         dropped = self._held.drop(partitions)
+        if self._held.message_count == 0:
+            self._wait_for_nothing()
         log_event(log, logging.INFO, what, partitions=_text(partitions), read_again_messages=dropped)
 
     def _finish(self) -> None:

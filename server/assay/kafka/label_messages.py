@@ -8,7 +8,7 @@ without an event.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from assay import _core
@@ -20,6 +20,7 @@ from assay.kafka.messages import Partition, Progress, TopicMessage
 
 _REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
 EVENT_UNKNOWN: Final = next(row.number for row in _core.CODE_TABLE if row.reason == "EVENT_UNKNOWN")
+AGAIN_S: Final = 0.5  # between two tries for a label: while events flow there is a flush every few milliseconds
 Place = tuple[Partition, int]
 
 
@@ -41,9 +42,13 @@ class LabelMessages:
         self._event_progress = event_progress
         self._clock = clock
         self._waits: dict[Place, _Wait] = {}  # of labels that wait
+        self._again_s: dict[Place, float] = {}  # when they are tried again
 
     def write(self, messages: Sequence[TopicMessage]) -> Written:
-        labels, rejects = split_lines(messages)
+        lines, rejects = split_lines(messages)
+        now_s = self._clock()
+        resting = {_place_of(line) for line in lines if now_s < self._again_s.get(_place_of(line), now_s)}
+        labels = [line for line in lines if _place_of(line) not in resting]
         orphans: list[TopicMessage] = []
         counts = {"OK": 0, "EVENT_DUPLICATE": 0}
         for label, code in zip(labels, self._write(labels), strict=True):
@@ -57,9 +62,11 @@ class LabelMessages:
                 counts[_REASONS[code]] += 1
             else:
                 rejects.append(reject(label, self._violations(label, code)))
-        self._look_at_waits(orphans)
+        orphans += [line for line in lines if _place_of(line) in resting]
+        self._look_at_waits(orphans, resting)
         waiting = [label for label in orphans if _place_of(label) in self._waits]
         given_up = [label for label in orphans if _place_of(label) not in self._waits]
+        self._again_s = {place: self._again_s[place] if place in resting else now_s + AGAIN_S for place in self._waits}
         rejects += [reject(label, self._violations(label, EVENT_UNKNOWN)) for label in given_up]
         return Written(counts["OK"], counts["EVENT_DUPLICATE"], rejects=rejects, waiting=waiting)
 
@@ -84,8 +91,8 @@ class LabelMessages:
         found = self._plan.label_violations(label.value or b"") if reason == "INVALID_REQUEST" else ()
         return tuple(Violation(*one) for one in found) or (Violation(reason, "", _core.CODE_TABLE[code].message),)
 
-    def _look_at_waits(self, orphans: Sequence[TopicMessage]) -> None:
-        """Leaves those in `_waits` whose time is not over."""
+    def _look_at_waits(self, orphans: Sequence[TopicMessage], resting: Collection[Place]) -> None:
+        """Leaves those in `_waits` whose time is not over, or that were not tried now: nothing is given up without a last try."""
         known, self._waits = self._waits, {}
         if not orphans:
             return
@@ -95,7 +102,7 @@ class LabelMessages:
         progress = self._event_progress()
         for wait in set(waits.values()):
             wait.look(progress, now_s + self._wait_s)
-        self._waits = {place: wait for place, wait in waits.items() if now_s < wait.give_up_s}
+        self._waits = {place: wait for place, wait in waits.items() if now_s < wait.give_up_s or place in resting}
 
 
 class _Wait:
