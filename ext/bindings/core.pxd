@@ -475,7 +475,7 @@ cdef extern from "core/features/resp_exchange.h" namespace "assay" nogil:
 
     CExchangeEnd send_commands(int socket, string_view commands, int64_t deadline_ns, const CClock& clock) noexcept
     CExchangeEnd receive_answers(
-        int socket, size_t answer_count, int64_t deadline_ns, const CClock& clock, string* answers
+        int socket, size_t answer_count, size_t values_max, int64_t deadline_ns, const CClock& clock, string* answers
     ) except +
 
 

@@ -1,14 +1,15 @@
 # Commands to a Redis and its answers, over a socket that Python has connected.
 
 
-def exchange(socket: int, commands: bytes | None, answer_count: int, deadline_s: float) -> bytes:
-    """Sends `commands` (None: they were sent before) and waits for this many answers (0: for none): their bytes, one behind the
-    other. See ext/core/features/resp_exchange.h. `deadline_s`: of time.monotonic(). Releases the GIL.
+def exchange(connection: object, commands: bytes | None, answer_count: int, values_max: int, deadline_s: float) -> bytes:
+    """Sends `commands` (None: they were sent before) and waits for this many answers (0: for none) of at most `values_max` values:
+    their bytes, one behind the other. See ext/core/features/resp_exchange.h. `deadline_s`: of time.monotonic(). Releases the GIL.
 
     TimeoutError, ConnectionError, ValueError: the socket must be closed then."""
-    cdef unique_ptr[COwnSocket] own = make_unique[COwnSocket](<int>socket)   # while nobody else can run
+    # fileno() and this in one go: nobody else can run between them and close the socket.
+    cdef unique_ptr[COwnSocket] own = make_unique[COwnSocket](<int>connection.fileno())
     cdef int number = own.get().number()
-    cdef size_t count = answer_count
+    cdef size_t count = answer_count, values = values_max
     cdef int64_t deadline_ns = <int64_t>(<double>deadline_s * 1e9)
     cdef string answers
     cdef string_view text
@@ -22,7 +23,7 @@ def exchange(socket: int, commands: bytes | None, answer_count: int, deadline_s:
         if sends:
             end = send_commands(number, text, deadline_ns, CSystemClock.instance())
         if end == CExchangeEnd.kDone and count > 0:
-            end = receive_answers(number, count, deadline_ns, CSystemClock.instance(), &answers)
+            end = receive_answers(number, count, values, deadline_ns, CSystemClock.instance(), &answers)
     if end == CExchangeEnd.kDone:
         return bytes_of_string(answers)
     if end == CExchangeEnd.kTimeout:

@@ -5,6 +5,7 @@ so while C++ works. Failures raise `assay.errors.CoreError` (its `code` is a row
 (`Engine.submit_*`), where a refusal is a value.
 """
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, final
 
@@ -304,9 +305,10 @@ class EventRejection(NamedTuple):
     transaction_id: str
     violations: tuple[tuple[str, str, str], ...]  # (reason, field, description)
 
-def exchange(socket: int, commands: bytes | None, answer_count: int, deadline_s: float) -> bytes:
-    """Sends `commands` (None: they were sent before) to a Redis and waits for this many answers (0: for none): their bytes, one
-    behind the other. `socket`: a connected, non-blocking one without TLS; `deadline_s`: of time.monotonic(). Releases the GIL.
+def exchange(connection: socket.socket, commands: bytes | None, answer_count: int, values_max: int, deadline_s: float) -> bytes:
+    """Sends `commands` (None: they were sent before) to a Redis and waits for this many answers (0: for none), of at most
+    `values_max` values (arrays and what is in them): their bytes, one behind the other. `connection`: made, and without TLS;
+    `deadline_s`: of time.monotonic(). Releases the GIL.
 
     TimeoutError, ConnectionError, ValueError (not what Redis answers, answers without a question, or too large): close it."""
 

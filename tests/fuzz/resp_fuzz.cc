@@ -14,8 +14,10 @@ namespace {
 
 using Found = RespScanner::Found;
 
+constexpr size_t kValuesMax = 64;
+
 Found by_steps(std::string_view bytes, size_t count, size_t step) {
-  RespScanner scanner(count);
+  RespScanner scanner(count, kValuesMax);
   for (size_t size = 0; size < bytes.size(); size += step) {
     const Found found = scanner.scan(bytes.substr(0, size));
     if (found == Found::kNotResp || found == Found::kTooLarge) return found;
@@ -29,12 +31,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const size_t count = 1 + data[0] % 4;
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  const Found found = RespScanner(count).scan(bytes);
+  const Found found = RespScanner(count, kValuesMax).scan(bytes);
   const Found cut = by_steps(bytes, count, 1 + data[0] % 7);
   if (found == Found::kMore) ASSAY_ASSERT(cut == Found::kMore);
   if (found == Found::kAll) {
     ASSAY_ASSERT(cut == Found::kAll);
-    ASSAY_ASSERT(bytes.empty() || RespScanner(count).scan(bytes.substr(0, bytes.size() - 1)) == Found::kMore);
+    ASSAY_ASSERT(bytes.empty() || RespScanner(count, kValuesMax).scan(bytes.substr(0, bytes.size() - 1)) == Found::kMore);
   }
   if (found == Found::kNotResp || found == Found::kTooLarge) ASSAY_ASSERT(cut == Found::kNotResp || cut == Found::kTooLarge);
   return 0;

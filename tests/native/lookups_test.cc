@@ -365,6 +365,22 @@ TEST(rows_wait_a_little_for_the_batch_under_way) {
   CHECK_EQ(house.step(), 3u);
 }
 
+TEST(a_row_with_little_time_does_not_wait_for_company) {
+  RemoteHouse house;
+  FakeStore store = filled_store(house.plan);
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  CHECK(house.score(2, with_timeout_ms(2)).code == Code::kOk);  // it gives up after 0.8 ms
+  std::unique_ptr<LookupBatch> second;
+  std::thread other([&] { second = house.engine.take_lookups(64, true); });
+  house.clock.advance_ns(kMs / 5);
+  other.join();
+  REQUIRE(second != nullptr);
+  house.engine.give_lookups(*second, store.fetch(second->keys).data());
+  house.engine.give_lookups(*first, store.fetch(first->keys).data());
+  CHECK_EQ(house.step(), 2u);
+}
+
 // The thread that gives up looks at rows while they are being taken; none of them may be forgotten.
 TEST(a_row_that_is_taken_and_never_given_is_answered) {
   EngineOptions options;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <random>
 #include <string>
 #include <thread>
@@ -18,7 +19,11 @@ namespace {
 
 using Found = RespScanner::Found;
 
-Found scan(std::string_view bytes, size_t answers = 1) { return RespScanner(answers).scan(bytes); }
+constexpr size_t kAnyValues = 1'000'000'000;
+
+Found scan(std::string_view bytes, size_t answers = 1, size_t values_max = kAnyValues) {
+  return RespScanner(answers, values_max).scan(bytes);
+}
 
 std::string bulk(const std::string& text) { return "$" + std::to_string(text.size()) + "\r\n" + text + "\r\n"; }
 
@@ -56,7 +61,8 @@ struct Sockets {
   }
   void hang_up() { ::close(ends[1]), ends[1] = -1; }
   ExchangeEnd receive(size_t count, std::string* answers, int64_t wait_ns = 10'000'000'000) const {
-    return receive_answers(ends[0], count, SystemClock::instance().now_ns() + wait_ns, SystemClock::instance(), answers);
+    return receive_answers(ends[0], count, kAnyValues, SystemClock::instance().now_ns() + wait_ns, SystemClock::instance(),
+                           answers);
   }
   ExchangeEnd send(std::string_view commands, int64_t wait_ns = 10'000'000'000) const {
     return send_commands(ends[0], commands, SystemClock::instance().now_ns() + wait_ns, SystemClock::instance());
@@ -82,8 +88,9 @@ TEST(it_ends_where_the_answers_end) {
 }
 
 TEST(what_is_no_answer_is_refused) {
-  for (const char* bad : {"\xff", "GET", "*1\r\n>1\r\n+MOVING\r\n", "$x\r\n", "$-2\r\n", "*-3\r\n", "$ 3\r\nabc\r\n", "$\r\n",
-                          "$1\r\nabc", "+OK\r\n+OK\r\n", "$3\r\nabcd\r\n", "*1x\r\n", "$99999999999999999999\r\n"}) {
+  for (const char* bad :
+       {"\xff", "GET", "*1\r\n>1\r\n+MOVING\r\n", ">-1\r\n:1\r\n", "$x\r\n", "$-2\r\n", "*-3\r\n", "$ 3\r\nabc\r\n", "$\r\n",
+        "$1\r\nabc", "+OK\r\n+OK\r\n", "$3\r\nabcd\r\n", "*1x\r\n", "$99999999999999999999\r\n"}) {
     CHECK(scan(bad) == Found::kNotResp);
   }
 }
@@ -99,7 +106,11 @@ TEST(limits) {
   for (size_t i = 0; i + 1 < RespScanner::kDepthMax; ++i) deep += "*1\r\n";
   CHECK(scan(deep + ":1\r\n") == Found::kAll);
   CHECK(scan(deep + "*1\r\n:1\r\n") == Found::kTooLarge);
-  RespScanner scanner(1);
+  const char* const three = "*2\r\n$1\r\na\r\n$1\r\nb\r\n";
+  CHECK(scan(three, 1, 3) == Found::kAll);
+  CHECK(scan(three, 1, 2) == Found::kTooLarge);
+  CHECK(scan(">0\r\n:1\r\n", 1, 1) == Found::kTooLarge);
+  RespScanner scanner(1, kAnyValues);
   CHECK(scanner.scan("x") == Found::kNotResp);
   CHECK(scanner.scan("+OK\r\n") == Found::kNotResp);  // it stays so
 }
@@ -112,7 +123,7 @@ TEST(bytes_may_come_in_any_pieces) {
     for (size_t i = 0; i < count; ++i) all += random_answer(random);
     CHECK(scan(all, count) == Found::kAll);
     CHECK(scan(all + "+", count) == Found::kNotResp);
-    RespScanner scanner(count);
+    RespScanner scanner(count, kAnyValues);
     for (size_t size = random() % 4; size < all.size(); size += 1 + random() % 4) {
       CHECK(scanner.scan(std::string_view(all).substr(0, size)) == Found::kMore);
     }
@@ -143,6 +154,23 @@ TEST(an_exchange_brings_the_answers_whole) {
   }
 }
 
+// Who sends without an end is not read without one: what was there by the deadline is less than this.
+TEST(an_endless_answer_ends_with_the_time) {
+  Sockets pair;
+  std::atomic<bool> is_over{false};
+  std::thread server([&] {
+    const std::string piece(1 << 16, 'x');
+    pair.say("$200000000\r\n");
+    while (!is_over) {
+      if (::send(pair.ends[1], piece.data(), piece.size(), MSG_NOSIGNAL) < 0) std::this_thread::yield();
+    }
+  });
+  std::string answers;
+  CHECK(pair.receive(1, &answers, 1'000'000) == ExchangeEnd::kTimeout);
+  is_over = true;
+  server.join();
+}
+
 TEST(commands_larger_than_the_sockets_buffer_go_out) {
   Sockets pair;
   const std::string commands(4 << 20, 'c');
@@ -170,7 +198,7 @@ TEST(who_closes_the_socket_meanwhile_ends_the_exchange) {
     other.say("+for somebody else\r\n");
   });
   const int64_t deadline_ns = SystemClock::instance().now_ns() + 10'000'000'000;
-  CHECK(receive_answers(own.number(), 1, deadline_ns, SystemClock::instance(), &answers) == ExchangeEnd::kClosed);
+  CHECK(receive_answers(own.number(), 1, kAnyValues, deadline_ns, SystemClock::instance(), &answers) == ExchangeEnd::kClosed);
   closing.join();
   CHECK_EQ(answers, "");
   CHECK(OwnSocket(-1).number() == -1);
@@ -202,7 +230,7 @@ TEST(how_it_ends_otherwise) {
     CHECK(pair.send(std::string(4 << 20, 'c'), 1'000'000) == ExchangeEnd::kTimeout);  // nobody reads
   }
   CHECK(send_commands(-1, "PING\r\n", 1, SystemClock::instance()) == ExchangeEnd::kClosed);
-  CHECK(receive_answers(-1, 1, 1, SystemClock::instance(), &answers) != ExchangeEnd::kDone);
+  CHECK(receive_answers(-1, 1, kAnyValues, 1, SystemClock::instance(), &answers) != ExchangeEnd::kDone);
 }
 
 ASSAY_TEST_MAIN

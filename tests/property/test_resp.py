@@ -29,7 +29,7 @@ ANSWER = st.recursive(
     ),
     max_leaves=12,
 )
-PUSH = st.sampled_from([b"", b"", b">2\r\n+MOVING\r\n:1\r\n"])
+PUSH = st.sampled_from([b"", b"", b">2\r\n+MOVING\r\n:1\r\n", b">0\r\n"])
 MORE = object()
 
 
@@ -41,7 +41,7 @@ def exchanged(data: bytes, count: int) -> bytes | None:
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)
         try:
-            return _core.exchange(ours.fileno(), None, count, time.monotonic() + 10)
+            return _core.exchange(ours, None, count, 1_000, time.monotonic() + 10)
         except (ConnectionError, ValueError):
             return None
 

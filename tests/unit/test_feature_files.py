@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import resource
+import signal
 from pathlib import Path
 
 import orjson
@@ -189,6 +191,27 @@ def test_rejects_go_on_behind_what_is_there(tmp_path: Path) -> None:
         rejects.add_all([one])
     lines = path.read_bytes().splitlines()
     assert [len(lines), lines[0], lines[2]] == [3, lines[0], lines[0]]
+
+
+def test_a_disk_that_fills_leaves_no_half_line_of_rejects(tmp_path: Path) -> None:
+    """A block was written in part and then again behind its own half: a reject was lost."""
+    path = tmp_path / "rejects.jsonl"
+    rejects = [Reject(LinePlace(number, 0), (), b"x" * 1_000) for number in range(10)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with Rejects(path, is_kept=True) as file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+            for _ in range(3):
+                with pytest.raises(OSError, match="File too large"):
+                    file.add_all(rejects)
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            file.add_all(rejects)
+            assert file.count == 10
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [json.loads(line)["line"] for line in path.read_bytes().splitlines()] == list(range(10))
 
 
 def test_rejects_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None:

@@ -61,9 +61,6 @@ class Server:
     def release(self, connection: Server) -> None:
         self.taken -= 1
 
-    def fileno(self) -> Server:
-        return self
-
     def answer(self, deadline_s: float) -> bytes:
         self.clock.now_s = min(deadline_s, self.clock.now_s + self.answer_s)
         if self.answer_s and self.clock.now_s >= deadline_s:
@@ -81,7 +78,7 @@ class Server:
     def close(self) -> None: ...
 
 
-def exchange(server: Server, commands: bytes | None, answer_count: int, deadline_s: float) -> bytes:
+def exchange(server: Server, commands: bytes | None, answer_count: int, values_max: int, deadline_s: float) -> bytes:
     """Stands for the core's."""
     return b"".join(server.answer(deadline_s) for _ in range(answer_count))
 

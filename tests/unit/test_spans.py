@@ -69,6 +69,9 @@ def encoded_by_the_sdk(maker_spans: ExportTraceServiceRequest, records: list[Cal
             is_server = index == 0
             span_id = record.span_id if is_server else int.from_bytes(span.span_id, "big")
             attributes = {one.key: value_of(one.value) for one in span.attributes}
+            if is_server:
+                counts = [attributes[f"assay.{name}"] for name in ("rows", "failed_rows", "batch_rows")]
+                assert counts == [record.row_count, record.failed_rows, record.batch_rows]
             is_error = is_server and row.grpc_code in SERVER_ERRORS
             spans.append(
                 ReadableSpan(
@@ -112,5 +115,8 @@ def test_shapes_are_bounded() -> None:
     rng = random.Random(1)
     record = some_record(rng)
     for count in range(SHAPES_MAX + 10):
-        maker.request([record._replace(row_count=count)], OFFSET_NS)
+        maker.request([record._replace(row_count=count, failed_rows=count, batch_rows=count)], OFFSET_NS)
+    assert maker._shape.cache_info().currsize == 1  # what clients choose makes none
+    for count in range(SHAPES_MAX + 10):
+        maker.request([record._replace(version=str(count))], OFFSET_NS)
     assert maker._shape.cache_info().currsize == SHAPES_MAX

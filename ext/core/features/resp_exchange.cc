@@ -15,6 +15,7 @@ namespace assay {
 namespace {
 
 constexpr size_t kReadBytes = 64 << 10;
+constexpr size_t kLateBytesMax = 8 << 20;  // more than a socket's buffer holds: what comes after it was sent after the deadline
 
 // Until the socket is ready for `events`, or has failed (the next call on it says how). False: not before the deadline.
 bool wait_ready(int socket, short events, int64_t deadline_ns, const Clock& clock) noexcept {
@@ -68,9 +69,11 @@ ExchangeEnd send_commands(int socket, std::string_view commands, int64_t deadlin
   return ExchangeEnd::kDone;
 }
 
-ExchangeEnd receive_answers(int socket, size_t answer_count, int64_t deadline_ns, const Clock& clock, std::string* answers) {
+ExchangeEnd receive_answers(int socket, size_t answer_count, size_t values_max, int64_t deadline_ns, const Clock& clock,
+                            std::string* answers) {
   answers->clear();
-  RespScanner scanner(answer_count);
+  RespScanner scanner(answer_count, values_max);
+  size_t late_bytes = 0;
   for (;;) {
     switch (scanner.scan(*answers)) {
       case RespScanner::Found::kAll: return ExchangeEnd::kDone;
@@ -79,8 +82,12 @@ ExchangeEnd receive_answers(int socket, size_t answer_count, int64_t deadline_ns
       case RespScanner::Found::kMore: break;
     }
     // Before any wait: what is there is taken also where others have used up the time.
+    const size_t before = answers->size();
     switch (receive_some(socket, answers)) {
-      case Received::kSome: break;
+      case Received::kSome:
+        if (clock.now_ns() >= deadline_ns) late_bytes += answers->size() - before;
+        if (late_bytes > kLateBytesMax) return ExchangeEnd::kTimeout;
+        break;
       case Received::kEnd: return ExchangeEnd::kClosed;
       case Received::kNothingYet:
         if (!wait_ready(socket, POLLIN, deadline_ns, clock)) return ExchangeEnd::kTimeout;

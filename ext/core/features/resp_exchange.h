@@ -34,12 +34,15 @@ class OwnSocket {
 };
 
 // `socket`: a connected, non-blocking stream socket without TLS, of nobody else meanwhile. After anything but kDone it must be
-// closed. `deadline_ns`: of `clock`; what is there by then is taken, however late it is asked for. Both block, on any thread.
+// closed. `deadline_ns`: of `clock`; what is there by then is taken, however late it is asked for, and no more than that. Both
+// block, on any thread.
 
 // Sends commands. What came before them is kNotResp: nobody asked for it.
 ExchangeEnd send_commands(int socket, std::string_view commands, int64_t deadline_ns, const Clock& clock) noexcept;
 
-// Waits for this many answers. `answers`: their bytes, one behind the other; cleared first. Throws std::bad_alloc.
-ExchangeEnd receive_answers(int socket, size_t answer_count, int64_t deadline_ns, const Clock& clock, std::string* answers);
+// Waits for this many answers of at most `values_max` values (RespScanner). `answers`: their bytes, one behind the other; cleared
+// first. Throws std::bad_alloc.
+ExchangeEnd receive_answers(int socket, size_t answer_count, size_t values_max, int64_t deadline_ns, const Clock& clock,
+                            std::string* answers);
 
 }  // namespace assay

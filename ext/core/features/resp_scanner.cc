@@ -28,8 +28,10 @@ RespScanner::Found RespScanner::scan(std::string_view bytes) noexcept {
   for (;;) {
     while (depth_ > 0 && left_[depth_] == 0) --depth_;
     if (left_[depth_] == 0) break;
+    if (values_left_ == 0) return fail(Found::kTooLarge);
     const Found found = scan_one(bytes);
     if (found != Found::kAll) return found == Found::kMore ? found : fail(found);
+    --values_left_;
   }
   return place_ == bytes.size() ? Found::kAll : fail(Found::kNotResp);
 }
@@ -53,7 +55,7 @@ RespScanner::Found RespScanner::scan_one(std::string_view bytes) noexcept {
   if (size > kBytesMax) return Found::kTooLarge;
   if (type == '*' || type == '~' || type == '%' || type == '>') {
     if (depth_ + 1 == kDepthMax) return Found::kTooLarge;
-    if (type == '>' && depth_ > 0) return Found::kNotResp;
+    if (type == '>' && (depth_ > 0 || length < 0)) return Found::kNotResp;
     place_ += line_bytes;
     if (type != '>') --left_[depth_];
     left_[++depth_] = type == '%' ? 2 * size : size;

@@ -9,9 +9,10 @@
 namespace assay {
 namespace {
 
-// While a batch is under way, what waits goes with the next one of its thread: many keys cost hardly more than few. A row that has
-// waited this long goes by another thread: the store is slow, and two batches on their way halve the wait.
-constexpr int64_t kCompanyNs = 1'000'000;
+// While a batch is under way, what waits goes with the next one of its thread: many keys cost hardly more than few. A row that
+// has waited this long, or a quarter of its time, goes by another thread: the store is slow, and two batches on their way halve
+// the wait.
+constexpr int64_t kCompanyNs = 1'000'000, kCompanyShareUnder = 4;
 
 }  // namespace
 
@@ -46,7 +47,9 @@ void Lookups::wait_for_rows(std::unique_lock<std::mutex>& lock) {
       waiting_changed_.wait(lock);
       continue;
     }
-    const int64_t due_ns = batches_under_way_ == 0 ? INT64_MIN : parked_[waiting_.first].parked_ns + kCompanyNs;
+    const Parked& first = parked_[waiting_.first];
+    const int64_t company_ns = std::min(kCompanyNs, (first.give_up_ns - first.parked_ns) / kCompanyShareUnder);
+    const int64_t due_ns = batches_under_way_ == 0 ? INT64_MIN : first.parked_ns + company_ns;
     const int64_t now_ns = clock_.now_ns();
     if (due_ns <= now_ns) return;
     waiting_changed_.wait_for(lock, std::chrono::nanoseconds(due_ns - now_ns));

@@ -90,7 +90,9 @@ class Lookups {
   Code park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Priority priority) noexcept;
 
   // Waits for rows that must be fetched and takes at most `rows_max` of them, oldest first; those that need no fetch any more are
-  // settled on the way. While another batch is under way it leaves them to that one's thread for a millisecond. Null: stopped (or, if `waits` is false, nothing is to be fetched). Several threads may do this at once.
+  // settled on the way. While another batch is under way (taken, neither given nor failed) rows are left to its thread for a
+  // millisecond, or a quarter of their time. Null: stopped (or, if `waits` is false, nothing is to be fetched). Several threads
+  // may do this at once.
   std::unique_ptr<LookupBatch> take(size_t rows_max, bool waits);
   // Checks each record once, keeps those of views that the near-cache keeps, and reads and queues the rows of a batch that have
   // not given up meanwhile. `records`: one per key, borrowed for the call.

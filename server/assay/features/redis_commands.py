@@ -18,6 +18,8 @@ from redis.connection import DefaultParser
 
 from assay import _core
 
+PUSHED_VALUES_MAX = 64
+
 Command = tuple[str | bytes | int, ...]
 
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
@@ -31,6 +33,8 @@ class Commands:
     def __init__(self, client: redis.Redis, commands: Sequence[Command]) -> None:
         """Connects."""
         self._count = len(commands)
+        # An answer has no more values than its command has words; and some for pushes, which nobody asked for.
+        self._values_max = sum(map(len, commands)) + PUSHED_VALUES_MAX
         self._unsent: bytes | None = b"".join(map(_pack, commands))
         self._pool = client.connection_pool
         self._connection: Any = self._pool.get_connection()
@@ -73,11 +77,13 @@ class Commands:
             # Of the server, not of one command: it is loading, or no longer the primary that a Sentinel named.
             if isinstance(one, Exception) and (isinstance(one, redis.ReadOnlyError) or not isinstance(one, redis.ResponseError)):
                 raise one
+        if reader.has_data():
+            raise redis.InvalidResponse("answers without a question")
         return found
 
     def _exchange(self, answer_count: int, deadline_s: float) -> bytes:
         try:
-            return _core.exchange(self._connection._sock.fileno(), self._unsent, answer_count, deadline_s)
+            return _core.exchange(self._connection._sock, self._unsent, answer_count, self._values_max, deadline_s)
         except TimeoutError as error:
             raise redis.TimeoutError(str(error)) from None
         except ConnectionError as error:
@@ -92,6 +98,8 @@ class Commands:
                 raise redis.TimeoutError("no answer in time")
             try:
                 found.append(self._connection.read_response())
+            except redis.ReadOnlyError:
+                raise
             except redis.ResponseError as error:
                 found.append(error)
         return found

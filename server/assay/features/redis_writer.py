@@ -175,7 +175,7 @@ class RedisWriter:
         refusal = next((one for one in said if isinstance(one, Exception) and not isinstance(one, REDIRECTIONS)), None)
         if refusal is not None:
             raise refusal
-        if not all(one in (0, 1) for one in said if not isinstance(one, Exception)):
+        if not all(type(one) is int and one in (0, 1) for one in said if not isinstance(one, Exception)):
             raise redis.InvalidResponse("not what the script says")
         return [one == 1 for one in said]
 
@@ -241,7 +241,10 @@ def _answer(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except Exception as error:
-        raise _as_redis_error(error) from error
+        known = _as_redis_error(error)
+        if known is error:
+            raise  # with the cause that it has
+        raise known from error
 
 
 def _run_script(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import orjson
 
@@ -79,27 +81,28 @@ class Rejects:
     def __init__(self, path: Path | None = None, *, is_kept: bool = False) -> None:
         self.count = 0
         self.examples: list[Reject[Place]] = []
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         if path is not None:
             try:
                 # Originals are transactions: for the owner's eyes.
                 mode = os.O_APPEND if is_kept else os.O_TRUNC
                 is_cut = is_kept and _ends_within_a_line(path)
-                self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600), "wb")
-                self._file.write(b"\n" if is_cut else b"")
+                self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600), "wb", buffering=0)
+                if is_cut:
+                    _write_all(self._file, b"\n")
             except OSError as error:
                 raise InputError(f"{path}: rejects cannot be written there: {error.strerror}") from None
 
     def add_all(self, rejects: Sequence[Reject[Place]]) -> None:
+        """Raises OSError; then none of them was added."""
+        if self._file is not None:
+            _write_all(self._file, b"".join(encode(reject) for reject in rejects))
         self.count += len(rejects)
         self.examples += rejects[: max(0, EXAMPLES_MAX - len(self.examples))]
-        if self._file is not None:
-            self._file.write(b"".join(encode(reject) for reject in rejects))
 
     def sync(self) -> None:
         """Comes back once what was added is on disk. Raises OSError."""
         if self._file is not None:
-            self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -112,6 +115,20 @@ class Rejects:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """All, or (where the file can be cut) nothing: a disk that fills leaves no half line before what comes next."""
+    size = os.fstat(file.fileno()).st_size
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError:
+        with contextlib.suppress(OSError):  # of a pipe
+            file.truncate(size)
+            file.seek(size)
+        raise
 
 
 def _ends_within_a_line(path: Path) -> bool:

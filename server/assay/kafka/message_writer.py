@@ -107,6 +107,8 @@ class EventMessages:
         report = self._writer.ingest(log, 0, log.event_count)
         if not report.refused_count:
             return []
+        if report.refused_code == STORE_FULL:
+            raise StoreError(f"the store is full: {_core.CODE_TABLE[report.refused_code].message}")
         if len(messages) == 1:
             row = _core.CODE_TABLE[report.refused_code]
             return [reject(messages[0], (Violation(row.reason, "", row.message),))]

@@ -70,10 +70,14 @@ class SpanMaker:
         trace_id, own_id = record.trace_id.to_bytes(16, "big"), _span_id(record.span_id)
         server, *stages = self._shape(_shape_of(record))
         spans.append(server)
-        spans[-1].span_id = own_id
+        span = spans[-1]
+        span.span_id = own_id
         if record.parent_span_id:
-            spans[-1].parent_span_id = _span_id(record.parent_span_id)
-        _set_times(spans[-1], trace_id, record.stamps_ns[0] + wall_offset_ns, record.ended_ns + wall_offset_ns)
+            span.parent_span_id = _span_id(record.parent_span_id)
+        for attribute in span.attributes:
+            if field := _COUNTS.get(attribute.key):
+                attribute.value.int_value = getattr(record, field)
+        _set_times(span, trace_id, record.stamps_ns[0] + wall_offset_ns, record.ended_ns + wall_offset_ns)
         for stage, (_, start_ns, end_ns) in zip(stages, _stages(record), strict=True):
             spans.append(stage)
             spans[-1].span_id = _span_id(_IDS.generate_span_id())
@@ -120,18 +124,30 @@ _GRPC_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _DECISION_NAMES = {number: name for name, number in DECISIONS.items()}
 _PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 
+# Attributes that are set in each copy, and the record's fields.
+_COUNTS = {
+    semconv.ASSAY_ROWS: "row_count",
+    semconv.ASSAY_FAILED_ROWS: "failed_rows",
+    semconv.ASSAY_BATCH_ROWS: "batch_rows",
+}
+
 # Of a ScoreBatch: from the first stage's start to the second's end, then the rest.
 _BATCH_STAGES = (("admit", STAGES[0][1], STAGES[1][2]), *STAGES[2:])
 
 
 def _shape_of(record: CallRecord) -> CallRecord:
-    """What its spans have in common with others': ids and times only say whether they are there."""
+    """What its spans have in common with others': ids and times only say whether they are there. Not the counts, which clients
+    choose."""
     return record._replace(
         trace_id=1,
         span_id=1,
         parent_span_id=1 if record.parent_span_id else 0,
         stamps_ns=tuple(map(bool, record.stamps_ns)),
         ended_ns=1,
+        is_sampled=True,
+        row_count=0,
+        failed_rows=0,
+        batch_rows=0,
     )
 
 
