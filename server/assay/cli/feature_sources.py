@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.cli.options import pairs
+from assay.cli.output import EXIT_USAGE, fail
 from assay.errors import FeatureSetError
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def load_training_data(path: Path | None, bundle: str | None) -> tuple[FeatureSe
 
 def attribute_files(options: list[str] | None) -> dict[str, Path]:
     """The --attributes of a command that replays. Ends the command where one is not VIEW=FILE."""
-    return {view: Path(path) for view, path in pairs("--attributes", options or [], "VIEW=FILE").items()}
+    files = pairs("--attributes", options or [], "VIEW=FILE")
+    if "" in files.values():
+        fail("--attributes: expected VIEW=FILE", EXIT_USAGE)
+    return {view: Path(path) for view, path in files.items()}
 
 
 def served_feature_set(target: str, tls: Tls | None, model: str = "", version: str = "", *, as_json: bool = False) -> FeatureSet:
