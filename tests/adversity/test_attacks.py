@@ -114,6 +114,31 @@ def test_garbage_for_a_standard_service_is_refused_without_a_traceback(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_no_log_keeps_a_server_that_was_freed() -> None:
+    """At level debug grpc.aio logs a server that was not stopped, from within its deallocation. A handler that keeps records (pytest's
+    does) then held freed memory, and whatever came next died of it."""
+    program = """
+import asyncio, logging
+import grpc
+import assay.transport.server
+
+kept = []
+
+class Keep(logging.Handler):
+    def emit(self, record):
+        kept.append(record)
+
+async def drop_a_server():
+    grpc.aio.server()
+
+logging.basicConfig(level=logging.DEBUG, handlers=[Keep()])
+asyncio.run(drop_a_server())
+raise SystemExit(any("__dealloc__" in str(record.msg) for record in kept))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0
+
+
 def test_a_refused_message_does_not_bring_its_long_id_back(server: LocalServer) -> None:
     request = make_request("x" * 1_000_000)
     for index in range(513):  # more entries than the core takes: refused before its id is looked at

@@ -47,7 +47,7 @@ def test_all_attempts_share_one_deadline(make: Make) -> None:
     with ScriptedServer([refusal, None]) as server, make(server.target, timeout_s=10) as client:
         client.score(make_transaction())
         first, second = (attempt.remaining_s for attempt in server.attempts)
-        assert 10 >= first > second + 0.5  # what is sent is rounded, by up to 3 %
+        assert 10.1 >= first > second + 0.5  # gRPC's core rounds what is sent up: from 10 s on, to whole tenths
 
 
 def test_retries_can_be_turned_off(make: Make) -> None:

@@ -450,6 +450,7 @@ class OddRedis:
         return RedisStore(reading, working, "redis://odd", 1 << 20, 5.0, limits)
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # else accept() waits on, with a number that is soon another socket's
         self._listener.close()
 
     def _accept(self) -> None:

@@ -65,7 +65,10 @@ class _LateAborts(logging.Filter):
         return kind is None or kind.__name__ != "ExecuteBatchError"
 
 
-logging.getLogger("grpc._cython.cygrpc").addFilter(_LateAborts())
+_grpc_log = logging.getLogger("grpc._cython.cygrpc")
+_grpc_log.addFilter(_LateAborts())
+# At level debug grpc.aio logs a server that was not stopped, from within its deallocation: a kept record keeps freed memory.
+_grpc_log.setLevel(logging.INFO)
 
 
 class Transport:
