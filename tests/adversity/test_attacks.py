@@ -115,8 +115,8 @@ def test_garbage_for_a_standard_service_is_refused_without_a_traceback(
 
 
 def test_no_log_keeps_a_server_that_was_freed() -> None:
-    """At level debug grpc.aio logs a server that was not stopped, from within its deallocation. A handler that keeps records (pytest's
-    does) then held freed memory, and whatever came next died of it."""
+    """At level debug grpc.aio logs a server that was not stopped, from within its deallocation. A handler that keeps records then
+    held freed memory (pytest's is one), and whatever came next died of it."""
     program = """
 import asyncio, logging
 import grpc
