@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,14 @@ def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     before, server.default_transport = server.default_transport, request.param
     yield request.param
     server.default_transport = before
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Of a random test: it prints its seed, and ASSAY_TEST_SEED repeats it."""
+    seed = int(os.environ.get("ASSAY_TEST_SEED", random.randrange(1 << 32)))
+    print(f"ASSAY_TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

@@ -322,6 +322,15 @@ cdef extern from "core/features/plan.h" namespace "assay" nogil:
         AcceptedInts& accepted_ints() noexcept
 
 
+cdef extern from "core/features/fence.h" namespace "assay" nogil:
+    cdef cppclass CFence "assay::Fence":
+        CFence() noexcept
+
+    cdef enum class CLateEvents "assay::LateEvents"(unsigned char):
+        kRefuse
+        kApply
+
+
 cdef extern from "core/features/transaction.h" namespace "assay" nogil:
     cdef cppclass EntityIds "std::array<std::string_view, assay::limits::kEntitiesMax>":
         string_view& operator[](size_t)
@@ -338,6 +347,7 @@ cdef extern from "core/features/transaction.h" namespace "assay" nogil:
         int8_t is_fraud
         bint is_label
         int64_t label_time_us
+        CFence place
         EntityIds entities
         FeatureBits accepted_ints
         FeatureValues features
@@ -452,7 +462,7 @@ cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
     cdef cppclass CEventWriter "assay::EventWriter":
         @staticmethod
         Status create(
-            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, int64_t ahead_us_max,
+            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, int64_t ahead_us_max, CLateEvents late,
             shared_ptr[const CEventWriter]* out
         ) noexcept
         Code write(const Transaction& event) noexcept
@@ -496,7 +506,7 @@ cdef extern from "core/features/event_log.h" namespace "assay" nogil:
 
     cdef cppclass CEventLog "assay::EventLog":
         CEventLog(shared_ptr[const CFeaturePlan] plan, int64_t ahead_us_max) noexcept
-        void append(string_view lines, size_t rejections_max) noexcept
+        void append(string_view lines, size_t rejections_max, const CFence* places) noexcept
         uint64_t event_count() noexcept
         uint64_t rejected_count() noexcept
         const vector[CEventRejection]& rejections() noexcept

@@ -12,6 +12,15 @@ cdef inline cbool is_counted(Code code) noexcept nogil:
     return code == Code.kOk or code == Code.kEventDuplicate or code == Code.kEventTooLate
 
 
+# Places of messages, 16 bytes each (_core.pyi); null without. Valid as long as `places`.
+cdef const CFence* places_of(bytes places, size_t count) except? NULL:
+    if places is None:
+        return NULL
+    if <size_t>len(places) != count * sizeof(CFence):
+        raise ValueError(f"places: expected {count} of {sizeof(CFence)} bytes, not {len(places)} bytes")
+    return <const CFence*>PyBytes_AS_STRING(places)
+
+
 @cython.final
 cdef class EventWriter:
     """One plan bound to one store, for writing. Keeps both alive."""
@@ -20,10 +29,13 @@ cdef class EventWriter:
     cdef FeaturePlan _plan
     cdef EmbeddedStore _store
 
-    def __cinit__(self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000):
+    def __cinit__(
+        self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000, applies_late: bool = False
+    ):
+        cdef CLateEvents late = CLateEvents.kApply if applies_late else CLateEvents.kRefuse
         self._plan = plan
         self._store = store
-        check_status(CEventWriter.create(plan._plan, store._store, ahead_us_max, &self._writer))
+        check_status(CEventWriter.create(plan._plan, store._store, ahead_us_max, late, &self._writer))
 
     def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a
@@ -86,15 +98,18 @@ cdef class EventWriter:
         cdef Code code = self._writer.get().write(dereference(transaction))
         return <int>code, None if is_counted(code) else refusal_of_status(Status(code), NULL)
 
-    def write_label(self, line: bytes) -> int:
+    def write_label(self, line: bytes, place: bytes | None = None) -> int:
         """Puts a JSON label on the event that it repeats. Returns the code: OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
         EVENT_UNKNOWN, INVALID_REQUEST, or why the store said no."""
+        cdef const CFence* known = places_of(place, 1)
         cdef unique_ptr[Transaction] label = make_unique[Transaction]()
         cdef string scratch
         cdef Violations violations
         cdef const CFeaturePlan* plan = self._plan._plan.get()
         if not decode_label_json(view_of_bytes(line), dereference(plan), dereference(label), scratch, violations):
             return <int>Code.kInvalidRequest
+        if known != NULL:
+            dereference(label).place = dereference(known)
         return <int>self._writer.get().write(dereference(label))
 
     def write_attributes(self, view: str, entity_id: str, time_us: int, values: Sequence[Scalar | None]) -> int:
@@ -188,25 +203,33 @@ cdef class EventLog:
     cdef FeaturePlan _plan
     cdef object _lock         # the core's log is one thread's at a time; held while the GIL is not
     cdef bint _is_sorted
+    cdef bint _has_places
 
     def __cinit__(self, plan: FeaturePlan, *, ahead_us_max: int = 0):
         self._plan = plan
         self._log.reset(new CEventLog(plan._plan, ahead_us_max))
         self._lock = _Lock()
         self._is_sorted = True
+        self._has_places = False
 
     def __dealloc__(self):
         with nogil:
             self._log.reset()
 
-    def append(self, lines: bytes, rejections_max: int = 100) -> None:
+    def append(self, lines: bytes, rejections_max: int = 100, *, places: bytes | None = None) -> None:
         """Decodes whole lines. Releases the GIL."""
         cdef string_view data = view_of_bytes(lines)
         cdef size_t count_max = rejections_max
+        cdef const CFence* known = NULL
+        if places is not None:
+            known = places_of(places, lines.count(b"\n") + (not lines.endswith(b"\n")))
         with self._lock:
+            if self._has_places != (places is not None) and self._log.get().event_count() > 0:
+                raise ValueError("the events of one log have places, all or none")
+            self._has_places = places is not None
             self._is_sorted = False
             with nogil:
-                self._log.get().append(data, count_max)
+                self._log.get().append(data, count_max, known)
 
     @property
     def event_count(self) -> int:

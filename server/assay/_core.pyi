@@ -249,10 +249,15 @@ class EventWriter:
     """One plan bound to one store, for writing. Keeps both alive.
 
     Times more than `ahead_us_max` microseconds ahead of this machine's clock are refused (EVENT_IN_FUTURE); 0: any time goes,
-    for a replay into a store of its own.
+    for a replay into a store of its own. `applies_late`: what is older than the events that a record keeps one by one goes into
+    its tiles if the record has never come so far in its topic, and is too late else.
+
+    A place is where a topic has a message: 16 bytes, little-endian {source u32 (0: none), epoch u32, offset i64}.
     """
 
-    def __init__(self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000) -> None: ...
+    def __init__(
+        self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000, applies_late: bool = False
+    ) -> None: ...
     def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a
         refusal (EVENT_UNKNOWN for the label of an event that is not there). Releases the GIL."""
@@ -260,7 +265,7 @@ class EventWriter:
     def write_json(self, line: bytes) -> tuple[int, Refusal | None]:
         """Applies one JSON event."""
 
-    def write_label(self, line: bytes) -> int:
+    def write_label(self, line: bytes, place: bytes | None = None) -> int:
         """Puts a JSON label on the event that it repeats. Returns the code: OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
         EVENT_UNKNOWN, INVALID_REQUEST, or why the store said no."""
 
@@ -320,8 +325,9 @@ class EventLog:
     """
 
     def __init__(self, plan: FeaturePlan, *, ahead_us_max: int = 0) -> None: ...
-    def append(self, lines: bytes, rejections_max: int = 100) -> None:
-        """Decodes whole lines. Releases the GIL."""
+    def append(self, lines: bytes, rejections_max: int = 100, *, places: bytes | None = None) -> None:
+        """Decodes whole lines. `places`: of every line (EventWriter); one log has them for all lines or for none. Releases the
+        GIL."""
 
     @property
     def event_count(self) -> int: ...
@@ -342,7 +348,8 @@ class EventLog:
         """How many events are before `time_us`: the index of the first at or after it. Call after sort()."""
 
     def ingest(self, writer: EventWriter, start: int, stop: int) -> IngestReport:
-        """Applies events [start, stop). Releases the GIL."""
+        """Applies events [start, stop), then moves the fences of their records. Events with places must be applied together with
+        all before them in their partition that were not. Releases the GIL."""
 
     def replay(
         self, reader: FeatureReader, writer: EventWriter, start: int, stop: int, *, missing: NDArray[np.uint64] | None = None

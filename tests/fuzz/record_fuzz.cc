@@ -82,6 +82,10 @@ void use_window_record(const ViewSchema& schema, std::vector<uint8_t> record, ui
     event.fingerprint = choice >> i;
     event.is_fraud = 1;
     event.label_time_us = event.event_time_us + 7 * kDay;
+    event.is_label = schema.spec().uses_labels && (choice >> (60 + i)) % 2 != 0;
+    event.was_fraud = 0;
+    event.place = {fence_of(record.data(), event.is_label ? FenceKind::kLabels : FenceKind::kEvents).source, UINT32_MAX, 0};
+    event.late = LateEvents::kApply;
     if (!schema.spec().columns.empty()) event.columns[0] = Value::of(static_cast<int64_t>(choice));
     fold_record(schema, record.data(), {event.event_time_us, &event}, values.data(), &result);
     const InsertPlan plan = plan_insert(schema, record.data(), event);

@@ -8,7 +8,6 @@ counted once; scores are those of ONNX Runtime on the replayed rows, bit for bit
 from __future__ import annotations
 
 import json
-import os
 import random
 import struct
 from collections.abc import Iterator
@@ -79,13 +78,6 @@ def cluster() -> Iterator[RedisCluster]:
         yield started
 
 
-@pytest.fixture
-def rng() -> random.Random:
-    seed = int(os.environ.get("ASSAY_TEST_SEED", random.randrange(1 << 32)))
-    print(f"ASSAY_TEST_SEED={seed}")
-    return random.Random(seed)
-
-
 def test_a_group_fills_a_cluster_as_a_file_fills_a_server(
     kafka: MockKafka, cluster: RedisCluster, rng: random.Random, tmp_path: Path
 ) -> None:
@@ -109,7 +101,7 @@ def test_a_group_fills_a_cluster_as_a_file_fills_a_server(
         again_page = again.metrics()
         wait_until(lambda: has_partitions(again_page()) and has_partitions(steady_page()), "both have partitions")
         send_events(kafka, TOPIC, portions[-1])
-        wait_until(lambda: committed(kafka) == len(sent), "everything is committed")
+        wait_until(lambda: kafka.committed_count("fraud", TOPIC) == len(sent), "everything is committed")
         recorded = [summary_of(member)["recorded_count"] for member in (steady, again)]
     assert min(recorded) > 0
     assert sum(recorded) < EVENTS  # the rest was written by those that were killed, and found there when it was read again
@@ -154,7 +146,7 @@ def test_scores_of_events_that_come_through_kafka_equal_replay(
         shuffled = [*history, *rng.sample(history, len(history) // 4)]
         rng.shuffle(shuffled)
         stream.send(shuffled)
-        wait_until(lambda: committed(kafka) == len(shuffled), "the past is recorded")
+        wait_until(lambda: kafka.committed_count("fraud", TOPIC) == len(shuffled), "the past is recorded")
         running.enter_context(stream)
         server = running.enter_context(ServeProcess("--store", cluster.url, "--set", "store.lookup_timeout_ms_max=5000"))
         scoring = scoring_pb2_grpc.ScoringServiceStub(running.enter_context(grpc.insecure_channel(server.target)))
@@ -269,10 +261,6 @@ def state(cluster: RedisCluster) -> dict[bytes, bytes]:
         with node.client() as client:
             found |= state_of(client)
     return found
-
-
-def committed(kafka: MockKafka) -> int:
-    return sum(kafka.committed("fraud", TOPIC).values())
 
 
 def has_partitions(page: str) -> bool:

@@ -15,6 +15,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from assay.cli.ingest import ingest
+from assay.demo.paths import bundle_path
 from assay.errors import BundleError
 from assay.models.baseline import INPUT_QUANTILES, make_histogram
 from assay.models.bundle import read_bundle
@@ -24,8 +25,6 @@ from assay.models.shift import LARGE_PSI, NOTABLE_PSI, population_shift
 from tests.support.feature_sets import SHOP
 from tests.support.kafka_events import SECRET, make_events, send_events
 from tests.support.mock_kafka import MockKafka, mock_kafka
-
-BUNDLE = Path(__file__).resolve().parents[2] / "server" / "assay" / "demo" / "bundle" / "card_fraud" / "1"
 
 app = typer.Typer()
 app.command()(ingest)
@@ -114,7 +113,7 @@ def demo_events(rng: random.Random, amount: Any) -> list[dict[str, Any]]:
 
 
 def test_a_bundle_says_what_it_was_trained_on(tmp_path: Path) -> None:
-    histogram = json.loads((BUNDLE / "baseline.json").read_bytes())["inputs"]["amount"]
+    histogram = json.loads((bundle_path() / "baseline.json").read_bytes())["inputs"]["amount"]
     edges, counts = histogram["edges"], histogram["counts"]
 
     def trained(rng: random.Random) -> int:
@@ -124,13 +123,13 @@ def test_a_bundle_says_what_it_was_trained_on(tmp_path: Path) -> None:
     for amount, is_shifted in ((trained, False), (lambda rng: 100 * trained(rng), True)):
         path = tmp_path / "events.jsonl"
         path.write_text("".join(json.dumps(event) + "\n" for event in demo_events(random.Random(3), amount)))
-        result = run("--events", path, "--bundle", BUNDLE, "--messages", "2000", "--json")
+        result = run("--events", path, "--bundle", bundle_path(), "--messages", "2000", "--json")
         assert result.exit_code == 0, result.output
         shifts = json.loads(result.stdout)["psi"]
         assert set(shifts) == {"amount", "is_weekend", "is_night"}  # the other inputs come from views
         assert (shifts["amount"] > LARGE_PSI) if is_shifted else (shifts["amount"] < NOTABLE_PSI)
         if is_shifted:
-            assert "another population" in run("--events", path, "--bundle", BUNDLE).output
+            assert "another population" in run("--events", path, "--bundle", bundle_path()).output
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_a_bundle_says_what_it_was_trained_on(tmp_path: Path) -> None:
     ],
 )
 def test_a_bundle_whose_feature_set_is_not_of_its_training_is_refused(old: bytes, new: bytes, says: str) -> None:
-    bundle = read_bundle(BUNDLE)
+    bundle = read_bundle(bundle_path())
     files = {**bundle.files, FEATURE_SET_FILE: bundle.files[FEATURE_SET_FILE].replace(old, new)}
     with pytest.raises(BundleError, match=says):
         training_data(dataclasses.replace(bundle, files=files))

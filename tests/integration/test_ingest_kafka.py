@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from assay.cli.ingest import ingest
+from assay.demo.paths import bundle_path, feature_set_path
 from assay.features.feature_set import FeatureSet
 from assay.features.show import show_entity
 from assay.features.store import open_store
@@ -34,14 +35,12 @@ from tests.support.kafka_events import (
     state_of,
     time_of,
 )
-from tests.support.mock_kafka import MockKafka, mock_kafka
+from tests.support.mock_kafka import NOT_ENOUGH_REPLICAS, MockKafka, mock_kafka
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "ingestion.md"
-BUNDLE = ROOT / "server" / "assay" / "demo" / "bundle" / "card_fraud" / "1"
-DEMO_SET = ROOT / "examples" / "card_fraud" / "feature_set.yaml"
 
 app = typer.Typer()
 app.command()(ingest)
@@ -229,7 +228,8 @@ def test_a_bundle_looks_on_while_events_are_ingested(kafka: MockKafka, redis: Re
     events = [event | {"features": {"amount_minor": rng.randrange(10**7)}} for event in make_events(rng, 4_000)]
     send_events(kafka, topic, events[:2_000])
     late = iter(events[2_000:])
-    arguments = ("--fail-on-reject", "--metrics-listen", "127.0.0.1:0", "--bundle", str(BUNDLE), "--feature-set", str(DEMO_SET))
+    watched = ("--bundle", str(bundle_path()), "--feature-set", str(feature_set_path()))
+    arguments = ("--fail-on-reject", "--metrics-listen", "127.0.0.1:0", *watched)
     with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments) as running:
         page = running.metrics()
         wait_until(lambda: f'outcome="recorded",topic="{topic}"}} 2000' in page(), "the events of the first sample")
@@ -319,9 +319,6 @@ def test_metadata_records_that_are_dropped_are_counted(kafka: MockKafka, redis: 
         send_events(kafka, topic, make_events(random.Random(8), 10))
         wait_until(lambda: "assay_ingestion_dropped_records_total 1" in page(), "a record that was dropped")
         assert running.terminate()[0] == 0
-
-
-NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,11 @@ import pytest
 from assay.errors import KafkaError
 from assay.kafka.connection import Connection
 from assay.kafka.producer import KafkaAwayError, MessageProducer, OutMessage
-from tests.support.mock_kafka import MockKafka, mock_kafka
+from tests.support.mock_kafka import NOT_ENOUGH_REPLICAS, MockKafka, mock_kafka
 from tests.support.server import wait_until
 
 # Numbers of Kafka's protocol.
 PRODUCE, INIT_PRODUCER_ID = 0, 22
-NOT_ENOUGH_REPLICAS = 19  # it passes
 TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED, OUT_OF_ORDER_SEQUENCE_NUMBER = 29, 31, 45
 
 MESSAGE = OutMessage("letters", b"key", b"value")

@@ -236,6 +236,7 @@ TEST(a_label_may_say_when_it_became_known) {
   CHECK_EQ(said(with_label(R"("label_time":"2018-04-08","is_fraud":true)")), "BAD_TIMESTAMP label_time");
   CHECK_EQ(said(with_label(R"("label_time":1522540831,"is_fraud":true)")), "WRONG_TYPE label_time");
   CHECK_EQ(said(with_label(R"("label_time":null,"label_time":null)")), "DUPLICATE_KEY label_time");
+  CHECK_EQ(said(with_label(R"("was_fraud":true)")), "INVALID_REQUEST was_fraud");  // an event was nothing before
 }
 
 TEST(a_label_alone_repeats_its_event) {
@@ -251,6 +252,12 @@ TEST(a_label_alone_repeats_its_event) {
   const std::string event = R"("transaction_id":"1","event_time":"2018-04-01T00:00:31Z","entities":{"terminal_id":"3156"})";
   CHECK_EQ(said_of(event + R"(,"is_fraud":true,"label_time":"2018-04-08T12:00:00Z")"), "");
   CHECK_EQ(int{label.is_fraud}, 1);
+  CHECK_EQ(int{label.was_fraud}, -1);
+  CHECK_EQ(said_of(event + R"(,"is_fraud":true,"was_fraud":false,"label_time":"2018-04-08T12:00:00Z")"), "");
+  CHECK_EQ(int{label.was_fraud}, 0);
+  CHECK_EQ(said_of(event + R"(,"is_fraud":false,"was_fraud":true,"label_time":"2018-04-08T12:00:00Z")"), "");
+  CHECK_EQ(int{label.was_fraud}, 1);
+  CHECK_EQ(said_of(event + R"(,"is_fraud":true,"was_fraud":0,"label_time":"2018-04-08T12:00:00Z")"), "WRONG_TYPE was_fraud");
   CHECK_EQ(said_of(event), "MISSING_FIELD is_fraud; MISSING_FIELD label_time");
   CHECK_EQ(said_of(event + R"(,"is_fraud":null,"label_time":"2018-04-08T12:00:00Z")"), "MISSING_FIELD is_fraud");
   CHECK_EQ(said_of(R"("is_fraud":true,"label_time":"2018-04-08T12:00:00Z")"),

@@ -27,7 +27,7 @@ std::string line(const std::string& id, int64_t seconds, int customer = 1, int t
 struct Bound {
   explicit Bound(std::shared_ptr<const FeaturePlan> p) : plan(std::move(p)), store(std::make_shared<EmbeddedStore>(64 << 20)) {
     CHECK(FeatureReader::create(plan, store, &reader).ok());
-    CHECK(EventWriter::create(plan, store, 0, &writer).ok());
+    CHECK(EventWriter::create(plan, store, 0, LateEvents::kRefuse, &writer).ok());
   }
   std::shared_ptr<const FeaturePlan> plan;
   std::shared_ptr<EmbeddedStore> store;
@@ -79,6 +79,39 @@ std::string random_lines(int count, std::mt19937_64& random) {
 }
 
 }  // namespace
+
+// Events of a topic that come together are applied in the order of their times; their fence moves once all are in.
+TEST(places_decide_about_events_that_are_older_than_the_ring) {
+  const auto plan = sample::demo_plan();
+  const auto store = std::make_shared<EmbeddedStore>(64 << 20);
+  std::shared_ptr<const EventWriter> writer;
+  REQUIRE(EventWriter::create(plan, store, 0, LateEvents::kApply, &writer).ok());
+  const uint32_t ring = limits::kExactEventsMax;  // at least the ring of every view
+  const auto ingest = [&](const std::vector<std::pair<int, int64_t>>& events, int64_t first_offset, bool has_places = true) {
+    std::string lines;
+    std::vector<Fence> places;
+    for (const auto& [id, seconds] : events) {
+      lines += line(std::to_string(id), seconds);
+      places.push_back({1, 0, first_offset++});
+    }
+    EventLog log(plan);
+    log.append(lines, 10, has_places ? places.data() : nullptr);
+    log.sort();
+    IngestReport report;
+    log.ingest(*writer, 0, log.event_count(), &report);
+    return report;
+  };
+  std::vector<std::pair<int, int64_t>> many;
+  for (uint32_t i = 0; i < ring + 10; ++i) many.push_back({static_cast<int>(i), 10'000 + i});
+  CHECK_EQ(ingest(many, 0).recorded_count, uint64_t{ring} + 10);
+  const int64_t next = ring + 10;
+  // The newest in the topic is the oldest in time, and the other way round.
+  CHECK_EQ(ingest({{-1, 20'000}, {-2, 9'001}, {-3, 9'000}}, next).recorded_count, 3u);
+  CHECK_EQ(ingest({{-1, 20'000}, {-2, 9'001}, {-3, 9'000}}, next).duplicate_count, 3u);
+  CHECK_EQ(ingest(many, 0).duplicate_count, uint64_t{ring} + 10);
+  CHECK_EQ(ingest({{-4, 9'002}}, 0, false).late_count, 1u);
+  CHECK_EQ(ingest({{-4, 9'002}}, next + 3).recorded_count, 1u);
+}
 
 TEST(ids_have_one_order) {
   const std::vector<std::string> ordered = {
@@ -260,7 +293,7 @@ TEST(duplicates_and_refusals_are_counted) {
 
   const auto plan = sample::demo_plan();
   std::shared_ptr<const EventWriter> cramped;
-  REQUIRE(EventWriter::create(plan, std::make_shared<EmbeddedStore>(1), 0, &cramped).ok());
+  REQUIRE(EventWriter::create(plan, std::make_shared<EmbeddedStore>(1), 0, LateEvents::kRefuse, &cramped).ok());
   IngestReport refused;
   log.ingest(*cramped, 0, 3, &refused);
   CHECK_EQ(refused.refused_count, 3u);

@@ -154,6 +154,13 @@ struct Record {
     return Code::kOk;
   }
 
+  // The events' part of the state.
+  std::vector<uint8_t> without_fences() const {
+    std::vector<uint8_t> copy = bytes;
+    std::fill(copy.begin() + header::kFences, copy.begin() + kRecordHeaderBytes, uint8_t{0});
+    return copy;
+  }
+
   std::vector<uint8_t> sealed() const {
     std::vector<uint8_t> copy = bytes;
     seal_record(copy.data());

@@ -407,6 +407,180 @@ TEST(a_label_of_an_event_that_a_tile_holds_comes_too_late) {
   CHECK(record.apply(schema, label) == Code::kOk);
 }
 
+// --- fences
+
+// As a writer does with one message of a topic.
+Code apply_placed(const ViewSchema& schema, Record& record, EventEntry event, const Fence& place,
+                  LateEvents late = LateEvents::kApply) {
+  event.place = place;
+  event.late = late;
+  const Code code = record.apply(schema, event);
+  if (code == Code::kOk) move_fence(record.bytes.data(), event.is_label ? FenceKind::kLabels : FenceKind::kEvents, place);
+  return code;
+}
+
+EventEntry label_of(EventEntry event, bool is_fraud, bool was_fraud, int64_t label_time_us) {
+  event.is_label = true;
+  event.is_fraud = is_fraud ? 1 : 0;
+  event.was_fraud = was_fraud ? 1 : 0;
+  event.label_time_us = label_time_us;
+  return event;
+}
+
+// A full ring, one event in a tile, all from source 5 at offsets 0, 1, 2 ...: times 0, 1000, 2000 ...
+Record fenced_record(const ViewSchema& schema) {
+  Record record;
+  for (uint32_t i = 0; i <= kRing; ++i) CHECK(apply_placed(schema, record, event_at(1000 * i, i + 1), {5, 1, i}) == Code::kOk);
+  CHECK_EQ(record.tile_count(), 1u);
+  return record;
+}
+
+TEST(with_fences_a_state_depends_on_no_order_at_all) {
+  std::mt19937_64 random = check::random_engine();
+  const ViewSchema schemas[] = {compiled(customer_spec()), compiled(terminal_spec())};
+  size_t late = 0;
+  for (int i = 0; i < check::scaled(12); ++i) {
+    const ViewSchema& schema = schemas[i % 2];
+    std::vector<EventEntry> events =
+        busy_stream(schema, kRing + random() % 1500, -5 * kDay, i % 2 ? 5 * kMinute : kMinute, random);
+    const Record in_order = record_of(schema, events);
+    std::shuffle(events.begin(), events.end(), random);
+    Record record;
+    for (size_t n = 0; n < events.size(); ++n) {
+      Record refusing = record;
+      const Fence place = {9, 0, static_cast<int64_t>(n)};
+      late += apply_placed(schema, refusing, events[n], place, LateEvents::kRefuse) == Code::kEventTooLate;
+      REQUIRE(apply_placed(schema, record, events[n], place) == Code::kOk);
+    }
+    CHECK_EQ(static_cast<int>(record.validate(schema)), 0);
+    CHECK(record.without_fences() == in_order.bytes);
+    const std::vector<uint8_t> before = record.bytes;
+    for (size_t n = 0; n < events.size(); ++n) {
+      CHECK(apply_placed(schema, record, events[n], {9, 0, static_cast<int64_t>(n)}) == Code::kEventDuplicate);
+    }
+    CHECK(record.bytes == before);
+  }
+  CHECK(late > 0);
+}
+
+TEST(an_event_older_than_the_ring_goes_in_only_where_the_fence_has_not_come) {
+  const ViewSchema schema = compiled(amount_spec());
+  Record record = fenced_record(schema);
+  const EventEntry late = event_at(500, 9'000'000);
+  const int64_t newest = kRing;
+  const std::vector<uint8_t> before = record.bytes;
+  CHECK(record.apply(schema, late) == Code::kEventTooLate);                              // from no topic
+  CHECK(apply_placed(schema, record, late, {6, 1, newest + 1}) == Code::kEventTooLate);  // from another
+  CHECK(apply_placed(schema, record, late, {5, 1, newest + 1}, LateEvents::kRefuse) == Code::kEventTooLate);
+  CHECK(apply_placed(schema, record, late, {5, 1, newest}) == Code::kEventDuplicate);
+  CHECK(apply_placed(schema, record, late, {5, 0, newest + 1}) == Code::kEventDuplicate);  // of a leader before
+  CHECK(record.bytes == before);
+  CHECK(apply_placed(schema, record, late, {5, 2, 0}) ==
+        Code::kOk);  // of a leader after: its log was cut, and goes on from there
+  CHECK(apply_placed(schema, record, late, {5, 2, 0}) == Code::kEventDuplicate);
+  CHECK_EQ(fold(schema, record.data(), 1000 * kRing).values[0].int64, int64_t{kRing} + 2);
+  CHECK_EQ(static_cast<int>(record.validate(schema)), 0);
+
+  Record fenceless;  // as a file loaded it: nobody knows what of the topic is in it
+  for (uint32_t i = 0; i <= kRing; ++i) CHECK(fenceless.apply(schema, event_at(1000 * i, i + 1)) == Code::kOk);
+  CHECK(apply_placed(schema, fenceless, late, {5, 1, 7}) == Code::kEventTooLate);
+}
+
+TEST(what_the_ring_can_tell_no_fence_overrules) {
+  const ViewSchema schema = compiled(amount_spec());
+  Record record = fenced_record(schema);
+  CHECK(apply_placed(schema, record, event_at(1500, 9'000'000), {5, 0, 0}) == Code::kOk);  // a topic made anew loses nothing
+  CHECK(apply_placed(schema, record, event_at(1500, 9'000'000), {5, 1, 9'999}) == Code::kEventDuplicate);
+  const Fence fence = fence_of(record.data(), FenceKind::kEvents);
+  CHECK(fence.source == 5 && fence.epoch == 1 && fence.offset == kRing);
+}
+
+TEST(what_has_expired_is_a_repeat_or_too_late) {
+  const ViewSchema schema = compiled(amount_spec());
+  Record record = fenced_record(schema);
+  REQUIRE(apply_placed(schema, record, event_at(100 * kDay, 9'000'000), {5, 1, 10'000}) == Code::kOk);
+  const std::vector<uint8_t> before = record.bytes;
+  CHECK(apply_placed(schema, record, event_at(0, 1), {5, 1, 0}) == Code::kEventDuplicate);
+  CHECK(apply_placed(schema, record, event_at(0, 1), {5, 1, 10'001}) == Code::kEventTooLate);
+  CHECK(record.bytes == before);
+}
+
+TEST(a_fence_moves_forward_within_its_source) {
+  const ViewSchema schema = compiled(amount_spec());
+  Record record;
+  REQUIRE(record.apply(schema, event_at(0, 1)) == Code::kOk);
+  const auto moved = [&](const Fence& place) {
+    move_fence(record.bytes.data(), FenceKind::kEvents, place);
+    const Fence fence = fence_of(record.data(), FenceKind::kEvents);
+    return std::make_tuple(fence.source, fence.epoch, fence.offset);
+  };
+  CHECK(moved({}) == std::make_tuple(0u, 0u, int64_t{0}));
+  CHECK(moved({3, 2, 10}) == std::make_tuple(3u, 2u, int64_t{10}));
+  CHECK(moved({3, 2, 9}) == std::make_tuple(3u, 2u, int64_t{10}));
+  CHECK(moved({3, 1, 11}) == std::make_tuple(3u, 2u, int64_t{10}));
+  CHECK(moved({4, 9, 99}) == std::make_tuple(3u, 2u, int64_t{10}));  // a record keeps its first source
+  CHECK(moved({3, 3, 0}) == std::make_tuple(3u, 3u, int64_t{0}));
+  CHECK_EQ(fence_of(record.data(), FenceKind::kLabels).source, 0u);
+}
+
+TEST(a_label_changes_the_frauds_of_a_tile_once) {
+  const ViewSchema schema = compiled(terminal_spec());
+  Record record = fenced_record(schema);
+  const EventEntry tiled = event_at(0, 1);
+  const auto frauds = [&] { return load_le<uint64_t>(WindowParts(schema, record.data()).tiles + tile::kFraudCount); };
+  std::vector<uint8_t> before = record.bytes;
+  EventEntry unsaid = label_of(tiled, true, false, 8 * kDay);
+  unsaid.was_fraud = -1;
+  CHECK(apply_placed(schema, record, unsaid, {8, 0, 1}) == Code::kEventTooLate);
+  CHECK(record.apply(schema, label_of(tiled, true, false, 8 * kDay)) ==
+        Code::kEventTooLate);  // from no topic: it may be a repeat
+  CHECK(apply_placed(schema, record, label_of(tiled, false, true, 8 * kDay), {8, 0, 1}) == Code::kEventTooLate);  // it was none
+  CHECK(apply_placed(schema, record, label_of(tiled, false, false, 8 * kDay), {8, 0, 1}) == Code::kEventDuplicate);
+  CHECK(apply_placed(schema, record, label_of(event_at(-kDay, 1), true, false, 8 * kDay), {8, 0, 1}) == Code::kEventUnknown);
+  CHECK(record.bytes == before);
+
+  CHECK(apply_placed(schema, record, label_of(tiled, true, false, 8 * kDay), {8, 0, 1}) == Code::kOk);
+  CHECK_EQ(frauds(), 1u);
+  CHECK_EQ(fold(schema, record.data(), 8 * kDay).values[3].float64, 1.0 / (kRing + 1));
+  CHECK_EQ(fold(schema, record.data(), 8 * kDay - 1).values[3].float64, 0.0);  // nobody knew yet
+  before = record.bytes;
+  CHECK(apply_placed(schema, record, label_of(tiled, true, false, 8 * kDay), {8, 0, 1}) == Code::kEventDuplicate);
+  CHECK(apply_placed(schema, record, label_of(tiled, true, false, 8 * kDay), {8, 0, 2}) ==
+        Code::kEventTooLate);  // one event, one fraud
+  CHECK(apply_placed(schema, record, label_of(tiled, false, true, 9 * kDay), {7, 0, 2}) == Code::kEventTooLate);  // another topic
+  CHECK(record.bytes == before);
+
+  CHECK(apply_placed(schema, record, label_of(tiled, false, true, 9 * kDay), {8, 0, 2}) == Code::kOk);
+  CHECK_EQ(frauds(), 0u);
+  CHECK_EQ(static_cast<int>(record.validate(schema)), 0);
+}
+
+TEST(labels_in_tiles_give_the_state_that_labels_in_time_give) {
+  std::mt19937_64 random = check::random_engine();
+  const ViewSchema schema = compiled(terminal_spec());
+  for (int i = 0; i < check::scaled(6); ++i) {
+    std::vector<EventEntry> events = busy_stream(schema, kRing + 1 + random() % 800, 0, 10 * kMinute, random);
+    Record unlabelled;
+    for (EventEntry event : events) {
+      event.is_fraud = -1;
+      CHECK(unlabelled.apply(schema, event) == Code::kOk);
+    }
+    const Record labelled = record_of(schema, events);
+    REQUIRE(labelled.tile_count() > 0);
+    std::shuffle(events.begin(), events.end(), random);
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      int64_t offset = 0;
+      for (const EventEntry& event : events) {
+        if (event.is_fraud < 0) continue;
+        const EventEntry label = label_of(event, event.is_fraud > 0, false, event.label_time_us);
+        const Code code = apply_placed(schema, unlabelled, label, {8, 0, ++offset});
+        CHECK(code == Code::kEventDuplicate || (repeat == 0 && code == Code::kOk));
+      }
+      CHECK(unlabelled.without_fences() == labelled.bytes);
+    }
+  }
+}
+
 TEST(a_tile_holds_its_frauds_back_until_all_their_labels_are_known) {
   ViewSpec spec = terminal_spec();
   const ViewSchema schema = compiled(spec);
@@ -675,7 +849,14 @@ TEST(whatever_passes_the_checks_is_safe_to_use) {
     fold(schema, record.data(), newest_us + static_cast<int64_t>(random() % kDay));
     for (int n = 0; n < 5; ++n) {
       const int64_t time_us = std::min(limits::kTimeUsMax, newest_us + static_cast<int64_t>(random() % (20 * kDay)) - kDay);
-      record.apply(schema, random_event(schema, time_us, random));
+      EventEntry event = random_event(schema, time_us, random);
+      event.place = {fence_of(record.data(), FenceKind::kEvents).source, UINT32_MAX, static_cast<int64_t>(random())};
+      event.late = LateEvents::kApply;
+      record.apply(schema, event);
+      EventEntry label = label_of(event, random() % 2, random() % 2, event.event_time_us);
+      label.event_time_us -= static_cast<int64_t>(random() % (40 * kDay));
+      label.place = {fence_of(record.data(), FenceKind::kLabels).source, UINT32_MAX, static_cast<int64_t>(random())};
+      record.apply(schema, label);
     }
     fold(schema, record.data(), newest_us);
   }

@@ -24,7 +24,8 @@ from tests.support.feature_sets import SHOP
 from tests.support.mock_kafka import OPTIONS, MockKafka
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-VOLATILE = ((12, 16), (40, 48))  # bytes of a record: checksum, time of writing
+VOLATILE = ((12, 16), (40, 48), (64, 128))  # bytes of a record: checksum, time of writing, fences
+FENCES_AT, FENCE = 64, struct.Struct("<IIq")  # of events, then of labels: source, epoch, offset
 SHOP_BYTES = {"customer": (40, 96), "terminal": (32, 48)}  # of an entry and of a tile, by view: docs/row-record.md
 TILE_COUNT_AT = 24  # in a tile: of its events
 SECRET = "4111111111111111"  # in rejects: must never be shown
@@ -127,7 +128,7 @@ def ingest_file(folder: Path, store: str, events: Sequence[dict[str, Any]], *, f
 
 
 def state_of(client: redis.Redis) -> dict[bytes, bytes]:
-    """Every record by its key, without what differs from write to write: checksum and time of writing."""
+    """Every record by its key, without what differs from way to way: checksum, time of writing, fences."""
     return {key: _state(value) for key in client.scan_iter("a1:*") if (value := client.get(key)) is not None}
 
 

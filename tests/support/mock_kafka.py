@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 WAIT_S = 20.0
+NOT_ENOUGH_REPLICAS = 19  # of Kafka's protocol: an error that passes
 OPTIONS = ("--kafka-option", "session.timeout.ms=1500", "--kafka-option", "heartbeat.interval.ms=300")
 
 
@@ -67,6 +68,10 @@ class MockKafka:
             return sorted(messages, key=lambda message: (message.partition(), message.offset()))
         finally:
             consumer.close()
+
+    def committed_count(self, group: str, topic: str) -> int:
+        """How many messages of a topic, from its beginning, a group has committed."""
+        return sum(self.committed(group, topic).values())
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Partition -> offset; nothing for one without."""

@@ -20,17 +20,10 @@ from assay.transport.access import LOG_INTERVAL_S, LOG_LINES_MAX, Access, Denial
 from assay.transport.policy import Listener, answered_on
 from assay.transport.principals import expires_at_s, principals_of
 from tests.support.certificates import Authority
+from tests.support.clock import Clock
 
 SCORE = "/assay.v1.ScoringService/Score"
 WATCH = "/grpc.health.v1.Health/Watch"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Roles:

@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from assay.features.breaker import Breaker, BreakerLimits, BreakerState
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.support.clock import Clock
 
 
 def make_breaker(share: float = 0.5) -> tuple[Breaker, Clock]:

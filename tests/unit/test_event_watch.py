@@ -6,11 +6,11 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from assay.demo.paths import bundle_path
 from assay.features.feature_set import FeatureSet
 from assay.features.field_report import FieldReport
 from assay.features.observed_events import ObservedEvents, null_share, type_shares
@@ -20,8 +20,7 @@ from assay.models.event_check import EventChecker, training_data
 from assay.models.event_watch import SAMPLE_EVENTS, SAMPLE_S_MIN, VALUES_MIN, SampledEventWatch
 from assay.models.reservoir import Reservoir
 from assay.models.shift import LARGE_PSI, NOTABLE_PSI
-
-BUNDLE = Path(__file__).resolve().parents[2] / "server" / "assay" / "demo" / "bundle" / "card_fraud" / "1"
+from tests.support.clock import Clock
 
 
 def make_rng() -> random.Random:
@@ -112,14 +111,6 @@ inputs: [amount]
 """
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def small_watch(clock: Clock, rng: random.Random) -> SampledEventWatch:
     edges = [10.0, 20.0, 30.0]
     amount = Histogram(edges=edges, counts=[100, 100, 100, 100], nulls=0)
@@ -182,7 +173,7 @@ def test_what_is_no_event_is_looked_at_and_is_no_value() -> None:
 def test_it_says_what_check_says_of_the_same_events() -> None:
     """On the demo's bundle, whose inputs from views need the past and have no shift."""
     rng, clock = make_rng(), Clock()
-    feature_set, baseline = training_data(read_bundle(BUNDLE))
+    feature_set, baseline = training_data(read_bundle(bundle_path()))
     watch = SampledEventWatch(feature_set, baseline, clock=clock, rng=rng)
     lines = [
         json.dumps(

@@ -19,6 +19,7 @@ from assay.kafka.message_writer import Written, reject
 from assay.kafka.messages import Partition, PartitionEnd, Progress, TopicMessage
 from assay.kafka.producer import KafkaAwayError
 from assay.kafka.reject_sinks import MessageReject, NoRejects
+from tests.support.clock import Clock
 
 P0, P1 = Partition("payments", 0), Partition("payments", 1)
 
@@ -28,14 +29,6 @@ SETTINGS: dict[str, object] = {"messages_max": 10_000, "flush_s": 0.05, "checkpo
 
 def message(offset: int, partition: Partition = P0, value: bytes = b"{}") -> TopicMessage:
     return TopicMessage(partition, offset, b"key", value)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @dataclass

@@ -14,7 +14,7 @@ from assay.errors import RecordError, StoreError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.observed_events import ObservedEvents
-from assay.features.store_writer import AttributeWrite, LocalWriter
+from assay.features.store_writer import AttributeWrite, LabelWrite, LocalWriter
 from assay.kafka.label_messages import AGAIN_S, LabelMessages
 from assay.kafka.message_writer import EventMessages, WatchedMessages
 from assay.kafka.messages import Partition, Progress, TopicMessage
@@ -51,7 +51,7 @@ class RefusingWriter:
     def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
         raise AssertionError
 
-    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+    def write_labels(self, labels: Sequence[LabelWrite]) -> list[int]:
         raise AssertionError
 
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
@@ -109,9 +109,9 @@ class DamagedWriter:
         self._check(CUSTOMER_OF[transaction_id] for transaction_id in log.transaction_ids(start, stop))
         return self._inner.ingest(log, start, stop)
 
-    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
-        self._check(json.loads(line)["entities"]["customer_id"] for line in lines if line != b"{}")
-        return self._inner.write_labels(lines)
+    def write_labels(self, labels: Sequence[LabelWrite]) -> list[int]:
+        self._check(json.loads(label.line)["entities"]["customer_id"] for label in labels if label.line != b"{}")
+        return self._inner.write_labels(labels)
 
     def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
         raise AssertionError
@@ -246,16 +246,16 @@ def test_a_label_that_waits_is_tried_twice_a_second_and_once_more_at_the_end(
 ) -> None:
     """While events flow there is a flush every few milliseconds: all labels that waited were written with each."""
     house = Labels(plan)
-    labels = orphans(1)
+    orphan = orphans(1)
     tried_s = []
     write = house.writer.write_labels
 
-    def note(lines: Sequence[bytes]) -> list[int]:
+    def note(labels: Sequence[LabelWrite]) -> list[int]:
         tried_s.append(house.now_s)
-        return list(write(lines))
+        return list(write(labels))
 
     monkeypatch.setattr(house.writer, "write_labels", note)
-    while house.labels.write(labels).waiting:
+    while house.labels.write(orphan).waiting:
         house.now_s += 0.125
     assert [when_s for when_s in tried_s if when_s < 60] == [AGAIN_S * number for number in range(120)]
     assert tried_s[-1] == 60

@@ -12,14 +12,7 @@ import pytest
 from assay.errors import ConfigError
 from assay.transport import proved_files
 from assay.transport.proved_files import FILE_BYTES_MAX, RETRY_S, ProvedFiles
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.support.clock import Clock
 
 
 def prove(contents: tuple[bytes, ...]) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from assay.features.redis_servers import NO_SERVER, REFRESH_S, Address, Cluster, read_slots
+from tests.support.clock import Clock
 
 A, B = ("a", 1), ("b", 2)
 HALF = 8192
@@ -54,13 +55,6 @@ class Network:
     def connect(self, address: Address) -> Any:
         self.nodes[address] = Node(self, address)
         return self.nodes[address]
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def key_of(cluster: Cluster, server: str) -> bytes:

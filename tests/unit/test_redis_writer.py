@@ -14,6 +14,7 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.redis_servers import Part
 from assay.features.redis_writer import HEADER_BYTES, RedisWriter
+from assay.features.store_writer import LabelWrite
 from tests.support.feature_sets import SHOP
 
 PLAN = compile_plan(FeatureSet.parse(SHOP))
@@ -135,7 +136,7 @@ def test_a_label_whose_event_went_to_a_tile_meanwhile_is_late(is_raced: bool, sa
     store: dict[bytes, bytes] = {}
     ingest(Writer(store), line(1, 0))
     label = line(1, 0, is_fraud=True, label_time="2026-01-02T00:00:00Z")
-    (code,) = Writer(store, fill(store) if is_raced else None).write_labels([label])
+    (code,) = Writer(store, fill(store) if is_raced else None).write_labels([LabelWrite(label)])
     assert REASONS[code] == says
-    (code,) = Writer(store).write_labels([label])
+    (code,) = Writer(store).write_labels([LabelWrite(label)])
     assert REASONS[code] == ("EVENT_TOO_LATE" if is_raced else "EVENT_DUPLICATE")

@@ -116,6 +116,15 @@ Code EmbeddedStore::apply(uint32_t view_id, std::string_view entity_id, const Ev
   return Code::kOk;
 }
 
+void EmbeddedStore::move_fence(uint32_t view_id, std::string_view entity_id, FenceKind kind, const Fence& place) noexcept {
+  const StoreView& view = impl_->view_of(view_id, ViewKind::kWindow);
+  const RecordKey key = record_key_of(view.entity_kind, view.state, entity_id);
+  StoreShard& shard = impl_->shard_of(key.hash);
+  const std::lock_guard<std::mutex> lock(shard.mutex);
+  RecordBlock* const block = shard.table.find(key.hash, view.state, entity_id);
+  if (block != nullptr) assay::move_fence(block->record(), kind, place);
+}
+
 Code EmbeddedStore::put_attributes(uint32_t view_id, std::string_view entity_id, int64_t time_us, const Value* values) noexcept {
   const StoreView& view = impl_->view_of(view_id, ViewKind::kAttributes);
   if (entity_id.size() > limits::kIdBytesMax) return Code::kTooLong;

@@ -12,6 +12,7 @@
 
 #include "core/base/status.h"
 #include "core/base/value.h"
+#include "core/features/fence.h"
 #include "core/features/view.h"
 
 namespace assay {
@@ -19,10 +20,13 @@ namespace assay {
 // One event as one view sees it.
 struct EventEntry {
   int64_t event_time_us = 0;
-  uint64_t fingerprint = 0;                        // xxh64 of the transaction_id
-  int8_t is_fraud = -1;                            // -1 unlabelled, 0, 1
-  int64_t label_time_us = 0;                       // when the label became known; meaningful with is_fraud >= 0
-  bool is_label = false;                           // the label of an event that is there: an unknown one is not added
+  uint64_t fingerprint = 0;   // xxh64 of the transaction_id
+  int8_t is_fraud = -1;       // -1 unlabelled, 0, 1
+  int64_t label_time_us = 0;  // when the label became known; meaningful with is_fraud >= 0
+  bool is_label = false;      // the label of an event that is there: an unknown one is not added
+  int8_t was_fraud = -1;      // of a label: what it was taken for so far; -1: not said
+  Fence place;                // where the event (or the label) came from
+  LateEvents late = LateEvents::kRefuse;
   std::array<Value, limits::kColumnsMax> columns;  // strings and entities already as int64 hashes; null: absent
 };
 
@@ -54,7 +58,7 @@ struct StoreStats {
   uint64_t duplicate_count = 0;
   uint64_t late_count = 0;
   uint64_t rejected_record_count = 0;  // reads that found a record they could not trust
-  uint64_t tiled_event_count = 0;      // events that moved from a ring into a tile
+  uint64_t tiled_event_count = 0;      // events that went into a tile, most of them from a ring
   uint64_t full_count = 0;             // refused with STORE_FULL
 };
 
@@ -71,10 +75,12 @@ class EmbeddedStore {
   Status add_view(const ViewSchema& schema, std::string_view entity_kind, uint32_t* view_id);
 
   // Adds one event to one record, or a newer label to an event that is there. kOk, kEventDuplicate, kEventTooLate, kEventUnknown,
-  // kStoreFull,
-  // kStoreUnavailable (a snapshot is being loaded), or what no decoder lets through: kTooLong, kWrongType, kNotFinite,
-  // kBadTimestamp. Only kOk changes anything.
+  // kStoreFull, kStoreUnavailable (a snapshot is being loaded), or what no decoder lets through: kTooLong, kWrongType, kNotFinite,
+  // kBadTimestamp. Only kOk changes anything; fences stay where they are.
   Code apply(uint32_t view_id, std::string_view entity_id, const EventEntry& event) noexcept;
+
+  // Moves a fence of one record on (record.h). Does nothing where there is no record.
+  void move_fence(uint32_t view_id, std::string_view entity_id, FenceKind kind, const Fence& place) noexcept;
 
   // Replaces the attributes of one entity unless the stored ones are newer (kEventTooLate) or the same (kEventDuplicate).
   // values has one entry per attribute of the view, typed as declared or null.

@@ -9,7 +9,9 @@
 namespace assay {
 namespace {
 
-constexpr const char* kKeyNames[] = {"transaction_id", "event_time", "entities", "features", "is_fraud", "label_time"};
+constexpr const char* kKeyNames[] = {"transaction_id", "event_time", "entities", "features",
+                                     "is_fraud",       "label_time", "was_fraud"};
+constexpr size_t kWasFraud = 6;  // of labels alone
 
 // Which names of one object were there.
 class SeenNames {
@@ -45,7 +47,7 @@ class EventDecoder {
   void read_features();
   void read_feature(size_t index);
   void read_feature_number(size_t index);
-  void read_is_fraud();
+  void read_fraud(const char* field, int8_t* fraud);
 
   // Opens the object of a top-level key. False: null, or a violation.
   bool open_map(const char* field);
@@ -88,19 +90,22 @@ bool EventDecoder::run() {
 
 void EventDecoder::read_member(std::string_view key) {
   for (size_t i = 0; i < std::size(kKeyNames); ++i) {
-    if (key != kKeyNames[i]) continue;
+    if (key != kKeyNames[i] || (i == kWasFraud && !event_.is_label)) continue;
     if (!seen_keys_.add(i)) return refuse_member(kKeyNames[i], Code::kDuplicateKey);
     switch (i) {
       case 0: return read_transaction_id();
       case 1: return read_time("event_time", &event_.event_time_us, &has_time_);
       case 2: return read_entities();
       case 3: return read_features();
-      case 4: return read_is_fraud();
-      default: return read_time("label_time", &event_.label_time_us, &has_label_time_);
+      case 4: return read_fraud("is_fraud", &event_.is_fraud);
+      case 5: return read_time("label_time", &event_.label_time_us, &has_label_time_);
+      default: return read_fraud("was_fraud", &event_.was_fraud);
     }
   }
   refuse(Code::kInvalidRequest, key.empty() ? "\"\"" : printable(key),
-         "is not a key of an event; expected transaction_id, event_time, entities, features, is_fraud or label_time");
+         std::string("is not a key of ") + (event_.is_label ? "a label" : "an event") +
+             "; expected transaction_id, event_time, entities, features, is_fraud" +
+             (event_.is_label ? ", label_time or was_fraud" : " or label_time"));
   reader_.skip_value();
 }
 
@@ -229,15 +234,15 @@ void EventDecoder::keep(size_t index, Value value) {
   if (!check_feature(plan_, index, event_, violations_)) event_.features[index] = Value::of(false);
 }
 
-void EventDecoder::read_is_fraud() {
-  bool is_fraud;
+void EventDecoder::read_fraud(const char* field, int8_t* fraud) {
+  bool value;
   const JsonType type = reader_.peek();
   if (type == JsonType::kNull) {
     reader_.read_null();
     return;
   }
-  if (type != JsonType::kBool) return refuse_type("is_fraud", "bool");
-  if (reader_.read_bool(&is_fraud)) event_.is_fraud = is_fraud ? 1 : 0;
+  if (type != JsonType::kBool) return refuse_type(field, "bool");
+  if (reader_.read_bool(&value)) *fraud = value ? 1 : 0;
 }
 
 void EventDecoder::refuse_member(std::string field, Code code) {

@@ -16,13 +16,14 @@ namespace assay {
 // beside it label_time (optional; RFC 3339, not before event_time): when is_fraud became known.
 // Text of `event` points into `line`, or into `scratch` where a string had escapes (cleared here; keep it as long as the event).
 // False: `violations` (cleared here) names every field that is wrong, or MALFORMED_JSON with the byte offset. A top-level
-// key that is none of the six is INVALID_REQUEST: a mistyped is_fraud must not be silence.
+// key that is none of these is INVALID_REQUEST: a mistyped is_fraud must not be silence.
 // Required of an event: transaction_id, event_time, at least one entity, and every required request feature that a view of a
 // named entity stores. null is absent.
 bool decode_event_json(std::string_view line, const FeaturePlan& plan, Transaction& event, std::string& scratch,
                        Violations& violations);
 
-// The same for a label: it repeats transaction_id, event_time and at least one entity of an event, and must say is_fraud and label_time.
+// The same for a label: it repeats transaction_id, event_time and at least one entity of an event, and must say is_fraud and
+// label_time. It may say was_fraud: what the event was taken for so far (record.h).
 bool decode_label_json(std::string_view line, const FeaturePlan& plan, Transaction& label, std::string& scratch,
                        Violations& violations);
 

@@ -29,13 +29,18 @@ std::string_view significant_digits(std::string_view id) noexcept {
 // Where one event lies and where it sorts. 24 bytes.
 struct IndexEntry {
   int64_t event_time_us;
-  const char* line;  // then, if the id was written with escapes, the id itself
+  const char* line;  // then, if the id was written with escapes, the id itself; before it, its place if it is from a topic
   uint32_t line_bytes;
   uint32_t id_offset : 24;  // from line
   uint32_t id_bytes : 8;
 
   std::string_view text() const noexcept { return {line, line_bytes}; }
   std::string_view id() const noexcept { return {line + id_offset, id_bytes}; }
+  Fence place() const noexcept {
+    Fence place;
+    std::memcpy(&place, line - sizeof place, sizeof place);
+    return place;
+  }
 };
 static_assert(sizeof(IndexEntry) == 24 && limits::kIdBytesMax < 256 && limits::kEventLineBytesMax < (1 << 24));
 
@@ -71,8 +76,8 @@ class Decoder {
  public:
   explicit Decoder(const FeaturePlan& plan) : plan_(plan), event_(new Transaction) {}
 
-  const Transaction& decode(std::string_view line) {
-    ASSAY_ASSERT(decode_event_json(line, plan_, *event_, scratch_, violations_));  // append() took it
+  Transaction& decode(const IndexEntry& entry) {
+    ASSAY_ASSERT(decode_event_json(entry.text(), plan_, *event_, scratch_, violations_));  // append() took it
     return *event_;
   }
 
@@ -111,15 +116,16 @@ bool precedes(std::string_view a, std::string_view b) noexcept {
 struct EventLog::Impl {
   Impl(std::shared_ptr<const FeaturePlan> p, int64_t ahead_us) : plan(std::move(p)), ahead_us_max(ahead_us) {}
 
-  void append_line(std::string_view line, size_t rejections_max);
+  void append_line(std::string_view line, size_t rejections_max, const Fence* place);
   bool decode(std::string_view line);
-  void keep(std::string_view line);
+  void keep(std::string_view line, const Fence* place);
   void reject(size_t rejections_max);
 
   std::shared_ptr<const FeaturePlan> plan;
   const int64_t ahead_us_max;
   TextBlocks blocks;
   std::vector<IndexEntry> index;
+  bool has_places = false;
   std::vector<EventRejection> rejections;
   uint64_t rejected_count = 0;
   std::array<uint64_t, limits::kRequestFeaturesMax> accepted_ints{};
@@ -130,12 +136,12 @@ struct EventLog::Impl {
   Violations violations;
 };
 
-void EventLog::Impl::append_line(std::string_view line, size_t rejections_max) {
+void EventLog::Impl::append_line(std::string_view line, size_t rejections_max, const Fence* place) {
   ++line_count;
   if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
   if (decode(line)) {
     event->accepted_ints.for_each([this](size_t feature) { ++accepted_ints[feature]; });
-    keep(line);
+    keep(line, place);
   } else {
     reject(rejections_max);
   }
@@ -148,10 +154,12 @@ bool EventLog::Impl::decode(std::string_view line) {
   return false;
 }
 
-void EventLog::Impl::keep(std::string_view line) {
+void EventLog::Impl::keep(std::string_view line, const Fence* place) {
   const std::string_view id = event->id;
   const bool is_inside = id.data() >= line.data() && id.data() <= line.data() + line.size();
-  char* const text = blocks.take(line.size() + (is_inside ? 0 : id.size()));
+  const size_t place_bytes = place == nullptr ? 0 : sizeof *place;
+  char* const text = blocks.take(place_bytes + line.size() + (is_inside ? 0 : id.size())) + place_bytes;
+  if (place != nullptr) std::memcpy(text - place_bytes, place, place_bytes);
   std::memcpy(text, line.data(), line.size());
   if (!is_inside) std::memcpy(text + line.size(), id.data(), id.size());
   IndexEntry entry;
@@ -178,11 +186,13 @@ EventLog::EventLog(std::shared_ptr<const FeaturePlan> plan, int64_t ahead_us_max
     : impl_(new Impl(std::move(plan), ahead_us_max)) {}
 EventLog::~EventLog() = default;
 
-void EventLog::append(std::string_view lines, size_t rejections_max) {
+void EventLog::append(std::string_view lines, size_t rejections_max, const Fence* places) {
+  ASSAY_ASSERT(impl_->index.empty() || impl_->has_places == (places != nullptr));
+  impl_->has_places = places != nullptr;
   while (!lines.empty()) {
     const size_t end = lines.find('\n');
     const std::string_view line = lines.substr(0, end);
-    impl_->append_line(line, rejections_max);
+    impl_->append_line(line, rejections_max, places == nullptr ? nullptr : places++);
     const size_t taken = end == std::string_view::npos ? lines.size() : end + 1;
     impl_->offset_bytes += taken;
     lines.remove_prefix(taken);
@@ -204,7 +214,7 @@ void EventLog::sort() {
 void EventLog::add_records(const EventWriter& writer, uint64_t from, uint64_t to, std::vector<RecordRef>* records) const {
   ASSAY_ASSERT(from <= to && to <= impl_->index.size());
   Decoder decoder(*impl_->plan);
-  for (uint64_t i = from; i < to; ++i) writer.add_records_of(decoder.decode(impl_->index[i].text()), records);
+  for (uint64_t i = from; i < to; ++i) writer.add_records_of(decoder.decode(impl_->index[i]), records);
 }
 
 uint64_t EventLog::position_at(int64_t time_us) const noexcept {
@@ -216,7 +226,13 @@ uint64_t EventLog::position_at(int64_t time_us) const noexcept {
 void EventLog::ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const {
   ASSAY_ASSERT(from <= to && to <= impl_->index.size());
   Decoder decoder(*impl_->plan);
-  for (uint64_t i = from; i < to; ++i) count(writer.write(decoder.decode(impl_->index[i].text())), report);
+  std::vector<FenceMove> moves;
+  for (uint64_t i = from; i < to; ++i) {
+    Transaction& event = decoder.decode(impl_->index[i]);
+    if (impl_->has_places) event.place = impl_->index[i].place();
+    count(writer.write(event, &moves), report);
+  }
+  writer.move_fences(FenceKind::kEvents, moves);
 }
 
 void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, uint64_t from, uint64_t to, uint8_t* rows,
@@ -231,7 +247,7 @@ void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, ui
   Decoder decoder(plan);
   Violations violations;
   for (uint64_t i = from; i < to; ++i) {
-    const Transaction& event = decoder.decode(impl_->index[i].text());
+    const Transaction& event = decoder.decode(impl_->index[i]);
     uint8_t* const row = rows + (i - from) * row_bytes;
     violations.clear();
     check_required(plan, TransactionUse::kScore, event, violations);  // an event may say less than a request must

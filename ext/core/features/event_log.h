@@ -45,7 +45,8 @@ class EventLog {
 
   // Appends whole lines (ends with '\n' or is the last). Bad lines are kept out and reported, at most `rejections_max` of the log
   // in full; the count is exact. Empty lines are skipped, '\r' before '\n' is white space. Not thread-safe.
-  void append(std::string_view lines, size_t rejections_max);
+  // `places`: where a topic has them, one a line; null: they are from no topic. Of one log, all or none are.
+  void append(std::string_view lines, size_t rejections_max, const Fence* places = nullptr);
 
   uint64_t event_count() const noexcept;
   uint64_t rejected_count() const noexcept;
@@ -57,7 +58,8 @@ class EventLog {
   void sort();
   // How many events are before `time_us`: the place of the first at or after it. Call after sort().
   uint64_t position_at(int64_t time_us) const noexcept;
-  // Applies events [from, to) in order. Call after sort().
+  // Applies events [from, to) in order, then moves the fences of their records. Call after sort(). Events from a topic must be
+  // applied in one call with all before them in their partition that were not, or a fence passes those.
   void ingest(const EventWriter& writer, uint64_t from, uint64_t to, IngestReport* report) const;
   // For events [from, to): score's read first, then write (replay = score, then apply). Rows go to rows[(i - from) * row_bytes]; an
   // event whose row cannot be made (violations: a feature or an entity that scoring needs is missing, or read() refused) has

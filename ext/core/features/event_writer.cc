@@ -45,6 +45,8 @@ void fill_entry(const Transaction& transaction, const ViewSchema& schema, uint64
   entry.fingerprint = fingerprint;
   entry.is_fraud = transaction.is_fraud;
   entry.is_label = transaction.is_label;
+  entry.was_fraud = transaction.was_fraud;
+  entry.place = transaction.place;
   if (transaction.label_time_us != Transaction::kNoTime) {
     entry.label_time_us = transaction.label_time_us;
   } else if (__builtin_add_overflow(transaction.event_time_us, spec.delay_us, &entry.label_time_us)) {
@@ -60,7 +62,7 @@ EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) no
 }
 
 Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store, int64_t ahead_us_max,
-                           std::shared_ptr<const EventWriter>* out) {
+                           LateEvents late, std::shared_ptr<const EventWriter>* out) {
   std::shared_ptr<EventWriter> writer(new EventWriter());
   for (size_t i = 0; i < plan->views().size(); ++i) {
     const ViewSchema& view = plan->views()[i];
@@ -70,6 +72,7 @@ Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_
   writer->plan_ = std::move(plan);
   writer->store_ = std::move(store);
   writer->ahead_us_max_ = ahead_us_max;
+  writer->late_ = late;
   *out = std::move(writer);
   return Status();
 }
@@ -83,18 +86,34 @@ bool EventWriter::takes(const ViewSpec& view, const Transaction& event) const no
 }
 
 Code EventWriter::write(const Transaction& event) const noexcept {
+  std::vector<FenceMove> moves;
+  const Code code = write(event, &moves);
+  move_fences(event.is_label ? FenceKind::kLabels : FenceKind::kEvents, moves);
+  return code;
+}
+
+void EventWriter::move_fences(FenceKind kind, const std::vector<FenceMove>& moves) const noexcept {
+  for (const FenceMove& move : moves) store_->move_fence(move.view_id, move.entity_id, kind, move.place);
+}
+
+Code EventWriter::write(const Transaction& event, std::vector<FenceMove>* moves) const noexcept {
   if (is_in_future(event.event_time_us) || is_in_future(event.label_time_us)) return Code::kEventInFuture;
   const uint64_t fingerprint = xxh64(event.id);
   bool is_recorded = false, is_late = false, is_unknown = false;
   Code refused = Code::kOk;
   EventEntry entry;
+  entry.late = late_;
   for (size_t i = 0; i < plan_->views().size(); ++i) {
     const ViewSchema& view = plan_->views()[i];
     if (!takes(view.spec(), event)) continue;
     fill_entry(event, view, fingerprint, entry);
-    const Code code = store_->apply(view_ids_[i], event.entities[view.spec().entity_index], entry);
+    const std::string_view entity_id = event.entities[view.spec().entity_index];
+    const Code code = store_->apply(view_ids_[i], entity_id, entry);
     switch (code) {
-      case Code::kOk: is_recorded = true; break;
+      case Code::kOk:
+        is_recorded = true;
+        if (event.place.source != 0) moves->push_back({view_ids_[i], std::string(entity_id), event.place});
+        break;
       case Code::kEventDuplicate: break;
       case Code::kEventTooLate: is_late = true; break;
       case Code::kEventUnknown: is_unknown = true; break;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/features/embedded_store.h"
@@ -20,21 +21,34 @@ EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) no
 // The same into `entry`, with the fingerprint (xxh64 of the transaction's id) made once for all views.
 void fill_entry(const Transaction& transaction, const ViewSchema& schema, uint64_t fingerprint, EventEntry& entry) noexcept;
 
+// One fence of one record, to be moved on.
+struct FenceMove {
+  uint32_t view_id = 0;  // of the store
+  std::string entity_id;
+  Fence place;
+};
+
 class EventWriter {
  public:
   // `ahead_us_max`: how far ahead of this machine's clock a time may be; 0: any. One event dated years ahead would expire all that its
   // records hold, so only a replay into a store of its own leaves this open.
   static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store, int64_t ahead_us_max,
-                       std::shared_ptr<const EventWriter>* out);
+                       LateEvents late, std::shared_ptr<const EventWriter>* out);
 
   // Applies the event to every window view whose entity it names. kOk: at least one view changed. kEventDuplicate: all had it.
   // kEventTooLate: none changed and at least one could not take it. kEventInFuture: nothing changed. kStoreFull, kIntegerOverflow:
   // some view refused; what other views took stays (a repeat completes it). An event that no view stores anything of changes
   // nothing, so it is kEventDuplicate. REQUIRES: the event has passed its decoder. Thread-safe.
   //
+  // `moves`: gets the fences that the event moves on. move_fences() is called once all events that came together are written, for
+  // they may be written in another order than their topic has them.
+  //
   // A label (is_label) goes to the views that use labels and adds no event: kEventTooLate where in some view the event is in a tile
   // or a newer label stands, kEventUnknown where some view does not hold the event; other views may have taken it (a repeat
   // completes it).
+  Code write(const Transaction& event, std::vector<FenceMove>* moves) const noexcept;
+  void move_fences(FenceKind kind, const std::vector<FenceMove>& moves) const noexcept;
+  // An event that came alone: its fences are moved.
   Code write(const Transaction& event) const noexcept;
 
   // Attributes of one entity of an attribute view of the plan. values: one per attribute, typed as declared or null; -0.0 is
@@ -64,6 +78,7 @@ class EventWriter {
   std::shared_ptr<EmbeddedStore> store_;
   std::array<uint32_t, limits::kViewsMax> view_ids_{};
   int64_t ahead_us_max_ = 0;
+  LateEvents late_ = LateEvents::kRefuse;
 };
 
 }  // namespace assay

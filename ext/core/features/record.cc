@@ -97,6 +97,45 @@ void write_counts(const ViewSchema& schema, uint8_t* record, uint32_t entry_coun
                                                                 size_t{tile_count} * schema.tile_bytes()));
 }
 
+size_t fence_offset(FenceKind kind) noexcept { return header::kFences + size_t{kFenceBytes} * static_cast<size_t>(kind); }
+
+// The label of an event that is in a tile.
+void plan_tile_label(const ViewSchema& schema, const WindowParts& parts, const EventEntry& event, InsertPlan& plan) noexcept {
+  const int32_t found = find_tile(schema, parts.tiles, parts.tile_count, event.event_time_us);
+  if (event.was_fraud < 0) {
+    plan.code = Code::kEventTooLate;
+  } else if (found < 0) {
+    plan.code = Code::kEventUnknown;
+  } else if (event.was_fraud == event.is_fraud) {
+    plan.code = Code::kEventDuplicate;
+  } else if (!can_relabel(parts.tiles + static_cast<size_t>(found) * schema.tile_bytes(), event.is_fraud > 0)) {
+    plan.code = Code::kEventTooLate;  // it was taken for something else
+  } else {
+    plan.action = InsertPlan::Action::kTileLabel;
+    plan.index = static_cast<uint32_t>(found);
+  }
+}
+
+// An event that has expired or is older than the ring of a record with tiles, or its label. The ring cannot tell whether it has been
+// there; a fence can.
+void plan_beyond_ring(const ViewSchema& schema, const uint8_t* record, const EventEntry& event, bool is_expired,
+                      InsertPlan& plan) noexcept {
+  const FenceKind kind = event.is_label ? FenceKind::kLabels : FenceKind::kEvents;
+  const Passage passage = passage_of(event.place, fence_of(record, kind));
+  plan.bytes_needed = record_bytes(record) + (event.is_label ? 0 : schema.tile_bytes());
+  if (passage == Passage::kPassed) {
+    plan.code = Code::kEventDuplicate;
+  } else if (is_expired) {
+    plan.code = Code::kEventTooLate;
+  } else if (event.is_label && passage != Passage::kUnknown) {
+    plan_tile_label(schema, WindowParts(schema, record), event, plan);
+  } else if (passage == Passage::kNew && event.late == LateEvents::kApply) {
+    plan.action = InsertPlan::Action::kTile;
+  } else {
+    plan.code = Code::kEventTooLate;
+  }
+}
+
 // Moves the record's newest time to `newest_us`: tiles merge or expire, entries expire. Returns how many entries went.
 uint32_t advance_record(const ViewSchema& schema, uint8_t* record, int64_t newest_us) noexcept {
   WindowPartsOut parts(schema, record);
@@ -112,6 +151,40 @@ uint32_t advance_record(const ViewSchema& schema, uint8_t* record, int64_t newes
   write_counts(schema, record, parts.entry_count - gone, parts.tile_count);
   store_le(record + header::kNewestTime, newest_us);
   return gone;
+}
+
+// Puts the event into the ring. Returns how many events went from there into a tile.
+uint32_t insert_entry(const ViewSchema& schema, uint8_t* record, uint32_t index, const EventEntry& event) noexcept {
+  const uint32_t stride = schema.entry_bytes();
+  int64_t newest_us = load_le<int64_t>(record + header::kNewestTime);
+  if (event.event_time_us > newest_us) {
+    newest_us = event.event_time_us;
+    index -= advance_record(schema, record, newest_us);
+  }
+  WindowPartsOut parts(schema, record);
+  if (parts.entry_count < schema.spec().exact_events_max) {
+    uint8_t* at = parts.entries + size_t{index} * stride;
+    std::memmove(at + stride, at, size_t{parts.entry_count - index} * stride + size_t{parts.tile_count} * schema.tile_bytes());
+    write_entry(schema, at, event);
+    write_counts(schema, record, parts.entry_count + 1, parts.tile_count);
+    return 0;
+  }
+  // The ring is full: its oldest entry makes room. index > 0, or the event would have been too late.
+  const uint32_t tile_count = absorb_entry(schema, parts.tiles, parts.tile_count, parts.entries, newest_us);
+  std::memmove(parts.entries, parts.entries + stride, size_t{index - 1} * stride);
+  write_entry(schema, parts.entries + size_t{index - 1} * stride, event);
+  write_counts(schema, record, parts.entry_count, tile_count);
+  return 1;
+}
+
+// Puts an event older than the ring among the tiles, where it would be had it come in time.
+uint32_t insert_into_tile(const ViewSchema& schema, uint8_t* record, const EventEntry& event) noexcept {
+  uint8_t made[kEntryBytesMax];
+  write_entry(schema, made, event);
+  const WindowPartsOut parts(schema, record);
+  const int64_t newest_us = load_le<int64_t>(record + header::kNewestTime);
+  write_counts(schema, record, parts.entry_count, absorb_entry(schema, parts.tiles, parts.tile_count, made, newest_us));
+  return 1;
 }
 
 }  // namespace
@@ -162,7 +235,7 @@ InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const Ev
   const bool is_full = parts.entry_count >= schema.spec().exact_events_max;
   const bool is_expired = event.event_time_us < expiry_cut_us(schema, load_le<int64_t>(record + header::kNewestTime));
   if (is_expired || (index == 0 && (is_full || parts.tile_count > 0))) {
-    plan.code = Code::kEventTooLate;
+    plan_beyond_ring(schema, record, event, is_expired, plan);
     return plan;
   }
   if (event.is_label) {
@@ -189,32 +262,35 @@ void init_window_record(const ViewSchema& schema, uint64_t digest, uint8_t* reco
 }
 
 uint32_t commit_insert(const ViewSchema& schema, uint8_t* record, const InsertPlan& plan, const EventEntry& event) noexcept {
-  const uint32_t stride = schema.entry_bytes();
-  if (plan.action == InsertPlan::Action::kLabel) {
-    write_label(record + kRecordHeaderBytes + size_t{plan.index} * stride, event);
-    return 0;
+  switch (plan.action) {
+    case InsertPlan::Action::kInsert: return insert_entry(schema, record, plan.index, event);
+    case InsertPlan::Action::kTile: return insert_into_tile(schema, record, event);
+    case InsertPlan::Action::kLabel:
+      write_label(record + kRecordHeaderBytes + size_t{plan.index} * schema.entry_bytes(), event);
+      return 0;
+    case InsertPlan::Action::kTileLabel: {
+      const WindowPartsOut parts(schema, record);
+      relabel_tile(parts.tiles + size_t{plan.index} * schema.tile_bytes(), event.is_fraud > 0, event.label_time_us);
+      return 0;
+    }
+    case InsertPlan::Action::kNone: break;
   }
-  ASSAY_ASSERT(plan.action == InsertPlan::Action::kInsert);
-  uint32_t index = plan.index;
-  int64_t newest_us = load_le<int64_t>(record + header::kNewestTime);
-  if (event.event_time_us > newest_us) {
-    newest_us = event.event_time_us;
-    index -= advance_record(schema, record, newest_us);
-  }
-  WindowPartsOut parts(schema, record);
-  if (parts.entry_count < schema.spec().exact_events_max) {
-    uint8_t* at = parts.entries + size_t{index} * stride;
-    std::memmove(at + stride, at, size_t{parts.entry_count - index} * stride + size_t{parts.tile_count} * schema.tile_bytes());
-    write_entry(schema, at, event);
-    write_counts(schema, record, parts.entry_count + 1, parts.tile_count);
-    return 0;
-  }
-  // The ring is full: its oldest entry makes room. index > 0, or the event would have been too late.
-  const uint32_t tile_count = absorb_entry(schema, parts.tiles, parts.tile_count, parts.entries, newest_us);
-  std::memmove(parts.entries, parts.entries + stride, size_t{index - 1} * stride);
-  write_entry(schema, parts.entries + size_t{index - 1} * stride, event);
-  write_counts(schema, record, parts.entry_count, tile_count);
-  return 1;
+  ASSAY_ASSERT(false && "a plan that does nothing");
+  return 0;
+}
+
+Fence fence_of(const uint8_t* record, FenceKind kind) noexcept {
+  const uint8_t* const at = record + fence_offset(kind);
+  return {load_le<uint32_t>(at), load_le<uint32_t>(at + 4), load_le<int64_t>(at + 8)};
+}
+
+void move_fence(uint8_t* record, FenceKind kind, const Fence& place) noexcept {
+  const Passage passage = passage_of(place, fence_of(record, kind));
+  if (passage != Passage::kFirst && passage != Passage::kNew) return;
+  uint8_t* const at = record + fence_offset(kind);
+  store_le(at, place.source);
+  store_le(at + 4, place.epoch);
+  store_le(at + 8, place.offset);
 }
 
 }  // namespace assay

@@ -11,6 +11,7 @@
 
 #include "core/base/status.h"
 #include "core/features/embedded_store.h"
+#include "core/features/fence.h"
 #include "core/features/view.h"
 
 namespace assay {
@@ -26,28 +27,44 @@ uint32_t record_bytes(const uint8_t* record) noexcept;
 
 // What one event would do to a record.
 struct InsertPlan {
-  enum class Action : uint8_t { kNone, kInsert, kLabel };
-  Code code = Code::kOk;          // kOk, kEventDuplicate, kEventTooLate, kWrongType, kNotFinite, kBadTimestamp
+  enum class Action : uint8_t {
+    kNone,
+    kInsert,     // a new entry in the ring
+    kLabel,      // another label of an entry
+    kTile,       // a new event in a tile
+    kTileLabel,  // one fraud more or less in a tile
+  };
+  Code code = Code::kOk;          // kOk, kEventDuplicate, kEventTooLate, kEventUnknown, kWrongType, kNotFinite, kBadTimestamp
   Action action = Action::kNone;  // kNone unless code is kOk
-  uint32_t index = 0;             // of the entry
+  uint32_t index = 0;             // of the entry, or of the tile whose label it is
   uint32_t bytes_needed = 0;      // capacity that commit_insert needs
 };
 
 // `record` null: there is none yet. Changes nothing.
-//   kEventDuplicate  the fingerprint is in the ring already, at this or another time, and the event brings no newer label
-//   kEventTooLate    older than the ring of a record that has lost events to tiles or is about to: a repeat could not be told
-//   from
-//                    a new event; or expired
+//   kEventDuplicate  the fingerprint is in the ring already, at this or another time, and the event brings no newer label; or older
+//                    than the ring, and the record's fence has passed it
+//   kEventTooLate    older than the ring of a record that has lost events to tiles or is about to, where no fence tells a repeat
+//                    from a new event, or where late events are refused; or expired
+//   kEventUnknown    the label of an event that is not there
 // A repeat with the same event time that brings a label newer (by label time; at the same time, fraud) than the stored one, in a
-// view that uses labels, changes the label and nothing else.
+// view that uses labels, changes the label and nothing else. The label of an event in a tile changes the tile's count of frauds if
+// it says what the event was taken for so far (was_fraud) and no fence has passed it.
 InsertPlan plan_insert(const ViewSchema& schema, const uint8_t* record, const EventEntry& event) noexcept;
 
 // An empty window record with kRecordHeaderBytes bytes. Not valid until an event is in it.
 void init_window_record(const ViewSchema& schema, uint64_t digest, uint8_t* record) noexcept;
 
-// Does what the plan says. REQUIRES plan.bytes_needed bytes at `record`. Returns how many events moved from the ring to a tile (0
-// or 1).
+// Does what the plan says. REQUIRES plan.bytes_needed bytes at `record`. Returns how many events went into a tile (0 or 1). Moves no
+// fence: events that came together may be applied in any order, and those of one partition are told apart by the fence that stood
+// before them all.
 uint32_t commit_insert(const ViewSchema& schema, uint8_t* record, const InsertPlan& plan, const EventEntry& event) noexcept;
+
+// How far the record has come.
+Fence fence_of(const uint8_t* record, FenceKind kind) noexcept;
+
+// Moves the fence on to `place`, if that is beyond it in the same source or the record has none yet. A record keeps its first
+// source: with two in turn, a fence that goes back would let through what it has passed before.
+void move_fence(uint8_t* record, FenceKind kind, const Fence& place) noexcept;
 
 // --- crossing a border (snapshot, remote store)
 

@@ -28,7 +28,7 @@ inline void store_le(uint8_t* at, T value) noexcept {
 inline constexpr uint32_t kRecordMagicWord = 0x31'57'52'41;  // "ARW1"
 inline constexpr uint16_t kRecordFormat = 1;
 inline constexpr uint32_t kRecordHeaderBytes = 128;
-inline constexpr uint32_t kRecordFenceCount = 4;
+inline constexpr uint32_t kFenceBytes = 16;
 inline constexpr uint8_t kRecordValid = 1;  // validation status: 1 valid, everything else is not
 
 // --- the header
@@ -48,7 +48,7 @@ inline constexpr uint32_t kFlags = 50;         // u16, 0
 inline constexpr uint32_t kEntryCount = 52;    // u32; attribute views: number of attributes
 inline constexpr uint32_t kTileCount = 56;     // u32
 inline constexpr uint32_t kHeapBytes = 60;     // u32, attribute views: bytes of text, padded to 8
-inline constexpr uint32_t kFences = 64;        // 4 x {source u32, epoch u32, offset i64}
+inline constexpr uint32_t kFences = 64;        // 4 x {source u32, epoch u32, offset i64}, by FenceKind; two are spare
 }  // namespace header
 
 // --- an exact entry: then [label_time i64 where the view uses labels], then one 8-byte cell per column
@@ -61,6 +61,7 @@ inline constexpr uint32_t kReserved = 18;    // 6 bytes, 0
 inline constexpr uint32_t kLabelTime = 24;   // i64, where the view uses labels; 0 while unlabelled
 }  // namespace entry
 static_assert(limits::kColumnsMax <= 8, "nulls are one byte");
+inline constexpr uint32_t kEntryBytesMax = entry::kLabelTime + 8 + 8 * limits::kColumnsMax;
 
 enum LabelState : uint8_t { kUnlabelled = 0, kGenuine = 1, kFraud = 2 };
 

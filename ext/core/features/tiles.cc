@@ -180,22 +180,47 @@ uint32_t absorb_entry(const ViewSchema& schema, uint8_t* tiles, uint32_t tile_co
   const uint32_t stride = schema.tile_bytes();
   const int64_t time_us = load_le<int64_t>(entry_at + entry::kTime);
   const uint32_t tier = tier_of(schema, time_us, newest_us);
-  if (tile_count > 0) {
-    uint8_t* newest = tiles + size_t{tile_count - 1} * stride;
-    ASSAY_ASSERT(load_le<int64_t>(newest + tile::kLast) <= time_us);
-    if (tier_at(newest) == tier && is_same_tile(schema, tier, load_le<int64_t>(newest + tile::kLast), time_us)) {
-      add_entry(schema, newest, entry_at);
+  const auto last_at = [&](uint32_t i) { return load_le<int64_t>(tiles + size_t{i} * stride + tile::kLast); };
+  uint32_t place = tile_count;  // of the first tile that does not end before the event; nearly always there is none
+  while (place > 0 && last_at(place - 1) >= time_us) --place;
+  for (const uint32_t i : {place, place - 1}) {  // tiles are known by their events: the event's may end before it
+    uint8_t* const at = tiles + size_t{i} * stride;
+    if (i < tile_count && tier_at(at) == tier && is_same_tile(schema, tier, last_at(i), time_us)) {
+      add_entry(schema, at, entry_at);
       return tile_count;
     }
   }
   ASSAY_ASSERT(tile_count < schema.tiles_max());
-  uint8_t* added = tiles + size_t{tile_count} * stride;
+  uint8_t* const added = tiles + size_t{place} * stride;
+  std::memmove(added + stride, added, size_t{tile_count - place} * stride);
   std::memset(added, 0, stride);
   store_le(added + tile::kFirst, time_us);
   store_le(added + tile::kLast, time_us);
   store_le(added + tile::kTier, tier);
   add_entry(schema, added, entry_at);
   return tile_count + 1;
+}
+
+int32_t find_tile(const ViewSchema& schema, const uint8_t* tiles, uint32_t tile_count, int64_t time_us) noexcept {
+  for (uint32_t i = tile_count; i > 0; --i) {
+    const uint8_t* const at = tiles + size_t{i - 1} * schema.tile_bytes();
+    if (load_le<int64_t>(at + tile::kFirst) > time_us) continue;
+    return load_le<int64_t>(at + tile::kLast) < time_us ? -1 : static_cast<int32_t>(i - 1);
+  }
+  return -1;
+}
+
+bool can_relabel(const uint8_t* tile_at, bool is_fraud) noexcept {
+  const uint64_t frauds = load_le<uint64_t>(tile_at + tile::kFraudCount);
+  return is_fraud ? frauds < load_le<uint64_t>(tile_at + tile::kCount) : frauds > 0;
+}
+
+void relabel_tile(uint8_t* tile_at, bool is_fraud, int64_t label_time_us) noexcept {
+  ASSAY_ASSERT(can_relabel(tile_at, is_fraud));
+  if (is_fraud) return add_fraud(tile_at, 1, label_time_us);
+  const uint64_t frauds = load_le<uint64_t>(tile_at + tile::kFraudCount) - 1;
+  store_le(tile_at + tile::kFraudCount, frauds);
+  if (frauds == 0) store_le<int64_t>(tile_at + tile::kLabelTimeMax, 0);
 }
 
 }  // namespace assay

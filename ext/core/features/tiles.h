@@ -28,9 +28,17 @@ uint32_t tier_of(const ViewSchema& schema, int64_t time_us, int64_t newest_us) n
 // Returns the new count. Costs a few comparisons when nothing changes.
 uint32_t advance_tiles(const ViewSchema& schema, uint8_t* tiles, uint32_t tile_count, int64_t newest_us) noexcept;
 
-// Moves one exact entry into the tiles. The entry is not older than any event in them; there is room for one more tile. Returns
-// the new count.
+// Puts one entry into the tiles. There is room for one more tile behind them. Returns the new count.
 uint32_t absorb_entry(const ViewSchema& schema, uint8_t* tiles, uint32_t tile_count, const uint8_t* entry_at,
                       int64_t newest_us) noexcept;
+
+// The tile whose first and last event have `time_us` between them; -1: none.
+int32_t find_tile(const ViewSchema& schema, const uint8_t* tiles, uint32_t tile_count, int64_t time_us) noexcept;
+
+// Whether the tile has an event that can become a fraud, or a fraud that can become none.
+bool can_relabel(const uint8_t* tile_at, bool is_fraud) noexcept;
+
+// One fraud more, known since `label_time_us`, or one less; then the others are known no later than before. REQUIRES can_relabel().
+void relabel_tile(uint8_t* tile_at, bool is_fraud, int64_t label_time_us) noexcept;
 
 }  // namespace assay

@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 #include "core/base/value.h"
 #include "core/features/accepted_ints.h"
+#include "core/features/fence.h"
 
 namespace assay {
 
@@ -25,7 +26,9 @@ struct Transaction {
   // of an event that was recorded before.
   int8_t is_fraud = -1;
   bool is_label = false;
+  int8_t was_fraud = -1;  // of a label: what the event was taken for so far
   int64_t label_time_us = kNoTime;
+  Fence place;  // where a topic has it; set by whoever decoded it, not by the decoder
   std::array<std::string_view, limits::kEntitiesMax> entities;  // empty: absent
   std::array<Value, limits::kRequestFeaturesMax> features;      // null: absent. Defaults are not applied here.
   FeatureBits accepted_ints;  // the features whose value came as an int64 where a float64 is declared (accept_int)
@@ -36,7 +39,9 @@ struct Transaction {
     event_time_us = 0;
     is_fraud = -1;
     is_label = false;
+    was_fraud = -1;
     label_time_us = kNoTime;
+    place = Fence();
     accepted_ints.clear();
     for (size_t i = 0; i < entity_count; ++i) entities[i] = {};
     for (size_t i = 0; i < feature_count; ++i) features[i] = Value();

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.cli.feature_sources import FeatureSetOption, load_feature_set
-from assay.cli.ingest_modes import choose_mode
+from assay.cli.ingest_modes import LateEvents, choose_mode
 from assay.cli.options import JsonOption
 from assay.cli.output import (
     EXIT_REFUSED,
@@ -55,7 +55,8 @@ def ingest(
         typer.Option(
             min=1,
             max=10_000_000,
-            help="Events held, sorted and applied together; about 250 bytes each. Default: 1,000,000; of topics 10,000.",
+            help="Events held, sorted and applied together; about 250 bytes each. Default: 1,000,000; of topics 10,000, at most "
+            "16,384.",
         ),
     ] = None,
     store_bytes_max: Annotated[int, typer.Option(min=1 << 20, help="Memory limit of the store in bytes.")] = 1 << 30,
@@ -99,6 +100,13 @@ def ingest(
     stop_at_end: Annotated[
         bool, typer.Option("--stop-at-end", help="End once all is written that the topics held at the start.")
     ] = False,
+    late_events: Annotated[
+        LateEvents,
+        typer.Option(
+            help="Events of topics that are older than those that a record keeps one by one: count them as too late, or apply "
+            "them. Apply only if the producer sends each event once, and this store has nothing of them from elsewhere."
+        ),
+    ] = LateEvents.REFUSE,
     check: Annotated[
         bool, typer.Option("--check", help="Look at a sample of --events, or of topics, instead: fields, rejects, keys.")
     ] = False,
@@ -163,6 +171,7 @@ def ingest(
             metadata_ms=metadata_ms,
             metrics_listen=metrics_listen,
             stops_at_end=stop_at_end,
+            late_events=late_events,
             bundle=bundle,
         )
         return ingest_topics(options, store, store_bytes_max, feature_set, as_json=as_json)

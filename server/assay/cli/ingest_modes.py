@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import typer
 
 from assay.cli.output import EXIT_USAGE, fail
@@ -19,7 +21,8 @@ MODES = {
     "--kafka": _FILE
     | _TOPICS
     | {"group", "instance_id", "label_topic", "label_wait_ms", "dead_letter_topic", "fail_on_reject", "flush_ms"}
-    | {"checkpoint_ms", "metadata_topic", "metadata_ms", "metrics_listen", "stop_at_end", "bundle"},
+    | {"checkpoint_ms", "metadata_topic", "metadata_ms", "metrics_listen", "stop_at_end", "bundle"}
+    | {"late_events"},
     "--check --events": _LOOK | {"events"},
     "--check --kafka": _LOOK | _TOPICS,
 }
@@ -30,6 +33,13 @@ _SOURCES = {
     "demo_history": "--demo-history",
     "topic": "--kafka",
 }
+
+
+class LateEvents(StrEnum):
+    """What becomes of events of topics that are older than those that a record keeps one by one."""
+
+    REFUSE = "refuse"
+    APPLY = "apply"
 
 
 def choose_mode(ctx: typer.Context) -> str | None:

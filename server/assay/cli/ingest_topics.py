@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from assay.cli.feature_sources import load_training_data
+from assay.cli.ingest_modes import LateEvents
 from assay.cli.output import (
     EXIT_REFUSED,
     EXIT_USAGE,
@@ -64,6 +65,7 @@ class TopicOptions:
     metadata_ms: int
     metrics_listen: str
     stops_at_end: bool
+    late_events: LateEvents
     bundle: str | None
 
 
@@ -104,12 +106,16 @@ def ingest_topics(options: TopicOptions, store: str, store_bytes_max: int, featu
 
 
 def _check(options: TopicOptions) -> None:
+    from assay.features.store_writer import PLACED_EVENTS_MAX
+
     if options.brokers is None or not options.topics:
         fail("--kafka BROKERS and --topic TOPIC belong together", EXIT_USAGE)
     if options.group is None:
         fail(
             "--group is missing: the name under which Kafka remembers what this store has", EXIT_USAGE, hint="one for each store"
         )
+    if options.flush_rows > PLACED_EVENTS_MAX:
+        fail(f"--flush-rows: {options.flush_rows:,} is too many; of topics at most {PLACED_EVENTS_MAX:,}", EXIT_USAGE)
     ways = [options.dead_letter_topic is not None, options.rejects is not None, options.fails_on_reject]
     if ways.count(True) != 1:
         fail("say what becomes of messages that are no events", EXIT_USAGE, hint=_REJECTS_HINT)
@@ -143,6 +149,7 @@ def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
         metadata_topic=options.metadata_topic,
         metadata_s=options.metadata_ms / 1000,
         stops_at_end=options.stops_at_end,
+        applies_late=options.late_events is LateEvents.APPLY,
         settings=Settings(
             messages_max=options.flush_rows,
             flush_s=options.flush_ms / 1000,

@@ -34,10 +34,10 @@ class EventSlice:
         """How many events had an integer for a float64, by feature that accepts those."""
         return self._lines.log.accepted_ints()
 
-    def take(self, block: LineBlock) -> list[Reject[LinePlace]]:
-        """Decodes; returns the lines that are no events."""
+    def take(self, block: LineBlock, places: bytes | None = None) -> list[Reject[LinePlace]]:
+        """Decodes; returns the lines that are no events. `places`: of EventLog.append()."""
         known = self._lines.log.event_count
-        rejects = self._lines.append(block)
+        rejects = self._lines.append(block, places)
         self.rejected_count += len(rejects)
         if not block.is_too_long:
             offsets = [reject.place.offset_bytes - block.offset_bytes for reject in rejects]

@@ -31,8 +31,8 @@ class LocalStore:
 
     is_away = False
 
-    def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
-        return LocalWriter(plan, self.core)
+    def writer(self, plan: _core.FeaturePlan, *, applies_late: bool = False) -> StoreWriter:
+        return LocalWriter(plan, self.core, applies_late=applies_late)
 
     def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
         return Records(self.core)  # which checks them as they are read

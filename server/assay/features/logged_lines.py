@@ -15,13 +15,13 @@ class LoggedLines:
         self._lines = 0
         self._bytes = 0
 
-    def append(self, block: LineBlock) -> list[Reject[LinePlace]]:
-        """Decodes the lines of a block; returns those that are no events."""
+    def append(self, block: LineBlock, places: bytes | None = None) -> list[Reject[LinePlace]]:
+        """Decodes the lines of a block; returns those that are no events. `places`: of EventLog.append()."""
         if block.is_too_long:
             violation = Violation("TOO_LONG", "", f"the line is longer than {LINE_BYTES_MAX >> 10} KiB; only its head is kept")
             return [Reject(LinePlace(block.first_line, block.offset_bytes), (violation,), block.data)]
         known = self.log.rejected_count
-        self.log.append(block.data, known + block.line_count)
+        self.log.append(block.data, known + block.line_count, places=places)
         rejects = [self._reject(r, block) for r in self.log.rejections[known:]] if self.log.rejected_count > known else []
         self._lines += block.line_count
         self._bytes += len(block.data)

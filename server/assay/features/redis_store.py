@@ -101,8 +101,8 @@ class RedisStore:
             self._reading.forget_slots()  # another node may have taken them over
         return records if any(answer.records for answer in answers) else None
 
-    def writer(self, plan: _core.FeaturePlan) -> RedisWriter:
-        return RedisWriter(self._working, plan, self.url, self._bytes_max, self._forget)
+    def writer(self, plan: _core.FeaturePlan, *, applies_late: bool = False) -> RedisWriter:
+        return RedisWriter(self._working, plan, self.url, self._bytes_max, self._forget, applies_late=applies_late)
 
     def tell_writes(self, forget: Callable[[Sequence[bytes]], None]) -> None:
         self._forget = forget

@@ -24,10 +24,10 @@ from assay.features.redis_commands import Command, answers
 from assay.features.redis_errors import say
 from assay.features.redis_reading import ask
 from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers
-from assay.features.store_writer import AttributeWrite
+from assay.features.store_writer import PLACED_EVENTS_MAX, AttributeWrite, LabelWrite
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
-SLICE_EVENTS: Final = 16_384  # applied together; their records are held in this process meanwhile
+SLICE_EVENTS: Final = PLACED_EVENTS_MAX  # applied together; their records are held in this process meanwhile
 TRIES_MAX: Final = 50
 PAUSE_S_MAX: Final = 0.05  # between two tries, at random, so that writers do not meet again
 
@@ -68,6 +68,8 @@ class RedisWriter:
         url: str,
         bytes_max: int,
         forget: Callable[[Sequence[bytes]], None],
+        *,
+        applies_late: bool = False,
     ) -> None:
         self._servers = servers
         self._plan = plan
@@ -76,6 +78,7 @@ class RedisWriter:
         self._url = url
         self._bytes_max = bytes_max
         self._forget = forget
+        self._applies_late = applies_late
 
     def record_events(self, message: bytes) -> list[EventOutcome] | _core.Refusal:
         return self._write(lambda writer: writer.records_of_events(message), lambda writer: writer.record_events(message))
@@ -84,12 +87,12 @@ class RedisWriter:
         reports = [self._ingest_slice(log, first, min(first + SLICE_EVENTS, stop)) for first in range(start, stop, SLICE_EVENTS)]
         return _sum_of(reports)
 
-    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+    def write_labels(self, labels: Sequence[LabelWrite]) -> list[int]:
         def apply(writer: _core.EventWriter) -> list[int]:
-            return [writer.write_label(line) for line in lines]
+            return [writer.write_label(label.line, label.place) for label in labels]
 
         def records(writer: _core.EventWriter) -> list[_core.RecordRef]:
-            return list({found.key: found for line in lines for found in writer.records_of_label(line)}.values())
+            return list({found.key: found for label in labels for found in writer.records_of_label(label.line)}.values())
 
         return self._write(records, apply)
 
@@ -133,7 +136,7 @@ class RedisWriter:
         raise StoreError(f"{self._url}: other writers changed the same records {TRIES_MAX} times meanwhile; try again")
 
     def _new_writer(self) -> _core.EventWriter:
-        return _core.EventWriter(self._plan, _core.EmbeddedStore(self._bytes_max))
+        return _core.EventWriter(self._plan, _core.EmbeddedStore(self._bytes_max), applies_late=self._applies_late)
 
     def _get(self, records: Sequence[_core.RecordRef]) -> list[bytes | None]:
         found: list[bytes | None] = []

@@ -40,8 +40,8 @@ class Store(Protocol):
     def is_away(self) -> bool:
         """Whether it is known not to answer."""
 
-    def writer(self, plan: _core.FeaturePlan) -> StoreWriter:
-        """The way in for events and attributes of this plan's views."""
+    def writer(self, plan: _core.FeaturePlan, *, applies_late: bool = False) -> StoreWriter:
+        """The way in for events and attributes of this plan's views. `applies_late`: of _core.EventWriter."""
 
     def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
         """At least the records that the plan's views hold of these entities (name to id). A remote store takes seconds not to

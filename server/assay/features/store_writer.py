@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from assay import _core
 
 Scalar = float | int | bool | str
+
+PLACED_EVENTS_MAX: Final = 16_384  # applied in one step, so that no fence of a record passes events that are still to come
 
 
 class AttributeWrite(NamedTuple):
@@ -18,6 +20,13 @@ class AttributeWrite(NamedTuple):
     values: Sequence[Scalar | None]
 
 
+class LabelWrite(NamedTuple):
+    """One JSON label, and where its topic has it."""
+
+    line: bytes
+    place: bytes | None = None  # of _core.EventWriter
+
+
 class StoreWriter(Protocol):
     """One plan's way into one store. Thread-safe. Raises StoreError where the store cannot be reached or said no."""
 
@@ -25,9 +34,9 @@ class StoreWriter(Protocol):
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event."""
 
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
-        """Applies events [start, stop) of a sorted log of the same plan."""
+        """Applies events [start, stop) of a sorted log of the same plan. Those with places: at most PLACED_EVENTS_MAX."""
 
-    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
+    def write_labels(self, labels: Sequence[LabelWrite]) -> list[int]:
         """Puts JSON labels on the events that they repeat. One code a label: OK, EVENT_DUPLICATE, EVENT_TOO_LATE,
         EVENT_UNKNOWN, INVALID_REQUEST, or why the store said no."""
 
@@ -38,8 +47,8 @@ class StoreWriter(Protocol):
 class LocalWriter:
     """The StoreWriter of records in this process."""
 
-    def __init__(self, plan: _core.FeaturePlan, store: _core.EmbeddedStore) -> None:
-        self._writer = _core.EventWriter(plan, store)
+    def __init__(self, plan: _core.FeaturePlan, store: _core.EmbeddedStore, *, applies_late: bool = False) -> None:
+        self._writer = _core.EventWriter(plan, store, applies_late=applies_late)
 
     def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
         return self._writer.record_events(message)
@@ -47,8 +56,8 @@ class LocalWriter:
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
         return log.ingest(self._writer, start, stop)
 
-    def write_labels(self, lines: Sequence[bytes]) -> list[int]:
-        return [self._writer.write_label(line) for line in lines]
+    def write_labels(self, labels: Sequence[LabelWrite]) -> list[int]:
+        return [self._writer.write_label(label.line, label.place) for label in labels]
 
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
         return [self._writer.write_attributes(view, *row) for row in rows]

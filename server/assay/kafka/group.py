@@ -186,7 +186,8 @@ class ConsumerGroup:
         partition = Partition(message.topic(), message.partition())
         error = message.error()
         if error is None:
-            return TopicMessage(partition, message.offset(), message.key(), message.value())
+            epoch = max(0, message.leader_epoch() or 0)  # brokers before 2.1 have none
+            return TopicMessage(partition, message.offset(), message.key(), message.value(), epoch)
         if error.code() == self._kafka.KafkaError._PARTITION_EOF:
             self._ends[partition] = message.offset()
             return PartitionEnd(partition, message.offset())

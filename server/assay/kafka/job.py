@@ -56,6 +56,7 @@ class Asked:
     metadata_topic: str | None
     metadata_s: float
     stops_at_end: bool
+    applies_late: bool
     settings: Settings
 
 
@@ -125,7 +126,7 @@ class Job:
     def _build(self, store: Store) -> None:
         asked = self._asked
         plan = compile_plan(self._feature_set)
-        writer = store.writer(plan)
+        writer = store.writer(plan, applies_late=asked.applies_late)
         # From the start, so that a first one is a rise.
         self.stats.wrong_types.update(dict.fromkeys(field_paths(self._feature_set), 0))
         self.stats.accepted_ints.update(plan.accepted_ints())

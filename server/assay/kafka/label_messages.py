@@ -1,8 +1,8 @@
 """Messages that are labels: whether an event was a fraud, known days after it.
 
 A label is put on its event; it makes none. One that is there before its event (topics are read side by side) waits for it, for a
-limited time; so does its offset. One that cannot be put anywhere becomes a reject: too late (the event is in a tile already), or
-without an event.
+limited time; so does its offset. One that cannot be put anywhere becomes a reject: too late (the event is in a tile already, and
+the label does not say what it was taken for), or without an event.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from assay import _core
 from assay.errors import RecordError, StoreError
 from assay.features.rejects import Violation
-from assay.features.store_writer import StoreWriter
+from assay.features.store_writer import LabelWrite, StoreWriter
 from assay.kafka.message_writer import STORE_FULL, Written, record_violation, reject, split_lines
 from assay.kafka.messages import Partition, Progress, TopicMessage
 
@@ -77,7 +77,7 @@ class LabelMessages:
         if not labels:
             return []
         try:
-            return list(self._writer.write_labels([label.value or b"" for label in labels]))
+            return list(self._writer.write_labels([LabelWrite(label.value or b"", label.place) for label in labels]))
         except RecordError as error:
             if not error.is_damage:
                 raise

@@ -87,7 +87,8 @@ class EventMessages:
         lines, rejects = split_lines(messages)
         if lines:
             data = b"\n".join(message.value or b"" for message in lines) + b"\n"
-            found = piece.take(LineBlock(data, first_line=0, offset_bytes=0, line_count=len(lines)))
+            block = LineBlock(data, first_line=0, offset_bytes=0, line_count=len(lines))
+            found = piece.take(block, b"".join(message.place for message in lines))
             rejects += [reject(lines[bad.place.line], bad.violations) for bad in found]
         return piece, rejects
 
