@@ -13,7 +13,7 @@ PACKAGE = ROOT / "server" / "assay"
 CORE = ROOT / "ext" / "core"
 
 # Room -> rooms it may import. A room may always import itself.
-LEAVES = {"_core", "config", "errors", "private_file", "store_url"}
+LEAVES = {"_core", "codes", "config", "errors", "private_file", "store_url"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "private_file": set(),
     "store_url": set(),
     "_core": {"errors"},
+    "codes": {"_core"},
     "v1": set(),
     "client": {"v1", "errors"},
     "observe": LEAVES,

@@ -17,7 +17,7 @@ from assay.features.observed_events import ObservedEvents, null_share, type_shar
 from assay.models.baseline import Baseline, Histogram
 from assay.models.bundle import read_bundle
 from assay.models.event_check import EventChecker, training_data
-from assay.models.event_watch import SAMPLE_EVENTS, SAMPLE_S_MIN, VALUES_MIN, SampledEventWatch
+from assay.models.event_watch import EVENT_BYTES_MAX, SAMPLE_EVENTS, SAMPLE_S_MIN, VALUES_MIN, SampledEventWatch
 from assay.models.reservoir import Reservoir
 from assay.models.shift import LARGE_PSI, NOTABLE_PSI
 from tests.support.clock import Clock
@@ -155,7 +155,7 @@ def test_what_is_no_event_is_looked_at_and_is_no_value() -> None:
     rng, clock = make_rng(), Clock()
     for good_count in (VALUES_MIN, VALUES_MIN - 1):
         watch = small_watch(clock, rng)
-        bad = [b"{", b"", b"[1]", b'{"a":\n1}', line(0, amount="1"), line(0, amount=None)]
+        bad = [b"{", b"", b"[1]", line(0, amount="1"), line(0, amount=None)]
         lines = [trained(rng, number) for number in range(good_count)]
         lines += [bad[number % len(bad)] for number in range(SAMPLE_EVENTS - good_count)]
         rng.shuffle(lines)
@@ -192,10 +192,12 @@ def test_it_says_what_check_says_of_the_same_events() -> None:
     assert set(watch.observed.shifts) == {"amount", "is_weekend", "is_night"}
 
 
-def test_without_a_baseline_there_are_types_and_no_shift() -> None:
+def test_long_events_take_no_memory() -> None:
     rng, clock = make_rng(), Clock()
-    watch = SampledEventWatch(FeatureSet.parse(SMALL), None, clock=clock, rng=rng)
+    watch = small_watch(clock, rng)
+    longest = line(1, amount=1.0, channel="x" * (EVENT_BYTES_MAX - len(line(1, amount=1.0, channel=""))))
     clock.now_s += SAMPLE_S_MIN
-    watch.take([trained(rng, number) for number in range(SAMPLE_EVENTS)])
-    assert watch.observed.shifts == {}
-    assert watch.observed.null_shares == {"amount": 0.0, "channel": 0.0}
+    watch.take([longest + b" "] * SAMPLE_EVENTS)
+    assert watch.observed.sample_count == 0
+    watch.take([longest] * SAMPLE_EVENTS)
+    assert watch.observed.sample_count == 1

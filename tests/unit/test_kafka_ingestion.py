@@ -15,7 +15,7 @@ from assay.kafka.end_watch import ASK_S, EndWatch
 from assay.kafka.group import Listener, Range, Read
 from assay.kafka.held_messages import HeldMessages
 from assay.kafka.ingestion import IDLE_S, RETRY_S_MAX, Ingestion, Settings, State
-from assay.kafka.message_writer import Written, reject
+from assay.kafka.message_writer import Flush, Written, reject
 from assay.kafka.messages import Partition, PartitionEnd, Progress, TopicMessage
 from assay.kafka.producer import KafkaAwayError
 from assay.kafka.reject_sinks import MessageReject, NoRejects
@@ -92,17 +92,20 @@ class PuppetWriter:
     """Notes what is written; fails while `is_away`; messages b"bad" are rejects, b"wait" wait."""
 
     is_away: bool = False
+    refuses: Partition | None = None
     tries: int = 0
     written: list[TopicMessage] = field(default_factory=list)
 
-    def write(self, messages: Sequence[TopicMessage]) -> dict[str, Written]:
+    def write(self, messages: Sequence[TopicMessage]) -> Flush:
         self.tries += 1
-        if self.is_away:
-            raise StoreError("redis://store: no answer in time")
-        self.written += [one for one in messages if one.value == b"{}"]
-        rejects = [reject(one, (Violation("WRONG_TYPE", "x", "is y"),)) for one in messages if one.value == b"bad"]
-        waiting = [one for one in messages if one.value == b"wait"]
-        return {"payments": Written(len(messages) - len(rejects) - len(waiting), rejects=rejects, waiting=waiting)}
+        unwritten = [one for one in messages if self.is_away or one.partition == self.refuses]
+        taken = [one for one in messages if one not in unwritten]
+        self.written += [one for one in taken if one.value == b"{}"]
+        rejects = [reject(one, (Violation("WRONG_TYPE", "x", "is y"),)) for one in taken if one.value == b"bad"]
+        waiting = [one for one in taken if one.value == b"wait"]
+        part = Written(len(taken) - len(rejects) - len(waiting), rejects=rejects, waiting=waiting)
+        error = StoreError("redis://store: no answer in time") if unwritten else None
+        return Flush({"payments": part} if taken else {}, unwritten, error)
 
 
 @dataclass
@@ -122,12 +125,14 @@ class House:
         self.group = PuppetGroup(self.clock, list(turns))
         self.writer = PuppetWriter()
         self.sink = PuppetSink()
+        self.flushed: list[TopicMessage] = []
         self.settings = Settings(**{**SETTINGS, **settings})  # type: ignore[arg-type]
         self.ingestion = Ingestion(
             self.group,
             self.writer,
             sink or self.sink,  # type: ignore[arg-type]
             self.settings,
+            on_flush=lambda _, messages: self.flushed.extend(messages),
             clock=self.clock,
             rng=random.Random(1),
         )
@@ -238,6 +243,41 @@ def test_rejects_are_safe_before_offsets_are_committed() -> None:
     assert house.group.commits == {P0: 2}
 
 
+def test_good_messages_are_written_and_counted_once_though_rejects_wait() -> None:
+    """They were written again at each try, and counted as repeats."""
+    good, bad = message(0), message(1, value=b"bad")
+    house = House([good, bad], [], flush_s=0.0)
+    house.sink.error = KafkaAwayError("not delivered")
+
+    def check_and_return() -> None:
+        assert house.writer.tries > 2
+        assert house.flushed == [good]
+        assert house.ingestion.stats.total("rejected") == 0
+        house.sink.error = None
+
+    house.group.turns += [[]] * 9 + [check_and_return, *[[]] * 50]
+    house.ingestion.run()
+    assert house.writer.written == [good]
+    assert house.flushed == [good, bad]
+    assert (house.ingestion.stats.total("recorded"), house.ingestion.stats.total("rejected")) == (1, 1)
+    assert house.group.commits == {P0: 2}
+
+
+def test_what_was_written_is_safe_though_another_partition_was_not() -> None:
+    house = House([message(0), message(5, P1)], [], flush_s=0.0, checkpoint_s=0.0)
+    house.writer.refuses = P1
+
+    def check_and_return() -> None:
+        assert house.ingestion.state is State.WAITING
+        assert house.group.commits == {P0: 1, P1: 5}
+        house.writer.refuses = None
+
+    house.group.turns += [[], check_and_return, *[[]] * 50]
+    house.ingestion.run()
+    assert [one.offset for one in house.writer.written] == [0, 5]
+    assert house.group.commits == {P0: 1, P1: 6}
+
+
 def test_fail_on_reject_commits_what_is_before_it() -> None:
     bad = [message(5, value=b"bad"), message(4, value=b"bad")]
     house = House([message(2), message(3), *bad[::-1], message(7, P1)], sink=NoRejects(), flush_s=0.0)
@@ -302,8 +342,9 @@ def test_lost_partitions_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("leave", ["on_revoked", "on_lost"])
-def test_it_goes_on_though_all_that_it_waited_with_has_left(leave: str) -> None:
+def test_it_goes_on_though_all_that_it_waited_with_has_left(leave: str, caplog: pytest.LogCaptureFixture) -> None:
     """It stayed away for ever, with all partitions paused, at full processor time."""
+    caplog.set_level(logging.INFO)
     house = House([message(5, P1)], flush_s=0.0)
     house.writer.is_away = True
     house.group.turns += [lambda: getattr(house.ingestion, leave)([P1]), lambda: setattr(house.writer, "is_away", False)]
@@ -317,6 +358,7 @@ def test_it_goes_on_though_all_that_it_waited_with_has_left(leave: str) -> None:
     house.group.turns += [check, [message(0)]]
     house.ingestion.run()
     assert house.writer.written == [message(0)]
+    assert "written at last" not in caplog.text  # nothing was
 
 
 def test_a_read_waits_again_though_what_was_due_is_lost() -> None:

@@ -13,10 +13,9 @@ from assay import _core
 from assay.errors import RecordError, StoreError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
-from assay.features.observed_events import ObservedEvents
 from assay.features.store_writer import AttributeWrite, LabelWrite, LocalWriter
 from assay.kafka.label_messages import AGAIN_S, LabelMessages
-from assay.kafka.message_writer import EventMessages, WatchedMessages
+from assay.kafka.message_writer import EventMessages, TopicWriter
 from assay.kafka.messages import Partition, Progress, TopicMessage
 from assay.kafka.stats import IngestionStats
 from tests.support.feature_sets import SHOP
@@ -120,30 +119,18 @@ class DamagedWriter:
         raise AssertionError
 
 
-class Notes:
-    """A watch that keeps what it is shown."""
-
-    observed = ObservedEvents()
-
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-
-    def take(self, lines: Sequence[bytes]) -> None:
-        self.lines += lines
-
-
-def test_a_watch_is_shown_what_was_written_and_its_rejects_and_nothing_else(plan: _core.FeaturePlan) -> None:
-    events = messages(make_events(random.Random(5), 4), EVENTS)
-    others = [TopicMessage(EVENTS, 4, None, None), TopicMessage(EVENTS, 5, None, b"{")]
-    notes, names = Notes(), ["amount_minor", "channel"]
-    inner = EventMessages(plan, names, LocalWriter(plan, _core.EmbeddedStore()))
-    written = WatchedMessages(inner, notes).write([*events, *others])
-    assert (written.recorded_count, len(written.rejects)) == (4, 2)
-    assert notes.lines == [*(event.value for event in events), b"{"]
-    full = RefusingWriter(LocalWriter(plan, _core.EmbeddedStore()), {"t0"}, "STORE_FULL")
-    with pytest.raises(StoreError):
-        WatchedMessages(EventMessages(plan, names, full), notes).write(events)
-    assert len(notes.lines) == 5  # it is tried again, and would be shown twice
+def test_topics_behind_one_that_is_not_taken_stay_unwritten(plan: _core.FeaturePlan) -> None:
+    """What was written before it is told all the same: else its events would be counted as repeats at the next try."""
+    names, store = ["amount_minor", "channel"], LocalWriter(plan, _core.EmbeddedStore())
+    events = make_events(random.Random(5), 6)
+    full = RefusingWriter(store, {"t4"}, "STORE_FULL")
+    writer = TopicWriter({topic: EventMessages(plan, names, full) for topic in ("a", "b", "c")})
+    sent = [message for topic in ("c", "b", "a") for message in messages(events[:2], Partition(topic, 0))]
+    sent += messages(events[4:], Partition("b", 1))
+    flush = writer.write(sent)
+    assert {topic: part.recorded_count for topic, part in flush.written.items()} == {"a": 2}
+    assert "full" in str(flush.error)
+    assert sorted(flush.unwritten) == sorted(message for message in sent if message.partition.topic != "a")
 
 
 MANY = make_events(random.Random(9), 300)

@@ -1,4 +1,4 @@
-"""Flush records of a stream: what several flushes did in one record, so that a stream that flushes 20 times a second writes one
+"""Flush records of a stream: what several flushes did in one record, so that a stream with a hundred flushes a second writes one
 record a second."""
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class EventWatch(Protocol):
     """Looks at events while they are ingested."""
 
     def take(self, lines: Sequence[bytes]) -> None:
-        """Events as they came, one JSON object each. One thread calls it; what is no event is looked at too."""
+        """Lines as they came, none with a line break. One thread calls it; what is no event is looked at too."""
 
     @property
     def observed(self) -> ObservedEvents:

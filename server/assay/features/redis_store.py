@@ -16,6 +16,7 @@ from typing import TypeVar
 import redis
 
 from assay import _core
+from assay.codes import NUMBERS
 from assay.errors import StoreError
 from assay.features.breaker import Breaker, BreakerLimits, BreakerState
 from assay.features.records import Records
@@ -38,7 +39,6 @@ FORMS = (
 
 MAP = "map of slots"  # what stands for a server in what is said of a cluster that does not say who holds what
 _SCORES_WITHOUT = "take what the near-cache has, else declared defaults"
-_UNAVAILABLE = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_UNAVAILABLE")
 
 Said = TypeVar("Said")
 
@@ -86,12 +86,13 @@ class RedisStore:
         raises."""
         parts = self._split(keys)
         asked = [part for part in parts if self._breakers.allow(part.server)]
-        records: list[bytes | int | None] = [_UNAVAILABLE] * len(keys)
+        records: list[bytes | int | None] = [NUMBERS["STORE_UNAVAILABLE"]] * len(keys)
         # Those in doubt after the others have answered: they may have to be connected to first, which takes its time.
-        by_doubt: dict[bool, list[Part]] = {False: [], True: []}
-        for part in asked:
-            by_doubt[self._breakers.is_in_doubt(part.server)].append(part)
-        answers = [answer for some in by_doubt.values() for answer in ask(self._reading, some, self._lookup_timeout_s)]
+        sure: list[Part] = []
+        doubtful: list[Part] = []
+        for part in asked:  # one look at each breaker: it may change meanwhile
+            (doubtful if self._breakers.is_in_doubt(part.server) else sure).append(part)
+        answers = [answer for some in (sure, doubtful) for answer in ask(self._reading, some, self._lookup_timeout_s)]
         for answer in answers:
             self._breakers.note(answer)
             for place, record in zip(answer.part.places, answer.records, strict=False):

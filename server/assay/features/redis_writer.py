@@ -19,6 +19,7 @@ import redis
 from redis.exceptions import ClusterError, NoScriptError
 
 from assay import _core
+from assay.codes import NUMBERS
 from assay.errors import RecordError, StoreError
 from assay.features.redis_commands import Command, answers
 from assay.features.redis_errors import say
@@ -44,7 +45,6 @@ ANSWER_TIMEOUT_S: Final = 5.0
 VIEW_HASH: Final = slice(16, 24)  # of a header: the view hash's first bytes
 
 _OK = 0
-_STORE_FULL = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_FULL")
 
 Outcome = TypeVar("Outcome")
 EventOutcome = tuple[int, str, _core.Refusal | None]
@@ -224,7 +224,7 @@ def take_records(
     rejected = []
     for record, sealed in zip(records, found, strict=True):
         code = _OK if sealed is None else writer.put_record(record, sealed)
-        if code == _STORE_FULL:
+        if code == NUMBERS["STORE_FULL"]:
             raise StoreError(
                 f"{url}: {len(records):,} records do not fit into the memory that this process may hold them in; raise "
                 "store.bytes_max (--store-bytes-max), or write fewer events at a time"

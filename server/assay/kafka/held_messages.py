@@ -40,13 +40,14 @@ class HeldMessages:
         for messages in self._held.values():
             yield from messages
 
-    def release(self, unsafe: Iterable[TopicMessage] = ()) -> None:
-        """All but the unsafe ones, which are in order, are safe."""
+    def release(self, unsafe: Iterable[TopicMessage] = (), waiting: Iterable[TopicMessage] = ()) -> None:
+        """All but the unsafe and the waiting ones are safe."""
+        waits = list(waiting)
         self._held.clear()
         self.message_count = self.size_bytes = 0
-        for message in unsafe:
+        for message in sorted([*unsafe, *waits], key=lambda message: message.order):
             self._hold(message)
-        self._waiting_count, self._waiting_bytes = self.message_count, self.size_bytes
+        self._waiting_count, self._waiting_bytes = len(waits), sum(message.size_bytes for message in waits)
 
     def drop(self, partitions: Iterable[Partition]) -> int:
         """Forgets partitions that went to somebody else. Returns how many messages were held of them."""

@@ -27,16 +27,17 @@ from assay.kafka.end_watch import EndWatch
 from assay.kafka.group import Group, Read
 from assay.kafka.held_messages import HeldMessages
 from assay.kafka.label_messages import AGAIN_S
-from assay.kafka.message_writer import Written
+from assay.kafka.message_writer import Flush
 from assay.kafka.messages import Partition, PartitionEnd, TopicMessage
 from assay.kafka.producer import KafkaAwayError
-from assay.kafka.reject_sinks import RejectSink
+from assay.kafka.reject_sinks import MessageReject, RejectSink
 from assay.kafka.stats import IngestionStats
 from assay.observe.logs import log_event
 
 IDLE_S = 0.2  # longest wait for a message: how soon a signal is seen
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 10.0
 LOOK_S = 1.0
+HELD_BYTES_MAX = 16 << 20  # but for what the last read brought
 
 log = logging.getLogger("assay.ingest")
 
@@ -48,8 +49,8 @@ class State(enum.Enum):
 
 
 class Writer(Protocol):
-    def write(self, messages: Sequence[TopicMessage]) -> Mapping[str, Written]:
-        """What became of them, by topic. Asked again for the same, it changes nothing. Raises StoreError."""
+    def write(self, messages: Sequence[TopicMessage]) -> Flush:
+        """Asked again for the same, it changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,6 @@ class Settings:
     flush_s: float
     checkpoint_s: float  # between two commits
     is_store_here: bool  # an embedded store: what it refuses it will refuse again
-    bytes_max: int = 16 << 20  # held, but for what the last read brought
 
 
 class Ingestion:
@@ -73,14 +73,14 @@ class Ingestion:
         *,
         save: Callable[[], object] = lambda: None,
         on_look: Callable[[bool], None] = lambda _: None,
-        on_written: Callable[[Mapping[str, Written]], None] = lambda _: None,
+        on_flush: Callable[[Flush, Sequence[TopicMessage]], None] = lambda _, __: None,
         stats: IngestionStats | None = None,
         end: EndWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
         """`save` makes what was written durable, before each commit. `on_look` is called about once a second and, told True, at
-        the end."""
+        the end; `on_flush` with what was written, or kept as a reject, and the messages that were: each of them once."""
         self.state = State.READING
         self.stats = stats or IngestionStats()
         self._group = group
@@ -89,11 +89,11 @@ class Ingestion:
         self._settings = settings
         self._save = save
         self._on_look = on_look
-        self._on_written = on_written
+        self._on_flush = on_flush
         self._end = end
         self._clock = clock
         self._rng = rng or random.Random()
-        self._held = HeldMessages(messages_max=settings.messages_max, bytes_max=settings.bytes_max)
+        self._held = HeldMessages(messages_max=settings.messages_max, bytes_max=HELD_BYTES_MAX)
         self._partitions: set[Partition] = set()
         self._has_joined = False
         self._is_stopped = False
@@ -184,49 +184,47 @@ class Ingestion:
         return self._held.message_count > 0 and (self._held.room() == 0 or self._clock() >= self._flush_at_s)
 
     def _flush(self) -> None:
-        """Writes what is held and keeps its rejects. Where that fails: WAITING."""
+        """Writes what is held and keeps its rejects. What did not become safe stays held; if an error is the reason: WAITING."""
         if self._held.message_count == 0:  # partitions took it along
             self._wait_for_nothing()
             if self.state is State.WAITING:
-                self._go_on()
+                self._go_on("nothing is held any more; reading goes on")
             return
         started_s = self._clock()
-        try:
-            written = self._writer.write(list(self._held.messages()))
-        except StoreError as error:
-            if self._settings.is_store_here:
-                raise
-            self._wait(error)
-            return
-        if not self._keep_rejects(written):
-            return
-        waiting = _waiting_of(written)
-        self._held.release(unsafe=waiting)
-        self._flush_at_s = self._clock() + AGAIN_S if waiting else math.inf
-        self.stats.flushed(written, self._clock() - started_s)
-        self._on_written(written)
-        if self.state is State.WAITING:
-            self._go_on()
-        self._hold_back(frozenset(message.partition.topic for message in waiting))
-
-    def _keep_rejects(self, written: Mapping[str, Written]) -> bool:
-        """False: they could not be kept, and are waited for."""
-        rejects = [reject for part in written.values() for reject in part.rejects]
-        rejects.sort(key=lambda reject: _order_of(reject.place.message))
-        if not rejects:
-            return True
-        try:
-            self._sink.keep(rejects)
-        except RejectedError:
-            # All others are written: what is before the first reject of each partition is safe.
-            unsafe = [*(reject.place.message for reject in rejects), *_waiting_of(written)]
-            self._held.release(unsafe=sorted(unsafe, key=_order_of))
+        messages = list(self._held.messages())
+        flush = self._writer.write(messages)
+        refusal = self._keep(flush.rejects)
+        unsafe = [*flush.unwritten, *(reject.place.message for reject in flush.rejects if refusal is not None)]
+        self._held.release(unsafe, flush.waiting)
+        self._count(flush if refusal is None else flush.without_rejects(), messages, self._clock() - started_s)
+        if isinstance(refusal, RejectedError):
             self._checkpoint(waits=True)
-            raise
-        except (StoreError, KafkaAwayError) as error:
+            raise refusal
+        if flush.error is not None and self._settings.is_store_here:
+            raise flush.error
+        if error := flush.error or refusal:
             self._wait(error)
-            return False
-        return True
+            return
+        self._flush_at_s = self._clock() + AGAIN_S if flush.waiting else math.inf
+        if self.state is State.WAITING:
+            self._go_on("written at last; reading goes on")
+        self._hold_back(frozenset(message.partition.topic for message in flush.waiting))
+
+    def _keep(self, rejects: Sequence[MessageReject]) -> AssayError | None:
+        """None: they are safe. Else why not, where it is known what that means: the end, or a wait."""
+        try:
+            if rejects:
+                self._sink.keep(rejects)
+        except (RejectedError, StoreError, KafkaAwayError) as error:
+            return error
+        return None
+
+    def _count(self, flush: Flush, messages: Sequence[TopicMessage], seconds: float) -> None:
+        if not flush.written:
+            return
+        self.stats.flushed(flush.written, seconds)
+        left = {message.order for message in self._held.messages()}
+        self._on_flush(flush, [message for message in messages if message.order not in left] if left else messages)
 
     def _wait_for_nothing(self) -> None:
         """Nothing is held."""
@@ -250,13 +248,13 @@ class Ingestion:
             retry_s=round(pause_s, 2),
         )
 
-    def _go_on(self) -> None:
+    def _go_on(self, why: str) -> None:
         self.state = State.READING
         self._retry_s = RETRY_S_MIN
         self._group.resume(self._partitions)
         self._group.pause(partition for partition in self._partitions if partition.topic in self._held_back)
         self.stats.is_away = False
-        log_event(log, logging.INFO, "written at last; reading goes on")
+        log_event(log, logging.INFO, why)
 
     def _hold_back(self, topics: frozenset[str]) -> None:
         """Topics whose labels wait are not read on: what waits is bounded by one flush, and events catch up."""
@@ -296,15 +294,6 @@ class Ingestion:
         is_waiting = self.state is State.WAITING
         self.stats.paused_partitions = sum(is_waiting or p.topic in self._held_back for p in self._partitions)
         self._on_look(is_over)
-
-
-def _order_of(message: TopicMessage) -> tuple[Partition, int]:
-    return message.partition, message.offset
-
-
-def _waiting_of(written: Mapping[str, Written]) -> list[TopicMessage]:
-    """Messages that wait for others, in order."""
-    return sorted((message for part in written.values() for message in part.waiting), key=_order_of)
 
 
 def _text(partitions: Sequence[Partition]) -> str:

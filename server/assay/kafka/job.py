@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +25,8 @@ from assay.kafka.end_watch import EndWatch
 from assay.kafka.group import ConsumerGroup
 from assay.kafka.ingestion import Ingestion, Settings
 from assay.kafka.label_messages import LabelMessages
-from assay.kafka.message_writer import EventMessages, MessageWriter, TopicWriter, WatchedMessages, Written
-from assay.kafka.messages import Partition, Progress
+from assay.kafka.message_writer import EventMessages, Flush, MessageWriter, TopicWriter, split_lines
+from assay.kafka.messages import Partition, Progress, TopicMessage
 from assay.kafka.producer import MessageProducer, OutMessage
 from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
 from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats, field_paths
@@ -130,10 +130,7 @@ class Job:
         # From the start, so that a first one is a rise.
         self.stats.wrong_types.update(dict.fromkeys(field_paths(self._feature_set), 0))
         self.stats.accepted_ints.update(plan.accepted_ints())
-        events: MessageWriter = EventMessages(plan, list(self._types), writer)
-        if self._watch is not None:
-            events = WatchedMessages(events, self._watch)
-        writers: dict[str, MessageWriter] = dict.fromkeys(asked.topics, events)
+        writers: dict[str, MessageWriter] = dict.fromkeys(asked.topics, EventMessages(plan, list(self._types), writer))
         self._records = {topic: FlushRecords(partial(self._record, topic), asked.metadata_s, time.monotonic) for topic in writers}
         for topic in asked.label_topics:
             writers[topic] = LabelMessages(
@@ -150,7 +147,7 @@ class Job:
             asked.settings,
             save=store.save,
             on_look=self._look,
-            on_written=self._note,
+            on_flush=self._note,
             stats=self.stats,
             end=EndWatch(self._group.ranges(), time.monotonic) if asked.stops_at_end else None,
         )
@@ -175,11 +172,14 @@ class Job:
         known = self._feature_set
         return flush_record(known.version, known.schema_hash, topic, self._types, null_counts, has_rejects=has_rejects)
 
-    def _note(self, written: Mapping[str, Written]) -> None:
-        for topic in written.keys() & self._records.keys():
-            part = written[topic]
+    def _note(self, flush: Flush, messages: Sequence[TopicMessage]) -> None:
+        for topic in flush.written.keys() & self._records.keys():
+            part = flush.written[topic]
             self._records[topic].add(part.null_counts, has_rejects=bool(part.rejects))
         self._tell_records(at_end=False)
+        if self._watch is not None:
+            events, _ = split_lines([message for message in messages if message.partition.topic in self._records])
+            self._watch.take([event.value or b"" for event in events])
 
     def _tell_records(self, *, at_end: bool) -> None:
         for records in self._records.values():

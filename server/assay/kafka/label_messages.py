@@ -12,14 +12,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from assay import _core
-from assay.errors import RecordError, StoreError
+from assay.codes import NUMBERS
+from assay.errors import RecordError
 from assay.features.rejects import Violation
 from assay.features.store_writer import LabelWrite, StoreWriter
-from assay.kafka.message_writer import STORE_FULL, Written, record_violation, reject, split_lines
+from assay.kafka.message_writer import Written, raise_if_full, record_violation, reject, split_lines
 from assay.kafka.messages import Partition, Progress, TopicMessage
 
-_REASONS = {row.number: row.reason for row in _core.CODE_TABLE}
-EVENT_UNKNOWN: Final = next(row.number for row in _core.CODE_TABLE if row.reason == "EVENT_UNKNOWN")
 AGAIN_S: Final = 0.5  # between two tries for a label: while events flow there is a flush every few milliseconds
 Place = tuple[Partition, int]
 
@@ -54,12 +53,13 @@ class LabelMessages:
         for label, code in zip(labels, self._write(labels), strict=True):
             if isinstance(code, RecordError):
                 rejects.append(reject(label, (record_violation(code),)))
-            elif code == STORE_FULL:
-                raise StoreError(f"the store is full: {_core.CODE_TABLE[code].message}")
-            elif code == EVENT_UNKNOWN:
+                continue
+            raise_if_full(code)
+            reason = _core.CODE_TABLE[code].reason
+            if reason == "EVENT_UNKNOWN":
                 orphans.append(label)
-            elif _REASONS[code] in counts:
-                counts[_REASONS[code]] += 1
+            elif reason in counts:
+                counts[reason] += 1
             else:
                 rejects.append(reject(label, self._violations(label, code)))
         orphans += [line for line in lines if _place_of(line) in resting]
@@ -67,7 +67,7 @@ class LabelMessages:
         waiting = [label for label in orphans if _place_of(label) in self._waits]
         given_up = [label for label in orphans if _place_of(label) not in self._waits]
         self._again_s = {place: self._again_s[place] if place in resting else now_s + AGAIN_S for place in self._waits}
-        rejects += [reject(label, self._violations(label, EVENT_UNKNOWN)) for label in given_up]
+        rejects += [reject(label, self._violations(label, NUMBERS["EVENT_UNKNOWN"])) for label in given_up]
         return Written(counts["OK"], counts["EVENT_DUPLICATE"], rejects=rejects, waiting=waiting)
 
     # --- implementation ---
@@ -87,7 +87,7 @@ class LabelMessages:
         return [*self._write(labels[:middle]), *self._write(labels[middle:])]
 
     def _violations(self, label: TopicMessage, code: int) -> tuple[Violation, ...]:
-        reason = _REASONS[code]
+        reason = _core.CODE_TABLE[code].reason
         found = self._plan.label_violations(label.value or b"") if reason == "INVALID_REQUEST" else ()
         return tuple(Violation(*one) for one in found) or (Violation(reason, "", _core.CODE_TABLE[code].message),)
 

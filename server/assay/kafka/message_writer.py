@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from assay import _core
+from assay.codes import NUMBERS
 from assay.errors import RecordError, StoreError
 from assay.features.event_slice import EventSlice
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock
-from assay.features.observed_events import EventWatch
 from assay.features.rejects import Reject, Violation
 from assay.features.store_writer import StoreWriter
 from assay.kafka.messages import MessagePlace, TopicMessage
 from assay.kafka.reject_sinks import MessageReject
-
-_NUMBERS = {row.reason: row.number for row in _core.CODE_TABLE}
-STORE_FULL: Final = _NUMBERS["STORE_FULL"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,28 @@ class Written:
     accepted_ints: dict[str, int] = field(default_factory=dict)  # integers that were taken for a float64, by feature
 
 
+@dataclass(frozen=True)
+class Flush:
+    """What became of messages that were to be written together."""
+
+    written: Mapping[str, Written]  # by topic
+    unwritten: Sequence[TopicMessage] = ()
+    error: StoreError | None = None  # why those were not
+
+    @property
+    def rejects(self) -> list[MessageReject]:
+        """In the order of their topics, partitions and offsets."""
+        rejects = [reject for part in self.written.values() for reject in part.rejects]
+        return sorted(rejects, key=lambda reject: reject.place.message.order)
+
+    @property
+    def waiting(self) -> list[TopicMessage]:
+        return [message for part in self.written.values() for message in part.waiting]
+
+    def without_rejects(self) -> Flush:
+        return replace(self, written={topic: replace(part, rejects=()) for topic, part in self.written.items()})
+
+
 class MessageWriter(Protocol):
     """Of the messages of one kind of topic."""
 
@@ -46,12 +65,19 @@ class TopicWriter:
     def __init__(self, writers: Mapping[str, MessageWriter]) -> None:
         self._writers = writers
 
-    def write(self, messages: Sequence[TopicMessage]) -> dict[str, Written]:
-        """What became of them, by topic. Raises StoreError."""
+    def write(self, messages: Sequence[TopicMessage]) -> Flush:
+        """Ends at the first topic that the store does not take."""
         of_topic: dict[str, list[TopicMessage]] = {}
         for message in messages:
             of_topic.setdefault(message.partition.topic, []).append(message)
-        return {topic: writer.write(of_topic[topic]) for topic, writer in self._writers.items() if topic in of_topic}
+        written: dict[str, Written] = {}
+        for topic in filter(of_topic.__contains__, self._writers):
+            try:
+                written[topic] = self._writers[topic].write(of_topic[topic])
+            except StoreError as error:
+                left = [message for other, some in of_topic.items() if other not in written for message in some]
+                return Flush(written, left, error)
+        return Flush(written)
 
 
 class EventMessages:
@@ -72,7 +98,8 @@ class EventMessages:
                 raise
             return self._write_halves(messages, error)
         if report.refused_count:
-            rejects += self._find_refused(messages, report.refused_code)
+            raise_if_full(report.refused_code)
+            rejects += self._find_refused(messages)
         return Written(
             report.recorded_count,
             report.duplicate_count,
@@ -99,36 +126,19 @@ class EventMessages:
         middle = len(messages) // 2
         return _sum_of(self.write(messages[:middle]), self.write(messages[middle:]))
 
-    def _find_refused(self, messages: Sequence[TopicMessage], code: int) -> list[MessageReject]:
+    def _find_refused(self, messages: Sequence[TopicMessage]) -> list[MessageReject]:
         """The events that the store refuses whatever is beside them: halves are applied again until each is alone."""
-        if code == STORE_FULL:
-            raise StoreError(f"the store is full: {_core.CODE_TABLE[code].message}")
         piece, _ = self._decode(messages)
         log = piece.sorted_log()
         report = self._writer.ingest(log, 0, log.event_count)
         if not report.refused_count:
             return []
-        if report.refused_code == STORE_FULL:
-            raise StoreError(f"the store is full: {_core.CODE_TABLE[report.refused_code].message}")
+        raise_if_full(report.refused_code)
         if len(messages) == 1:
             row = _core.CODE_TABLE[report.refused_code]
             return [reject(messages[0], (Violation(row.reason, "", row.message),))]
         middle = len(messages) // 2
-        halves = messages[:middle], messages[middle:]
-        return [found for half in halves for found in self._find_refused(half, report.refused_code)]
-
-
-class WatchedMessages:
-    """Those of another writer, shown to a watch once they are written."""
-
-    def __init__(self, inner: MessageWriter, watch: EventWatch) -> None:
-        self._inner = inner
-        self._watch = watch
-
-    def write(self, messages: Sequence[TopicMessage]) -> Written:
-        written = self._inner.write(messages)
-        self._watch.take([message.value for message in messages if message.value is not None])
-        return written
+        return [found for half in (messages[:middle], messages[middle:]) for found in self._find_refused(half)]
 
 
 def split_lines(messages: Sequence[TopicMessage]) -> tuple[list[TopicMessage], list[MessageReject]]:
@@ -157,6 +167,12 @@ def violation_of(value: bytes | None) -> Violation | None:
     return None
 
 
+def raise_if_full(code: int) -> None:
+    """Raises StoreError: no other message would be taken either."""
+    if code == NUMBERS["STORE_FULL"]:
+        raise StoreError(f"the store is full: {_core.CODE_TABLE[code].message}")
+
+
 def record_violation(error: RecordError) -> Violation:
     return Violation(error.reason, "", str(error))
 
@@ -167,9 +183,8 @@ def _sum_of(one: Written, other: Written) -> Written:
         one.duplicate_count + other.duplicate_count,
         one.late_count + other.late_count,
         [*one.rejects, *other.rejects],
-        [*one.waiting, *other.waiting],
-        _sums(one.null_counts, other.null_counts),
-        _sums(one.accepted_ints, other.accepted_ints),
+        null_counts=_sums(one.null_counts, other.null_counts),
+        accepted_ints=_sums(one.accepted_ints, other.accepted_ints),
     )
 
 

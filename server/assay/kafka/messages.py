@@ -32,6 +32,10 @@ class TopicMessage(NamedTuple):
         return _PLACE.pack(source_of(self.partition), self.leader_epoch, self.offset)
 
     @property
+    def order(self) -> tuple[Partition, int]:
+        return self.partition, self.offset
+
+    @property
     def size_bytes(self) -> int:
         return len(self.value or b"") + len(self.key or b"")
 

@@ -14,22 +14,23 @@ from assay.models.reservoir import Reservoir
 
 SAMPLE_EVENTS = 2_000
 SAMPLE_S_MIN = 10.0
+EVENT_BYTES_MAX = 16 << 10  # longer ones are not looked at
 VALUES_MIN = 1_000  # for a shift: PSI of fewer is noise
 
 
 class SampledEventWatch:
     """One sample after the other, each uniform over the events that came while it was open. It ends once it has SAMPLE_EVENTS and
-    is SAMPLE_S_MIN old; the thread that calls take() looks at it then. Memory: one sample."""
+    is SAMPLE_S_MIN old; the thread that calls take() looks at it then. Memory: one sample, at most 31 MiB."""
 
     def __init__(
         self,
         feature_set: FeatureSet,
-        baseline: Baseline | None,
+        baseline: Baseline,
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """Without `baseline` there are no shifts. Raises FeatureSetError."""
+        """Raises FeatureSetError."""
         self._checker = EventChecker(feature_set, baseline)
         self._features = tuple(feature_set.request_features)
         self._clock = clock
@@ -42,11 +43,9 @@ class SampledEventWatch:
         return self._observed
 
     def take(self, lines: Sequence[bytes]) -> None:
-        self._sample.show(lines)
+        self._sample.show([line for line in lines if len(line) <= EVENT_BYTES_MAX])
         if self._sample.seen_count >= SAMPLE_EVENTS and self._clock() >= self._ends_at_s:
-            # A line break would make one event two.
-            found = self._checker.check([line for line in self._sample.items if b"\n" not in line])
-            self._observed = self._observed_in(found)
+            self._observed = self._observed_in(self._checker.check(list(self._sample.items)))
             self._open()
 
     # --- implementation ---

@@ -35,7 +35,6 @@ LOG_INTERVAL_S = 10.0
 
 log = logging.getLogger("assay")
 
-_REASONS = {row.number: row.reason for row in CODE_TABLE}
 _OK = 0
 
 
@@ -101,7 +100,7 @@ class Access:
             answer = self._ask(method, context.auth_context() or {})
             # A row without a handler (reflection that is switched off): the table says yes, but there is nobody.
             refusal = answer.refusal or self._engine.refuse("UNKNOWN_METHOD")
-            self._denials.record(self._listener, method, answer.principal, _REASONS[refusal.code])
+            self._denials.record(self._listener, method, answer.principal, CODE_TABLE[refusal.code].reason)
             await abort(context, refusal)
 
         return grpc.stream_stream_rpc_method_handler(refuse)
@@ -116,7 +115,7 @@ class Access:
             if refusal is None and self._now_s() >= answer.expires_at_s:
                 refusal = self._engine.refuse("MISSING_CERTIFICATE", "it has expired since it was shown; connect with a new one")
             if refusal is not None:
-                self._denials.record(self._listener, method, answer.principal, _REASONS[refusal.code])
+                self._denials.record(self._listener, method, answer.principal, CODE_TABLE[refusal.code].reason)
             return refusal
 
         return check
@@ -156,7 +155,7 @@ class Access:
     def _refusal(self, code: int, principal: str, roles: int) -> Refusal | None:
         if code == _OK:
             return None
-        reason = _REASONS[code]
+        reason = CODE_TABLE[code].reason
         if reason != "MISSING_ROLE":
             return self._engine.refuse(reason)
         has = ", ".join(name for name, bit in ROLES.items() if roles & bit) or "none"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import grpc
 from google.rpc import status_pb2
 
-from assay._core import CODE_TABLE, LIMITS, Engine, Refusal
+from assay._core import LIMITS, Engine, Refusal
+from assay.codes import NUMBERS
 from assay.errors import RecordError, StoreError
 from assay.features.store_writer import StoreWriter
 from assay.observe.logs import log_event
@@ -26,9 +27,8 @@ log = logging.getLogger("assay.store")
 
 REJECTIONS_SHOWN_MAX = 100
 
-_NUMBERS = {row.reason: row.number for row in CODE_TABLE}
-_DUPLICATE = _NUMBERS["EVENT_DUPLICATE"]
-_TOO_LATE = _NUMBERS["EVENT_TOO_LATE"]
+_DUPLICATE = NUMBERS["EVENT_DUPLICATE"]
+_TOO_LATE = NUMBERS["EVENT_TOO_LATE"]
 _OK = 0
 _NAMES = {_OK: "recorded", _DUPLICATE: "duplicate", _TOO_LATE: "too_late"}
 _REJECTED = "rejected"
