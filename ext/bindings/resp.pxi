@@ -5,7 +5,7 @@ def exchange(connection: object, commands: bytes | None, answer_count: int, valu
     """Sends `commands` (None: they were sent before) and waits for this many answers (0: for none) of at most `values_max` values:
     their bytes, one behind the other. See ext/core/features/resp_exchange.h. `deadline_s`: of time.monotonic(). Releases the GIL.
 
-    TimeoutError, ConnectionError, ValueError: the socket must be closed then."""
+    TimeoutError, ConnectionError, OverflowError, ValueError: the socket must be closed then."""
     # fileno() and this in one go: nobody else can run between them and close the socket.
     cdef unique_ptr[COwnSocket] own = make_unique[COwnSocket](<int>connection.fileno())
     cdef int number = own.get().number()
@@ -30,4 +30,6 @@ def exchange(connection: object, commands: bytes | None, answer_count: int, valu
         raise TimeoutError("no answer in time")
     if end == CExchangeEnd.kClosed:
         raise ConnectionError("the server has closed the connection")
-    raise ValueError("the answers are too large" if end == CExchangeEnd.kTooLarge else "not what Redis answers")
+    if end == CExchangeEnd.kTooLarge:
+        raise OverflowError("the answers are too large")
+    raise ValueError("not what Redis answers")

@@ -315,7 +315,8 @@ def exchange(connection: socket.socket, commands: bytes | None, answer_count: in
     `values_max` values (arrays and what is in them): their bytes, one behind the other. `connection`: made, and without TLS;
     `deadline_s`: of time.monotonic(). Releases the GIL.
 
-    TimeoutError, ConnectionError, ValueError (not what Redis answers, answers without a question, or too large): close it."""
+    TimeoutError, ConnectionError, OverflowError (the answers are too large), ValueError (not what Redis answers, or answers
+    without a question): close it."""
 
 @final
 class EventLog:

@@ -36,6 +36,10 @@ class StoreError(AssayError, RuntimeError):
     pass
 
 
+class StoreFullError(StoreError):
+    """The store, or what this process may hold of it, has no room for so much at once."""
+
+
 class RecordError(StoreError):
     """`reason`: which check the record failed (docs/errors.md)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -229,13 +229,36 @@ def test_a_full_file_of_rejects_is_waited_for(kafka: MockKafka, tmp_path: Path) 
     assert len(path.read_bytes().splitlines()) == 1
 
 
-def test_a_damaged_record_costs_its_own_events(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
+def _flip(client: Any, key: bytes) -> None:
+    client.set(key, bytes(client.get(key))[:-1] + b"?")
+
+
+def _make_list(client: Any, key: bytes) -> None:
+    client.delete(key)
+    client.lpush(key, "of somebody else")
+
+
+def _make_huge(client: Any, key: bytes) -> None:
+    client.setrange(key, 300 << 20, "x")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"), [(_flip, "RECORD_CHECKSUM"), (_make_list, "RECORD_LENGTH"), (_make_huge, "RECORD_LENGTH")]
+)
+def test_a_damaged_record_costs_its_own_events(
+    kafka: MockKafka,
+    redis: RedisServer,
+    rng: random.Random,
+    tmp_path: Path,
+    damage: Callable[[Any, bytes], None],
+    reason: str,
+) -> None:
     events = make_events(rng, 2_000)
     ingest_file(tmp_path, redis.url, events[:1_000])
     with redis.client() as client:
         (key,) = client.scan_iter("a1:{customer_id:c7}:*")
-        damaged = bytes(client.get(key))[:-1] + b"?"
-        client.set(key, damaged)
+        damage(client, key)
+        before = (client.type(key), client.memory_usage(key))
     send_events(kafka, TOPIC, events[1_000:])
     path = tmp_path / "rejects.jsonl"
     code, _, said = ingest_to_end(kafka, tmp_path, redis.url, "--topic", TOPIC, "--group", "fraud", "--rejects", str(path))
@@ -244,17 +267,31 @@ def test_a_damaged_record_costs_its_own_events(kafka: MockKafka, redis: RedisSer
     rejects = [json.loads(line) for line in path.read_bytes().splitlines()]
     ids = {event["transaction_id"] for event in events[1_000:] if event["entities"]["customer_id"] == "c7"}
     assert {json.loads(reject["original"])["transaction_id"] for reject in rejects} == ids
-    assert {reject["reason"] for reject in rejects} == {"RECORD_CHECKSUM"}
+    assert {reject["reason"] for reject in rejects} == {reason}
     with redis.client() as client:
-        assert client.get(key) == damaged
+        assert before == (client.type(key), client.memory_usage(key))
         client.delete(key)
+    ingest_file(tmp_path, redis.url, [event for event in events if event["entities"]["customer_id"] == "c7"])
+    check_state(redis, events, tmp_path)  # as docs/ingestion.md has it
+
+
+def test_a_flush_that_does_not_fit_into_memory_is_written_in_parts(
+    kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path
+) -> None:
+    """It was tried again for ever."""
+    events = make_events(rng, 6_000)
+    for event in events:
+        event["entities"]["customer_id"] = f"only-{event['transaction_id']}"
+    send_events(kafka, TOPIC, events)
+    code, out, said = ingest_to_end(kafka, tmp_path, redis.url, *ARGUMENTS, "--store-bytes-max", str(1 << 20), "--json")
+    assert code == 0, said
+    assert json.loads(out)["recorded_count"] == 6_000
     found = state(redis)
+    assert event_counts(found) == {"customer": 6_000, "terminal": 6_000}
     with redis.client() as client:
         client.flushall()
-        ingest_file(tmp_path, redis.url, [event for event in events if event["transaction_id"] not in ids])
-        client.delete(key)
+    ingest_file(tmp_path, redis.url, events)
     assert found == state(redis)
-    assert len(found) == STATE_KEYS - 1
 
 
 def _lines_until(stream: Any, text: str) -> str:

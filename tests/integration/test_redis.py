@@ -398,10 +398,12 @@ def test_a_store_that_answers_something_else_is_away_and_comes_back(
         assert not remote.is_away
     assert len([record for record in caplog.records if record.name == "assay.store"]) == 2
     assert not any(record.exc_info for record in caplog.records)
-    odd.answer = answer
-    for ask in (lambda: remote.writer(plan).record_events(one_event()), lambda: remote.records_of(plan, {"customer_id": "c1"})):
-        with pytest.raises(StoreError, match=r"^redis://odd: "):
-            ask()
+    odd.answer, odd.command = answer, b"GETRANGE"
+    with pytest.raises(StoreError, match=r"^redis://odd: "):
+        remote.writer(plan).record_events(one_event())
+    with pytest.raises(StoreError, match=r"^redis://odd: "):
+        found = remote.records_of(plan, {"customer_id": "c1"})
+        raise found.rejected["customer"]  # of a text that could be a record
     remote.close()
     odd.close()
 
@@ -417,7 +419,7 @@ def test_a_script_that_answers_something_else_has_not_written(answer: bytes, pla
 
 
 def test_what_is_wrong_with_a_store_is_said(tmp_path: Path) -> None:
-    odd = OddRedis(b":7\r\n")
+    odd = OddRedis(b":7\r\n", command=b"GETRANGE")
     remote = odd.store()
     with pytest.raises(StoreError, match="does not speak as Redis does"):
         remote.records_of(compile_plan(FeatureSet.parse(SHOP)), {"customer_id": "c1"})
@@ -430,12 +432,12 @@ def test_what_is_wrong_with_a_store_is_said(tmp_path: Path) -> None:
 
 
 class OddRedis:
-    """Takes any command; answers `command` with `answer` (b"": hangs up), another MGET with one null, HELLO as of RESP3, and the
-    rest with OK."""
+    """Takes any command; answers `command` with `answer` (b"": hangs up), another GETRANGE as of no key, HELLO as of RESP3, and
+    the rest with OK."""
 
     def __init__(self, answer: bytes, command: bytes = b"MGET") -> None:
         self.answer = answer
-        self._command = command
+        self.command = command
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -466,11 +468,10 @@ class OddRedis:
             while data := connection.recv(65_536):
                 if b"HELLO" in data:
                     connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n" + b"+OK\r\n" * (data.count(b"*") - 1))
-                elif self._command not in data:
-                    plain = b"*2\r\n$-1\r\n$-1\r\n" if b"MGET" in data else b"+OK\r\n"
-                    connection.sendall(plain * data.count(b"*"))
+                elif self.command not in data:
+                    connection.sendall((b"$0\r\n\r\n" if b"GETRANGE" in data else b"+OK\r\n") * data.count(b"*"))
                 elif self.answer:
-                    connection.sendall(self.answer * data.count(self._command))
+                    connection.sendall(self.answer * data.count(self.command))
                 else:
                     return
 

@@ -133,6 +133,37 @@ def test_writers_follow_slots_that_move(plan: _core.FeaturePlan) -> None:
             assert client.exists(key)
 
 
+def test_writers_follow_a_slot_that_is_on_its_way(plan: _core.FeaturePlan, rng: random.Random) -> None:
+    """It was said that other writers changed the same records, until the slot had arrived."""
+    with redis_cluster() as cluster, open_store(cluster.url) as store:
+        seed = rng.randrange(1 << 30)
+        local = fill(plan, cluster.url, seed)
+        key = _core.EventWriter(plan, _core.EmbeddedStore()).record_of("customer", "c1").key
+        to = next(node for node in cluster.primaries if node is not cluster.primary_of(key))
+        cluster.begin_move(key, to)
+        with cluster.primary_of(key).client() as client:
+            client.execute_command("MIGRATE", "127.0.0.1", to.port, key, 0, 5000)
+        later = sorted_log(plan, [line.replace(b': "t', b': "later-t', 1) for line in lines(seed + 1, 200)])
+        summary = ingest_log(later, store.writer(plan))
+        report = later.ingest(_core.EventWriter(plan, local), 0, later.event_count)
+        assert (summary.recorded_count, summary.late_count) == (report.recorded_count, report.late_count)
+        cluster.move_slot(key, to)
+        check_same(plan, cluster.url, local)
+
+
+def test_a_key_that_holds_no_string_is_no_record(plan: _core.FeaturePlan) -> None:
+    """In a cluster the node that said so was taken for one that is away."""
+    with redis_cluster() as cluster, open_remote_store(cluster.url, lookup_timeout_ms=2_000) as store:
+        canaries = keys_and_canaries(cluster)
+        keys = list(canaries)
+        with cluster.primary_of(keys[0]).client() as client:
+            client.delete(keys[0])
+            client.lpush(keys[0], "x")
+        for _ in range(6):
+            assert store.fetch(keys) == [None, *list(canaries.values())[1:]]
+        assert not store.is_away
+
+
 def test_a_frozen_node_costs_its_own_keys_alone_and_one_breaker() -> None:
     with redis_cluster() as cluster:
         canaries = keys_and_canaries(cluster)

@@ -42,7 +42,7 @@ def exchanged(data: bytes, count: int) -> bytes | None:
         theirs.shutdown(socket.SHUT_WR)
         try:
             return _core.exchange(ours, None, count, 1_000, time.monotonic() + 10)
-        except (ConnectionError, ValueError):
+        except (ConnectionError, OverflowError, ValueError):
             return None
 
 

@@ -25,6 +25,10 @@ Command = tuple[str | bytes | int, ...]
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
 
 
+class AnswersTooLargeError(redis.InvalidResponse):
+    pass
+
+
 class Commands:
     """For one server, on a connection that is theirs meanwhile: answers() once; send() before it where others are to be sent
     before the first answer is read. All raise redis.RedisError, OSError, and others where an answer to redis-py's handshake is
@@ -88,6 +92,8 @@ class Commands:
             raise redis.TimeoutError(str(error)) from None
         except ConnectionError as error:
             raise redis.ConnectionError(str(error)) from None
+        except OverflowError as error:
+            raise AnswersTooLargeError(str(error)) from None
         except ValueError as error:
             raise redis.InvalidResponse(str(error)) from None
 

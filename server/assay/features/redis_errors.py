@@ -48,3 +48,8 @@ def _cause(error: BaseException | None, kind: type[Cause]) -> Cause | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def is_wrong_type(said: object) -> bool:
+    """Whether a server says that a key holds no string. Older ones say it behind "Error running script"."""
+    return isinstance(said, redis.ResponseError) and "WRONGTYPE" in str(said)

@@ -1,23 +1,28 @@
 """One question to several Redis servers at once: all are asked before the first answer is read, so it takes as long as the
 slowest of them.
 
-One server is asked with MGET; the nodes of a cluster with a pipeline of GETs each, because MGET wants all its keys in one slot. A
-key whose slot has moved is asked for once more, where its node says.
+One server is asked with MGET; the nodes of a cluster with a pipeline of GETs each, because MGET wants all its keys in one slot;
+those who write, with GETRANGE, which also tells a key that holds no string, and of one that is too long gives no more than shows
+that. A key whose slot has moved is asked for once more, where its node says.
 """
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import redis
 from redis.exceptions import AskError, ClusterError, MovedError
 
 from assay.features.redis_commands import Command, Commands
-from assay.features.redis_servers import Part, RedisServers, name_of
+from assay.features.redis_errors import is_wrong_type
+from assay.features.redis_servers import Part, RedisServers, address_of, name_of
 from assay.store_url import Address
+
+RECORD_BYTES_MAX: Final = 4 << 20  # no view's record is as long
 
 
 @dataclass
@@ -30,22 +35,32 @@ class Answer:
     waited_s: float = 0.0
 
 
-def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float) -> list[Answer]:
-    """One answer a part, in order, in about `timeout_s` at most (connecting takes its own time). Never raises."""
-    questions = [_Question(part, timeout_s, uses_mget=not servers.is_cluster) for part in parts]
+class Way(enum.Enum):
+    """How a server is asked for records."""
+
+    MGET = "MGET"
+    GET = "GET"
+    GETRANGE = "GETRANGE"
+
+
+def ask(servers: RedisServers, parts: Sequence[Part], timeout_s: float, *, to_write: bool = False) -> list[Answer]:
+    """One answer a part, in order, in about `timeout_s` at most (connecting takes its own time). Never raises. `to_write`: a key
+    that holds no string has a redis.ResponseError (is_wrong_type) for a record, else None as if there were none."""
+    way = Way.GETRANGE if to_write else Way.GET if servers.is_cluster else Way.MGET
+    questions = [_Question(part, timeout_s, way) for part in parts]
     deadline_s = time.monotonic() + timeout_s  # now that all are connected: else one that is far is never asked
     answers = [question.answer(deadline_s) for question in questions]
     if servers.is_cluster:
-        _follow(servers, answers, deadline_s)
+        _follow(servers, answers, way, deadline_s)
     return answers
 
 
 class _Question:
     """One part on its way: sent when it is made (MGET, which is alone, with the wait for its answer); answer() once."""
 
-    def __init__(self, part: Part, timeout_s: float, *, uses_mget: bool = False, says_asking: bool = False) -> None:
+    def __init__(self, part: Part, timeout_s: float, way: Way, *, says_asking: bool = False) -> None:
         self._part = part
-        self._uses_mget = uses_mget
+        self._way = way
         self._says_asking = says_asking
         self._sent: Commands | None = None
         self._error: Exception | None = None
@@ -53,7 +68,7 @@ class _Question:
             if part.client is None:
                 raise ClusterError("no server has these slots")
             commands = Commands(part.client, self._commands())
-            if not uses_mget:
+            if way is not Way.MGET:
                 commands.send(time.monotonic() + timeout_s)
             self._sent = commands
         except Exception as error:  # redis-py raises others too where an answer to its handshake is not Redis's
@@ -72,16 +87,16 @@ class _Question:
     # --- implementation ---
 
     def _commands(self) -> list[Command]:
-        if self._uses_mget:
+        if self._way is Way.MGET:
             return [("MGET", *self._part.keys)]
-        if self._says_asking:
-            return [command for key in self._part.keys for command in (("ASKING",), ("GET", key))]
-        return [("GET", key) for key in self._part.keys]
+        whole: Command = () if self._way is Way.GET else (0, RECORD_BYTES_MAX)  # the last byte of this range is one too many
+        asks: list[Command] = [(self._way.value, key, *whole) for key in self._part.keys]
+        return [command for one in asks for command in (("ASKING",), one)] if self._says_asking else asks
 
     def _records(self, said: list[Any]) -> list[bytes | redis.ResponseError | None]:
         """Raises redis.RedisError: of the whole question, or because it is not what Redis answers."""
         allowed: tuple[type, ...] = (bytes, type(None))
-        if self._uses_mget:
+        if self._way is Way.MGET:
             (found,) = said
             if isinstance(found, Exception):
                 raise found
@@ -90,18 +105,22 @@ class _Question:
             allowed = (*allowed, redis.ResponseError)  # of this key alone
         if not isinstance(found, list) or len(found) != len(self._part.keys):
             raise redis.InvalidResponse("not as many records as keys")
+        if self._way is Way.GET:
+            found = [None if is_wrong_type(one) else one for one in found]  # as MGET has it
+        elif self._way is Way.GETRANGE:
+            found = [one or None for one in found]
         if not all(isinstance(one, allowed) for one in found):
             raise redis.InvalidResponse("not what Redis answers")
         return found
 
 
-def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float) -> None:
+def _follow(servers: RedisServers, answers: Sequence[Answer], way: Way, deadline_s: float) -> None:
     """Asks for the keys of slots that are elsewhere, or on their way there, once more."""
     where: dict[tuple[Address, bool], list[tuple[Answer, int]]] = {}
     for answer in answers:
         for place, record in enumerate(answer.records):
             if isinstance(record, AskError):  # MovedError is one
-                address = (record.host or answer.part.server.rpartition(":")[0], int(record.port))  # no name: the same host
+                address = address_of(record, answer.part)
                 where.setdefault((address, not isinstance(record, MovedError)), []).append((answer, place))
                 if isinstance(record, MovedError):
                     servers.forget_slots()
@@ -115,7 +134,7 @@ def _follow(servers: RedisServers, answers: Sequence[Answer], deadline_s: float)
             continue
         keys = [answer.part.keys[place] for answer, place in wanted]
         left_s = deadline_s - time.monotonic()
-        questions.append((_Question(Part(name_of(address), client, keys, []), left_s, says_asking=is_asking), wanted))
+        questions.append((_Question(Part(name_of(address), client, keys, []), left_s, way, says_asking=is_asking), wanted))
     for question, wanted in questions:
         again = question.answer(deadline_s)
         for index, (answer, place) in enumerate(wanted):

@@ -68,6 +68,11 @@ class RedisServers(Protocol):
     def close(self) -> None: ...
 
 
+def address_of(redirection: AskError, asked: Part) -> Address:
+    """Where a node points to; without a name, to another port of its own host."""
+    return redirection.host or asked.server.rpartition(":")[0], int(redirection.port)
+
+
 def name_of(address: Address) -> str:
     return f"{address[0]}:{address[1]}"
 

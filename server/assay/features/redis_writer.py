@@ -16,15 +16,15 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
-from redis.exceptions import ClusterError, NoScriptError
+from redis.exceptions import AskError, ClusterError, MovedError, NoScriptError
 
 from assay import _core
 from assay.codes import NUMBERS
-from assay.errors import RecordError, StoreError
-from assay.features.redis_commands import Command, answers
-from assay.features.redis_errors import say
+from assay.errors import RecordError, StoreError, StoreFullError
+from assay.features.redis_commands import AnswersTooLargeError, Command, answers
+from assay.features.redis_errors import is_wrong_type, say
 from assay.features.redis_reading import ask
-from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers
+from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers, address_of
 from assay.features.store_writer import PLACED_EVENTS_MAX, AttributeWrite, LabelWrite
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
@@ -108,7 +108,13 @@ class RedisWriter:
     # --- implementation ---
 
     def _ingest_slice(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
-        return self._write(lambda writer: log.records(writer, start, stop), lambda writer: log.ingest(writer, start, stop))
+        def apply(writer: _core.EventWriter) -> _core.IngestReport:
+            report = log.ingest(writer, start, stop)
+            if report.refused_code == NUMBERS["STORE_FULL"]:  # before any of it is put, so that its parts are counted once
+                raise _room_error(self._url, "these events")
+            return report
+
+        return self._write(lambda writer: log.records(writer, start, stop), apply)
 
     def _write(
         self, records_of: Callable[[_core.EventWriter], list[_core.RecordRef]], apply: Callable[[_core.EventWriter], Outcome]
@@ -173,14 +179,27 @@ class RedisWriter:
         if part.client is None:
             raise ClusterError("no server has these slots")
         said = _answer(partial(_run_script, part.client, [self._script_of(change) for change in changes]))
+        for place, one in enumerate(said):
+            if isinstance(one, AskError) and not isinstance(one, MovedError):
+                said[place] = _answer(partial(self._put_where_it_goes, part, changes[place], one))
         if any(isinstance(one, REDIRECTIONS) for one in said):
             self._servers.forget_slots()
-        refusal = next((one for one in said if isinstance(one, Exception) and not isinstance(one, REDIRECTIONS)), None)
-        if refusal is not None:
-            raise refusal
+        for one in said:
+            if isinstance(one, Exception) and not isinstance(one, REDIRECTIONS):
+                raise one
         if not all(type(one) is int and one in (0, 1) for one in said if not isinstance(one, Exception)):
             raise redis.InvalidResponse("not what the script says")
         return [one == 1 for one in said]
+
+    def _put_where_it_goes(self, part: Part, change: _Change, ask: AskError) -> Any:
+        """What the node says to which the record's slot is on its way: it takes a command for it behind ASKING alone."""
+        target = self._servers.at(address_of(ask, part))
+        commands: list[Command] = [("ASKING",), self._script_of(change)]
+        _, said = answers(target, commands, ANSWER_TIMEOUT_S)
+        if isinstance(said, NoScriptError):
+            target.script_load(PUT_SCRIPT)
+            _, said = answers(target, commands, ANSWER_TIMEOUT_S)
+        return said
 
     def _script_of(self, change: _Change) -> Command:
         use_ms = self._use_ms[change.record.view_index]
@@ -188,16 +207,15 @@ class RedisWriter:
 
 
 def get_records(servers: RedisServers, keys: Sequence[bytes]) -> list[bytes | None]:
-    """None where there is no record. Raises redis.RedisError or OSError."""
-    found: list[bytes | None] = [None] * len(keys)
-    for answer in ask(servers, _answer(lambda: servers.split(keys)), ANSWER_TIMEOUT_S):
-        if answer.error is not None:
-            raise _as_redis_error(answer.error)
-        for place, record in zip(answer.part.places, answer.records, strict=True):
-            if isinstance(record, redis.ResponseError):
-                raise record
-            found[place] = record
-    return found
+    """None where there is no record; no bytes (which no check lets pass) where the key holds something other than a string; the
+    beginning of what is longer than any record. Raises redis.RedisError or OSError."""
+    try:
+        return _get_together(servers, keys)
+    except AnswersTooLargeError:
+        if len(keys) == 1:
+            raise
+    middle = len(keys) // 2
+    return [*get_records(servers, keys[:middle]), *get_records(servers, keys[middle:])]
 
 
 def put_records(
@@ -225,10 +243,7 @@ def take_records(
     for record, sealed in zip(records, found, strict=True):
         code = _OK if sealed is None else writer.put_record(record, sealed)
         if code == NUMBERS["STORE_FULL"]:
-            raise StoreError(
-                f"{url}: {len(records):,} records do not fit into the memory that this process may hold them in; raise "
-                "store.bytes_max (--store-bytes-max), or write fewer events at a time"
-            )
+            raise _room_error(url, f"{len(records):,} records")
         if sealed is not None and code != _OK:
             rejected.append((record, _record_error(plan, record, sealed, _core.CODE_TABLE[code].reason, url)))
     return rejected
@@ -237,6 +252,18 @@ def take_records(
 # --- implementation ---
 
 Item = TypeVar("Item")
+
+
+def _get_together(servers: RedisServers, keys: Sequence[bytes]) -> list[bytes | None]:
+    found: list[bytes | None] = [None] * len(keys)
+    for answer in ask(servers, _answer(lambda: servers.split(keys)), ANSWER_TIMEOUT_S, to_write=True):
+        if answer.error is not None:
+            raise _as_redis_error(answer.error)
+        for place, record in zip(answer.part.places, answer.records, strict=True):
+            if isinstance(record, redis.ResponseError) and not is_wrong_type(record):
+                raise record
+            found[place] = b"" if isinstance(record, redis.ResponseError) else record
+    return found
 
 
 def _answer(ask: Callable[[], Any]) -> Any:
@@ -275,6 +302,13 @@ def _record_error(plan: _core.FeaturePlan, record: _core.RecordRef, sealed: byte
         f"{url}: a record of view {plan.view_names[record.view_index]} cannot be trusted ({reason}"
         f"{_view_hashes(record, sealed) if reason == 'RECORD_VIEW' else ''}); the xxh64 of its key is "
         f"{_core.xxh64(record.key):016x}. Delete it (docs/stores.md) and load the entity's events again",
+    )
+
+
+def _room_error(url: str, what: str) -> StoreFullError:
+    return StoreFullError(
+        f"{url}: {what} do not fit into the memory that this process may hold them in; raise store.bytes_max "
+        "(--store-bytes-max), or write fewer events at a time"
     )
 
 

@@ -13,10 +13,10 @@ from typing import Final
 
 from assay import _core
 from assay.codes import NUMBERS
-from assay.errors import RecordError
+from assay.errors import RecordError, StoreFullError
 from assay.features.rejects import Violation
 from assay.features.store_writer import LabelWrite, StoreWriter
-from assay.kafka.message_writer import Written, raise_if_full, record_violation, reject, split_lines
+from assay.kafka.message_writer import Written, record_violation, reject, split_lines, store_full_error
 from assay.kafka.messages import Partition, Progress, TopicMessage
 
 AGAIN_S: Final = 0.5  # between two tries for a label: while events flow there is a flush every few milliseconds
@@ -54,8 +54,9 @@ class LabelMessages:
             if isinstance(code, RecordError):
                 rejects.append(reject(label, (record_violation(code),)))
                 continue
-            raise_if_full(code)
             reason = _core.CODE_TABLE[code].reason
+            if reason == "STORE_FULL":
+                raise store_full_error()
             if reason == "EVENT_UNKNOWN":
                 orphans.append(label)
             elif reason in counts:
@@ -73,11 +74,14 @@ class LabelMessages:
     # --- implementation ---
 
     def _write(self, labels: Sequence[TopicMessage]) -> list[int | RecordError]:
-        """One code a label. Labels that need a record that cannot be trusted are found by halves."""
+        """One code a label. Labels that need a record that cannot be trusted are found by halves; so is room for all."""
         if not labels:
             return []
         try:
             return list(self._writer.write_labels([LabelWrite(label.value or b"", label.place) for label in labels]))
+        except StoreFullError:
+            if len(labels) == 1:
+                raise
         except RecordError as error:
             if not error.is_damage:
                 raise

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from assay import _core
 from assay.codes import NUMBERS
-from assay.errors import RecordError, StoreError
+from assay.errors import RecordError, StoreError, StoreFullError
 from assay.features.event_slice import EventSlice
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock
 from assay.features.rejects import Reject, Violation
@@ -93,12 +93,18 @@ class EventMessages:
         log = piece.sorted_log()
         try:
             report = self._writer.ingest(log, 0, log.event_count)
+            raise_if_full(report)
+        except StoreFullError:
+            if len(messages) == 1:
+                raise
+            return self._write_halves(messages)
         except RecordError as error:
             if not error.is_damage:
                 raise
-            return self._write_halves(messages, error)
+            if len(messages) == 1:
+                return Written(rejects=[reject(messages[0], (record_violation(error),))])
+            return self._write_halves(messages)
         if report.refused_count:
-            raise_if_full(report.refused_code)
             rejects += self._find_refused(messages)
         return Written(
             report.recorded_count,
@@ -119,10 +125,8 @@ class EventMessages:
             rejects += [reject(lines[bad.place.line], bad.violations) for bad in found]
         return piece, rejects
 
-    def _write_halves(self, messages: Sequence[TopicMessage], error: RecordError) -> Written:
-        """Until the messages that need the record are alone, each a reject then, and all others are written."""
-        if len(messages) == 1:
-            return Written(rejects=[reject(messages[0], (record_violation(error),))])
+    def _write_halves(self, messages: Sequence[TopicMessage]) -> Written:
+        """Until there is room for them, or those that need a damaged record are alone: rejects, and all others are written."""
         middle = len(messages) // 2
         return _sum_of(self.write(messages[:middle]), self.write(messages[middle:]))
 
@@ -133,7 +137,7 @@ class EventMessages:
         report = self._writer.ingest(log, 0, log.event_count)
         if not report.refused_count:
             return []
-        raise_if_full(report.refused_code)
+        raise_if_full(report)
         if len(messages) == 1:
             row = _core.CODE_TABLE[report.refused_code]
             return [reject(messages[0], (Violation(row.reason, "", row.message),))]
@@ -167,10 +171,14 @@ def violation_of(value: bytes | None) -> Violation | None:
     return None
 
 
-def raise_if_full(code: int) -> None:
-    """Raises StoreError: no other message would be taken either."""
-    if code == NUMBERS["STORE_FULL"]:
-        raise StoreError(f"the store is full: {_core.CODE_TABLE[code].message}")
+def raise_if_full(report: _core.IngestReport) -> None:
+    """Raises StoreFullError."""
+    if report.refused_code == NUMBERS["STORE_FULL"]:
+        raise store_full_error()
+
+
+def store_full_error() -> StoreFullError:
+    return StoreFullError(f"the store is full: {_core.CODE_TABLE[NUMBERS['STORE_FULL']].message}")
 
 
 def record_violation(error: RecordError) -> Violation:
