@@ -9,7 +9,7 @@ import pytest
 
 from assay.errors import KafkaError
 from assay.kafka.connection import Connection
-from assay.kafka.producer import KafkaAwayError, MessageProducer, OutMessage
+from assay.kafka.producer import KafkaAwayError, MessageProducer, OfferedTopic, OutMessage
 from tests.support.mock_kafka import NOT_ENOUGH_REPLICAS, MockKafka, mock_kafka
 from tests.support.server import wait_until
 
@@ -28,7 +28,15 @@ def kafka() -> Iterator[MockKafka]:
 
 
 def producer_of(kafka: MockKafka, **options: str) -> MessageProducer:
-    return MessageProducer(Connection(kafka.brokers, {name.replace("_", "."): value for name, value in options.items()}))
+    return MessageProducer(connection(kafka, **options))
+
+
+def offered_topic(kafka: MockKafka, **options: str) -> OfferedTopic:
+    return OfferedTopic(connection(kafka, **options), "letters")
+
+
+def connection(kafka: MockKafka, **options: str) -> Connection:
+    return Connection(kafka.brokers, {name.replace("_", "."): value for name, value in options.items()})
 
 
 def test_what_passes_is_asked_for_again(kafka: MockKafka) -> None:
@@ -72,36 +80,36 @@ def test_what_is_final_is_no_reason_to_wait(kafka: MockKafka, api: int, error: i
 
 def test_what_is_dropped_is_counted(kafka: MockKafka) -> None:
     kafka.fail_topic("letters", NOT_ENOUGH_REPLICAS)
-    producer = producer_of(kafka, message_timeout_ms="300", queue_buffering_max_messages="1")
-    producer.offer(MESSAGE)
-    assert producer.dropped_count == 0
-    producer.offer(MESSAGE)
-    assert producer.dropped_count == 1  # no room
+    topic = offered_topic(kafka, message_timeout_ms="300", queue_buffering_max_messages="1")
+    topic.offer(b"value")
+    assert topic.dropped_count == 0
+    topic.offer(b"value")
+    assert topic.dropped_count == 1  # no room
 
     def drops() -> int:
-        producer.poll()
-        return producer.dropped_count
+        topic.poll()
+        return topic.dropped_count
 
     wait_until(lambda: drops() == 2, "the first one's time is over")
-    producer.close()
+    topic.close()
 
 
 def test_what_arrives_is_not_counted(kafka: MockKafka) -> None:
-    producer = producer_of(kafka)
-    producer.offer(MESSAGE)
-    producer.close()
-    assert producer.dropped_count == 0
+    topic = offered_topic(kafka)
+    topic.offer(b"value")
+    topic.close()
+    assert topic.dropped_count == 0
     assert len(kafka.read("letters")) == 1
 
 
 def test_what_is_offered_to_a_broken_producer_is_dropped(kafka: MockKafka) -> None:
     """It stops nothing, for ever."""
     kafka.fail_requests(INIT_PRODUCER_ID, [CLUSTER_AUTHORIZATION_FAILED] * 9)
-    producer = producer_of(kafka)
+    topic = offered_topic(kafka)
 
     def drops() -> int:
-        producer.offer(MESSAGE)
-        return producer.dropped_count
+        topic.offer(b"value")
+        return topic.dropped_count
 
     wait_until(lambda: drops() > 1, "it is broken")
-    producer.close()
+    topic.close()

@@ -27,7 +27,7 @@ from assay.kafka.ingestion import Ingestion, Settings
 from assay.kafka.label_messages import LabelMessages
 from assay.kafka.message_writer import EventMessages, Flush, MessageWriter, TopicWriter, split_lines
 from assay.kafka.messages import Partition, Progress, TopicMessage
-from assay.kafka.producer import MessageProducer, OutMessage
+from assay.kafka.producer import MessageProducer, OfferedTopic
 from assay.kafka.reject_sinks import DeadLetterTopic, NoRejects, RejectsFile, RejectSink
 from assay.kafka.stats import FLUSH_BOUNDS_S, IngestionStats, field_paths
 from assay.observe.ingestion_metrics import (
@@ -137,7 +137,9 @@ class Job:
                 plan, writer, asked.label_wait_s, event_progress=self._event_progress, clock=time.monotonic
             )
         # Of its own: dead letters are waited for, and a sick topic of metadata keeps nothing away.
-        self._metadata = self._producer() if asked.metadata_topic is not None else None
+        self._metadata = None
+        if asked.metadata_topic is not None:
+            self._metadata = self._parts.enter_context(closing(OfferedTopic(asked.connection, asked.metadata_topic)))
         sink = self._sink()
         self._group = ConsumerGroup(asked.connection, tuple(writers), asked.group, asked.instance_id)
         self._ingestion = Ingestion(
@@ -155,15 +157,11 @@ class Job:
     def _event_progress(self) -> dict[Partition, Progress]:
         return {p: found for p, found in self._group.progress().items() if p.topic in self._asked.topics}
 
-    def _producer(self) -> MessageProducer:
-        producer = MessageProducer(self._asked.connection)
-        self._parts.callback(producer.close)
-        return producer
-
     def _sink(self) -> RejectSink:
         asked = self._asked
         if asked.dead_letter_topic is not None:
-            return DeadLetterTopic(self._producer(), asked.dead_letter_topic)
+            producer = self._parts.enter_context(closing(MessageProducer(asked.connection)))
+            return DeadLetterTopic(producer, asked.dead_letter_topic)
         if asked.rejects_path is not None:
             return self._parts.enter_context(closing(RejectsFile(Rejects(asked.rejects_path, is_kept=True))))
         return NoRejects()
@@ -187,8 +185,8 @@ class Job:
             if record is None:
                 continue
             self._on_record(record)
-            if self._metadata is not None and self._asked.metadata_topic is not None:
-                self._metadata.offer(OutMessage(self._asked.metadata_topic, None, orjson.dumps(record.document())))
+            if self._metadata is not None:
+                self._metadata.offer(orjson.dumps(record.document()))
 
     def _look(self, is_over: bool) -> None:
         self._tell_records(at_end=is_over)

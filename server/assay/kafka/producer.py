@@ -1,9 +1,9 @@
-"""Messages into topics, all of them or an error: what is said to be delivered, all replicas have."""
+"""Messages into topics: all of them or an error, what is said to be delivered all replicas have; or as many as can be sent."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from assay.errors import KafkaError
@@ -27,14 +27,13 @@ class OutMessage(NamedTuple):
 
 
 class MessageProducer:
-    """One thread. deliver() waits for all that was offered too: what may be dropped needs a producer of its own."""
+    """Messages that are waited for. One thread."""
 
     def __init__(self, connection: Connection) -> None:
         """Raises ConfigError for a wrong option."""
         self._kafka = load_kafka()
         self._producer = make_client(self._kafka.Producer, connection.producer_config())
         self._failure: Any = None  # the first of one deliver()
-        self.dropped_count = 0  # of what was offered
 
     def deliver(self, messages: Sequence[OutMessage]) -> None:
         """Comes back once they are delivered. Raises KafkaAwayError, and KafkaError for what waiting does not mend."""
@@ -52,10 +51,48 @@ class MessageProducer:
         if self._failure is not None:
             self._raise(self._failure)
 
-    def offer(self, message: OutMessage) -> None:
-        """Sends it when it can be sent, and waits for nothing. What cannot be sent is dropped and counted."""
+    def close(self) -> None:
+        with contextlib.suppress(self._kafka.KafkaException, SystemError):
+            self._producer.flush(_CLOSE_S)
+
+    # --- implementation ---
+
+    def _send_all(self, messages: Sequence[OutMessage]) -> int:
+        """How many were not delivered in time. Raises what librdkafka raises."""
+        for message in messages:
+            headers = list(message.headers)
+            self._producer.produce(message.topic, message.value, message.key, headers=headers, on_delivery=self._on_delivery)
+            self._producer.poll(0)
+        left: int = self._producer.flush(DELIVERY_S_MAX)
+        if left:
+            self._producer.purge()
+            self._producer.flush(_STEP_S)
+        return left
+
+    def _on_delivery(self, error: Any, _: Any) -> None:
+        if error is not None and self._failure is None:
+            self._failure = error
+
+    def _raise(self, error: Any) -> NoReturn:
+        if error.fatal() or error.code() in _final_codes(self._kafka.KafkaError):
+            raise KafkaError(f"a message was refused: {error.str()} ({error.name()})")
+        raise KafkaAwayError(f"a message was not delivered: {error.str()} ({error.name()})")
+
+
+class OfferedTopic:
+    """A topic of messages that may be dropped: nothing waits for them. One thread."""
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        """Raises ConfigError for a wrong option."""
+        self._kafka = load_kafka()
+        self._producer = make_client(self._kafka.Producer, connection.producer_config())
+        self._topic = topic
+        self.dropped_count = 0
+
+    def offer(self, value: bytes) -> None:
+        """Sends it when it can be sent. What cannot be sent is dropped and counted."""
         try:
-            self._produce(message, self._on_offered)
+            self._producer.produce(self._topic, value, on_delivery=self._on_delivery)
         except (BufferError, self._kafka.KafkaException):
             self.dropped_count += 1
         self.poll()
@@ -71,33 +108,9 @@ class MessageProducer:
 
     # --- implementation ---
 
-    def _send_all(self, messages: Sequence[OutMessage]) -> int:
-        """How many were not delivered in time. Raises what librdkafka raises."""
-        for message in messages:
-            self._produce(message, self._on_delivery)
-            self._producer.poll(0)
-        left: int = self._producer.flush(DELIVERY_S_MAX)
-        if left:
-            self._producer.purge()
-            self._producer.flush(_STEP_S)
-        return left
-
-    def _produce(self, message: OutMessage, on_delivery: Callable[[Any, Any], None]) -> None:
-        headers = list(message.headers)
-        self._producer.produce(message.topic, message.value, message.key, headers=headers, on_delivery=on_delivery)
-
     def _on_delivery(self, error: Any, _: Any) -> None:
-        if error is not None and self._failure is None:
-            self._failure = error
-
-    def _on_offered(self, error: Any, _: Any) -> None:
         if error is not None:
             self.dropped_count += 1
-
-    def _raise(self, error: Any) -> NoReturn:
-        if error.fatal() or error.code() in _final_codes(self._kafka.KafkaError):
-            raise KafkaError(f"a message was refused: {error.str()} ({error.name()})")
-        raise KafkaAwayError(f"a message was not delivered: {error.str()} ({error.name()})")
 
 
 def _final_codes(kinds: Any) -> tuple[int, ...]:
