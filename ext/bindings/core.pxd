@@ -459,10 +459,19 @@ cdef extern from "core/features/record_key.h" namespace "assay" nogil:
 
 
 cdef extern from "core/features/event_writer.h" namespace "assay" nogil:
+    cdef cppclass ViewBools "std::array<bool, assay::limits::kViewsMax>":
+        cbool& operator[](size_t)
+
+    cdef cppclass CWriterOptions "assay::WriterOptions":
+        CWriterOptions() noexcept
+        int64_t ahead_us_max
+        CLateEvents late
+        ViewBools left_out
+
     cdef cppclass CEventWriter "assay::EventWriter":
         @staticmethod
         Status create(
-            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, int64_t ahead_us_max, CLateEvents late,
+            shared_ptr[const CFeaturePlan] plan, shared_ptr[CEmbeddedStore] store, const CWriterOptions& options,
             shared_ptr[const CEventWriter]* out
         ) noexcept
         Code write(const Transaction& event) noexcept

@@ -30,12 +30,26 @@ cdef class EventWriter:
     cdef EmbeddedStore _store
 
     def __cinit__(
-        self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000, applies_late: bool = False
+        self,
+        plan: FeaturePlan,
+        store: EmbeddedStore,
+        *,
+        ahead_us_max: int = 86_400_000_000,
+        applies_late: bool = False,
+        views: Sequence[str] | None = None,
     ):
-        cdef CLateEvents late = CLateEvents.kApply if applies_late else CLateEvents.kRefuse
+        cdef CWriterOptions options
+        cdef size_t i
         self._plan = plan
         self._store = store
-        check_status(CEventWriter.create(plan._plan, store._store, ahead_us_max, late, &self._writer))
+        options.ahead_us_max = ahead_us_max
+        options.late = CLateEvents.kApply if applies_late else CLateEvents.kRefuse
+        if views is not None:
+            if unknown := sorted(set(views) - set(plan.view_names)):
+                raise ValueError(f"no view {unknown[0]!r} in feature set {plan.feature_set!r}; its views are {plan.view_names}")
+            for i in range(len(plan.view_names)):
+                options.left_out[i] = plan.view_names[i] not in views
+        check_status(CEventWriter.create(plan._plan, store._store, options, &self._writer))
 
     def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a

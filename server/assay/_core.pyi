@@ -250,13 +250,20 @@ class EventWriter:
 
     Times more than `ahead_us_max` microseconds ahead of this machine's clock are refused (EVENT_IN_FUTURE); 0: any time goes,
     for a replay into a store of its own. `applies_late`: what is older than the events that a record keeps one by one goes into
-    its tiles if the record has never come so far in its topic, and is too late else.
+    its tiles if the record has never come so far in its topic, and is too late else. `views`: those that events and labels are
+    for; None: all.
 
     A place is where a topic has a message: 16 bytes, little-endian {source u32 (0: none), epoch u32, offset i64}.
     """
 
     def __init__(
-        self, plan: FeaturePlan, store: EmbeddedStore, *, ahead_us_max: int = 86_400_000_000, applies_late: bool = False
+        self,
+        plan: FeaturePlan,
+        store: EmbeddedStore,
+        *,
+        ahead_us_max: int = 86_400_000_000,
+        applies_late: bool = False,
+        views: Sequence[str] | None = None,
     ) -> None: ...
     def record_events(self, message: bytes) -> list[tuple[int, str, Refusal | None]] | Refusal:
         """Applies one RecordEventsRequest. One (code, transaction_id, refusal) an event: OK, EVENT_DUPLICATE, EVENT_TOO_LATE or a

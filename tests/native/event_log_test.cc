@@ -27,7 +27,7 @@ std::string line(const std::string& id, int64_t seconds, int customer = 1, int t
 struct Bound {
   explicit Bound(std::shared_ptr<const FeaturePlan> p) : plan(std::move(p)), store(std::make_shared<EmbeddedStore>(64 << 20)) {
     CHECK(FeatureReader::create(plan, store, &reader).ok());
-    CHECK(EventWriter::create(plan, store, 0, LateEvents::kRefuse, &writer).ok());
+    CHECK(EventWriter::create(plan, store, {}, &writer).ok());
   }
   std::shared_ptr<const FeaturePlan> plan;
   std::shared_ptr<EmbeddedStore> store;
@@ -85,7 +85,7 @@ TEST(places_decide_about_events_that_are_older_than_the_ring) {
   const auto plan = sample::demo_plan();
   const auto store = std::make_shared<EmbeddedStore>(64 << 20);
   std::shared_ptr<const EventWriter> writer;
-  REQUIRE(EventWriter::create(plan, store, 0, LateEvents::kApply, &writer).ok());
+  REQUIRE(EventWriter::create(plan, store, {0, LateEvents::kApply, {}}, &writer).ok());
   const uint32_t ring = limits::kExactEventsMax;  // at least the ring of every view
   const auto ingest = [&](const std::vector<std::pair<int, int64_t>>& events, int64_t first_offset, bool has_places = true) {
     std::string lines;
@@ -293,7 +293,7 @@ TEST(duplicates_and_refusals_are_counted) {
 
   const auto plan = sample::demo_plan();
   std::shared_ptr<const EventWriter> cramped;
-  REQUIRE(EventWriter::create(plan, std::make_shared<EmbeddedStore>(1), 0, LateEvents::kRefuse, &cramped).ok());
+  REQUIRE(EventWriter::create(plan, std::make_shared<EmbeddedStore>(1), {}, &cramped).ok());
   IngestReport refused;
   log.ingest(*cramped, 0, 3, &refused);
   CHECK_EQ(refused.refused_count, 3u);

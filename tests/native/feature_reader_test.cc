@@ -27,7 +27,7 @@ namespace {
 struct Bench {
   explicit Bench(PlanSpec spec) : plan(sample::compile(std::move(spec))), store(std::make_shared<EmbeddedStore>(64 << 20)) {
     CHECK_EQ(FeatureReader::create(plan, store, &reader).detail, "");
-    CHECK_EQ(EventWriter::create(plan, store, 0, LateEvents::kRefuse, &writer).detail, "");
+    CHECK_EQ(EventWriter::create(plan, store, {}, &writer).detail, "");
     row.resize(plan->row_bytes() / 8);
     missing.resize((plan->spec().inputs.size() + 63) / 64);
     imputed = missing;
@@ -467,7 +467,7 @@ TEST(an_event_ahead_of_the_clock_changes_nothing) {
   const auto plan = sample::demo_plan();
   const auto store = std::make_shared<EmbeddedStore>(1 << 20);
   std::shared_ptr<const EventWriter> writer;
-  REQUIRE(EventWriter::create(plan, store, kDayUs, LateEvents::kRefuse, &writer).ok());
+  REQUIRE(EventWriter::create(plan, store, {kDayUs}, &writer).ok());
   const auto write_at = [&](const char* id, int64_t time_us) {
     Transaction event = transaction(*plan, id, time_us);
     event.entities[0] = "customer";
@@ -484,7 +484,7 @@ TEST(a_full_store_says_so) {
   const auto plan = sample::demo_plan();
   const auto store = std::make_shared<EmbeddedStore>(200'000);
   std::shared_ptr<const EventWriter> writer;
-  CHECK(EventWriter::create(plan, store, 0, LateEvents::kRefuse, &writer).ok());
+  CHECK(EventWriter::create(plan, store, {}, &writer).ok());
   bool is_full = false;
   std::vector<std::string> names;
   for (int i = 0; i < 20'000 && !is_full; ++i) {

@@ -61,8 +61,8 @@ EventEntry entry_of(const Transaction& transaction, const ViewSchema& schema) no
   return entry;
 }
 
-Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store, int64_t ahead_us_max,
-                           LateEvents late, std::shared_ptr<const EventWriter>* out) {
+Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
+                           const WriterOptions& options, std::shared_ptr<const EventWriter>* out) {
   std::shared_ptr<EventWriter> writer(new EventWriter());
   for (size_t i = 0; i < plan->views().size(); ++i) {
     const ViewSchema& view = plan->views()[i];
@@ -71,18 +71,19 @@ Status EventWriter::create(std::shared_ptr<const FeaturePlan> plan, std::shared_
   }
   writer->plan_ = std::move(plan);
   writer->store_ = std::move(store);
-  writer->ahead_us_max_ = ahead_us_max;
-  writer->late_ = late;
+  writer->options_ = options;
   *out = std::move(writer);
   return Status();
 }
 
 bool EventWriter::is_in_future(int64_t time_us) const noexcept {
-  return ahead_us_max_ > 0 && time_us > wall_now_us() + ahead_us_max_;
+  return options_.ahead_us_max > 0 && time_us > wall_now_us() + options_.ahead_us_max;
 }
 
-bool EventWriter::takes(const ViewSpec& view, const Transaction& event) const noexcept {
-  return view.kind == ViewKind::kWindow && !event.entities[view.entity_index].empty() && (view.uses_labels || !event.is_label);
+bool EventWriter::takes(size_t view_index, const Transaction& event) const noexcept {
+  const ViewSpec& view = plan_->views()[view_index].spec();
+  return !options_.left_out[view_index] && view.kind == ViewKind::kWindow && !event.entities[view.entity_index].empty() &&
+         (view.uses_labels || !event.is_label);
 }
 
 Code EventWriter::write(const Transaction& event) const noexcept {
@@ -102,10 +103,10 @@ Code EventWriter::write(const Transaction& event, std::vector<FenceMove>* moves)
   bool is_recorded = false, is_late = false, is_unknown = false;
   Code refused = Code::kOk;
   EventEntry entry;
-  entry.late = late_;
+  entry.late = options_.late;
   for (size_t i = 0; i < plan_->views().size(); ++i) {
     const ViewSchema& view = plan_->views()[i];
-    if (!takes(view.spec(), event)) continue;
+    if (!takes(i, event)) continue;
     fill_entry(event, view, fingerprint, entry);
     const std::string_view entity_id = event.entities[view.spec().entity_index];
     const Code code = store_->apply(view_ids_[i], entity_id, entry);
@@ -147,7 +148,7 @@ Code EventWriter::write_attributes(size_t view_index, std::string_view entity_id
 void EventWriter::add_records_of(const Transaction& event, std::vector<RecordRef>* records) const {
   for (size_t i = 0; i < plan_->views().size(); ++i) {
     const ViewSpec& view = plan_->views()[i].spec();
-    if (takes(view, event)) records->push_back(record_of(i, event.entities[view.entity_index]));
+    if (takes(i, event)) records->push_back(record_of(i, event.entities[view.entity_index]));
   }
 }
 

@@ -28,12 +28,19 @@ struct FenceMove {
   Fence place;
 };
 
+struct WriterOptions {
+  // How far ahead of this machine's clock a time may be; 0: any. One event dated years ahead would expire all that its records hold,
+  // so only a replay into a store of its own leaves this open.
+  int64_t ahead_us_max = 0;
+  LateEvents late = LateEvents::kRefuse;
+  // By view of the plan: whether events and labels are not for it, as when a new view is filled beside others that are in use.
+  std::array<bool, limits::kViewsMax> left_out{};
+};
+
 class EventWriter {
  public:
-  // `ahead_us_max`: how far ahead of this machine's clock a time may be; 0: any. One event dated years ahead would expire all that its
-  // records hold, so only a replay into a store of its own leaves this open.
-  static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store, int64_t ahead_us_max,
-                       LateEvents late, std::shared_ptr<const EventWriter>* out);
+  static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store,
+                       const WriterOptions& options, std::shared_ptr<const EventWriter>* out);
 
   // Applies the event to every window view whose entity it names. kOk: at least one view changed. kEventDuplicate: all had it.
   // kEventTooLate: none changed and at least one could not take it. kEventInFuture: nothing changed. kStoreFull, kIntegerOverflow:
@@ -72,13 +79,12 @@ class EventWriter {
   EventWriter() = default;
   bool is_in_future(int64_t time_us) const noexcept;
   // Whether the view stores anything of the event.
-  bool takes(const ViewSpec& view, const Transaction& event) const noexcept;
+  bool takes(size_t view_index, const Transaction& event) const noexcept;
 
   std::shared_ptr<const FeaturePlan> plan_;
   std::shared_ptr<EmbeddedStore> store_;
   std::array<uint32_t, limits::kViewsMax> view_ids_{};
-  int64_t ahead_us_max_ = 0;
-  LateEvents late_ = LateEvents::kRefuse;
+  WriterOptions options_;
 };
 
 }  // namespace assay

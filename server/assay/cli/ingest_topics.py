@@ -131,6 +131,7 @@ _REJECTS_HINT = "one of --dead-letter-topic TOPIC, --rejects FILE and --fail-on-
 
 def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
     """Raises ConfigError."""
+    from assay.features.store_writer import WriterOptions
     from assay.kafka.connection import Connection
     from assay.kafka.ingestion import Settings
     from assay.kafka.job import Asked
@@ -149,7 +150,7 @@ def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
         metadata_topic=options.metadata_topic,
         metadata_s=options.metadata_ms / 1000,
         stops_at_end=options.stops_at_end,
-        applies_late=options.late_events is LateEvents.APPLY,
+        writer=WriterOptions(applies_late=options.late_events is LateEvents.APPLY),
         settings=Settings(
             messages_max=options.flush_rows,
             flush_s=options.flush_ms / 1000,

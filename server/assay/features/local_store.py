@@ -12,7 +12,7 @@ from typing import IO, Literal
 from assay import _core
 from assay.errors import CoreError, StoreError
 from assay.features.records import Records
-from assay.features.store_writer import LocalWriter, StoreWriter
+from assay.features.store_writer import ALL_VIEWS, LocalWriter, StoreWriter, WriterOptions
 
 BYTES_MAX_DEFAULT = 1 << 30
 
@@ -31,8 +31,8 @@ class LocalStore:
 
     is_away = False
 
-    def writer(self, plan: _core.FeaturePlan, *, applies_late: bool = False) -> StoreWriter:
-        return LocalWriter(plan, self.core, applies_late=applies_late)
+    def writer(self, plan: _core.FeaturePlan, options: WriterOptions = ALL_VIEWS) -> StoreWriter:
+        return LocalWriter(plan, self.core, options)
 
     def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
         return Records(self.core)  # which checks them as they are read

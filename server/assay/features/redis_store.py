@@ -24,6 +24,7 @@ from assay.features.redis_errors import say
 from assay.features.redis_reading import Answer, ask
 from assay.features.redis_servers import REDIRECTIONS, SENTINEL_OPTIONS, Part, RedisServers, servers_of
 from assay.features.redis_writer import RedisWriter, get_records, take_records
+from assay.features.store_writer import ALL_VIEWS, WriterOptions
 from assay.observe.logs import log_event
 from assay.store_url import PASSWORD_MEND, StoreKind, StoreUrl, parse_store_url
 
@@ -102,8 +103,8 @@ class RedisStore:
             self._reading.forget_slots()  # another node may have taken them over
         return records if any(answer.records for answer in answers) else None
 
-    def writer(self, plan: _core.FeaturePlan, *, applies_late: bool = False) -> RedisWriter:
-        return RedisWriter(self._working, plan, self.url, self._bytes_max, self._forget, applies_late=applies_late)
+    def writer(self, plan: _core.FeaturePlan, options: WriterOptions = ALL_VIEWS) -> RedisWriter:
+        return RedisWriter(self._working, plan, self.url, self._bytes_max, self._forget, options)
 
     def tell_writes(self, forget: Callable[[Sequence[bytes]], None]) -> None:
         self._forget = forget

@@ -25,7 +25,7 @@ from assay.features.redis_commands import AnswersTooLargeError, Command, answers
 from assay.features.redis_errors import is_wrong_type, say
 from assay.features.redis_reading import ask
 from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers, address_of
-from assay.features.store_writer import PLACED_EVENTS_MAX, AttributeWrite, LabelWrite
+from assay.features.store_writer import ALL_VIEWS, PLACED_EVENTS_MAX, AttributeWrite, LabelWrite, WriterOptions
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
 SLICE_EVENTS: Final = PLACED_EVENTS_MAX  # applied together; their records are held in this process meanwhile
@@ -68,8 +68,7 @@ class RedisWriter:
         url: str,
         bytes_max: int,
         forget: Callable[[Sequence[bytes]], None],
-        *,
-        applies_late: bool = False,
+        options: WriterOptions = ALL_VIEWS,
     ) -> None:
         self._servers = servers
         self._plan = plan
@@ -78,7 +77,7 @@ class RedisWriter:
         self._url = url
         self._bytes_max = bytes_max
         self._forget = forget
-        self._applies_late = applies_late
+        self._options = options
 
     def record_events(self, message: bytes) -> list[EventOutcome] | _core.Refusal:
         return self._write(lambda writer: writer.records_of_events(message), lambda writer: writer.record_events(message))
@@ -142,7 +141,7 @@ class RedisWriter:
         raise StoreError(f"{self._url}: other writers changed the same records {TRIES_MAX} times meanwhile; try again")
 
     def _new_writer(self) -> _core.EventWriter:
-        return _core.EventWriter(self._plan, _core.EmbeddedStore(self._bytes_max), applies_late=self._applies_late)
+        return self._options.core_writer(self._plan, _core.EmbeddedStore(self._bytes_max))
 
     def _get(self, records: Sequence[_core.RecordRef]) -> list[bytes | None]:
         found: list[bytes | None] = []

@@ -9,7 +9,7 @@ from assay import _core
 from assay.errors import StoreError
 from assay.features.local_store import BYTES_MAX_DEFAULT, open_local_store
 from assay.features.records import Records
-from assay.features.store_writer import StoreWriter
+from assay.features.store_writer import ALL_VIEWS, StoreWriter, WriterOptions
 from assay.store_url import REMOTE_SCHEMES
 
 SCHEMES = (
@@ -40,8 +40,8 @@ class Store(Protocol):
     def is_away(self) -> bool:
         """Whether it is known not to answer."""
 
-    def writer(self, plan: _core.FeaturePlan, *, applies_late: bool = False) -> StoreWriter:
-        """The way in for events and attributes of this plan's views. `applies_late`: of _core.EventWriter."""
+    def writer(self, plan: _core.FeaturePlan, options: WriterOptions = ALL_VIEWS) -> StoreWriter:
+        """The way in for events and attributes of this plan's views."""
 
     def records_of(self, plan: _core.FeaturePlan, entities: Mapping[str, str]) -> Records:
         """At least the records that the plan's views hold of these entities (name to id). A remote store takes seconds not to

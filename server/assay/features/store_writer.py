@@ -27,6 +27,19 @@ class LabelWrite(NamedTuple):
     place: bytes | None = None  # of _core.EventWriter
 
 
+class WriterOptions(NamedTuple):
+    """Of _core.EventWriter."""
+
+    applies_late: bool = False
+    views: tuple[str, ...] | None = None
+
+    def core_writer(self, plan: _core.FeaturePlan, store: _core.EmbeddedStore) -> _core.EventWriter:
+        return _core.EventWriter(plan, store, applies_late=self.applies_late, views=self.views)
+
+
+ALL_VIEWS: Final = WriterOptions()
+
+
 class StoreWriter(Protocol):
     """One plan's way into one store. Thread-safe. Raises StoreError where the store cannot be reached or said no."""
 
@@ -47,8 +60,8 @@ class StoreWriter(Protocol):
 class LocalWriter:
     """The StoreWriter of records in this process."""
 
-    def __init__(self, plan: _core.FeaturePlan, store: _core.EmbeddedStore, *, applies_late: bool = False) -> None:
-        self._writer = _core.EventWriter(plan, store, applies_late=applies_late)
+    def __init__(self, plan: _core.FeaturePlan, store: _core.EmbeddedStore, options: WriterOptions = ALL_VIEWS) -> None:
+        self._writer = options.core_writer(plan, store)
 
     def record_events(self, message: bytes) -> list[tuple[int, str, _core.Refusal | None]] | _core.Refusal:
         return self._writer.record_events(message)

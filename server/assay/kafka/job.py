@@ -20,6 +20,7 @@ from assay.features.flush_records import FlushRecords
 from assay.features.observed_events import EventWatch, ObservedEvents
 from assay.features.rejects import Rejects
 from assay.features.store import Store
+from assay.features.store_writer import WriterOptions
 from assay.kafka.connection import Connection
 from assay.kafka.end_watch import EndWatch
 from assay.kafka.group import ConsumerGroup
@@ -56,7 +57,7 @@ class Asked:
     metadata_topic: str | None
     metadata_s: float
     stops_at_end: bool
-    applies_late: bool
+    writer: WriterOptions
     settings: Settings
 
 
@@ -126,7 +127,7 @@ class Job:
     def _build(self, store: Store) -> None:
         asked = self._asked
         plan = compile_plan(self._feature_set)
-        writer = store.writer(plan, applies_late=asked.applies_late)
+        writer = store.writer(plan, asked.writer)
         # From the start, so that a first one is a rise.
         self.stats.wrong_types.update(dict.fromkeys(field_paths(self._feature_set), 0))
         self.stats.accepted_ints.update(plan.accepted_ints())
