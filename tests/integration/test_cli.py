@@ -327,6 +327,8 @@ def test_the_lines_that_serve_prints_can_be_pasted(transport: str) -> None:
         "--set",
         "log_format=text",
         "--set",
+        "metrics_listen=off",
+        "--set",
         f"transport={transport}",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
