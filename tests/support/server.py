@@ -234,8 +234,8 @@ class LocalServer:
 
 
 class ServeProcess:
-    """`assay serve --json` in a process of its own, in `cwd`. `arguments` go to it as they are; stderr is kept. Its metrics are off
-    unless they say where: the default port may be another server's."""
+    """`assay serve --json` in a process of its own, in `cwd`. `arguments` go to it as they are; stderr is kept. Metrics
+    are off unless they say where: the default port may be another server's."""
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
