@@ -12,9 +12,9 @@ import json
 import os
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from assay.cli.output import answers as console
 from benchmarks.benches import BENCHES, BY_NAME_ONLY
 from benchmarks.material import prepare
 from benchmarks.measure import machine
@@ -22,7 +22,6 @@ from benchmarks.plot import plot
 from benchmarks.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
-console = Console(highlight=False)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,6 +79,9 @@ def test_console_blocks(document: Path, demo: ServeProcess, tmp_path: Path, requ
     if REDIS in document.read_text():
         targets[REDIS] = f"127.0.0.1:{request.getfixturevalue('redis').port}"
     run_all(document, targets, tmp_path, dict(os.environ, PATH=path))
+    made = {f"{entry.name}/" if entry.is_dir() else entry.name for entry in tmp_path.iterdir()} - {"bin/"}
+    seen = made - _ignored(made)
+    assert not seen, "people walk in their checkout: what a walk makes stands in .gitignore"
 
 
 def run_all(document: Path, targets: dict[str, str], tmp_path: Path, environment: dict[str, str]) -> None:
@@ -93,6 +96,14 @@ def run_all(document: Path, targets: dict[str, str], tmp_path: Path, environment
 
 
 # --- implementation ---
+
+
+def _ignored(names: Set[str]) -> set[str]:
+    """Those that git would not see in the checkout; all of them where there is no git."""
+    if not (ROOT / ".git").exists():
+        return set(names)
+    command = ["git", "check-ignore", "--no-index", *sorted(names)]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.splitlines())
 
 
 def _run_all(document: Path, targets: dict[str, str], tmp_path: Path, environment: dict[str, str]) -> None:

@@ -70,6 +70,22 @@ def test_describe_says_the_same_of_a_server_and_of_the_file(demo: ServeProcess) 
         assert name in text
 
 
+def test_describe_takes_what_diff_takes(demo: ServeProcess, tiny: Path) -> None:
+    of_the_demo = run("describe").stdout
+    for source in (feature_set_path(), bundle_path(), demo.target):
+        assert run("describe", source).stdout == of_the_demo
+    assert run("describe", tiny).stdout == run("describe", "--feature-set", tiny).stdout != of_the_demo
+
+
+def test_show_says_that_its_moment_is_long_after_all_that_is_stored(demo: ServeProcess) -> None:
+    for source in ((), ("--target", demo.admin_target)):
+        late = run("show", "customer_id", DEMO_CUSTOMER_ID, "--at", "2019-05-09T12:00:00Z", *source)
+        assert "nothing of customer counts at this moment: the newest is 365.1 d earlier" in late.stderr
+        assert "--at TIME asks for another" in late.stderr
+        for quiet in (("show", "customer_id", DEMO_CUSTOMER_ID, *AT), ("show", "customer_id", "unheard-of", *AT)):
+            assert run(*quiet, *source).stderr == ""
+
+
 def test_diff_of_the_same_is_0_and_of_another_is_4(demo: ServeProcess, tmp_path: Path, tiny: Path) -> None:
     sources = (feature_set_path(), bundle_path(), demo.target)  # a file, a bundle, a server
     for source in sources:
@@ -102,6 +118,8 @@ def test_what_is_wrong_is_said(tmp_path: Path, tiny: Path) -> None:
         (("diff", tiny, tmp_path), 1, "feature_set.yaml: cannot be read"),
         (("diff", tiny, "127.0.0.1:1"), 3, "is a server running at 127.0.0.1:1?"),
         (("describe", "--target", "127.0.0.1:1", "--feature-set", tiny), 2, "give one of them"),
+        (("describe", tiny, "--feature-set", tiny), 2, "give one of them"),
+        (("describe", tmp_path / "none.yaml"), 1, "cannot be read"),
         (
             ("show", "customer_id", "1", "--target", "127.0.0.1:1", "--store", "embedded:x"),
             2,

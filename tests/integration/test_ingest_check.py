@@ -21,7 +21,7 @@ from assay.models.baseline import INPUT_QUANTILES, make_histogram
 from assay.models.bundle import read_bundle
 from assay.models.event_check import training_data
 from assay.models.manifest import FEATURE_SET_FILE
-from assay.models.shift import LARGE_PSI, NOTABLE_PSI, population_shift
+from assay.models.shift import LARGE_PSI, NOTABLE_PSI, VALUES_MIN, population_shift
 from tests.support.feature_sets import SHOP
 from tests.support.kafka_events import SECRET, make_events, send_events
 from tests.support.mock_kafka import MockKafka, mock_kafka
@@ -130,6 +130,19 @@ def test_a_bundle_says_what_it_was_trained_on(tmp_path: Path) -> None:
         assert (shifts["amount"] > LARGE_PSI) if is_shifted else (shifts["amount"] < NOTABLE_PSI)
         if is_shifted:
             assert "another population" in run("--events", path, "--bundle", bundle_path()).output
+
+
+def test_a_few_rows_are_no_population(tmp_path: Path) -> None:
+    events = demo_events(random.Random(3), lambda rng: 5716)
+    path = tmp_path / "events.jsonl"
+    for count, is_enough in ((VALUES_MIN, True), (VALUES_MIN - 1, False)):
+        path.write_text("".join(json.dumps(event) + "\n" for event in events[:count]))
+        found = json.loads(run("--events", path, "--bundle", bundle_path(), "--json").stdout)
+        assert (found["row_count"], bool(found["psi"])) == (count, is_enough)
+        text = run("--events", path, "--bundle", bundle_path()).output
+        assert ("psi: a score would take 999 of the events, too few to compare; 1,000 are enough" in text) is not is_enough
+        assert ("psi amount: " in text) is is_enough
+    assert "psi" not in run("--events", path).output
 
 
 @pytest.mark.parametrize(

@@ -416,7 +416,10 @@ WRONG_COLUMNS = {
     "an int64 for a float64": ({"latitude": pa.array([1, 2])}, "latitude: expected float64, found int64"),
     "a float for an int64": ({"orders": pa.array([1.0, 2.0])}, "orders: expected int64, found double"),
     "an integer id": ({"customer_id": pa.array([1, 2])}, "customer_id: expected string, found int64"),
-    "a time without zone": ({"updated_at": pa.array([1, 2], pa.timestamp("us"))}, "updated_at: expected time"),
+    "a time without zone": (
+        {"updated_at": pa.array([1, 2], pa.timestamp("us"))},
+        "expected time with a zone, found timestamp[us] without one",
+    ),
     "an unknown column": ({"teir": pa.array([1, 2])}, "teir: unknown column"),
 }
 

@@ -315,6 +315,8 @@ def test_the_lines_that_serve_prints_use_the_sample(workplace: Path, trained: di
         "off",
         "--set",
         "log_format=text",
+        "--set",
+        "metrics_listen=off",
     ]
     with subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

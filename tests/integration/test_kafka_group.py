@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from assay.errors import KafkaError
+from assay.errors import ConfigError, KafkaError
+from assay.kafka import group as group_module
 from assay.kafka.connection import Connection
 from assay.kafka.group import ConsumerGroup, Read
 from assay.kafka.library import load_kafka
@@ -38,6 +39,30 @@ class Assigned:
 
     def on_lost(self, partitions: Sequence[Partition]) -> None:
         pass
+
+
+def test_where_no_broker_answers_one_error_says_why(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """librdkafka tries, and says so, twenty times a second."""
+    monkeypatch.setattr(group_module, "ANSWER_S_MAX", 1.0)
+    with pytest.raises(ConfigError, match=r"no broker of 127\.0\.0\.1:1 answers \(.*Connection refused.*\)"):
+        ConsumerGroup(Connection("127.0.0.1:1"), ["payments"], "fraud")
+    assert caplog.messages == []
+
+
+def test_what_happens_once_a_broker_has_answered_is_logged(kafka: MockKafka, caplog: pytest.LogCaptureFixture) -> None:
+    group = ConsumerGroup(Connection(kafka.brokers, {"linger.ms": "5"}), ["payments"], "fraud")
+    (line,) = caplog.messages
+    assert "CONFWARN" in line, "an option of producers alone is no failure, and told at once"
+
+    def says_so() -> bool:
+        group.read(1, 0.05)
+        return {record.name for record in caplog.records[1:]} == {"assay.kafka", "assay.librdkafka"}
+
+    try:
+        kafka.set_up(False)
+        wait_until(says_so, "a line of librdkafka's own and one of its errors")
+    finally:
+        group.close()
 
 
 def test_an_instance_id_that_another_process_uses_ends_this_one(kafka: MockKafka) -> None:

@@ -29,7 +29,7 @@ class Serving:
     """`assay serve` as a person starts it. `lines` are what it prints up to its last line."""
 
     def __init__(self, command: str, cwd: Path, environment: dict[str, str]) -> None:
-        command += " --listen 127.0.0.1:0 --admin-socket off --set log_format=text"
+        command += " --listen 127.0.0.1:0 --admin-socket off --set log_format=text --set metrics_listen=off"
         self._process = subprocess.Popen(
             ["bash", "-c", f"exec {command}"], cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True
         )

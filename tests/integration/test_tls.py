@@ -321,6 +321,8 @@ def test_the_grpcurl_line_that_serve_prints_scores_over_mtls(tmp_path: Path) -> 
         "off",
         "--set",
         "log_format=text",
+        "--set",
+        "metrics_listen=off",
         *folder.arguments(),
     ]
     command += ["--set", "health_listen=127.0.0.1:0", "--set", "admin_listen=127.0.0.1:0"]

@@ -2,6 +2,8 @@
 
 It keeps at most 5 MiB of a partition and drops silently what is older: 15,000 events. It does not notice when the last member of
 a group leaves: give consumers the short session.timeout.ms of OPTIONS.
+
+To try things by hand: python -m tests.support.mock_kafka TOPIC... < events.jsonl
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import re
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,3 +163,14 @@ def _library(kafka: Any) -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt), mock_kafka() as by_hand:
+        topics = sys.argv[1:]
+        for topic in topics:
+            by_hand.create(topic, 2)
+        if not sys.stdin.isatty():
+            by_hand.send(topics[0], [(None, line.rstrip(b"\n")) for line in sys.stdin.buffer])
+        print(by_hand.brokers, flush=True)
+        signal.pause()

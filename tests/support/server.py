@@ -234,13 +234,22 @@ class LocalServer:
 
 
 class ServeProcess:
-    """`assay serve --json` in a process of its own, in `cwd`. `arguments` go to it as they are; stderr is kept."""
+    """`assay serve --json` in a process of its own, in `cwd`. `arguments` go to it as they are; stderr is kept. Metrics
+    are off unless they say where: the default port may be another server's."""
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._stderr = (self._directory / "stderr").open("w+")
         command = [sys.executable, "-m", "assay", "serve", "--json", "--listen", "127.0.0.1:0"]
-        command += ["--admin-socket", str(self._directory / "admin.sock"), "--set", f"transport={default_transport}", *arguments]
+        command += [
+            "--admin-socket",
+            str(self._directory / "admin.sock"),
+            "--set",
+            f"transport={default_transport}",
+            "--set",
+            "metrics_listen=off",
+        ]
+        command += arguments
         environment = {**os.environ, **(environment or {})}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, text=True, env=environment, cwd=cwd)
         try:

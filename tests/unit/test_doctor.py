@@ -157,6 +157,16 @@ def test_exactly_one_onnxruntime_wheel(install: Install, packages: dict[str, str
     assert bool(finding.mend) == (status != "ok")
     if len(packages) == 2:
         assert "uninstall -y onnxruntime onnxruntime-gpu" in finding.mend
+        assert "rm -rf .venv && make dev" in finding.mend
+
+
+def test_two_onnxruntime_wheels_are_nowhere_ok(install: Install) -> None:
+    locked = doctor.locked_versions("cpu") | doctor.locked_versions("gpu")
+    install(locked)
+    versions, runtime = doctor.check_versions(), doctor.check_runtime()
+    assert (versions.status, versions.found) == ("failed", "both wheels of ONNX Runtime, and no lock has both")
+    assert (runtime.status, runtime.mend) == ("warning", versions.mend)
+    assert runtime.found.startswith("of the wheel that came last: ")
 
 
 def test_too_old_a_python_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,9 @@ from assay.features.observed_events import ObservedEvents, null_share, type_shar
 from assay.models.baseline import Baseline, Histogram
 from assay.models.bundle import read_bundle
 from assay.models.event_check import EventChecker, training_data
-from assay.models.event_watch import EVENT_BYTES_MAX, SAMPLE_EVENTS, SAMPLE_S_MIN, VALUES_MIN, SampledEventWatch
+from assay.models.event_watch import EVENT_BYTES_MAX, SAMPLE_EVENTS, SAMPLE_S_MIN, SampledEventWatch
 from assay.models.reservoir import Reservoir
-from assay.models.shift import LARGE_PSI, NOTABLE_PSI
+from assay.models.shift import LARGE_PSI, NOTABLE_PSI, VALUES_MIN
 from tests.support.clock import Clock
 
 

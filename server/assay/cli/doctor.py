@@ -36,6 +36,10 @@ DISK_FREE_BYTES_MIN = 1 << 30
 OPEN_FILES_MIN = 4096
 STORE_BYTES_MAX = 1 << 34
 CERTIFICATE_LEFT_MIN = timedelta(days=14)
+ONE_WHEEL = (
+    "in a checkout: rm -rf .venv && make dev; elsewhere: pip uninstall -y onnxruntime onnxruntime-gpu, "
+    "then install the one you want"
+)
 
 
 def doctor(
@@ -133,6 +137,9 @@ def check_python() -> Finding:
 
 def check_versions() -> Finding:
     """Installed versions against the lock file that belongs to the installed ONNX Runtime wheel."""
+    name = "locked versions"
+    if len(_wheels()) == 2:
+        return Finding(name, "failed", "both wheels of ONNX Runtime, and no lock has both", ONE_WHEEL)
     flavour = lock_flavour(_installed("onnxruntime-gpu"))
     locked = locked_versions(flavour)
     installed = {name: _installed(name) for name in locked}
@@ -146,7 +153,6 @@ def check_versions() -> Finding:
     others = [
         f"{name} {version} (locked {locked[name]})" for name, version in installed.items() if version not in (None, locked[name])
     ]
-    name = "locked versions"
     mend = f"pip install --no-deps --require-hashes -r {_lock_path(flavour)}"
     if absent:
         return Finding(name, "failed", f"not installed: {', '.join(absent)}", mend)
@@ -178,10 +184,9 @@ def check_transports(wish: str) -> Finding:
 
 def check_wheel() -> Finding:
     """Both wheels write the same folder; whichever came last won, and uninstalling one breaks the other."""
-    found = [f"{name} {version}" for name in ("onnxruntime", "onnxruntime-gpu") if (version := _installed(name))]
+    found = _wheels()
     if len(found) == 2:
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu, then install the one you want"
-        return Finding("onnxruntime wheel", "failed", " and ".join(found), mend)
+        return Finding("onnxruntime wheel", "failed", " and ".join(found), ONE_WHEEL)
     if not found:
         return Finding("onnxruntime wheel", "failed", "none", "pip install onnxruntime (CPU) or onnxruntime-gpu")
     if (_installed("onnxruntime-gpu") or "").startswith("1.27."):
@@ -196,7 +201,10 @@ def check_runtime() -> Finding:
 
     path = find_library()
     runtime = _core.OrtRuntime(str(path))
-    return Finding("onnxruntime", "ok", f"{runtime.version}, self-check passed; {', '.join(runtime.providers)}; {path}")
+    found = f"{runtime.version}, self-check passed; {', '.join(runtime.providers)}; {path}"
+    if len(_wheels()) == 2:
+        return Finding("onnxruntime", "warning", f"of the wheel that came last: {found}", ONE_WHEEL)
+    return Finding("onnxruntime", "ok", found)
 
 
 def check_demo_bundle() -> Finding:
@@ -318,6 +326,11 @@ def _cuda_checks(device: str) -> list[tuple[str, Callable[[], Finding]]]:
 
 def _lock_path(flavour: str) -> Path:
     return Path(str(files("assay") / "lock" / f"{flavour}.txt"))
+
+
+def _wheels() -> list[str]:
+    """Wheels of ONNX Runtime, with their versions: one, if all is well."""
+    return [f"{name} {version}" for name in ("onnxruntime", "onnxruntime-gpu") if (version := _installed(name))]
 
 
 def _installed(name: str) -> str | None:

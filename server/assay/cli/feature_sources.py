@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from assay.features.feature_set import FeatureSet
     from assay.models.baseline import Baseline
 
+SOURCE = "A feature set (YAML), a bundle's directory, or a running server (HOST:PORT, unix:PATH)."
 FeatureSetOption = Annotated[
     Path | None, typer.Option("--feature-set", help="Feature set (YAML). Default: the demo's.", dir_okay=False)
 ]

@@ -4,6 +4,7 @@ sets."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -148,6 +149,7 @@ def show(
         answers.print(_show_table(view))
         if view.rejected_detail:
             answers.print(plain_text(view.rejected_detail), soft_wrap=True)
+    _say_out_of_reach(look.views)
 
 
 # --- implementation ---
@@ -245,6 +247,15 @@ def _show_table(view: ShownView) -> Table:
     for value in view.values:
         table.add_row(*map(plain_text, (value.name, _text(value), value.definition)))
     return table
+
+
+def _say_out_of_reach(views: Sequence[ShownView]) -> None:
+    """Zeros alone look like an entity without a past; here they are that of another time."""
+    ages = {view.name: view.age_us for view in views if view.age_us is not None and not any(value.shown for value in view.values)}
+    if ages:
+        newest = f"the newest is {_age(min(ages.values(), key=abs))}"
+        text = f"nothing of {', '.join(ages)} counts at this moment: {newest}; --at TIME asks for another"
+        console.print(plain_text(text), soft_wrap=True)
 
 
 def _age(age_us: int) -> str:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 
-from assay.cli.feature_sources import FeatureSetOption, Model, Target, Version, load_feature_set, served_feature_set
+from assay.cli.feature_sources import (
+    SOURCE,
+    FeatureSetOption,
+    Model,
+    Target,
+    Version,
+    find_feature_set,
+    load_feature_set,
+    served_feature_set,
+)
 from assay.cli.options import JsonOption
 from assay.cli.output import EXIT_USAGE, answers, fail, plain_text, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
@@ -17,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def describe(
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help=f"{SOURCE} Default: the demo's.")] = None,
     feature_set: FeatureSetOption = None,
     target: Target = None,
     model: Model = "",
@@ -32,18 +43,20 @@ def describe(
 
     Examples:
 
-        assay features describe --feature-set features.yaml
+        assay features describe features.yaml
 
         assay features describe --target 127.0.0.1:50051 --json
     """
-    if target is not None and feature_set is not None:
-        fail("--target asks a server, --feature-set reads a file; give one of them", EXIT_USAGE)
+    if [source, target, feature_set].count(None) < 2:
+        fail("SOURCE, --target (a server) and --feature-set (a file) say where it is; give one of them", EXIT_USAGE)
     try:
-        if target is None:
-            loaded = load_feature_set(feature_set)
-        else:
-            trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
+        trust = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
+        if source is not None:
+            loaded = find_feature_set(source, trust, as_json=as_json)
+        elif target is not None:
             loaded = served_feature_set(target, trust, model, version, as_json=as_json)
+        else:
+            loaded = load_feature_set(feature_set)
     except AssayError as error:
         fail(str(error))
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.feature_sources import find_feature_set
+from assay.cli.feature_sources import SOURCE, find_feature_set
 from assay.cli.options import JsonOption
 from assay.cli.output import EXIT_REFUSED, answers, fail, plain_text, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
@@ -16,8 +16,6 @@ from assay.errors import AssayError
 if TYPE_CHECKING:
     from assay.features.difference import Difference, ViewRows
     from assay.features.feature_set import FeatureSet
-
-SOURCE = "A feature set (YAML), a bundle's directory, or a running server (HOST:PORT, unix:PATH)."
 
 
 def diff(

@@ -110,7 +110,7 @@ def ingest(
     check: Annotated[
         bool, typer.Option("--check", help="Look at a sample of --events, or of topics, instead: fields, rejects, keys.")
     ] = False,
-    messages: Annotated[int, typer.Option(min=1, max=100_000, help="Most messages of that sample.")] = 1_000,
+    messages: Annotated[int, typer.Option(min=1, max=100_000, help="Most messages of that sample.")] = 2_000,
     bundle: Annotated[
         str | None,
         typer.Option(

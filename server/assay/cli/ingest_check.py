@@ -51,7 +51,7 @@ def check(options: CheckOptions, *, as_json: bool) -> bool:
     if as_json:
         print_json(_document(found, keys))
     else:
-        _print(found, keys)
+        _print(found, keys, is_compared=baseline is not None)
     return not found.rejects
 
 
@@ -125,12 +125,13 @@ def _document(found: EventCheck, keys: Keys) -> dict[str, Any]:
         "rejects": dict(found.rejects),
         "reject_fields": dict(found.places),
         "psi": found.shifts,
+        "row_count": found.row_count,
         "keys": {name: {"matching": matching, "named": named} for name, (matching, named) in keys.items()},
     }
 
 
-def _print(found: EventCheck, keys: Keys) -> None:
-    from assay.models.shift import LARGE_PSI, NOTABLE_PSI
+def _print(found: EventCheck, keys: Keys, *, is_compared: bool) -> None:
+    from assay.models.shift import LARGE_PSI, NOTABLE_PSI, VALUES_MIN
 
     answers.print(plain_text(f"{found.event_count:,} events, {found.rejects.total():,} rejects"))
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -147,6 +148,9 @@ def _print(found: EventCheck, keys: Keys) -> None:
         answers.print(plain_text(f"reject {reason}: {count:,}"))
     for place, count in found.places.most_common(20):
         answers.print(plain_text(f"  at {place or 'line'}: {count:,}"))
+    if is_compared and found.row_count < VALUES_MIN:
+        enough = f"too few to compare; {VALUES_MIN:,} are enough"
+        answers.print(plain_text(f"psi: a score would take {found.row_count:,} of the events, {enough}"))
     for name, shift in found.shifts.items():
         word = "as in training" if shift < NOTABLE_PSI else "look at it" if shift < LARGE_PSI else "another population"
         answers.print(plain_text(f"psi {name}: {shift:.3f} ({word})"))

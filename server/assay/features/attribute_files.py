@@ -130,7 +130,7 @@ def _check_columns(schema: pa.Schema, view: AttributeView, source: Path | None) 
                 f"{name}: {'stands twice' if name in schema.names else 'missing'}; expected one column of type {dtype}"
             )
         elif not _fits(schema.field(name).type, dtype):
-            problems.append(f"{name}: expected {dtype}, found {schema.field(name).type}; nothing is converted")
+            problems.append(f"{name}: expected {_misfit(schema.field(name).type, dtype)}")
     if problems:
         raise InputError("\n".join(f"{source}: {problem}" for problem in problems))
     return list(expected)
@@ -150,6 +150,12 @@ def _fits(found: pa.DataType, dtype: str) -> bool:
         case "time":
             return bool(pa.types.is_timestamp(found) and found.tz is not None)
     return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+
+
+def _misfit(found: pa.DataType, dtype: str) -> str:
+    if dtype == "time" and pa.types.is_timestamp(found):
+        return f"time with a zone, found {found} without one; write UTC times as such (timestamp[us, tz=UTC])"
+    return f"{dtype}, found {found}; nothing is converted"
 
 
 def _parquet_rows(batch: pa.RecordBatch, view: AttributeView, first_row: int, total: int) -> AttributeRows:

@@ -15,6 +15,8 @@ from assay.observe.logs import log_event
 QUEUED_KBYTES_MAX = 16_384  # read ahead by librdkafka, of all partitions
 MESSAGE_BYTES_MAX = 64 << 20  # of a dead letter; the broker's own limit is what counts
 
+LIBRDKAFKA_LOG = logging.getLogger("assay.librdkafka")
+
 log = logging.getLogger("assay.kafka")
 
 Client = TypeVar("Client")
@@ -49,7 +51,7 @@ class Connection:
         return {**self._config(defaults), "enable.idempotence": True, "acks": "all"}
 
     def _config(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        ours = {"bootstrap.servers": self.brokers, "error_cb": say_error, "logger": logging.getLogger("assay.librdkafka")}
+        ours = {"bootstrap.servers": self.brokers, "error_cb": say_error, "logger": LIBRDKAFKA_LOG}
         return {**defaults, **self.options, **ours}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from assay.errors import ConfigError, KafkaError
-from assay.kafka.connection import Connection, make_client
+from assay.kafka.connection import LIBRDKAFKA_LOG, Connection, make_client, say_error
 from assay.kafka.library import load_kafka
 from assay.kafka.messages import Partition, PartitionEnd, Progress, TopicMessage
 from assay.observe.logs import log_event
@@ -75,7 +75,9 @@ class ConsumerGroup:
         self._assigned: set[Partition] = set()
         self._paused: set[Partition] = set()
         self._last_error = ""
-        config = {**connection.consumer_config(group, instance_id), "on_commit": self._on_commit, "error_cb": self._on_error}
+        self._is_connected = False  # until then no failure is logged: one error says why, if no broker ever answers
+        ours = {"on_commit": self._on_commit, "error_cb": self._on_error, "logger": self}
+        config = {**connection.consumer_config(group, instance_id), **ours}
         self._consumer = make_client(self._kafka.Consumer, config)
         try:
             self._partitions = self._find_partitions(connection.brokers)
@@ -153,20 +155,32 @@ class ConsumerGroup:
         """Leaves the group; a static member's place is kept for session.timeout.ms."""
         self._consumer.close()
 
+    def log(self, level: int, text: str, kind: str, *values: Any) -> None:
+        """What librdkafka tells its logger."""
+        if self._is_connected or kind != "FAIL":
+            LIBRDKAFKA_LOG.log(level, text, kind, *values)
+
     # --- implementation ---
 
     def _find_partitions(self, brokers: str) -> list[Partition]:
-        try:
-            topics = self._consumer.list_topics(timeout=ANSWER_S_MAX).topics
-        except self._kafka.KafkaException as error:
-            why = self._last_error or error.args[0].str()
-            raise ConfigError(f"--kafka: no broker of {brokers} answers ({why})") from None
+        topics = self._list_topics(brokers)
         missing = [topic for topic in self._topics if topic not in topics or topics[topic].error is not None]
         if missing:
             raise ConfigError(
                 f"no topic {', '.join(missing)} at {brokers}, or it may not be read; make it first, or mend the name"
             )
         return [Partition(topic, number) for topic in self._topics for number in sorted(topics[topic].partitions)]
+
+    def _list_topics(self, brokers: str) -> dict[str, Any]:
+        try:
+            topics: dict[str, Any] = self._consumer.list_topics(timeout=ANSWER_S_MAX).topics
+        except self._kafka.KafkaException as error:
+            self._consumer.poll(0)  # what went wrong is heard here
+            why = self._last_error or error.args[0].str()
+            raise ConfigError(f"--kafka: no broker of {brokers} answers ({why})") from None
+        self._consumer.poll(0)  # what went wrong before is over
+        self._is_connected = True
+        return topics
 
     def _range(self, partition: Partition) -> Range:
         try:
@@ -195,10 +209,12 @@ class ConsumerGroup:
         return None
 
     def _on_error(self, error: Any) -> None:
-        self._last_error = error.str()
         if error.fatal() or error.code() in self._final_codes():
             raise KafkaError(f"this member cannot go on: {error.str()} ({error.name()})")
-        log_event(log, logging.WARNING, "kafka", error=error.name(), text=error.str())
+        if self._is_connected:
+            say_error(error)
+        elif error.code() != self._kafka.KafkaError._ALL_BROKERS_DOWN:  # says less than the one before it
+            self._last_error = error.str()
 
     def _final_codes(self) -> tuple[int, ...]:
         """What no waiting mends."""

@@ -12,6 +12,6 @@ def load_kafka() -> ModuleType:
     try:
         import confluent_kafka
     except ImportError as error:
-        raise ConfigError(f"--kafka needs confluent-kafka ({error}): pip install 'assay[kafka]'") from None
+        raise ConfigError(f"--kafka needs confluent-kafka ({error}): pip install 'confluent-kafka>=2.6'") from None
     module: ModuleType = confluent_kafka
     return module

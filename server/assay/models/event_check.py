@@ -23,7 +23,7 @@ from assay.features.words import describe_values
 from assay.models.baseline import Baseline, parse_baseline
 from assay.models.bundle import Bundle
 from assay.models.manifest import BASELINE_FILE
-from assay.models.shift import population_shift
+from assay.models.shift import VALUES_MIN, population_shift
 from assay.models.verify import load_feature_set
 
 
@@ -33,7 +33,7 @@ class EventCheck:
     fields: dict[str, FieldReport]
     rejects: Counter[str]  # by reason
     places: Counter[str]  # fields that rejects name
-    shifts: dict[str, float]  # PSI by model input, of those that a transaction has by itself
+    shifts: dict[str, float]  # PSI by model input, of those that a transaction has by itself; none of fewer rows than VALUES_MIN
     row_count: int  # of events whose inputs the shifts are of: a score would not refuse them
 
 
@@ -89,7 +89,9 @@ def _shifts(
     """PSI by input, and the number of rows. The core makes them, on an empty store: of inputs without views they are those that a
     score would see."""
     columns, row_count = _columns(plan, log)
-    names = [name for name in inputs_without_views(feature_set) if name in baseline.inputs and row_count]
+    if row_count < VALUES_MIN:
+        return {}, row_count
+    names = [name for name in inputs_without_views(feature_set) if name in baseline.inputs]
     return {name: population_shift(baseline.inputs[name], columns[name]) for name in names}, row_count
 
 

@@ -15,7 +15,6 @@ from assay.models.reservoir import Reservoir
 SAMPLE_EVENTS = 2_000
 SAMPLE_S_MIN = 10.0
 EVENT_BYTES_MAX = 16 << 10  # longer ones are not looked at
-VALUES_MIN = 1_000  # for a shift: PSI of fewer is noise
 
 
 class SampledEventWatch:
@@ -61,5 +60,5 @@ class SampledEventWatch:
             sample_count=self._observed.sample_count + 1,
             null_shares={name: share for name, share in nulls.items() if share is not None},
             type_shares={(name, dtype): share for name in reports for dtype, share in type_shares(reports[name]).items()},
-            shifts=found.shifts if found.row_count >= VALUES_MIN else {},
+            shifts=found.shifts,
         )

@@ -14,6 +14,7 @@ from assay.models.baseline import Histogram
 
 NOTABLE_PSI = 0.1  # the usual reading: below nothing, to 0.25 a look, above it another population
 LARGE_PSI = 0.25
+VALUES_MIN = 1_000  # PSI of fewer is noise
 
 
 def population_shift(baseline: Histogram, values: NDArray[Any]) -> float:
