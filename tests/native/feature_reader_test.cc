@@ -458,6 +458,14 @@ TEST(an_event_that_no_view_wants_changes_nothing) {
   CHECK(demo.writer->write(event) == Code::kOk);  // the customer's view alone
   CHECK(demo.writer->write(event) == Code::kEventDuplicate);
   event.entities[1] = "terminal";
+  std::shared_ptr<const EventWriter> others;  // the customer's view is left out, and has nothing for it
+  WriterOptions options;
+  options.left_out[0] = true;
+  REQUIRE(EventWriter::create(demo.plan, std::make_shared<EmbeddedStore>(64 << 20), options, &others).ok());
+  std::vector<RecordRef> records;
+  others->add_records_of(event, &records);
+  CHECK(records.size() == 1 && records[0].view_index == 1);
+  CHECK(others->write(event) == Code::kOk);
   CHECK(demo.writer->write(event) == Code::kOk);  // now the terminal's: a repeat completes
   CHECK(demo.writer->write(event) == Code::kEventDuplicate);
 }

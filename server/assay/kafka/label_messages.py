@@ -8,8 +8,8 @@ the label does not say what it was taken for), or without an event.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from assay import _core
 from assay.codes import NUMBERS
@@ -40,14 +40,14 @@ class LabelMessages:
         self._wait_s = wait_s
         self._event_progress = event_progress
         self._clock = clock
-        self._waits: dict[Place, _Wait] = {}  # of labels that wait
-        self._again_s: dict[Place, float] = {}  # when they are tried again
+        self._waiting: dict[Place, _Waiting] = {}
 
     def write(self, messages: Sequence[TopicMessage]) -> Written:
         lines, rejects = split_lines(messages)
         now_s = self._clock()
-        resting = {_place_of(line) for line in lines if now_s < self._again_s.get(_place_of(line), now_s)}
-        labels = [line for line in lines if _place_of(line) not in resting]
+        rest = {place for place, one in self._waiting.items() if now_s < one.again_s}
+        resting = [line for line in lines if line.order in rest]
+        labels = [line for line in lines if line.order not in rest]
         orphans: list[TopicMessage] = []
         counts = {"OK": 0, "EVENT_DUPLICATE": 0}
         for label, code in zip(labels, self._write(labels), strict=True):
@@ -63,12 +63,10 @@ class LabelMessages:
                 counts[reason] += 1
             else:
                 rejects.append(reject(label, self._violations(label, code)))
-        orphans += [line for line in lines if _place_of(line) in resting]
-        self._look_at_waits(orphans, resting)
-        waiting = [label for label in orphans if _place_of(label) in self._waits]
-        given_up = [label for label in orphans if _place_of(label) not in self._waits]
-        self._again_s = {place: self._again_s[place] if place in resting else now_s + AGAIN_S for place in self._waits}
+        self._look(orphans, resting, now_s)
+        given_up = [label for label in orphans if label.order not in self._waiting]
         rejects += [reject(label, self._violations(label, NUMBERS["EVENT_UNKNOWN"])) for label in given_up]
+        waiting = [label for label in (*orphans, *resting) if label.order in self._waiting]
         return Written(counts["OK"], counts["EVENT_DUPLICATE"], rejects=rejects, waiting=waiting)
 
     # --- implementation ---
@@ -95,18 +93,19 @@ class LabelMessages:
         found = self._plan.label_violations(label.value or b"") if reason == "INVALID_REQUEST" else ()
         return tuple(Violation(*one) for one in found) or (Violation(reason, "", _core.CODE_TABLE[code].message),)
 
-    def _look_at_waits(self, orphans: Sequence[TopicMessage], resting: Collection[Place]) -> None:
-        """Leaves those in `_waits` whose time is not over, or that were not tried now: nothing is given up without a last try."""
-        known, self._waits = self._waits, {}
-        if not orphans:
+    def _look(self, orphans: Sequence[TopicMessage], resting: Sequence[TopicMessage], now_s: float) -> None:
+        """Leaves those in `_waiting` whose time is not over, or that were not tried: nothing is given up without a last try."""
+        known, self._waiting = self._waiting, {}
+        if not orphans and not resting:
             return
-        now_s = self._clock()
-        new = _Wait()
-        waits = {_place_of(label): known.get(_place_of(label), new) for label in orphans}
+        begun = _Wait()
+        waits = {label.order: known[label.order].wait if label.order in known else begun for label in (*orphans, *resting)}
         progress = self._event_progress()
         for wait in set(waits.values()):
             wait.look(progress, now_s + self._wait_s)
-        self._waits = {place: wait for place, wait in waits.items() if now_s < wait.give_up_s or place in resting}
+        self._waiting = {label.order: known[label.order] for label in resting}
+        for place in (label.order for label in orphans if now_s < waits[label.order].give_up_s):
+            self._waiting[place] = _Waiting(waits[place], now_s + AGAIN_S)
 
 
 class _Wait:
@@ -128,5 +127,8 @@ class _Wait:
             self.give_up_s = give_up_s
 
 
-def _place_of(label: TopicMessage) -> Place:
-    return label.partition, label.offset
+class _Waiting(NamedTuple):
+    """A label that waits."""
+
+    wait: _Wait
+    again_s: float  # when it is tried again
