@@ -352,7 +352,7 @@ using Taking = std::future<std::unique_ptr<LookupBatch>>;
 static Taking start_taking(Engine& engine) {
   return std::async(std::launch::async, [&engine] { return engine.take_lookups(64, true); });
 }
-// The same, once it has seen the row that waits. REQUIRES: nobody else reads the clock.
+// The same, once it has seen which rows wait. REQUIRES: nobody else reads the clock.
 static Taking start_taking_and_see(RemoteHouse& house) {
   house.clock.jump_at(1, 0);
   Taking taking = start_taking(house.engine);
@@ -398,6 +398,54 @@ TEST(a_row_with_little_time_does_not_wait_for_company) {
   house.engine.give_lookups(*second, store.fetch(second->keys).data());
   house.engine.give_lookups(*first, store.fetch(first->keys).data());
   CHECK_EQ(house.step(), 2u);
+}
+
+TEST(nor_does_it_behind_a_row_with_more_time) {
+  RemoteHouse house;
+  FakeStore store = filled_store(house.plan);
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  CHECK(house.score(2).code == Code::kOk);
+  CHECK(house.score(3, with_timeout_ms(2)).code == Code::kOk);
+  Taking other = start_taking(house.engine);
+  house.clock.advance_ns(kMs / 5);
+  const auto second = taken_by(other, house);
+  REQUIRE(second != nullptr);
+  CHECK_EQ(second->rows.size(), 2u);
+  house.engine.give_lookups(*second, store.fetch(second->keys).data());
+  house.engine.give_lookups(*first, store.fetch(first->keys).data());
+  CHECK_EQ(house.step(), 3u);
+}
+
+// The clock has gone back a minute, so the thread would wait as long for the first row. It must be told of the second.
+TEST(who_waits_is_told_of_a_row_with_less_time) {
+  RemoteHouse house;
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  CHECK(house.score(2).code == Code::kOk);
+  house.clock.advance_ns(-60 * kSecond);
+  Taking other = start_taking_and_see(house);
+  CHECK(house.score(3, with_timeout_ms(2)).code == Code::kOk);
+  house.clock.advance_ns(kMs / 5);
+  const auto second = taken_by(other, house);
+  REQUIRE(second != nullptr);
+  CHECK_EQ(second->rows.size(), 2u);
+}
+
+// The thread that knew of the last row has gone with it; the one that is left knows of none.
+TEST(who_waits_is_told_of_the_next_row_after_others_were_taken) {
+  RemoteHouse house;
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  Taking threads[2] = {start_taking_and_see(house), start_taking_and_see(house)};
+  CHECK(house.score(2).code == Code::kOk);
+  house.clock.advance_ns(kMs);
+  for (int ms = 0; ms < 20'000 && house.engine.stats().lookup_batches < 2; ++ms) {
+    threads[ms % 2].wait_for(std::chrono::milliseconds(1));
+  }
+  CHECK(house.score(3).code == Code::kOk);
+  house.clock.advance_ns(kMs);
+  for (Taking& thread : threads) CHECK(taken_by(thread, house) != nullptr);
 }
 
 // The thread that gives up looks at rows while they are being taken; none of them may be forgotten.

@@ -64,11 +64,10 @@ Status Lookups::enable() {
 
 Code Lookups::park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Priority priority) noexcept {
   const int64_t now_ns = clock_.now_ns();
-  bool is_sooner = false, is_awaited = false;
+  bool is_sooner = false, is_due_sooner = false;  // than a thread knows
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (is_stopped_) return Code::kDraining;
-    is_awaited = waiting_.first == kNoSlot || batches_under_way_ == 0;  // else a thread knows already when it is to take rows
     for (uint32_t i = 0; i < count; ++i) {
       Parked& parked = parked_[rows[i].slot];
       ASSAY_ASSERT(parked.state == State::kIdle);
@@ -82,11 +81,13 @@ Code Lookups::park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Pri
       parked.parked_ns = now_ns;
       parked.give_up_ns = now_ns + std::min(timeout_ns_max_, share_ns);
       is_sooner |= parked.give_up_ns < armed_ns_;
+      is_due_sooner |= due_ns(parked) < awaited_ns_;
+      awaited_ns_ = std::min(awaited_ns_, due_ns(parked));
       link(waiting_, rows[i].slot);
     }
     calls_.counters().looking_up_rows.add(count);
   }
-  if (is_awaited) waiting_changed_.notify_one();
+  if (is_due_sooner) waiting_changed_.notify_one();
   if (is_sooner) give_up_changed_.notify_one();
   return Code::kOk;
 }
