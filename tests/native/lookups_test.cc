@@ -448,6 +448,27 @@ TEST(who_waits_is_told_of_the_next_row_after_others_were_taken) {
   for (Taking& thread : threads) CHECK(taken_by(thread, house) != nullptr);
 }
 
+TEST(nobody_waits_for_a_batch_that_was_given_twice) {
+  RemoteHouse house;
+  FakeStore store = filled_store(house.plan);
+  CHECK(house.score(1).code == Code::kOk);
+  const auto given = house.take();
+  house.engine.give_lookups(*given, store.fetch(given->keys).data());
+  house.engine.give_lookups(*given, store.fetch(given->keys).data());
+  CHECK(house.score(2).code == Code::kOk);
+  Taking other = start_taking(house.engine);
+  CHECK(taken_by(other, house) != nullptr);
+}
+
+TEST(nor_for_one_that_was_dropped) {
+  RemoteHouse house;
+  CHECK(house.score(1).code == Code::kOk);
+  house.take().reset();
+  CHECK(house.score(2).code == Code::kOk);
+  Taking other = start_taking(house.engine);
+  CHECK(taken_by(other, house) != nullptr);
+}
+
 // The thread that gives up looks at rows while they are being taken; none of them may be forgotten.
 TEST(a_row_that_is_taken_and_never_given_is_answered) {
   EngineOptions options;

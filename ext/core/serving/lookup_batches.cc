@@ -40,9 +40,9 @@ std::unique_ptr<LookupBatch> Lookups::take(size_t rows_max, bool waits) {
   return nullptr;
 }
 
-// REQUIRES: mutex_ is held. When a row that waits is no longer left to the thread of the batch under way.
+// When a row that waits is no longer left to the thread of a batch under way.
 int64_t Lookups::due_ns(const Parked& parked) const noexcept {
-  if (batches_under_way_ == 0) return parked.parked_ns;
+  if (under_way_.use_count() == 1) return parked.parked_ns;  // nothing is under way
   return parked.parked_ns + std::min(kCompanyNs, (parked.give_up_ns - parked.parked_ns) / kCompanyShareUnder);
 }
 
@@ -150,7 +150,7 @@ void Lookups::part(LookupBatch& batch, Settling& mine) {
       parked.state = State::kFetching;
       mine.fetching.push_back(std::move(row));
     }
-    if (!mine.fetching.empty()) ++batches_under_way_;
+    if (!mine.fetching.empty()) batch.under_way = under_way_;
     // Only now: a row does not join its own batch.
     for (const Settling::Taken& row : mine.fetching) {
       for (uint32_t v = 0; v < row.view_count; ++v) {
@@ -245,7 +245,7 @@ void Lookups::land(const LookupBatch& batch, Settling& mine) noexcept {
   bool has_joined_rows = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    --batches_under_way_;
+    batch.under_way = nullptr;
     for (const LookupBatch::Row& row : batch.rows) {
       const Parked& parked = parked_[row.slot];
       if (parked.serial != row.serial || parked.state != State::kFetching) continue;  // it has given up
