@@ -243,10 +243,12 @@ void Lookups::queue_settled(Settling& mine) noexcept {
       if (mine.ready[end].ticket.lane() != first.ticket.lane() || mine.ready[end].priority != first.priority) break;
       move_slot(calls_.slab()[mine.rows[end].slot], SlotState::kQueued);
     }
-    if (queue_rows(begin, end, mine) == Code::kOk) continue;
+    const Code code_of_all = queue_rows(begin, end, mine);
+    if (code_of_all == Code::kOk) continue;
     for (size_t call = begin, next = begin; call < end; call = next) {
       while (next < end && mine.rows[next].head == mine.rows[call].head) ++next;
-      const Code code = queue_rows(call, next, mine);
+      const bool is_all = call == begin && next == end;
+      const Code code = is_all ? code_of_all : queue_rows(call, next, mine);
       for (size_t i = call; code != Code::kOk && i < next; ++i) calls_.finish_row(mine.rows[i].slot, code, mine.completions);
     }
   }
