@@ -40,8 +40,9 @@ class NearCache {
 
   bool is_on() const noexcept { return !shards_.empty(); }
 
-  // Makes a view known, before records of it are kept. kPlanInvalid: another view has its hash and other bytes, or there are
-  // kViewsMax * kLanesMax already. Control threads.
+  // Makes a view known, before records of it are fetched; also one whose records are not kept, for rows of several lanes share
+  // fetches by key, and a key tells views apart by their hash. kPlanInvalid: another view has its hash and other bytes, or there
+  // are kViewsMax * kLanesMax already. Control threads.
   Status add_view(const ViewSchema& schema);
 
   // False: nothing is known of the key. A record fetched before `since_ns` is of no use to who asks: it is given, and does not
