@@ -45,8 +45,7 @@ class NearCache {
   // are kViewsMax * kLanesMax already. Control threads.
   Status add_view(const ViewSchema& schema);
 
-  // False: nothing is known of the key. A record fetched before `since_ns` is of no use to who asks: it is given, and does not
-  // count as asked for.
+  // False: nothing is known of the key, or only a record that was fetched before `since_ns`: it does not count as asked for.
   bool find(std::string_view key, int64_t since_ns, NearRecord* out) const noexcept;
 
   uint64_t lease(std::string_view key) const noexcept;
