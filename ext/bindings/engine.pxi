@@ -326,8 +326,9 @@ cdef class Engine:
         return refusal
 
     def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:
-        """Rows of lanes with a remote store that wait for their records, oldest first. Waits for some; None: the engine has
-        stopped (or, without `waits`, there are none). Releases the GIL. Any thread, several at once."""
+        """Rows of lanes with a remote store that wait for their records, oldest first; None: the engine has stopped. `waits`:
+        until some are due, for rows are left a little to the thread of a batch under way (_core.pyi); else None: there are
+        none. Releases the GIL. Any thread, several at once."""
         cdef LookupBatch batch = LookupBatch.__new__(LookupBatch, _FACTORY)
         cdef size_t count = rows_max
         cdef cbool blocks = waits

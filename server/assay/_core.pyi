@@ -648,8 +648,13 @@ class Engine:
         self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
     ) -> bytes | Accepted | Refusal: ...
     def take_lookups(self, rows_max: int, *, waits: bool = True) -> LookupBatch | None:
-        """Rows of lanes with a remote store that wait for their records, oldest first. Waits for some; None: the engine has
-        stopped (or, without `waits`, there are none). Releases the GIL. Any thread, several at once."""
+        """Rows of lanes with a remote store that wait for their records, oldest first; None: the engine has stopped. Releases the
+        GIL. Any thread, several at once.
+
+        With `waits` it waits for some. While another batch is under way (taken, and neither given nor failed) rows are left to
+        the thread that has it, until one of them has waited for a millisecond, or a quarter of its time if that is less. So a
+        batch that somebody keeps delays all later rows by as much; give it, fail it or drop it. Without `waits`: whatever is
+        there, at once; None: nothing is to be fetched."""
 
     def forget_records(self, keys: Sequence[bytes]) -> None:
         """These records were written by this process, or may have been: the near-cache forgets them, and what is being fetched

@@ -50,7 +50,11 @@ class StoreConfig(Section):
         "that is less. Then what the near-cache has stands in for the record, else declared defaults, and the answer says so.",
     )
     lookup_threads: int = Field(
-        default=2, ge=1, le=32, description="Threads that ask a remote store; each has one batch of rows on its way."
+        default=2,
+        ge=1,
+        le=32,
+        description="Threads that ask a remote store; each has one batch of rows on its way. While one has, rows wait for it a "
+        "millisecond, or a quarter of their time; then a second asks for them, so that a slow answer does not keep them waiting.",
     )
     near_cache_bytes_max: int = Field(
         default=64 << 20,

@@ -1,4 +1,5 @@
 // Rows that wait for a remote store: read like those of the embedded one, on time whatever the store does, each settled once.
+#include <future>
 #include <set>
 #include <thread>
 
@@ -344,20 +345,39 @@ TEST(stop_answers_everybody_and_wakes_the_waiting) {
   CHECK(house.score(3).code == Code::kDraining);
 }
 
+// --- rows are left a little to the thread that has a batch under way
+
+// A look-up thread that takes one batch.
+using Taking = std::future<std::unique_ptr<LookupBatch>>;
+static Taking start_taking(Engine& engine) {
+  return std::async(std::launch::async, [&engine] { return engine.take_lookups(64, true); });
+}
+// The same, once it has seen which rows wait. REQUIRES: nobody else reads the clock.
+static Taking start_taking_and_see(RemoteHouse& house) {
+  house.clock.jump_at(1, 0);
+  Taking taking = start_taking(house.engine);
+  while (!house.clock.has_jumped()) std::this_thread::yield();
+  return taking;
+}
+// Null: it took nothing within 20 s, and the engine has been stopped.
+static std::unique_ptr<LookupBatch> taken_by(Taking& taking, RemoteHouse& house) {
+  if (taking.wait_for(std::chrono::seconds(20)) != std::future_status::ready) house.engine.stop();
+  return taking.get();
+}
+
 TEST(rows_wait_a_little_for_the_batch_under_way) {
   RemoteHouse house;
   FakeStore store = filled_store(house.plan);
   CHECK(house.score(1).code == Code::kOk);
   const auto first = house.take();
-  std::unique_ptr<LookupBatch> third;
-  std::thread other([&] { third = house.engine.take_lookups(64, true); });
   CHECK(house.score(2).code == Code::kOk);
+  Taking other = start_taking_and_see(house);
   const auto second = house.take();  // who asks without waiting has it, so the other has left it alone
-  REQUIRE(second != nullptr);
+  CHECK(second != nullptr);
   CHECK(house.score(3).code == Code::kOk);
   house.clock.advance_ns(kMs);
-  other.join();
-  REQUIRE(third != nullptr);
+  const auto third = taken_by(other, house);
+  REQUIRE(second != nullptr && third != nullptr);
   for (const LookupBatch* batch : {first.get(), second.get(), third.get()}) {
     CHECK_EQ(batch->rows.size(), 1u);
     house.engine.give_lookups(*batch, store.fetch(batch->keys).data());
@@ -371,14 +391,82 @@ TEST(a_row_with_little_time_does_not_wait_for_company) {
   CHECK(house.score(1).code == Code::kOk);
   const auto first = house.take();
   CHECK(house.score(2, with_timeout_ms(2)).code == Code::kOk);  // it gives up after 0.8 ms
-  std::unique_ptr<LookupBatch> second;
-  std::thread other([&] { second = house.engine.take_lookups(64, true); });
+  Taking other = start_taking(house.engine);
   house.clock.advance_ns(kMs / 5);
-  other.join();
+  const auto second = taken_by(other, house);
   REQUIRE(second != nullptr);
   house.engine.give_lookups(*second, store.fetch(second->keys).data());
   house.engine.give_lookups(*first, store.fetch(first->keys).data());
   CHECK_EQ(house.step(), 2u);
+}
+
+TEST(nor_does_it_behind_a_row_with_more_time) {
+  RemoteHouse house;
+  FakeStore store = filled_store(house.plan);
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  CHECK(house.score(2).code == Code::kOk);
+  CHECK(house.score(3, with_timeout_ms(2)).code == Code::kOk);
+  Taking other = start_taking(house.engine);
+  house.clock.advance_ns(kMs / 5);
+  const auto second = taken_by(other, house);
+  REQUIRE(second != nullptr);
+  CHECK_EQ(second->rows.size(), 2u);
+  house.engine.give_lookups(*second, store.fetch(second->keys).data());
+  house.engine.give_lookups(*first, store.fetch(first->keys).data());
+  CHECK_EQ(house.step(), 3u);
+}
+
+// The clock has gone back a minute, so the thread would wait as long for the first row. It must be told of the second.
+TEST(who_waits_is_told_of_a_row_with_less_time) {
+  RemoteHouse house;
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  CHECK(house.score(2).code == Code::kOk);
+  house.clock.advance_ns(-60 * kSecond);
+  Taking other = start_taking_and_see(house);
+  CHECK(house.score(3, with_timeout_ms(2)).code == Code::kOk);
+  house.clock.advance_ns(kMs / 5);
+  const auto second = taken_by(other, house);
+  REQUIRE(second != nullptr);
+  CHECK_EQ(second->rows.size(), 2u);
+}
+
+// The thread that knew of the last row has gone with it; the one that is left knows of none.
+TEST(who_waits_is_told_of_the_next_row_after_others_were_taken) {
+  RemoteHouse house;
+  CHECK(house.score(1).code == Code::kOk);
+  const auto first = house.take();
+  Taking threads[2] = {start_taking_and_see(house), start_taking_and_see(house)};
+  CHECK(house.score(2).code == Code::kOk);
+  house.clock.advance_ns(kMs);
+  for (int ms = 0; ms < 20'000 && house.engine.stats().lookup_batches < 2; ++ms) {
+    threads[ms % 2].wait_for(std::chrono::milliseconds(1));
+  }
+  CHECK(house.score(3).code == Code::kOk);
+  house.clock.advance_ns(kMs);
+  for (Taking& thread : threads) CHECK(taken_by(thread, house) != nullptr);
+}
+
+TEST(nobody_waits_for_a_batch_that_was_given_twice) {
+  RemoteHouse house;
+  FakeStore store = filled_store(house.plan);
+  CHECK(house.score(1).code == Code::kOk);
+  const auto given = house.take();
+  house.engine.give_lookups(*given, store.fetch(given->keys).data());
+  house.engine.give_lookups(*given, store.fetch(given->keys).data());
+  CHECK(house.score(2).code == Code::kOk);
+  Taking other = start_taking(house.engine);
+  CHECK(taken_by(other, house) != nullptr);
+}
+
+TEST(nor_for_one_that_was_dropped) {
+  RemoteHouse house;
+  CHECK(house.score(1).code == Code::kOk);
+  house.take().reset();
+  CHECK(house.score(2).code == Code::kOk);
+  Taking other = start_taking(house.engine);
+  CHECK(taken_by(other, house) != nullptr);
 }
 
 // The thread that gives up looks at rows while they are being taken; none of them may be forgotten.

@@ -33,6 +33,7 @@ class JumpingClock final : public Clock {
     jump_ns_ = delta_ns;
     readings_left_ = reading;
   }
+  bool has_jumped() const noexcept { return readings_left_.load() == 0; }
 
  private:
   mutable std::atomic<int64_t> now_ns_{kSecond};

@@ -117,7 +117,7 @@ void check_label_entities(const PlanSpec& spec, const Transaction& label, Violat
   violations.add(Code::kMissingEntity, "entities", "names no entity of a view that uses labels; the label would count nowhere");
 }
 
-// A label says what became of an event, and nothing else of it. That it must say since when is known where it is read.
+// A label says what became of an event, and nothing else of it. Whether it says since when: check_label_time().
 void check_label(const PlanSpec& spec, const Transaction& transaction, Violations& violations) {
   if ((transaction.is_label || transaction.label_time_us != Transaction::kNoTime) && transaction.is_fraud < 0) {
     violations.add(Code::kMissingField, "is_fraud", "is missing; a label says true or false");
@@ -178,6 +178,11 @@ void check_required(const FeaturePlan& plan, TransactionUse use, const Transacti
   check_entities(plan.spec(), use, transaction, violations);
   check_label(plan.spec(), transaction, violations);
   if (!transaction.is_label) check_features(plan.spec(), use, transaction, violations);
+}
+
+void check_label_time(const Transaction& transaction, bool has_label_time, Violations& violations) {
+  if (!transaction.is_label || has_label_time) return;
+  violations.add(Code::kMissingField, "label_time", "is missing; expected when the label became known");
 }
 
 bool timestamp_us(int64_t seconds, int32_t nanos, int64_t* time_us) noexcept {

@@ -26,6 +26,10 @@ bool check_feature(const FeaturePlan& plan, size_t feature, Transaction& transac
 // the decoder's to check. An id that was sent empty (its data() is not null) is a violation even where none is required.
 void check_required(const FeaturePlan& plan, TransactionUse use, const Transaction& transaction, Violations& violations);
 
+// A label says when it became known. `has_label_time`: it was sent, if wrongly: then that is its violation, and it is not missing
+// besides. The transaction alone does not know.
+void check_label_time(const Transaction& transaction, bool has_label_time, Violations& violations);
+
 // Seconds and nanos to floored microseconds. False: outside 0001-01-01..9999-12-31 or nanos outside 0..999,999,999.
 bool timestamp_us(int64_t seconds, int32_t nanos, int64_t* time_us) noexcept;
 

@@ -81,9 +81,7 @@ bool EventDecoder::run() {
   }
   if (!has_time_) refuse(Code::kMissingField, "event_time", "is missing; expected an RFC 3339 time with a zone");
   check_required(plan_, TransactionUse::kEvent, event_, violations_);
-  if (event_.is_label && !has_label_time_) {
-    refuse(Code::kMissingField, "label_time", "is missing; expected when the label became known");
-  }
+  check_label_time(event_, has_label_time_, violations_);
   if (!has_id_) event_.id = {};
   return violations_.empty();
 }

@@ -40,12 +40,12 @@ class NearCache {
 
   bool is_on() const noexcept { return !shards_.empty(); }
 
-  // Makes a view known, before records of it are kept. kPlanInvalid: another view has its hash and other bytes, or there are
-  // kViewsMax * kLanesMax already. Control threads.
+  // Makes a view known, before records of it are fetched; also one whose records are not kept, for rows of several lanes share
+  // fetches by key, and a key tells views apart by their hash. kPlanInvalid: another view has its hash and other bytes, or there
+  // are kViewsMax * kLanesMax already. Control threads.
   Status add_view(const ViewSchema& schema);
 
-  // False: nothing is known of the key. A record fetched before `since_ns` is of no use to who asks: it is given, and does not
-  // count as asked for.
+  // False: nothing is known of the key, or only a record that was fetched before `since_ns`: it does not count as asked for.
   bool find(std::string_view key, int64_t since_ns, NearRecord* out) const noexcept;
 
   uint64_t lease(std::string_view key) const noexcept;

@@ -31,9 +31,9 @@ S3Fifo::S3Fifo(uint64_t bytes_max)
 
 bool S3Fifo::find(std::string_view key, int64_t since_ns, NearRecord* out) noexcept {
   const auto at = entries_.find(key);
-  if (at == entries_.end()) return false;
+  if (at == entries_.end() || at->second->record.fetched_ns < since_ns) return false;
   Entry& entry = *at->second;
-  if (entry.record.fetched_ns >= since_ns && entry.found_count < kFoundMax) ++entry.found_count;
+  if (entry.found_count < kFoundMax) ++entry.found_count;
   *out = entry.record;
   return true;
 }

@@ -41,7 +41,7 @@ class S3Fifo {
   S3Fifo(const S3Fifo&) = delete;
   S3Fifo& operator=(const S3Fifo&) = delete;
 
-  // False: the key is not there. Only a record fetched at `since_ns` or later counts as asked for.
+  // False: the key is not there, or its record was fetched before `since_ns`; then it does not count as asked for.
   bool find(std::string_view key, int64_t since_ns, NearRecord* out) noexcept;
   // Puts a record in the place of what is there. False: it is larger than everything may be; then the key is not there. Throws
   // std::bad_alloc, and the key is not there.

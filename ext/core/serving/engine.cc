@@ -24,6 +24,7 @@ struct Engine::Impl {
 
   // What a lane with a remote store needs.
   Status prepare_remote(const FeatureReader& reader) {
+    // Views that are not kept, too: rows of several lanes share fetches by key.
     for (size_t v = 0; v < reader.plan().views().size(); ++v) {
       if (Status known = near_cache.add_view(reader.plan().views()[v]); !known.ok()) return known;
     }

@@ -9,8 +9,8 @@
 namespace assay {
 namespace {
 
-// While a batch is under way, what waits goes with the next one of its thread: many keys cost hardly more than few. A row that
-// has waited this long, or a quarter of its time, goes by another thread: the store is slow, and two batches on their way halve
+// While a batch is under way, what waits goes with the next one of its thread: many keys cost hardly more than few. Once a row
+// has waited this long, or a quarter of its time, all go by another thread: the store is slow, and two batches on their way halve
 // the wait.
 constexpr int64_t kCompanyNs = 1'000'000, kCompanyShareUnder = 4;
 
@@ -40,19 +40,32 @@ std::unique_ptr<LookupBatch> Lookups::take(size_t rows_max, bool waits) {
   return nullptr;
 }
 
+// When a row that waits is no longer left to the thread of a batch under way.
+int64_t Lookups::due_ns(const Parked& parked) const noexcept {
+  if (under_way_.use_count() == 1) return parked.parked_ns;  // nothing is under way
+  return parked.parked_ns + std::min(kCompanyNs, (parked.give_up_ns - parked.parked_ns) / kCompanyShareUnder);
+}
+
+// REQUIRES: mutex_ is held. Of all rows that wait, the oldest is not always due first. Not above `now_ns`: one of them is due.
+int64_t Lookups::next_due_ns(int64_t now_ns) const noexcept {
+  int64_t next_ns = INT64_MAX;
+  for (uint32_t slot = waiting_.first; slot != kNoSlot && next_ns > now_ns; slot = parked_[slot].next) {
+    next_ns = std::min(next_ns, due_ns(parked_[slot]));
+  }
+  return next_ns;
+}
+
 // Until there are rows that this thread should take, or the end.
 void Lookups::wait_for_rows(std::unique_lock<std::mutex>& lock) {
   while (!is_stopped_) {
-    if (waiting_.first == kNoSlot) {
-      waiting_changed_.wait(lock);
-      continue;
-    }
-    const Parked& first = parked_[waiting_.first];
-    const int64_t company_ns = std::min(kCompanyNs, (first.give_up_ns - first.parked_ns) / kCompanyShareUnder);
-    const int64_t due_ns = batches_under_way_ == 0 ? INT64_MIN : first.parked_ns + company_ns;
     const int64_t now_ns = clock_.now_ns();
-    if (due_ns <= now_ns) return;
-    waiting_changed_.wait_for(lock, std::chrono::nanoseconds(due_ns - now_ns));
+    awaited_ns_ = next_due_ns(now_ns);
+    if (awaited_ns_ <= now_ns) return;
+    if (awaited_ns_ == INT64_MAX) {
+      waiting_changed_.wait(lock);
+    } else {
+      waiting_changed_.wait_for(lock, std::chrono::nanoseconds(awaited_ns_ - now_ns));
+    }
   }
 }
 
@@ -70,6 +83,7 @@ size_t Lookups::take_waiting(size_t rows_max, bool waits, Settling& mine) {
       parked_[slot].state = State::kTaking;
       mine.taken.push_back({slot, parked_[slot].serial, 0, 0, nullptr});
     }
+    awaited_ns_ = INT64_MAX;  // what the threads that still wait know is of rows that are gone
     wake_another = waiting_.first != kNoSlot;
   }
   if (wake_another) waiting_changed_.notify_one();
@@ -136,7 +150,7 @@ void Lookups::part(LookupBatch& batch, Settling& mine) {
       parked.state = State::kFetching;
       mine.fetching.push_back(std::move(row));
     }
-    if (!mine.fetching.empty()) ++batches_under_way_;
+    if (!mine.fetching.empty()) batch.under_way = under_way_;
     // Only now: a row does not join its own batch.
     for (const Settling::Taken& row : mine.fetching) {
       for (uint32_t v = 0; v < row.view_count; ++v) {
@@ -231,7 +245,7 @@ void Lookups::land(const LookupBatch& batch, Settling& mine) noexcept {
   bool has_joined_rows = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    --batches_under_way_;
+    batch.under_way = nullptr;
     for (const LookupBatch::Row& row : batch.rows) {
       const Parked& parked = parked_[row.slot];
       if (parked.serial != row.serial || parked.state != State::kFetching) continue;  // it has given up

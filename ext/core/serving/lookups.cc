@@ -64,11 +64,10 @@ Status Lookups::enable() {
 
 Code Lookups::park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Priority priority) noexcept {
   const int64_t now_ns = clock_.now_ns();
-  bool is_sooner = false, is_awaited = false;
+  bool is_sooner = false, is_due_sooner = false;  // than a thread knows
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (is_stopped_) return Code::kDraining;
-    is_awaited = waiting_.first == kNoSlot || batches_under_way_ == 0;  // else a thread knows already when it is to take rows
     for (uint32_t i = 0; i < count; ++i) {
       Parked& parked = parked_[rows[i].slot];
       ASSAY_ASSERT(parked.state == State::kIdle);
@@ -82,11 +81,13 @@ Code Lookups::park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Pri
       parked.parked_ns = now_ns;
       parked.give_up_ns = now_ns + std::min(timeout_ns_max_, share_ns);
       is_sooner |= parked.give_up_ns < armed_ns_;
+      is_due_sooner |= due_ns(parked) < awaited_ns_;
+      awaited_ns_ = std::min(awaited_ns_, due_ns(parked));
       link(waiting_, rows[i].slot);
     }
     calls_.counters().looking_up_rows.add(count);
   }
-  if (is_awaited) waiting_changed_.notify_one();
+  if (is_due_sooner) waiting_changed_.notify_one();
   if (is_sooner) give_up_changed_.notify_one();
   return Code::kOk;
 }
@@ -242,10 +243,12 @@ void Lookups::queue_settled(Settling& mine) noexcept {
       if (mine.ready[end].ticket.lane() != first.ticket.lane() || mine.ready[end].priority != first.priority) break;
       move_slot(calls_.slab()[mine.rows[end].slot], SlotState::kQueued);
     }
-    if (queue_rows(begin, end, mine) == Code::kOk) continue;
+    const Code code_of_all = queue_rows(begin, end, mine);
+    if (code_of_all == Code::kOk) continue;
     for (size_t call = begin, next = begin; call < end; call = next) {
       while (next < end && mine.rows[next].head == mine.rows[call].head) ++next;
-      const Code code = queue_rows(call, next, mine);
+      const bool is_all = call == begin && next == end;
+      const Code code = is_all ? code_of_all : queue_rows(call, next, mine);
       for (size_t i = call; code != Code::kOk && i < next; ++i) calls_.finish_row(mine.rows[i].slot, code, mine.completions);
     }
   }

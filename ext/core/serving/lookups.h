@@ -39,7 +39,8 @@
 
 namespace assay {
 
-// What a look-up thread has taken: keys to fetch, each once. Owned by who took it, until it is given or failed.
+// What a look-up thread has taken: keys to fetch, each once. Owned by who took it, until it is given or failed. The rows of one
+// that is dropped give up, and so do those that have joined it.
 struct LookupBatch {
   struct Row {
     uint32_t slot = 0;
@@ -62,6 +63,7 @@ struct LookupBatch {
   };
   uint64_t id = 0;
   int64_t started_ns = 0;
+  mutable std::shared_ptr<const char> under_way;  // a share of Lookups' own, until it is given or failed
   std::vector<Row> rows;
   std::vector<Source> sources;
   std::vector<std::string> keys;
@@ -90,9 +92,9 @@ class Lookups {
   Code park(LaneTicket ticket, const QueuedRow* rows, uint32_t count, Priority priority) noexcept;
 
   // Waits for rows that must be fetched and takes at most `rows_max` of them, oldest first; those that need no fetch any more are
-  // settled on the way. While another batch is under way (taken, neither given nor failed) rows are left to its thread for a
-  // millisecond, or a quarter of their time. Null: stopped (or, if `waits` is false, nothing is to be fetched). Several threads
-  // may do this at once.
+  // settled on the way. While another batch is under way (taken, neither given, failed nor dropped) rows are left to its thread
+  // until one of them has waited for a millisecond, or a quarter of its time. Null: stopped (or, if `waits` is false, nothing is
+  // to be fetched). Several threads may do this at once.
   std::unique_ptr<LookupBatch> take(size_t rows_max, bool waits);
   // Checks each record once, keeps those of views that the near-cache keeps, and reads and queues the rows of a batch that have
   // not given up meanwhile. `records`: one per key, borrowed for the call.
@@ -138,6 +140,8 @@ class Lookups {
   List& list_of(State state) noexcept;
 
   // --- lookup_batches.cc
+  int64_t due_ns(const Parked& parked) const noexcept;
+  int64_t next_due_ns(int64_t now_ns) const noexcept;
   void wait_for_rows(std::unique_lock<std::mutex>& lock);
   size_t take_waiting(size_t rows_max, bool waits, Settling& mine);
   void look_near(Settling& mine);
@@ -175,9 +179,11 @@ class Lookups {
   List waiting_, fetching_, joined_;         // guarded by mutex_; fetching_ has those being taken, too
   Flights flights_;                          // guarded by mutex_
   uint64_t serial_ = 0;                      // guarded by mutex_; of parkings and batches
-  uint32_t batches_under_way_ = 0;           // guarded by mutex_; taken, and neither given nor failed
-  int64_t armed_ns_ = INT64_MAX;             // when the thread looks again; guarded by mutex_
-  bool is_stopped_ = false;                  // guarded by mutex_
+  // Batches under way have a share each, so that one that is dropped is under way no longer.
+  const std::shared_ptr<const char> under_way_ = std::make_shared<const char>();
+  int64_t awaited_ns_ = INT64_MAX;  // when one of the threads that wait in take() looks again; guarded by mutex_
+  int64_t armed_ns_ = INT64_MAX;    // when the thread looks again; guarded by mutex_
+  bool is_stopped_ = false;         // guarded by mutex_
   std::thread thread_;
 };
 

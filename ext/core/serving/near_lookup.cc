@@ -25,8 +25,7 @@ FetchedRecord fetched_record(const NearRecord& held, int64_t now_ns) noexcept {
 bool NearLookup::find(const FeatureReader& reader, size_t view, std::string_view key, int64_t now_ns,
                       NearRecord* out) const noexcept {
   const int64_t age_ns_max = reader.near_age_ns(view);
-  const int64_t since_ns = now_ns - age_ns_max;
-  return age_ns_max > 0 && cache_.is_on() && cache_.find(key, since_ns, out) && out->fetched_ns >= since_ns;
+  return age_ns_max > 0 && cache_.is_on() && cache_.find(key, now_ns - age_ns_max, out);
 }
 
 bool NearLookup::find_row(const FeatureReader& reader, const Transaction& transaction, int64_t now_ns, NearRow& row) const {
@@ -58,12 +57,11 @@ void NearLookup::make_do(const FeatureReader& reader, const Transaction& transac
     const int64_t age_ns_max = reader.near_age_ns(v);
     NearRecord& held = row.held[v];
     const int64_t since_ns = now_ns - std::max(age_ns_max, stale_ns_max_);
-    const bool is_known = age_ns_max > 0 && cache_.is_on() && cache_.find(row.keys[v], since_ns, &held);
-    const bool is_young = is_known && now_ns - held.fetched_ns <= age_ns_max;
-    if (!is_known || held.fetched_ns < since_ns) {
+    if (age_ns_max == 0 || !cache_.is_on() || !cache_.find(row.keys[v], since_ns, &held)) {
       row.records[v].why = Code::kStoreUnavailable;
       continue;
     }
+    const bool is_young = now_ns - held.fetched_ns <= age_ns_max;
     row.records[v] = fetched_record(held, now_ns);
     row.records[v].is_cache_stale = !is_young;
     (is_young ? counters_.near_cache_hits : counters_.near_cache_stale_records).add(1);

@@ -97,9 +97,7 @@ void take_label(const TransactionScan& scan, Transaction& out, Violations& viola
   out.is_fraud = scan.is_fraud;
   out.is_label = scan.is_label;
   const TimestampField& time = scan.label_time;
-  if (scan.is_label && !time.is_set) {
-    violations.add(Code::kMissingField, "label_time", "is missing; expected when the label became known");
-  }
+  check_label_time(out, time.is_set, violations);
   if (time.is_set && !timestamp_us(time.seconds, time.nanos, &out.label_time_us)) {
     violations.add(Code::kBadTimestamp, "label_time",
                    "is out of range; expected 0001-01-01 to 9999-12-31 UTC, nanos 0 to 999,999,999");
