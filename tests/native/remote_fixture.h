@@ -40,7 +40,7 @@ inline std::shared_ptr<const FeaturePlan> make_plan(WhenNull of_views = WhenNull
 class FakeStore {
  public:
   explicit FakeStore(std::shared_ptr<const FeaturePlan> plan) : plan_(plan), embedded(std::make_shared<EmbeddedStore>(1 << 22)) {
-    REQUIRE(EventWriter::create(plan, embedded, 0, LateEvents::kRefuse, &writer_).ok());
+    REQUIRE(EventWriter::create(plan, embedded, {}, &writer_).ok());
   }
   void record(const std::string& id, int64_t time_us, int64_t amount, const std::string& customer = "596") {
     Transaction event;
