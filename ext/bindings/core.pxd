@@ -612,6 +612,24 @@ cdef extern from "core/serving/lookups.h" namespace "assay" nogil:
         vector[string] keys
 
 
+cdef extern from "core/serving/lookup_hops.h" namespace "assay" nogil:
+    cdef enum class CHopsEnd "assay::HopsEnd"(unsigned char):
+        kStopped
+        kSlow
+        kTimeout
+        kOdd
+
+    cdef cppclass CHopLimits "assay::HopLimits":
+        size_t rows_max
+        int64_t timeout_ns
+        int64_t slow_ns
+
+    cdef cppclass CHopsResult "assay::HopsResult":
+        CHopsEnd end
+        uint64_t hop_count
+        unique_ptr[CLookupBatch] batch
+
+
 cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
     cdef cppclass TracingOptions:
         cbool is_on
@@ -797,6 +815,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         Submission submit_batch(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
         Submission submit_stream(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
         unique_ptr[CLookupBatch] take_lookups(size_t rows_max, cbool waits)
+        CHopsResult run_hops(int socket, const CHopLimits& limits) except +
         void give_lookups(const CLookupBatch& batch, const FetchedRecord* records) noexcept
         void fail_lookups(const CLookupBatch& batch) noexcept
         void forget_record(string_view key) noexcept

@@ -119,6 +119,15 @@ cdef class LookupBatch:
         return 0
 
 
+_HOPS_ENDS = {
+    <int>CHopsEnd.kStopped: "stopped",
+    <int>CHopsEnd.kSlow: "slow",
+    <int>CHopsEnd.kTimeout: "timeout",
+    <int>CHopsEnd.kOdd: "odd",
+}
+Hops = _namedtuple("Hops", "end hop_count batch", module="assay._core")
+
+
 @cython.final
 cdef class Engine:
     """Requests in, answers out. See ext/core/serving/engine.h."""
@@ -340,6 +349,29 @@ cdef class Engine:
             return None
         batch._engine = self
         return batch
+
+    def run_hops(self, connection: object, rows_max: int, timeout_s: float, slow_s: float) -> Hops:
+        """Fetches over `connection` until something is not as usual (_core.pyi). Releases the GIL. Any thread, several at once."""
+        cdef LookupBatch batch = LookupBatch.__new__(LookupBatch, _FACTORY)
+        # fileno() and this in one go: nobody else can run between them and close the socket.
+        cdef unique_ptr[COwnSocket] own = make_unique[COwnSocket](<int>connection.fileno())
+        cdef int number = own.get().number()
+        cdef CHopLimits limits
+        cdef CHopsResult result
+        if number < 0:
+            raise ConnectionError("the connection was closed, or no more files can be opened")
+        if not 0 < rows_max:
+            raise ValueError("rows_max: expected at least 1")
+        limits.rows_max = rows_max
+        limits.timeout_ns = <int64_t>(<double>timeout_s * 1e9)
+        limits.slow_ns = <int64_t>(<double>slow_s * 1e9)
+        with nogil:
+            result = self._engine.get().run_hops(number, limits)
+        if result.batch.get() == NULL:
+            return Hops(_HOPS_ENDS[<int>result.end], result.hop_count, None)
+        batch._batch = move(result.batch)
+        batch._engine = self
+        return Hops(_HOPS_ENDS[<int>result.end], result.hop_count, batch)
 
     def forget_records(self, keys: Sequence[bytes]) -> None:
         """These records were written by this process, or may have been: the near-cache forgets them."""

@@ -7,7 +7,7 @@ so while C++ works. Failures raise `assay.errors.CoreError` (its `code` is a row
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, final
+from typing import Final, Literal, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -573,6 +573,15 @@ class Accepted(NamedTuple):
     call: int
     deadline_ns: int  # monotonic; the transport answers at it
 
+class Hops(NamedTuple):
+    """Why Engine.run_hops() came back: "stopped" (the engine has), "slow" (the last hop took more than `slow_s`, and gave its
+    records), or, for `batch`, "timeout" (no answer within `timeout_s`) or "odd" (another answer than MGET's, or no connection any
+    more). Then close the connection, and give or fail the batch."""
+
+    end: Literal["stopped", "slow", "timeout", "odd"]
+    hop_count: int  # hops that gave their records
+    batch: LookupBatch | None
+
 @final
 class Engine:
     """Requests in, answers out. See ext/core/serving/engine.h."""
@@ -655,6 +664,11 @@ class Engine:
         the thread that has it, until one of them has waited for a millisecond, or a quarter of its time if that is less. So a
         batch that somebody keeps delays all later rows by as much; give it, fail it or drop it. Without `waits`: whatever is
         there, at once; None: nothing is to be fetched."""
+
+    def run_hops(self, connection: socket.socket, rows_max: int, timeout_s: float, slow_s: float) -> Hops:
+        """Takes look-ups and fetches their records over `connection`, one MGET a batch, until something is not as usual.
+        `connection`: of nobody else meanwhile, to a Redis that has all records, made, and without TLS. Releases the GIL. Any
+        thread, several at once. Raises ConnectionError if the connection is closed."""
 
     def forget_records(self, keys: Sequence[bytes]) -> None:
         """These records were written by this process, or may have been: the near-cache forgets them, and what is being fetched

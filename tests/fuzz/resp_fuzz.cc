@@ -1,11 +1,13 @@
 // libFuzzer on what answers where a Redis should: `make fuzz`. The first byte says how many answers are waited for.
 //
 // Beside what the sanitizers see, it holds: however the bytes are cut, the scanner finds the same; what is whole is not whole without
-// its last byte, and one byte more is one too many.
+// its last byte, and one byte more is one too many. What is whole may be taken for the answer to an MGET of any number of keys.
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "core/base/status.h"
+#include "core/features/resp_mget.h"
 #include "core/features/resp_scanner.h"
 
 using namespace assay;
@@ -35,6 +37,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Found cut = by_steps(bytes, count, 1 + data[0] % 7);
   if (found == Found::kMore) ASSAY_ASSERT(cut == Found::kMore);
   if (found == Found::kAll) {
+    std::vector<FetchedRecord> records(data[0] % 8);
+    if (read_mget(bytes, &records)) {
+      size_t size_sum = 0;
+      for (const FetchedRecord& record : records) {
+        ASSAY_ASSERT(record.bytes.data() == nullptr || (record.bytes.data() > bytes.data() && record.bytes.data() < bytes.end()));
+        size_sum += record.bytes.size();
+      }
+      ASSAY_ASSERT(size_sum < bytes.size());
+    }
     ASSAY_ASSERT(cut == Found::kAll);
     ASSAY_ASSERT(bytes.empty() || RespScanner(count, kValuesMax).scan(bytes.substr(0, bytes.size() - 1)) == Found::kMore);
   }

@@ -7,6 +7,7 @@
 #include "core/serving/calls.h"
 #include "core/serving/lane.h"
 #include "core/serving/lane_table.h"
+#include "core/serving/lookup_hops.h"
 #include "core/serving/lookups.h"
 
 namespace assay {
@@ -119,6 +120,9 @@ void Engine::stop() noexcept {
   for (const auto& lane : lanes) lane->join();
 }
 
+HopsResult Engine::run_hops(int socket, const HopLimits& limits) {
+  return assay::run_hops(impl_->lookups, socket, limits, impl_->clock);
+}
 std::unique_ptr<LookupBatch> Engine::take_lookups(size_t rows_max, bool waits) { return impl_->lookups.take(rows_max, waits); }
 
 void Engine::give_lookups(const LookupBatch& batch, const FetchedRecord* records) noexcept {

@@ -74,6 +74,8 @@ struct LaneSpec {
 };
 
 struct LookupBatch;  // lookups.h
+struct HopLimits;    // lookup_hops.h
+struct HopsResult;
 
 struct CallContext {
   int64_t received_ns = 0;            // when the transport had the whole message
@@ -159,6 +161,7 @@ class Engine {
   // --- remote store: the look-up threads' side (lookups.h has the contracts)
   // Null: the engine has stopped.
   std::unique_ptr<LookupBatch> take_lookups(size_t rows_max, bool waits);
+  HopsResult run_hops(int socket, const HopLimits& limits);
   void give_lookups(const LookupBatch& batch, const FetchedRecord* records) noexcept;
   void fail_lookups(const LookupBatch& batch) noexcept;
   // The record under this key was written, or may have been: the near-cache forgets it. Before the writer is told.

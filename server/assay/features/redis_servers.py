@@ -53,6 +53,10 @@ class RedisServers(Protocol):
     def names(self) -> Collection[str]:
         """Of the servers that split() may give."""
 
+    @property
+    def only(self) -> Part | None:
+        """The one server that holds everything, if there is one; no keys."""
+
     def split(self, keys: Sequence[bytes]) -> list[Part]:
         """The keys by server. Raises redis.RedisError or OSError where nobody says who holds them."""
 
@@ -109,6 +113,10 @@ class OneServer:
     def names(self) -> Collection[str]:
         return (self._name,)
 
+    @property
+    def only(self) -> Part | None:
+        return Part(self._name, self._client, [], [])
+
     def split(self, keys: Sequence[bytes]) -> list[Part]:
         return [Part(self._name, self._client, list(keys), list(range(len(keys))))] if keys else []
 
@@ -132,6 +140,7 @@ class Cluster:
     every REFRESH_S at most; the others go on with the old one meanwhile."""
 
     is_cluster = True
+    only = None
 
     def __init__(self, first: Sequence[Address], connect: Connect, clock: Callable[[], float] = time.monotonic) -> None:
         self._first = tuple(first)

@@ -1,17 +1,19 @@
 """Row records in Redis or Valkey: one string a record, under the key of ext/core/features/record_key.h.
 
 Reading is one question for all rows of a batch, on a look-up thread: one MGET, or in a cluster one pipeline of GETs for each
-node. It has little time: rows go on without their records when it is over (ext/core/serving/lookups.h), so nothing here is
-tried twice, and each server has a breaker that spares the wait while it is down. Writing is redis_writer.py.
+node. One server that answers well is asked by the core itself (open_line()). It has little time: rows go on without their records
+when it is over (ext/core/serving/lookups.h), so nothing here is tried twice, and each server has a breaker that spares the wait
+while it is down. Writing is redis_writer.py.
 """
 
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
 
@@ -19,6 +21,7 @@ from assay import _core
 from assay.codes import NUMBERS
 from assay.errors import StoreError
 from assay.features.breaker import Breaker, BreakerLimits, BreakerState
+from assay.features.line import Line
 from assay.features.records import Records
 from assay.features.redis_errors import say
 from assay.features.redis_reading import Answer, ask
@@ -103,6 +106,28 @@ class RedisStore:
             self._reading.forget_slots()  # another node may have taken them over
         return records if any(answer.records for answer in answers) else None
 
+    def open_line(self) -> Line | None:
+        """None but for one server, without TLS, whose last answer was well. Never raises."""
+        only = self._reading.only
+        if only is None or only.client is None or self._breakers.is_in_doubt(only.server):
+            return None
+        try:
+            pool = only.client.connection_pool
+            connection: Any = pool.get_connection()
+        except Exception:  # fetch() comes next, and says it
+            return None
+        if isinstance(connection._sock, ssl.SSLSocket):  # whose keys only Python has
+            pool.release(connection)
+            return None
+
+        def end(hops: _core.Hops) -> None:
+            if hops.end in ("timeout", "odd"):  # an answer may be under way that nobody would read
+                connection.disconnect()
+            pool.release(connection)
+            self._breakers.note_hops(only.server, hops)
+
+        return Line(connection._sock, self._lookup_timeout_s, self._breakers.slow_s, end)
+
     def writer(self, plan: _core.FeaturePlan, options: WriterOptions = ALL_VIEWS) -> RedisWriter:
         return RedisWriter(self._working, plan, self.url, self._bytes_max, self._forget, options)
 
@@ -174,7 +199,7 @@ class _Breakers:
     def __init__(self, url: str, limits: BreakerLimits, slow_s: float) -> None:
         self._url = url
         self._limits = limits
-        self._slow_s = slow_s
+        self.slow_s = slow_s
         self._lock = threading.Lock()
         self._by_server: dict[str, Breaker] = {}
 
@@ -198,7 +223,17 @@ class _Breakers:
         if error := answer.error or refusal:
             self.failed(answer.part.server, error)
         else:
-            self.succeeded(answer.part.server, is_slow=answer.waited_s > self._slow_s)
+            self.succeeded(answer.part.server, is_slow=answer.waited_s > self.slow_s)
+
+    def note_hops(self, server: str, hops: _core.Hops) -> None:
+        """What was odd is asked again, and noted then."""
+        is_slow = hops.end == "slow"
+        for _ in range(min(hops.hop_count - is_slow, self._limits.window_calls)):  # a breaker remembers no more
+            self.succeeded(server)
+        if is_slow:
+            self.succeeded(server, is_slow=True)
+        elif hops.end == "timeout":
+            self.failed(server, redis.TimeoutError("no answer in time"))
 
     def succeeded(self, server: str, *, is_slow: bool = False) -> None:
         breaker = self._of(server)
@@ -206,7 +241,7 @@ class _Breakers:
             if breaker.state is BreakerState.CLOSED:
                 log_event(log, logging.INFO, "feature store is back", url=self._url, server=server)
             else:
-                self._say_away(server, f"answers take more than {self._slow_s * 1000:.0f} ms")
+                self._say_away(server, f"answers take more than {self.slow_s * 1000:.0f} ms")
 
     def failed(self, server: str, error: Exception) -> None:
         if self._of(server).failed():

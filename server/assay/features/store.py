@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from assay import _core
 from assay.errors import StoreError
+from assay.features.line import OpenLine
 from assay.features.local_store import BYTES_MAX_DEFAULT, open_local_store
 from assay.features.records import Records
 from assay.features.store_writer import ALL_VIEWS, StoreWriter, WriterOptions
@@ -64,6 +65,10 @@ class RemoteStore(Store, Protocol):
     @property
     def fetch(self) -> Fetch:
         """Brings its records."""
+
+    @property
+    def open_line(self) -> OpenLine:
+        """Lends a connection to who fetches by itself."""
 
     def check(self) -> None:
         """Raises StoreError unless the store answers."""

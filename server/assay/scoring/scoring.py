@@ -60,7 +60,7 @@ class Scoring:
         """For a remote store: who fetches its records, and what is written to it here is told to the near-cache. Once, before the
         first model."""
         store.tell_writes(self.engine.forget_records)
-        self._lookups = LookupThreads(self.engine, store.fetch, self._lookup_thread_count)
+        self._lookups = LookupThreads(self.engine, store, self._lookup_thread_count)
         self._lookups.start()
 
     def add_model(self, model: VerifiedModel, store: Store, *, is_default: bool) -> None:
