@@ -159,6 +159,40 @@ def test_a_mended_copy_of_the_rejects_can_be_sent_again(tmp_path: Path, url: str
     assert values_of(url, DEMO, "customer_id", "596", "2018-04-04T00:00:00Z")["customer_amount_minor_avg_7d"] == 5_716.0
 
 
+def test_rejects_go_behind_those_of_earlier_runs(tmp_path: Path, url: str) -> None:
+    """A run that failed had destroyed them before it was known to work."""
+    rejects = tmp_path / "rejects.jsonl"
+    arguments = ("--events", "-", "--feature-set", DEMO, "--rejects", rejects)
+    for store, code in ((url, 4), (f"embedded:{tmp_path}", 1), (url, 4)):
+        assert run(*arguments, "--store", store, stdin=event(3, 3, 5716.0).encode()).exit_code == code
+    assert [json.loads(line)["original"] for line in rejects.read_text().splitlines()] == [event(3, 3, 5716.0)] * 2
+
+
+def test_rejects_never_go_into_another_file_of_the_command(tmp_path: Path, url: str, profile: Path) -> None:
+    """It was emptied, with exit code 0."""
+    path, link, here = tmp_path / "events.jsonl", tmp_path / "link", tmp_path / "here"
+    path.write_text(event(1, 1))
+    link.symlink_to(path)
+    here.symlink_to(tmp_path)
+    from_events = ["--events", path, "--store", url, "--feature-set", profile]
+    cases = [
+        (from_events, path, "--events"),
+        (from_events, link, "--events"),
+        (["--view", "home", "--attributes", path, *from_events[2:]], path, "--attributes"),
+        (from_events, here / "store.snapshot", "--store"),
+        (from_events, tmp_path / "store.snapshot.lock", "--store"),
+        (from_events, profile, "--feature-set"),
+        (["--kafka", "b:1", "--topic", "t", "--group", "g", "--store", url], tmp_path / "store.snapshot", "--store"),
+    ]
+    before = profile.read_text()
+    for arguments, rejects, option in cases:
+        result = run(*arguments, "--rejects", rejects)
+        said = " ".join(result.stderr.split())
+        assert (result.exit_code, f"is a file of {option} too, and would be spoilt; name another" in said) == (2, True), said
+    assert (path.read_text(), profile.read_text()) == (event(1, 1), before)
+    assert sorted(tmp_path.iterdir()) == sorted([path, link, here, profile])
+
+
 def test_nothing_is_saved_when_the_store_is_full(tmp_path: Path, url: str) -> None:
     assert run("--events", "-", "--store", url, "--feature-set", DEMO, stdin=event(1, 1).encode()).exit_code == 0
     before = (tmp_path / "store.snapshot").read_bytes()

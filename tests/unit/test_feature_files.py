@@ -184,10 +184,10 @@ def test_rejects_go_on_behind_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "rejects.jsonl"
     one = Reject(LinePlace(1, 0), (), b"{}")
     for _ in range(2):
-        with Rejects(path, is_kept=True) as rejects:
+        with Rejects(path) as rejects:
             rejects.add_all([one])
     path.write_bytes(path.read_bytes()[:-9])  # a process died while it wrote
-    with Rejects(path, is_kept=True) as rejects:
+    with Rejects(path) as rejects:
         rejects.add_all([one])
     lines = path.read_bytes().splitlines()
     assert [len(lines), lines[0], lines[2]] == [3, lines[0], lines[0]]
@@ -200,7 +200,7 @@ def test_a_disk_that_fills_leaves_no_half_line_of_rejects(tmp_path: Path) -> Non
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with Rejects(path, is_kept=True) as file:
+        with Rejects(path) as file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
             for _ in range(3):
                 with pytest.raises(OSError, match="File too large"):
@@ -212,6 +212,20 @@ def test_a_disk_that_fills_leaves_no_half_line_of_rejects(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert [json.loads(line)["line"] for line in path.read_bytes().splitlines()] == list(range(10))
+
+
+def test_a_file_of_rejects_has_one_writer(tmp_path: Path) -> None:
+    """A second process's failed write took the first one's lines back with its own."""
+    path = tmp_path / "rejects.jsonl"
+    with Rejects(path) as first:
+        with pytest.raises(InputError, match="another process writes its own there; give each a file of its own"):
+            Rejects(path)
+        first.add_all([Reject(LinePlace(1, 0), (), b"{}")])
+        assert path.read_bytes().count(b"\n") == 1
+    Rejects(path).close()
+    for _ in range(2):
+        with Rejects(Path("/dev/null")), Rejects(Path("/dev/null")) as second:
+            second.add_all([Reject(LinePlace(1, 0), (), b"{}")])
 
 
 def test_rejects_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None:

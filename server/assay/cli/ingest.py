@@ -23,6 +23,7 @@ from assay.cli.output import (
     print_json,
     print_record,
 )
+from assay.cli.rejects_option import check_rejects
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def ingest(
     demo_history: Annotated[bool, typer.Option("--demo-history", help="The demo's simulated past instead of a file.")] = False,
     feature_set: FeatureSetOption = None,
     rejects: Annotated[
-        Path | None, typer.Option(help="Write what is rejected here: JSON lines with reason and original.", dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="Write what is rejected here, behind what is there: JSON lines with reason and original.", dir_okay=False
+        ),
     ] = None,
     flush_rows: Annotated[
         int | None,
@@ -149,6 +153,8 @@ def ingest(
         return
     if store is None:
         fail("--store is missing", EXIT_USAGE, hint="--store embedded:PATH or redis://HOST:PORT/DB")
+    files = {"--events": events, "--attributes": attributes, "--feature-set": feature_set, "--kafka-config": kafka_config}
+    check_rejects(rejects, files, store)
     if mode == "--kafka":
         from assay.cli.ingest_topics import TopicOptions, ingest_topics
 
