@@ -30,8 +30,9 @@ struct FenceMove {
 
 class EventWriter {
  public:
-  // `ahead_us_max`: how far ahead of this machine's clock a time may be; 0: any. One event dated years ahead would expire all that its
-  // records hold, so only a replay into a store of its own leaves this open.
+  // `ahead_us_max`: how far ahead of this machine's clock a time may be (limits::kAheadUsMax); 0: any. A record's windows end at its
+  // newest event: one dated hours ahead expires all that short windows hold, and real events are too late until then. So only a
+  // replay into a store of its own leaves this open.
   static Status create(std::shared_ptr<const FeaturePlan> plan, std::shared_ptr<EmbeddedStore> store, int64_t ahead_us_max,
                        LateEvents late, std::shared_ptr<const EventWriter>* out);
 
