@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from assay.errors import InputError
 from assay.features.attribute_row import AttributeRow, InvalidRowError, MisfitError, check_row, kind_of, printable
 from assay.features.definitions import UPDATED_AT, AttributeView
-from assay.features.ingest import open_source
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
 from assay.features.rejects import LinePlace, Reject, Violation
+from assay.features.sources import open_source
 from assay.features.times import format_time_us, parse_time_us
 
 PARQUET_ROWS = 16_384  # converted at a time
@@ -30,13 +30,16 @@ class AttributeRows:
 
     good: list[AttributeRow]
     bad: list[Reject[LinePlace]]
+    last_line: int  # or row, from 1
     done: int
     total: int  # 0: unknown
 
 
 def read_rows(source: Path | None, view: AttributeView) -> Iterator[AttributeRows]:
-    """Rows of a file, or of JSON lines on standard input (None). Parquet is known by its first bytes. Raises InputError."""
-    return _read_parquet(source, view) if source is not None and _is_parquet(source) else _read_json_lines(source, view)
+    """Rows of a file, or of JSON lines from a pipe (None: standard input). Parquet is known by its first bytes, and a pipe's are
+    read once. Raises InputError."""
+    is_parquet = source is not None and source.is_file() and _is_parquet(source)
+    return _read_parquet(source, view) if is_parquet else _read_json_lines(source, view)
 
 
 # --- implementation ---
@@ -62,7 +65,7 @@ def _json_rows(block: LineBlock, view: AttributeView, total: int) -> AttributeRo
         except InvalidRowError as invalid:
             bad.append(Reject(LinePlace(block.first_line + index, offset), invalid.violations, line))
         offset += len(line) + 1
-    return AttributeRows(good, bad, block.offset_bytes + len(block.data), total)
+    return AttributeRows(good, bad, block.last_line, block.offset_bytes + len(block.data), total)
 
 
 def _json_row(line: bytes, view: AttributeView, is_too_long: bool) -> AttributeRow:
@@ -162,7 +165,8 @@ def _parquet_rows(batch: pa.RecordBatch, view: AttributeView, first_row: int, to
             good.append(check_row(view, row, int))
         except InvalidRowError as invalid:
             bad.append(Reject(LinePlace(first_row + index, -1), invalid.violations, _original(row, view)))
-    return AttributeRows(good, bad, first_row - 1 + batch.num_rows, total)
+    last_row = first_row - 1 + batch.num_rows
+    return AttributeRows(good, bad, last_row, last_row, total)
 
 
 def _to_list(column: pa.Array) -> list[Any]:
