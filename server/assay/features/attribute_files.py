@@ -11,8 +11,10 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assay import _core
 from assay.errors import InputError
 from assay.features.attribute_row import AttributeRow, InvalidRowError, MisfitError, check_row, kind_of, printable
 from assay.features.definitions import UPDATED_AT, AttributeView
@@ -21,7 +23,11 @@ from assay.features.rejects import LinePlace, Reject, Violation
 from assay.features.sources import open_source
 from assay.features.times import format_time_us, parse_time_us
 
-PARQUET_ROWS = 16_384  # converted at a time
+READ_ROWS = 131_072  # of Parquet at a time. Texts are read as dictionaries, each batch with all of its row group's: few batches
+CONVERTED_BYTES_MAX = 64 << 20  # as Python values at a time
+CONVERTED_ROWS_MAX = 16_384
+TEXT_BYTES_MAX = _core.LIMITS["string_value_bytes_max"]
+_VALUE_BYTES = 4 * TEXT_BYTES_MAX + 128  # of the largest, as a Python value
 
 
 @dataclass(frozen=True)
@@ -113,13 +119,15 @@ def _is_parquet(source: Path) -> bool:
 
 def _read_parquet(source: Path | None, view: AttributeView) -> Iterator[AttributeRows]:
     try:
-        with pq.ParquetFile(source) as file:
-            columns = _check_columns(file.schema_arrow, view, source)
-            row_number, total = 1, file.metadata.num_rows
-            for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
-                yield _parquet_rows(batch, view, row_number, total)
-                row_number += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+        columns = _check_columns(pq.read_schema(source), view, source)
+        row_number = 1
+        # A text that stands in many rows is held once: in the file it may take no room at all.
+        with pq.ParquetFile(source, read_dictionary=columns) as file:
+            for read in file.iter_batches(READ_ROWS, columns=columns):
+                for batch in _small_batches(read):
+                    yield _parquet_rows(batch, view, row_number, file.metadata.num_rows)
+                    row_number += batch.num_rows
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{source}: not a readable Parquet file ({type(error).__name__}); write it again") from error
 
 
@@ -155,6 +163,24 @@ def _fits(found: pa.DataType, dtype: str) -> bool:
     return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
 
 
+def _small_batches(read: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Its rows in batches that are small as Python values, whatever is in them."""
+    cut = pa.RecordBatch.from_arrays([_cut(column) for column in read.columns], read.schema.names)
+    rows = min(CONVERTED_ROWS_MAX, CONVERTED_BYTES_MAX // (_VALUE_BYTES * cut.num_columns))
+    for start in range(0, cut.num_rows, rows):
+        yield cut.slice(start, rows)
+
+
+def _cut(column: pa.Array) -> pa.Array:
+    """The same with the heads alone of texts that are too long: so are their heads."""
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, _cut(column.dictionary))
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
+    return column if longest <= TEXT_BYTES_MAX else pc.utf8_slice_codeunits(column, 0, TEXT_BYTES_MAX + 1)
+
+
 def _parquet_rows(batch: pa.RecordBatch, view: AttributeView, first_row: int, total: int) -> AttributeRows:
     good: list[AttributeRow] = []
     bad: list[Reject[LinePlace]] = []
@@ -171,6 +197,8 @@ def _parquet_rows(batch: pa.RecordBatch, view: AttributeView, first_row: int, to
 
 def _to_list(column: pa.Array) -> list[Any]:
     """Python values; times as floored microseconds."""
+    if pa.types.is_dictionary(column.type):
+        return _to_list(column.dictionary_decode())
     if not pa.types.is_timestamp(column.type):
         return column.to_pylist()  # type: ignore[no-any-return]
     multiply, divide = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}[column.type.unit]
