@@ -128,8 +128,8 @@ def ingest(
     """Load events, or attributes of entities, into a store. What is there already changes nothing.
 
     Every flush prints one metadata record (JSON) to standard output; with --json the newest 10,000 stand in the one document
-    printed at the end. The snapshot is written last, atomically. SIGTERM or Ctrl-C: what was read is written and saved; the second one ends at
-    once and leaves the old snapshot. Exit code 4: something was rejected.
+    printed at the end. The snapshot is written last, atomically. SIGTERM or Ctrl-C: what was read is written and saved; the
+    second one ends at once and leaves the old snapshot. Exit code 4: something was rejected.
 
     Examples:
 
