@@ -36,19 +36,8 @@ class Ingest:
     def __init__(self, folder: Path, store: str, source: str = "-", *more: str) -> None:
         feature_set = folder / "features.yaml"
         feature_set.write_text(SHOP)
-        command = [
-            sys.executable,
-            "-m",
-            "assay",
-            "ingest",
-            "--events",
-            source,
-            "--store",
-            store,
-            "--feature-set",
-            feature_set,
-            *more,
-        ]
+        command = [sys.executable, "-m", "assay", "ingest", "--events", source, "--store", store, *more]
+        command += ["--feature-set", str(feature_set)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def send(self, data: bytes) -> None:
