@@ -119,6 +119,11 @@ def test_a_writer_that_ends_with_the_stop_leaves_no_half_line_as_a_reject() -> N
     assert house.run(stops_after=2) == (1, 1, 0)
 
 
+def test_a_pipe_that_ends_with_the_stop_was_stopped() -> None:
+    house = House(line(1))
+    assert house.run(stops_after=1) == (1, 1, 0)
+
+
 def test_a_file_stops_between_two_blocks(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"".join(line(number) for number in range(4_000)))
@@ -138,8 +143,10 @@ def test_attributes_stop_too(tmp_path: Path) -> None:
     path.write_text("".join(row % number for number in range(5_000)))
     with open_store("embedded:") as store:
         writer = store.writer(compile_plan(profile))
-        answers = iter([False, True])
-        stopped = ingest_attributes(path, "profile", writer, profile, is_stopped=lambda: next(answers))
+        reads: list[int] = []
+        stopped = ingest_attributes(
+            path, "profile", writer, profile, progress=lambda done, _: reads.append(done), is_stopped=lambda: len(reads) > 0
+        )
     assert stopped.is_stopped
     assert 0 < stopped.line_count == stopped.recorded_count < 5_000
 

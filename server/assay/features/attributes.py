@@ -43,13 +43,13 @@ def ingest_attributes(
     ingestion = _Ingestion(view_name, view, writer, feature_set, source_name(source), rejects or Rejects(), on_flush)
     for rows in read_rows(source, view):
         if is_stopped():
-            ingestion.is_stopped = True
             break
         ingestion.take(rows)
         if ingestion.is_due(flush_rows):
             ingestion.flush()
         if progress is not None:
             progress(rows.done, rows.total)
+    ingestion.is_stopped = is_stopped()
     ingestion.flush()
     return ingestion.summary()
 

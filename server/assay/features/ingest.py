@@ -130,15 +130,16 @@ class EventIngestion:
         """To the end of the source, or until `is_stopped`, which is asked after each read. Of a line whose end has not come
         nothing is taken then: who writes a pipe is often stopped by the same signal."""
         for block in read_blocks(source):
-            self._is_stopped = is_stopped()
-            if self._is_stopped and not block.data.endswith(b"\n"):
+            is_last = is_stopped()
+            if is_last and not block.data.endswith(b"\n"):
                 break
             self._take(block)
             if self._is_full(flush_events) or (source.is_pipe and self._is_old()):
                 self._flush()
             advance(block)
-            if self._is_stopped:
+            if is_last:
                 break
+        self._is_stopped = is_stopped()  # a pipe's writer may have ended at the same signal
         self._flush()
 
     def _start_slice(self) -> None:
