@@ -129,7 +129,7 @@ def replay(feature_set: FeatureSet, transactions: Transactions) -> tuple[dict[st
             advance(log.event_count)
         log.sort()
     if log.rejected_count or log.event_count != len(transactions):
-        fail(f"{log.rejected_count} simulated events were rejected, the first: {log.rejections[0].violations}")
+        fail(f"{log.rejected_count} simulated events were rejected, the first: {log.rejections()[0].violations}")
 
     store = _core.EmbeddedStore(STORE_BYTES_MAX)
     reader, writer = _core.FeatureReader(plan, store), _core.EventWriter(plan, store)

@@ -41,6 +41,7 @@ cdef extern from "core/base/limits.h" namespace "assay::limits" nogil:
     const uint64_t kTileEventsMax
     const size_t kLanesMax
     const int64_t kWindowUsMax
+    const int64_t kAheadUsMax
     const int64_t kTimeUsMin
     const int64_t kTimeUsMax
 

@@ -34,7 +34,7 @@ cdef class EventWriter:
         plan: FeaturePlan,
         store: EmbeddedStore,
         *,
-        ahead_us_max: int = 86_400_000_000,
+        ahead_us_max: int = kAheadUsMax,
         applies_late: bool = False,
         views: Sequence[str] | None = None,
     ):
@@ -255,13 +255,13 @@ cdef class EventLog:
         with self._lock:
             return self._log.get().rejected_count()
 
-    @property
-    def rejections(self) -> list[EventRejection]:
+    def rejections(self, start: int = 0) -> list[EventRejection]:
+        """Those that append() kept, from the `start`-th on."""
         cdef const vector[CEventRejection]* rejections
-        cdef size_t i
+        cdef size_t i, first = start
         with self._lock:
             rejections = &self._log.get().rejections()
-            return [_rejection_of(dereference(rejections)[i]) for i in range(rejections.size())]
+            return [_rejection_of(dereference(rejections)[i]) for i in range(first, rejections.size())]
 
     def accepted_ints(self) -> dict[str, int]:
         """How many of the events that were taken had an int64 for a float64, by feature that accepts those."""

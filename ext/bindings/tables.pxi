@@ -29,6 +29,7 @@ LIMITS = {
     "tile_events_max": kTileEventsMax,
     "lanes_max": kLanesMax,
     "window_us_max": kWindowUsMax,
+    "ahead_us_max": kAheadUsMax,
     "time_us_min": kTimeUsMin,
     "time_us_max": kTimeUsMax,
 }

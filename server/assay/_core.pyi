@@ -261,7 +261,7 @@ class EventWriter:
         plan: FeaturePlan,
         store: EmbeddedStore,
         *,
-        ahead_us_max: int = 86_400_000_000,
+        ahead_us_max: int = 300_000_000,
         applies_late: bool = False,
         views: Sequence[str] | None = None,
     ) -> None: ...
@@ -329,7 +329,8 @@ def exchange(connection: socket.socket, commands: bytes | None, answer_count: in
 class EventLog:
     """Events of a file, sorted by (event_time, transaction_id). Memory: the file + 24 bytes an event.
 
-    Events more than `ahead_us_max` microseconds ahead of this machine's clock are rejected (EVENT_IN_FUTURE); 0: any time goes.
+    Events and labels more than `ahead_us_max` microseconds ahead of this machine's clock are rejected (EVENT_IN_FUTURE); 0: any
+    time goes.
     """
 
     def __init__(self, plan: FeaturePlan, *, ahead_us_max: int = 0) -> None: ...
@@ -341,8 +342,9 @@ class EventLog:
     def event_count(self) -> int: ...
     @property
     def rejected_count(self) -> int: ...
-    @property
-    def rejections(self) -> list[EventRejection]: ...
+    def rejections(self, start: int = 0) -> list[EventRejection]:
+        """Those that append() kept, from the `start`-th on."""
+
     def accepted_ints(self) -> dict[str, int]:
         """How many of the events that were taken had an int64, by feature that accepts those. Each event counts once."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,9 @@ def test_events_arrive_and_come_again_for_nothing(tmp_path: Path, url: str) -> N
     result = run("--events", path, "--store", url, "--feature-set", DEMO, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    counts = {key: document[key] for key in document if key.endswith("_count")}
-    assert counts == {"event_count": 3, "recorded_count": 2, "duplicate_count": 1, "late_count": 0, "rejected_count": 0}
+    counts = {name: document[f"{name}_count"] for name in ("event", "recorded", "duplicate", "late", "rejected", "line")}
+    assert counts == {"event": 3, "recorded": 2, "duplicate": 1, "late": 0, "rejected": 0, "line": 3}
+    assert not document["is_stopped"]
     values = values_of(url, DEMO, "customer_id", "596", "2018-04-03T00:00:00Z")
     assert (values["customer_tx_count_7d"], values["customer_amount_minor_avg_7d"]) == (2, 2_000.0)
     again = json.loads(run("--events", path, "--store", url, "--feature-set", DEMO, "--json").stdout)
@@ -151,12 +152,70 @@ def test_an_event_ahead_of_the_clock_is_a_reject(tmp_path: Path, url: str) -> No
     assert values_of(url, DEMO, "customer_id", "596", "2018-04-03T12:00:00Z")["customer_tx_count_7d"] == 2
 
 
+def test_a_label_ahead_of_the_clock_is_a_reject(tmp_path: Path, url: str) -> None:
+    """The store refused it, and the whole run with it, without naming a line."""
+    path, rejects = tmp_path / "events.jsonl", tmp_path / "rejects.jsonl"
+    path.write_text("\n".join([event(1, 1), event(2, 2, is_fraud=True, label_time="2999-01-01T00:00:00Z"), event(3, 3)]))
+    result = run("--events", path, "--store", url, "--feature-set", DEMO, "--rejects", rejects)
+    assert result.exit_code == 4
+    (reject,) = [json.loads(line) for line in rejects.read_text().splitlines()]
+    (violation,) = reject["violations"]
+    assert (reject["line"], violation["reason"], violation["field"]) == (2, "EVENT_IN_FUTURE", "label_time")
+    assert "expected at most 300 s ahead of this machine's clock; check" in violation["description"]
+    assert "2 recorded" in result.stderr
+
+
+@pytest.mark.parametrize(("ahead_s", "code"), [(240, 0), (360, 4)])
+def test_clocks_may_differ_by_five_minutes(tmp_path: Path, url: str, profile: Path, ahead_s: int, code: int) -> None:
+    """One event 23 h ahead expired what short windows held, and real events were too late for a day."""
+    moment = (datetime.now(UTC) + timedelta(seconds=ahead_s)).isoformat()
+    data = event(1, 1, event_time=moment).encode()
+    assert run("--events", "-", "--store", url, "--feature-set", DEMO, stdin=data).exit_code == code
+    row = json.dumps(GOOD | {"updated_at": moment}).encode()
+    result = run("--view", "home", "--attributes", "-", "--store", url, "--feature-set", profile, stdin=row)
+    assert result.exit_code == code
+
+
 def test_a_mended_copy_of_the_rejects_can_be_sent_again(tmp_path: Path, url: str) -> None:
     rejects = tmp_path / "rejects.jsonl"
     run("--events", "-", "--store", url, "--feature-set", DEMO, "--rejects", rejects, stdin=event(3, 3, 5716.0).encode())
     mended = json.loads(rejects.read_text())["original"].replace("5716.0", "5716").encode()
     assert run("--events", "-", "--store", url, "--feature-set", DEMO, stdin=mended).exit_code == 0
     assert values_of(url, DEMO, "customer_id", "596", "2018-04-04T00:00:00Z")["customer_amount_minor_avg_7d"] == 5_716.0
+
+
+def test_rejects_go_behind_those_of_earlier_runs(tmp_path: Path, url: str) -> None:
+    """A run that failed had destroyed them before it was known to work."""
+    rejects = tmp_path / "rejects.jsonl"
+    arguments = ("--events", "-", "--feature-set", DEMO, "--rejects", rejects)
+    for store, code in ((url, 4), (f"embedded:{tmp_path}", 1), (url, 4)):
+        assert run(*arguments, "--store", store, stdin=event(3, 3, 5716.0).encode()).exit_code == code
+    assert [json.loads(line)["original"] for line in rejects.read_text().splitlines()] == [event(3, 3, 5716.0)] * 2
+
+
+def test_rejects_never_go_into_another_file_of_the_command(tmp_path: Path, url: str, profile: Path) -> None:
+    """It was emptied, with exit code 0."""
+    path, link, here = tmp_path / "events.jsonl", tmp_path / "link", tmp_path / "here"
+    path.write_text(event(1, 1))
+    link.symlink_to(path)
+    here.symlink_to(tmp_path)
+    from_events = ["--events", path, "--store", url, "--feature-set", profile]
+    cases = [
+        (from_events, path, "--events"),
+        (from_events, link, "--events"),
+        (["--view", "home", "--attributes", path, *from_events[2:]], path, "--attributes"),
+        (from_events, here / "store.snapshot", "--store"),
+        (from_events, tmp_path / "store.snapshot.lock", "--store"),
+        (from_events, profile, "--feature-set"),
+        (["--kafka", "b:1", "--topic", "t", "--group", "g", "--store", url], tmp_path / "store.snapshot", "--store"),
+    ]
+    before = profile.read_text()
+    for arguments, rejects, option in cases:
+        result = run(*arguments, "--rejects", rejects)
+        said = " ".join(result.stderr.split())
+        assert (result.exit_code, f"is a file of {option} too, and would be spoilt; name another" in said) == (2, True), said
+    assert (path.read_text(), profile.read_text()) == (event(1, 1), before)
+    assert sorted(tmp_path.iterdir()) == sorted([path, link, here, profile])
 
 
 def test_nothing_is_saved_when_the_store_is_full(tmp_path: Path, url: str) -> None:

@@ -95,7 +95,7 @@ def lines(seed: int, count: int) -> list[bytes]:
 def sorted_log(plan: _core.FeaturePlan, events: list[bytes]) -> _core.EventLog:
     log = _core.EventLog(plan)
     log.append(b"".join(events))
-    assert log.rejected_count == 0, log.rejections
+    assert log.rejected_count == 0, log.rejections()
     log.sort()
     return log
 

@@ -144,6 +144,9 @@ def test_rejects_are_kept_and_the_rest_is_replayed(tmp_path: Path) -> None:
     bad = event(5, "2018-04-09T12:00:00Z", 5716.0)
     long = b'{"transaction_id":"' + b"9" * 200_000 + b'"}'
     events.write_bytes(b"\n".join([EVENTS[0].encode(), bad.encode(), long, b"\xff", EVENTS[1].encode()]))
+    for taken in (events, out):
+        result = run("replay", "--feature-set", DEMO, "--events", events, "--out", out, "--rejects", taken)
+        assert (result.exit_code, "would be spoilt" in result.stderr) == (2, True)
     result = run("replay", "--feature-set", DEMO, "--events", events, "--out", out, "--rejects", rejects, "--json")
     assert result.exit_code == 4
     assert json.loads(result.stdout)["rejected_count"] == 3

@@ -165,6 +165,27 @@ TEST(bad_lines_are_reported_and_the_rest_kept) {
   CHECK(log.rejections()[2].violations[0].description.find("4111") == std::string::npos);
 }
 
+// It was decoded, then refused by the writer: one line ended the load of a whole file.
+TEST(a_time_ahead_of_the_clock_is_a_rejection_of_its_line) {
+  const auto known_at = [](const char* time) {
+    std::string text = line("2", 2);
+    return text.insert(text.rfind('}'), std::string(",\"label_time\":\"") + time + '"');
+  };
+  std::string ahead = line("1", 1);
+  ahead.replace(ahead.find("2018"), 4, "2999");
+  EventLog log(sample::demo_plan(), limits::kAheadUsMax);
+  log.append(line("0", 1) + ahead + known_at("2018-04-09T00:00:00Z") + known_at("2999-01-01T00:00:00Z"), 4);
+  CHECK_EQ(log.event_count(), 2u);
+  REQUIRE(log.rejections().size() == 2);
+  for (size_t i = 0; i < 2; ++i) {
+    const EventRejection& rejection = log.rejections()[i];
+    CHECK_EQ(rejection.line, i == 0 ? 2u : 4u);
+    REQUIRE(rejection.violations.size() == 1);
+    CHECK(rejection.violations[0].code == Code::kEventInFuture);
+    CHECK_EQ(rejection.violations[0].field, i == 0 ? "event_time" : "label_time");
+  }
+}
+
 TEST(accepted_integers_are_counted_once_an_event) {
   PlanSpec spec = sample::demo_spec();
   spec.request_features.push_back(sample::feature("reading", Dtype::kFloat64, false));

@@ -438,9 +438,13 @@ def test_a_log_sorts_rejects_and_replays(plan: _core.FeaturePlan, store: _core.E
     log.sort()
     assert log.transaction_ids(0, 3) == ["2", "9", "10"]
     assert (log.event_count, log.rejected_count) == (3, 1)
-    (rejection,) = log.rejections
+    (rejection,) = log.rejections()
     assert (rejection.line, rejection.offset_bytes, rejection.transaction_id) == (3, len(lines[0]) + 1, "3")
     assert [violation[:2] for violation in rejection.violations] == [("WRONG_TYPE", 'features["amount"]')]
+    log.append(event_line(3, amount=2.5))
+    assert [rejection.line for rejection in log.rejections(1)] == [6]
+    assert log.rejections(2) == log.rejections(9) == []
+    log.sort()
     reader, writer = _core.FeatureReader(plan, store), _core.EventWriter(plan, store)
     missing = np.full((3, 1), 255, np.uint64)
     rows, valid, times, report = log.replay(reader, writer, 0, 3, missing=missing)
@@ -490,7 +494,7 @@ def test_a_log_is_safe_between_threads(plan: _core.FeaturePlan) -> None:
     for thread in threads:
         thread.start()
     for _ in range(20):
-        assert log.rejections == []
+        assert log.rejections() == []
         assert log.event_count <= 300
     for thread in threads:
         thread.join()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import resource
 import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -15,9 +18,12 @@ from hypothesis import strategies as st
 
 from assay import _core
 from assay.errors import InputError, StoreError
-from assay.features.line_blocks import LINE_BYTES_MAX, read_blocks
+from assay.features.compile import compile_plan
+from assay.features.event_slice import EventSlice
+from assay.features.feature_set import FeatureSet
+from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
 from assay.features.local_store import snapshot_path
-from assay.features.null_counts import count_nulls
+from assay.features.null_counts import EVENT_KEYS, count_nulls
 from assay.features.rejects import EXAMPLES_MAX, LinePlace, Reject, Rejects, Violation, encode
 from assay.features.store import is_remote, open_store
 from assay.features.times import format_time_us, parse_time_us
@@ -25,37 +31,50 @@ from assay.features.times import format_time_us, parse_time_us
 # --- blocks of lines
 
 
-class Pipe(io.RawIOBase):
-    """Gives its bytes in the given pieces, as a pipe may."""
+class Pieces:
+    """Gives its bytes in the given pieces, as a pipe may. None: it has nothing for now."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, pieces: Sequence[bytes | None]) -> None:
+        self._pieces = [*pieces, b""]
 
-    def read(self, size: int = -1) -> bytes:
-        return self._pieces.pop(0) if self._pieces else b""
+    def read(self, _: int) -> bytes | None:
+        return self._pieces.pop(0)
 
 
-@given(st.lists(st.binary(min_size=1, max_size=40).map(lambda data: data.replace(b"a", b"\n")), max_size=30))
-def test_blocks_are_the_input_cut_at_newlines(pieces: list[bytes]) -> None:
-    data = b"".join(pieces)
-    blocks = list(read_blocks(Pipe(list(pieces)), 16))
+PIECES = st.none() | st.binary(min_size=1, max_size=40).map(lambda data: data.replace(b"a", b"\n"))
+
+
+@given(st.lists(PIECES, max_size=30))
+def test_blocks_are_the_input_cut_at_newlines(pieces: list[bytes | None]) -> None:
+    data = b"".join(filter(None, pieces))
+    blocks = list(read_blocks(Pieces(pieces), 16))
     assert b"".join(block.data for block in blocks) == data
     for block in blocks:
         assert data[block.offset_bytes :].startswith(block.data)
         assert block.first_line == data.count(b"\n", 0, block.offset_bytes) + 1
-        assert block.line_count == block.data.count(b"\n") + (not block.data.endswith(b"\n"))
-    assert all(block.data.endswith(b"\n") for block in blocks[:-1])
+        assert block.line_count == block.data.count(b"\n") + (block.data[-1:] not in (b"\n", b""))
+        assert block.last_line == block.first_line + block.line_count - 1
+    assert all(block.data.endswith(b"\n") or not block.data for block in blocks[:-1])
+
+
+@given(st.lists(PIECES, max_size=30))
+def test_every_read_comes_back(pieces: list[bytes | None]) -> None:
+    """A pipe that stood still, or brought no newline, kept whoever reads from its flush, and from SIGTERM."""
+    blocks = read_blocks(Pieces([*pieces, b"x" * (LINE_BYTES_MAX + 1), None, b"y", b"\nlast"]), 16)
+    for _ in pieces:
+        next(blocks)
+    assert [block.is_too_long for block in blocks] == [False, True, False, False, False, False]
 
 
 def test_a_line_without_end_is_cut_and_its_neighbours_are_kept() -> None:
     long = b"x" * (10 * LINE_BYTES_MAX)
-    blocks = list(read_blocks(io.BytesIO(b"one\n" + long + b"\ntwo\nthree"), 4_096))
+    blocks = [block for block in read_blocks(io.BytesIO(b"one\n" + long + b"\ntwo\nthree"), 4_096) if block.data]
     assert [(block.first_line, block.is_too_long) for block in blocks] == [(1, False), (2, True), (3, False)]
     assert blocks[0].data == b"one\n"
     assert len(blocks[1].data) <= LINE_BYTES_MAX
     assert blocks[2].offset_bytes == len(b"one\n" + long + b"\n")
     assert (blocks[2].data, blocks[2].line_count) == (b"two\nthree", 2)
-    assert [block.is_too_long for block in read_blocks(io.BytesIO(long), 4_096)] == [True]
+    assert [block.is_too_long for block in read_blocks(io.BytesIO(long), 4_096) if block.data] == [True]
 
 
 # --- times
@@ -153,6 +172,48 @@ def test_null_counts_are_exact(lines: list[tuple[bytes, bool]], ends: bool) -> N
     assert count_nulls(block, len(accepted), rejected, ["amount", "rate"]) == expected
 
 
+TAKEN = ["transaction_id", "amount", "entities", "features", "label_time", "was_fraud"]  # as features too
+NAMED = f"""
+name: named
+version: "1"
+entities: [customer_id, terminal_id]
+request_features: {{{", ".join(f"{name}: {{dtype: string, required: false}}" for name in TAKEN)}}}
+views: {{customer: {{entity: customer_id, aggregates: {{n_1h: {{op: count, window: 1h}}}}}}}}
+inputs: [n_1h]
+"""
+
+
+def documents(texts: st.SearchStrategy[str | None], fraud: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    drawn = {
+        "transaction_id": st.sampled_from(["1", "features"]),
+        "event_time": st.just("2018-04-01T00:00:31Z"),
+        "entities": st.fixed_dictionaries({"customer_id": st.just("c")}, optional={"terminal_id": texts}),
+        "features": st.fixed_dictionaries({}, optional=dict.fromkeys(TAKEN, texts)),
+    }
+    return st.lists(st.fixed_dictionaries(drawn, optional={"is_fraud": fraud}), max_size=8)
+
+
+PLAIN = documents(st.sampled_from(["x", "features", "customer_id", "é"]), st.booleans())
+ANY = documents(st.none() | st.sampled_from(["features", '"features":', "null", "\\"]), st.booleans() | st.just(5))
+
+
+@given(PLAIN | ANY, st.booleans(), st.booleans())
+def test_null_counts_are_json_s_whatever_a_feature_is_called(drawn: list[dict[str, Any]], ascii: bool, dense: bool) -> None:
+    """A feature that is called as a key of the event was counted with it: its nulls came out negative."""
+    piece = EventSlice(compile_plan(FeatureSet.parse(NAMED)), TAKEN)
+    separators = (",", ":" if dense else " : ")
+    data = "".join(json.dumps(document, ensure_ascii=ascii, separators=separators) + "\n" for document in drawn).encode()
+    bad = {reject.place.line for reject in piece.take(LineBlock(data, 1, 0, len(drawn)))}
+    good = [document for number, document in enumerate(drawn, 1) if number not in bad]
+    assert piece.event_count == len(good)
+    assert piece.null_counts == {name: sum(document["features"].get(name) is None for document in good) for name in TAKEN}
+
+
+def test_the_keys_of_an_event_are_the_core_s() -> None:
+    source = (Path(__file__).resolve().parents[2] / "ext/core/features/event_json.cc").read_text()
+    assert set(re.findall(r'"(\w+)"', source.split("kKeyNames[] = {")[1].split("}")[0])) == EVENT_KEYS
+
+
 # --- rejects
 
 
@@ -184,10 +245,10 @@ def test_rejects_go_on_behind_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "rejects.jsonl"
     one = Reject(LinePlace(1, 0), (), b"{}")
     for _ in range(2):
-        with Rejects(path, is_kept=True) as rejects:
+        with Rejects(path) as rejects:
             rejects.add_all([one])
     path.write_bytes(path.read_bytes()[:-9])  # a process died while it wrote
-    with Rejects(path, is_kept=True) as rejects:
+    with Rejects(path) as rejects:
         rejects.add_all([one])
     lines = path.read_bytes().splitlines()
     assert [len(lines), lines[0], lines[2]] == [3, lines[0], lines[0]]
@@ -200,7 +261,7 @@ def test_a_disk_that_fills_leaves_no_half_line_of_rejects(tmp_path: Path) -> Non
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with Rejects(path, is_kept=True) as file:
+        with Rejects(path) as file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
             for _ in range(3):
                 with pytest.raises(OSError, match="File too large"):
@@ -212,6 +273,20 @@ def test_a_disk_that_fills_leaves_no_half_line_of_rejects(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert [json.loads(line)["line"] for line in path.read_bytes().splitlines()] == list(range(10))
+
+
+def test_a_file_of_rejects_has_one_writer(tmp_path: Path) -> None:
+    """A second process's failed write took the first one's lines back with its own."""
+    path = tmp_path / "rejects.jsonl"
+    with Rejects(path) as first:
+        with pytest.raises(InputError, match="another process writes its own there; give each a file of its own"):
+            Rejects(path)
+        first.add_all([Reject(LinePlace(1, 0), (), b"{}")])
+        assert path.read_bytes().count(b"\n") == 1
+    Rejects(path).close()
+    for _ in range(2):
+        with Rejects(Path("/dev/null")), Rejects(Path("/dev/null")) as second:
+            second.add_all([Reject(LinePlace(1, 0), (), b"{}")])
 
 
 def test_rejects_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def line(number: int, second: int, *, customer: str = "c", terminal: str = "m", 
 def ingest(writer: RedisWriter, *lines: bytes) -> _core.IngestReport:
     log = _core.EventLog(PLAN)
     log.append(b"".join(lines))
-    assert log.rejected_count == 0, log.rejections
+    assert log.rejected_count == 0, log.rejections()
     log.sort()
     return writer.ingest(log, 0, log.event_count)
 

@@ -36,6 +36,7 @@ inline constexpr uint64_t kTileEventsMax = uint64_t{1} << 48;  // events a store
 inline constexpr size_t kLanesMax = 16;
 
 inline constexpr int64_t kWindowUsMax = 3660LL * 86'400 * 1'000'000;  // a window, a delay, a lateness: ten years
+inline constexpr int64_t kAheadUsMax = 5LL * 60 * 1'000'000;          // of a clock: a time that changes state (event_writer.h)
 inline constexpr int64_t kTimeUsMin = -62'135'596'800'000'000LL;      // 0001-01-01T00:00:00Z
 inline constexpr int64_t kTimeUsMax = 253'402'300'799'999'999LL;      // 9999-12-31T23:59:59.999999Z
 

@@ -118,6 +118,7 @@ struct EventLog::Impl {
 
   void append_line(std::string_view line, size_t rejections_max, const Fence* place);
   bool decode(std::string_view line);
+  void check_ahead(const char* field, int64_t time_us);
   void keep(std::string_view line, const Fence* place);
   void reject(size_t rejections_max);
 
@@ -149,9 +150,17 @@ void EventLog::Impl::append_line(std::string_view line, size_t rejections_max, c
 
 bool EventLog::Impl::decode(std::string_view line) {
   if (!decode_event_json(line, *plan, *event, scratch, violations)) return false;
-  if (ahead_us_max == 0 || event->event_time_us <= wall_now_us() + ahead_us_max) return true;
-  violations.add(Code::kEventInFuture, "event_time", "is ahead of this machine's clock; check its unit and both clocks");
-  return false;
+  if (ahead_us_max == 0) return true;
+  check_ahead("event_time", event->event_time_us);
+  check_ahead("label_time", event->label_time_us);  // kNoTime is long ago
+  return violations.empty();
+}
+
+void EventLog::Impl::check_ahead(const char* field, int64_t time_us) {
+  if (time_us <= wall_now_us() + ahead_us_max) return;
+  const std::string seconds = std::to_string(ahead_us_max / 1'000'000);
+  violations.add(Code::kEventInFuture, field,
+                 "expected at most " + seconds + " s ahead of this machine's clock; check its unit, its zone and both clocks");
 }
 
 void EventLog::Impl::keep(std::string_view line, const Fence* place) {

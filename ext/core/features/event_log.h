@@ -39,7 +39,8 @@ struct IngestReport {
 
 class EventLog {
  public:
-  // `ahead_us_max`: an event further ahead of this machine's clock is rejected (EVENT_IN_FUTURE); 0: any time goes, for a replay.
+  // `ahead_us_max`: an event whose time, or label_time, is further ahead of this machine's clock is rejected (EVENT_IN_FUTURE);
+  // 0: any time goes, for a replay.
   explicit EventLog(std::shared_ptr<const FeaturePlan> plan, int64_t ahead_us_max = 0);
   ~EventLog();
 

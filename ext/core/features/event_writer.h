@@ -29,8 +29,9 @@ struct FenceMove {
 };
 
 struct WriterOptions {
-  // How far ahead of this machine's clock a time may be; 0: any. One event dated years ahead would expire all that its records hold,
-  // so only a replay into a store of its own leaves this open.
+  // How far ahead of this machine's clock a time may be (limits::kAheadUsMax); 0: any. A record's windows end at its newest event: one
+  // dated hours ahead expires all that short windows hold, and real events are too late until then. So only a replay into a store of
+  // its own leaves this open.
   int64_t ahead_us_max = 0;
   LateEvents late = LateEvents::kRefuse;
   // By view of the plan: whether events and labels are not for it, as when a new view is filled beside others that are in use.

@@ -25,6 +25,7 @@ from assay.cli.features_diff import diff
 from assay.cli.features_skew import check_skew, served_rows
 from assay.cli.options import JsonOption
 from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, plain_text, print_counts, print_json
+from assay.cli.rejects_option import check_rejects
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -53,7 +54,8 @@ def replay(
     feature_set: FeatureSetOption = None,
     attributes: AttributesOption = None,
     rejects: Annotated[
-        Path | None, typer.Option(help="Go on past lines that are no events, and write them here (JSON lines).", dir_okay=False)
+        Path | None,
+        typer.Option(help="Go on past lines that are no events, and write them here, behind what is there.", dir_okay=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,9 +75,11 @@ def replay(
     from assay.features.replay import replay as run
 
     started = time.monotonic()
+    files = attribute_files(attributes)
+    named = {f"--attributes {view}": path for view, path in files.items()}
+    check_rejects(rejects, {"--events": events, "--out": out, "--feature-set": feature_set, **named})
     try:
         loaded = load_feature_set(feature_set)
-        files = attribute_files(attributes)
         with bar("replaying") as advance:
             if rejects is None:
                 summary = run(loaded, events, out, advance, attributes=files)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,8 @@ from assay.cli.output import (
     print_json,
     print_record,
 )
+from assay.cli.rejects_option import check_rejects
+from assay.cli.stop_signals import stop_signals
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -48,7 +51,10 @@ def ingest(
     demo_history: Annotated[bool, typer.Option("--demo-history", help="The demo's simulated past instead of a file.")] = False,
     feature_set: FeatureSetOption = None,
     rejects: Annotated[
-        Path | None, typer.Option(help="Write what is rejected here: JSON lines with reason and original.", dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="Write what is rejected here, behind what is there: JSON lines with reason and original.", dir_okay=False
+        ),
     ] = None,
     flush_rows: Annotated[
         int | None,
@@ -56,7 +62,7 @@ def ingest(
             min=1,
             max=10_000_000,
             help="Events held, sorted and applied together; about 250 bytes each. Default: 1,000,000; of topics 10,000, at most "
-            "16,384.",
+            "16,384. A pipe's are held for a second at most.",
         ),
     ] = None,
     store_bytes_max: Annotated[int, typer.Option(min=1 << 20, help="Memory limit of the store in bytes.")] = 1 << 30,
@@ -121,8 +127,9 @@ def ingest(
 ) -> None:
     """Load events, or attributes of entities, into a store. What is there already changes nothing.
 
-    Every flush prints one metadata record (JSON) to standard output; with --json they stand in the one document printed at the
-    end. The snapshot is written last, atomically: an interrupted run leaves the old one. Exit code 4: something was rejected.
+    Every flush prints one metadata record (JSON) to standard output; with --json the newest 10,000 stand in the one document
+    printed at the end. The snapshot is written last, atomically. SIGTERM or Ctrl-C: what was read is written and saved; the
+    second one ends at once and leaves the old snapshot. Exit code 4: something was rejected.
 
     Examples:
 
@@ -149,6 +156,8 @@ def ingest(
         return
     if store is None:
         fail("--store is missing", EXIT_USAGE, hint="--store embedded:PATH or redis://HOST:PORT/DB")
+    files = {"--events": events, "--attributes": attributes, "--feature-set": feature_set, "--kafka-config": kafka_config}
+    check_rejects(rejects, files, store)
     if mode == "--kafka":
         from assay.cli.ingest_topics import TopicOptions, ingest_topics
 
@@ -191,8 +200,6 @@ def ingest(
                 summary = _load_demo(opened, loaded)
             else:
                 summary = _load(opened, loaded, events or attributes, view, kept, flush_rows or FILE_FLUSH_ROWS, as_json)
-            with bar("saving") as advance:
-                opened.save(advance)
     except AssayError as error:
         fail(str(error))
     _print(summary, kept, url, rejects, time.monotonic() - started, as_json, is_attributes=view is not None)
@@ -225,23 +232,42 @@ def _load(
     writer = opened.writer(plan)
     source = None if path == Path("-") else path
     on_flush = None if as_json else print_record
-    with bar("reading") as advance:
-        if view is None:
-            return ingest_events(
-                source,
-                writer,
-                plan,
-                feature_set,
-                rejects=rejects,
-                flush_events=flush_rows,
-                on_flush=on_flush,
-                progress=advance,
-            )
-        from assay.features.attributes import ingest_attributes  # needs pyarrow, which takes a while to load
+    stop = Event()
+    with stop_signals(stop.set):
+        with bar("reading") as advance:
+            if view is None:
+                summary = ingest_events(
+                    source,
+                    writer,
+                    plan,
+                    feature_set,
+                    rejects=rejects,
+                    flush_events=flush_rows,
+                    on_flush=on_flush,
+                    progress=advance,
+                    is_stopped=stop.is_set,
+                )
+            else:
+                from assay.features.attributes import ingest_attributes  # needs pyarrow, which takes a while to load
 
-        return ingest_attributes(
-            source, view, writer, feature_set, rejects=rejects, flush_rows=flush_rows, on_flush=on_flush, progress=advance
-        )
+                summary = ingest_attributes(
+                    source,
+                    view,
+                    writer,
+                    feature_set,
+                    rejects=rejects,
+                    flush_rows=flush_rows,
+                    on_flush=on_flush,
+                    progress=advance,
+                    is_stopped=stop.is_set,
+                )
+        _save(opened)
+        return summary
+
+
+def _save(opened: Store) -> None:
+    with bar("saving") as advance:
+        opened.save(advance)
 
 
 def _load_demo(opened: Store, feature_set: FeatureSet) -> IngestSummary:
@@ -253,7 +279,9 @@ def _load_demo(opened: Store, feature_set: FeatureSet) -> IngestSummary:
     with bar("simulating"):
         log = demo_log(plan)
     with bar("loading") as advance:
-        return ingest_log(log, opened.writer(plan), advance)
+        summary = ingest_log(log, opened.writer(plan), advance)
+    _save(opened)
+    return summary
 
 
 def _print(
@@ -268,11 +296,14 @@ def _print(
 ) -> None:
     if as_json:
         counts = {name: getattr(summary, f"{name}_count") for name in ("event", "recorded", "duplicate", "late", "rejected")}
-        document = {f"{name}_count": count for name, count in counts.items()}
+        document: dict[str, Any] = {f"{name}_count": count for name, count in counts.items()}
         flushes = [record.document() for record in summary.flushes]
+        document |= {"line_count": summary.line_count, "is_stopped": summary.is_stopped}
         accepted = dict(summary.accepted_ints)
         print_json({"store": store, **document, "accepted_ints": accepted, "seconds": round(seconds, 3), "flushes": flushes})
         return
+    if summary.is_stopped:
+        console.print(f"stopped after {summary.line_count:,} lines: send the rest; what comes again changes nothing")
     console.print(plain_text(f"{summary.recorded_count:,} recorded in {store} ({seconds:.1f} s)"))
     print_counts(
         (summary.duplicate_count, "were there already"),

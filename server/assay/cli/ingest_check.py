@@ -79,8 +79,8 @@ def _sample(options: CheckOptions, feature_set: FeatureSet) -> tuple[list[bytes]
 
 
 def _sample_file(path: Path, count_max: int) -> tuple[list[bytes], list[str]]:
-    from assay.features.ingest import open_source
     from assay.features.line_blocks import read_blocks
+    from assay.features.sources import open_source
 
     lines: list[bytes] = []
     unfit: list[str] = []

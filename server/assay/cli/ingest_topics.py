@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -26,6 +25,7 @@ from assay.cli.output import (
     print_json,
     print_record,
 )
+from assay.cli.stop_signals import stop_signals
 from assay.errors import AssayError, ConfigError, RejectedError
 from assay.observe.logs import log_event, set_up
 from assay.observe.metrics_server import open_metrics
@@ -87,7 +87,7 @@ def ingest_topics(options: TopicOptions, store: str, store_bytes_max: int, featu
             open_store(store, store_bytes_max) as opened,
             Job(asked, loaded, opened, on_record=on_record, on_look=progress.show, watch=watch) as job,
             _metrics(options.metrics_listen, job),
-            _signals(job),
+            stop_signals(job.stop),
             progress,
         ):
             job.run()
@@ -177,22 +177,6 @@ def _metrics(listen: str, job: Job) -> Iterator[None]:
     finally:
         if server is not None:
             server.close()
-
-
-@contextmanager
-def _signals(job: Job) -> Iterator[None]:
-    """The first SIGTERM or Ctrl-C ends the ingestion in order; the second does what it did before."""
-
-    def stop(number: int, _: Any) -> None:
-        job.stop()
-        signal.signal(number, before[number])
-
-    before: dict[int, Any] = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Progress:

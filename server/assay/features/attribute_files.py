@@ -11,17 +11,23 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assay import _core
 from assay.errors import InputError
 from assay.features.attribute_row import AttributeRow, InvalidRowError, MisfitError, check_row, kind_of, printable
 from assay.features.definitions import UPDATED_AT, AttributeView
-from assay.features.ingest import open_source
 from assay.features.line_blocks import LINE_BYTES_MAX, LineBlock, read_blocks
 from assay.features.rejects import LinePlace, Reject, Violation
+from assay.features.sources import open_source
 from assay.features.times import format_time_us, parse_time_us
 
-PARQUET_ROWS = 16_384  # converted at a time
+READ_ROWS = 131_072  # of Parquet at a time. Texts are read as dictionaries, each batch with all of its row group's: few batches
+CONVERTED_BYTES_MAX = 64 << 20  # as Python values at a time
+CONVERTED_ROWS_MAX = 16_384
+TEXT_BYTES_MAX = _core.LIMITS["string_value_bytes_max"]
+_VALUE_BYTES = 4 * TEXT_BYTES_MAX + 128  # of the largest, as a Python value
 
 
 @dataclass(frozen=True)
@@ -30,13 +36,16 @@ class AttributeRows:
 
     good: list[AttributeRow]
     bad: list[Reject[LinePlace]]
+    last_line: int  # or row, from 1
     done: int
     total: int  # 0: unknown
 
 
 def read_rows(source: Path | None, view: AttributeView) -> Iterator[AttributeRows]:
-    """Rows of a file, or of JSON lines on standard input (None). Parquet is known by its first bytes. Raises InputError."""
-    return _read_parquet(source, view) if source is not None and _is_parquet(source) else _read_json_lines(source, view)
+    """Rows of a file, or of JSON lines from a pipe (None: standard input). Parquet is known by its first bytes, and a pipe's are
+    read once. Raises InputError."""
+    is_parquet = source is not None and source.is_file() and _is_parquet(source)
+    return _read_parquet(source, view) if is_parquet else _read_json_lines(source, view)
 
 
 # --- implementation ---
@@ -62,7 +71,7 @@ def _json_rows(block: LineBlock, view: AttributeView, total: int) -> AttributeRo
         except InvalidRowError as invalid:
             bad.append(Reject(LinePlace(block.first_line + index, offset), invalid.violations, line))
         offset += len(line) + 1
-    return AttributeRows(good, bad, block.offset_bytes + len(block.data), total)
+    return AttributeRows(good, bad, block.last_line, block.offset_bytes + len(block.data), total)
 
 
 def _json_row(line: bytes, view: AttributeView, is_too_long: bool) -> AttributeRow:
@@ -110,13 +119,15 @@ def _is_parquet(source: Path) -> bool:
 
 def _read_parquet(source: Path | None, view: AttributeView) -> Iterator[AttributeRows]:
     try:
-        with pq.ParquetFile(source) as file:
-            columns = _check_columns(file.schema_arrow, view, source)
-            row_number, total = 1, file.metadata.num_rows
-            for batch in file.iter_batches(PARQUET_ROWS, columns=columns):
-                yield _parquet_rows(batch, view, row_number, total)
-                row_number += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+        columns = _check_columns(pq.read_schema(source), view, source)
+        row_number = 1
+        # A text that stands in many rows is held once: in the file it may take no room at all.
+        with pq.ParquetFile(source, read_dictionary=columns) as file:
+            for read in file.iter_batches(READ_ROWS, columns=columns):
+                for batch in _small_batches(read):
+                    yield _parquet_rows(batch, view, row_number, file.metadata.num_rows)
+                    row_number += batch.num_rows
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{source}: not a readable Parquet file ({type(error).__name__}); write it again") from error
 
 
@@ -158,6 +169,24 @@ def _misfit(found: pa.DataType, dtype: str) -> str:
     return f"{dtype}, found {found}; nothing is converted"
 
 
+def _small_batches(read: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Its rows in batches that are small as Python values, whatever is in them."""
+    cut = pa.RecordBatch.from_arrays([_cut(column) for column in read.columns], read.schema.names)
+    rows = min(CONVERTED_ROWS_MAX, CONVERTED_BYTES_MAX // (_VALUE_BYTES * cut.num_columns))
+    for start in range(0, cut.num_rows, rows):
+        yield cut.slice(start, rows)
+
+
+def _cut(column: pa.Array) -> pa.Array:
+    """The same with the heads alone of texts that are too long: so are their heads."""
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, _cut(column.dictionary))
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    longest = pc.max(pc.binary_length(column)).as_py() or 0
+    return column if longest <= TEXT_BYTES_MAX else pc.utf8_slice_codeunits(column, 0, TEXT_BYTES_MAX + 1)
+
+
 def _parquet_rows(batch: pa.RecordBatch, view: AttributeView, first_row: int, total: int) -> AttributeRows:
     good: list[AttributeRow] = []
     bad: list[Reject[LinePlace]] = []
@@ -168,11 +197,14 @@ def _parquet_rows(batch: pa.RecordBatch, view: AttributeView, first_row: int, to
             good.append(check_row(view, row, int))
         except InvalidRowError as invalid:
             bad.append(Reject(LinePlace(first_row + index, -1), invalid.violations, _original(row, view)))
-    return AttributeRows(good, bad, first_row - 1 + batch.num_rows, total)
+    last_row = first_row - 1 + batch.num_rows
+    return AttributeRows(good, bad, last_row, last_row, total)
 
 
 def _to_list(column: pa.Array) -> list[Any]:
     """Python values; times as floored microseconds."""
+    if pa.types.is_dictionary(column.type):
+        return _to_list(column.dictionary_decode())
     if not pa.types.is_timestamp(column.type):
         return column.to_pylist()  # type: ignore[no-any-return]
     multiply, divide = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}[column.type.unit]

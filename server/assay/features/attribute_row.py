@@ -86,8 +86,11 @@ def _required_time(value: Any, time_us: TimeParser) -> int:
         raise MisfitError("MISSING_FIELD", "expected a time, found null")
     moment_us = _time(value, time_us)
     if moment_us > time.time_ns() // 1000 + AHEAD_US_MAX:
-        raise MisfitError("EVENT_IN_FUTURE", "is ahead of this machine's clock; check its unit and both clocks")
+        raise MisfitError("EVENT_IN_FUTURE", _AHEAD)
     return moment_us
+
+
+_AHEAD = f"expected at most {AHEAD_US_MAX // 1_000_000} s ahead of this machine's clock; check its unit, its zone and both clocks"
 
 
 def _time(value: Any, time_us: TimeParser) -> int:

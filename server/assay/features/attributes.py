@@ -15,8 +15,9 @@ from assay.features.columns import stored_attributes
 from assay.features.definitions import AttributeView
 from assay.features.feature_set import FeatureSet
 from assay.features.flush_record import FlushRecord, flush_record
-from assay.features.ingest import IngestSummary, OnFlush, Progress, source_name
+from assay.features.ingest import IngestSummary, IsStopped, OnFlush, Progress, never
 from assay.features.rejects import Rejects
+from assay.features.sources import source_name
 from assay.features.store_writer import AttributeWrite, StoreWriter
 
 FLUSH_ROWS_DEFAULT = 1_000_000
@@ -33,18 +34,22 @@ def ingest_attributes(
     flush_rows: int = FLUSH_ROWS_DEFAULT,
     on_flush: OnFlush | None = None,
     progress: Progress | None = None,
+    is_stopped: IsStopped = never,
 ) -> IngestSummary:
-    """Sets the attributes of every row of `source` (None: JSON lines on standard input). Parquet is known by its first bytes.
+    """Sets the attributes of every row of `source` (None: JSON lines on standard input), or of those before `is_stopped` said so.
 
     Raises FeatureSetError (no such view), InputError (unreadable, or columns that do not fit), StoreError (the store is full)."""
     view = feature_set.attribute_view(view_name)
     ingestion = _Ingestion(view_name, view, writer, feature_set, source_name(source), rejects or Rejects(), on_flush)
     for rows in read_rows(source, view):
+        if is_stopped():
+            break
         ingestion.take(rows)
         if ingestion.is_due(flush_rows):
             ingestion.flush()
         if progress is not None:
             progress(rows.done, rows.total)
+    ingestion.is_stopped = is_stopped()
     ingestion.flush()
     return ingestion.summary()
 
@@ -80,6 +85,8 @@ class _Ingestion:
         self._on_flush = on_flush
         self._flushes: list[FlushRecord] = []
         self._outcomes = dict.fromkeys(OUTCOMES, 0)
+        self._last_line = 0
+        self.is_stopped = False
         self._start_flush()
 
     def _start_flush(self) -> None:
@@ -89,6 +96,7 @@ class _Ingestion:
     def take(self, rows: AttributeRows) -> None:
         self._rejects.add_all(rows.bad)
         self._rejected += len(rows.bad)
+        self._last_line = rows.last_line
         self._rows += len(rows.good)
         writes = [AttributeWrite(row.entity_id, row.time_us, row.values) for row in rows.good]
         codes = self._writer.write_attributes(self._view_name, writes)
@@ -114,4 +122,13 @@ class _Ingestion:
 
     def summary(self) -> IngestSummary:
         recorded, duplicates, late = self._outcomes.values()
-        return IngestSummary(sum(self._outcomes.values()), recorded, duplicates, late, self._rejects.count, tuple(self._flushes))
+        return IngestSummary(
+            sum(self._outcomes.values()),
+            recorded,
+            duplicates,
+            late,
+            self._rejects.count,
+            tuple(self._flushes),
+            line_count=self._last_line,
+            is_stopped=self.is_stopped,
+        )

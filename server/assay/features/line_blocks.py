@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 BLOCK_BYTES = 256 << 10
 LINE_BYTES_MAX = 64 << 10  # the core's limit of one line
 
-_Read = Callable[[int], bytes]
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None:
+        """At most `size` bytes; none at the end. None: nothing has come so far."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +25,26 @@ class LineBlock:
     line_count: int
     is_too_long: bool = False  # `data` is the head of one line; the rest was skipped
 
+    @property
+    def last_line(self) -> int:
+        return self.first_line + self.line_count - 1
 
-def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
-    """Reads to the end. A pipe gives what it has, so that a slow stream is not held back. Memory: two blocks and a line."""
-    read = getattr(file, "read1", file.read)
+
+def read_blocks(file: Readable, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
+    """Reads to the end. Each read gives a block, an empty one where it brought no line to its end, so that a pipe that stands
+    still keeps nobody waiting. Memory: two blocks and a line."""
     carry, line, offset = b"", 1, 0
-    while chunk := read(block_bytes):
-        carry += chunk
+    while (chunk := file.read(block_bytes)) != b"":
+        carry += chunk or b""
         end = carry.rfind(b"\n") + 1
-        if end:
-            block = LineBlock(carry[:end], line, offset, carry.count(b"\n", 0, end))
-            yield block
-            line, offset, carry = line + block.line_count, offset + end, carry[end:]
+        block = LineBlock(carry[:end], line, offset, carry.count(b"\n", 0, end))
+        yield block
+        line, offset, carry = block.last_line + 1, offset + end, carry[end:]
         if len(carry) > LINE_BYTES_MAX:
-            yield LineBlock(carry[:LINE_BYTES_MAX], line, offset, 1, is_too_long=True)
-            skipped, carry = _skip_line(read, len(carry), block_bytes)
-            line, offset = line + 1, offset + skipped
+            block = LineBlock(carry[:LINE_BYTES_MAX], line, offset, 1, is_too_long=True)
+            yield block
+            offset, carry = yield from _skip_line(file, block.last_line + 1, offset + len(carry), block_bytes)
+            line += 1
     if carry:
         yield LineBlock(carry, line, offset, carry.count(b"\n") + (not carry.endswith(b"\n")))
 
@@ -45,11 +52,13 @@ def read_blocks(file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[Line
 # --- implementation ---
 
 
-def _skip_line(read: _Read, skipped: int, block_bytes: int) -> tuple[int, bytes]:
-    """Reads past the next newline. Returns bytes skipped in all, and what was read beyond."""
-    while chunk := read(block_bytes):
+def _skip_line(file: Readable, line: int, offset: int, block_bytes: int) -> Generator[LineBlock, None, tuple[int, bytes]]:
+    """Reads past the next newline. Returns where the line after it begins, and what was read of it."""
+    while (chunk := file.read(block_bytes)) != b"":
+        chunk = chunk or b""
         end = chunk.find(b"\n") + 1
+        offset += end or len(chunk)
+        yield LineBlock(b"", line, offset, 0)
         if end:
-            return skipped + end, chunk[end:]
-        skipped += len(chunk)
-    return skipped, b""
+            return offset, chunk[end:]
+    return offset, b""

@@ -105,21 +105,26 @@ def snapshot_path(url: str) -> Path | None:
     return Path(rest).expanduser() if rest else None
 
 
+def lock_path(path: Path) -> Path:
+    """The file that a writer of this snapshot locks."""
+    return path.with_name(path.name + ".lock")
+
+
 # --- implementation ---
 
 
 def _lock(path: Path, url: str) -> IO[bytes]:
-    lock_path = path.with_name(path.name + ".lock")
+    file = lock_path(path)
     try:
-        lock = lock_path.open("ab")
+        lock = file.open("ab")
     except OSError as error:
-        raise StoreError(f"{url}: {lock_path} cannot be written: {error.strerror}") from None
+        raise StoreError(f"{url}: {file} cannot be written: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise StoreError(f"{url}: {lock_path} cannot be locked: {error.strerror}") from None
+            raise StoreError(f"{url}: {file} cannot be locked: {error.strerror}") from None
         raise StoreError(
             f"{url}: in use by another process. Stop it first, or send the events to that server (FeatureService.RecordEvents)"
         ) from None

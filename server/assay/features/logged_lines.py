@@ -22,7 +22,7 @@ class LoggedLines:
             return [Reject(LinePlace(block.first_line, block.offset_bytes), (violation,), block.data)]
         known = self.log.rejected_count
         self.log.append(block.data, known + block.line_count, places=places)
-        rejects = [self._reject(r, block) for r in self.log.rejections[known:]] if self.log.rejected_count > known else []
+        rejects = [self._reject(rejection, block) for rejection in self.log.rejections(known)]
         self._lines += block.line_count
         self._bytes += len(block.data)
         return rejects

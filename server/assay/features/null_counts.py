@@ -6,18 +6,21 @@ from collections.abc import Collection, Sequence
 
 import orjson
 
+EVENT_KEYS = frozenset({"transaction_id", "event_time", "entities", "features", "is_fraud", "label_time", "was_fraud"})
+
 
 def count_nulls(block: bytes, accepted_count: int, rejected_offsets: Collection[int], names: Sequence[str]) -> dict[str, int]:
     """Nulls (absent or null) of each feature. rejected_offsets: starts, in the block, of lines that the core refused.
 
-    Every other line is known to be a strict event: no key twice, no unknown key. So without escapes, nulls and rejects a feature
-    is present exactly as often as its quoted name is followed by a colon, and counting bytes will do."""
+    Every other line is known to be a strict event: no key twice, no unknown key; and no entity is called as a feature is. So
+    without escapes, nulls and rejects a feature is present exactly as often as its quoted name is followed by a colon, and
+    counting bytes will do, unless it is called as a key of the event itself is."""
     is_plain = not rejected_offsets and b"\\" not in block and b"null" not in block
     counts: dict[str, int] = {}
     parsed: dict[str, int] | None = None
     for name in names:
         quoted = f'"{name}"'.encode()
-        if is_plain and (present := block.count(quoted + b":")) == block.count(quoted):
+        if is_plain and name not in EVENT_KEYS and (present := block.count(quoted + b":")) == block.count(quoted):
             counts[name] = accepted_count - present
         else:
             parsed = parsed if parsed is not None else _count_parsed(block, rejected_offsets, names)

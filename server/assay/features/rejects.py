@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import FileIO
@@ -75,23 +77,13 @@ class Reject(Generic[PlaceType]):
 
 
 class Rejects:
-    """Counts rejects, keeps the first few for people, and writes all of them to a file if one is named: a new one, or
-    (`is_kept`) behind what is there, for a stream that goes on where it was."""
+    """Counts rejects, keeps the first few for people, and writes all of them to a file if one is named, behind what is there:
+    rejects of an earlier run are lost to nobody's mistake. Raises InputError where the file cannot be this process's alone."""
 
-    def __init__(self, path: Path | None = None, *, is_kept: bool = False) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self.count = 0
         self.examples: list[Reject[Place]] = []
-        self._file: FileIO | None = None
-        if path is not None:
-            try:
-                # Originals are transactions: for the owner's eyes.
-                mode = os.O_APPEND if is_kept else os.O_TRUNC
-                is_cut = is_kept and _ends_within_a_line(path)
-                self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o600), "wb", buffering=0)
-                if is_cut:
-                    _write_all(self._file, b"\n")
-            except OSError as error:
-                raise InputError(f"{path}: rejects cannot be written there: {error.strerror}") from None
+        self._file = None if path is None else _open(path)
 
     def add_all(self, rejects: Sequence[Reject[Place]]) -> None:
         """Raises OSError; then none of them was added."""
@@ -117,6 +109,31 @@ class Rejects:
         self.close()
 
 
+def _open(path: Path) -> FileIO:
+    """The file, behind what is there. Raises InputError."""
+    try:
+        # Originals are transactions: for the owner's eyes.
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
+    except OSError as error:
+        raise _unwritable(path, error.strerror) from None
+    try:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            # What a write takes back that failed must be its own, so nobody else writes here.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _ends_within_a_line(path):
+                _write_all(file, b"\n")
+    except OSError as error:
+        file.close()
+        is_taken = isinstance(error, BlockingIOError)
+        what = "another process writes its own there; give each a file of its own" if is_taken else error.strerror
+        raise _unwritable(path, what) from None
+    return file
+
+
+def _unwritable(path: Path, what: str | None) -> InputError:
+    return InputError(f"{path}: rejects cannot be written there: {what}")
+
+
 def _write_all(file: FileIO, data: bytes) -> None:
     """All, or (where the file can be cut) nothing: a disk that fills leaves no half line before what comes next."""
     size = os.fstat(file.fileno()).st_size
@@ -133,7 +150,7 @@ def _write_all(file: FileIO, data: bytes) -> None:
 
 def _ends_within_a_line(path: Path) -> bool:
     """A process that died while it wrote may have left half a line, which must not swallow the next one."""
-    if not path.is_file() or not path.stat().st_size:
+    if not path.stat().st_size:
         return False
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)

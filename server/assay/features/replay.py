@@ -22,12 +22,13 @@ from assay.errors import InputError
 from assay.features.attribute_history import HistoryCursor, TimedRow, read_history
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
-from assay.features.ingest import check_report, open_source
+from assay.features.ingest import check_report
 from assay.features.line_blocks import read_blocks
 from assay.features.local_store import BYTES_MAX_DEFAULT
 from assay.features.logged_lines import LoggedLines
 from assay.features.rejects import Rejects
 from assay.features.rows import input_columns
+from assay.features.sources import open_source
 
 ROWS_PER_CHUNK = 65_536
 READ_BYTES = 4 << 20

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from assay import _core
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# How far ahead of this machine's clock a time that changes state may be. One event dated years ahead (milliseconds for seconds)
-# would make all that its records hold expire.
-AHEAD_US_MAX = 86_400_000_000
+# How far ahead of this machine's clock a time that changes state may be.
+AHEAD_US_MAX = _core.LIMITS["ahead_us_max"]
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII

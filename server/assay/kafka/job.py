@@ -164,7 +164,7 @@ class Job:
             producer = self._parts.enter_context(closing(MessageProducer(asked.connection)))
             return DeadLetterTopic(producer, asked.dead_letter_topic)
         if asked.rejects_path is not None:
-            return self._parts.enter_context(closing(RejectsFile(Rejects(asked.rejects_path, is_kept=True))))
+            return self._parts.enter_context(closing(RejectsFile(Rejects(asked.rejects_path))))
         return NoRejects()
 
     def _record(self, topic: str, null_counts: Mapping[str, int], has_rejects: bool) -> FlushRecord:
