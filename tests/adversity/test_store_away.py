@@ -19,6 +19,7 @@ from assay.features.feature_set import FeatureSet
 from assay.features.store import RemoteStore, open_remote_store
 from assay.v1 import feature_pb2, scoring_pb2, scoring_pb2_grpc
 from tests.support.fault_proxy import Fault, fault_proxy
+from tests.support.redis_cluster import redis_cluster, watched_redis
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import FEATURE_SET, LocalServer, make_event, make_request, status_of, wait_until
 
@@ -107,6 +108,16 @@ class Load:
         wait_until(lambda: count() >= wanted or bool(self.wrong), what)
         assert self.wrong == []
 
+    def wait_until_well(self) -> None:
+        """Until ANSWERS in a row are whole."""
+
+        def is_well() -> bool:
+            flagged = self.flagged
+            self.more(lambda: self.whole, "answers with the store")
+            return self.flagged == flagged
+
+        wait_until(is_well, "no answer lacks its features any more")
+
     def _run(self, client: int, rng: random.Random) -> None:
         number = 0
         while not self._is_over.is_set():
@@ -140,11 +151,9 @@ class Load:
 
 @contextmanager
 def house(
-    redis: RedisServer, feature_set: str, lookup_timeout_ms: int = 50, port: int = 0
+    url: str, feature_set: str, lookup_timeout_ms: int = 50
 ) -> Iterator[tuple[LocalServer, RemoteStore, _core.FeaturePlan]]:
-    """`port`: of a proxy in front of it."""
     plan = compile_plan(FeatureSet.parse(feature_set))
-    url = redis.url if port == 0 else f"redis://127.0.0.1:{port}/0"
     remote = open_remote_store(url, lookup_timeout_ms=lookup_timeout_ms)
     try:
         with LocalServer(plan=plan, remote=remote, store={"lookup_timeout_ms_max": lookup_timeout_ms}) as server:
@@ -154,7 +163,7 @@ def house(
 
 
 def test_killed_frozen_and_back_under_load(redis: RedisServer, rng: random.Random) -> None:
-    with house(redis, OPEN_SET) as (server, remote, plan):
+    with house(redis.url, OPEN_SET) as (server, remote, plan):
         fill(remote, plan)
         with Load(server, rng) as load:
             load.more(lambda: load.whole, "answers with the store")
@@ -180,7 +189,7 @@ def test_a_faulty_network_under_load(redis: RedisServer, rng: random.Random, fau
     """Every answer comes inside its deadline and is whole or flagged, never wrong; and all are whole again soon after."""
     with (
         fault_proxy(redis.port, rng.randrange(1 << 30)) as proxy,
-        house(redis, OPEN_SET, port=proxy.port) as (server, remote, plan),
+        house(f"redis://127.0.0.1:{proxy.port}/0", OPEN_SET) as (server, remote, plan),
     ):
         fill(remote, plan)
         with Load(server, rng) as load:
@@ -192,9 +201,35 @@ def test_a_faulty_network_under_load(redis: RedisServer, rng: random.Random, fau
         assert server.engine.stats().degraded_rows == load.flagged
 
 
+def test_a_sentinel_s_replica_takes_over_under_load(rng: random.Random) -> None:
+    with watched_redis() as watched, house(watched.url, OPEN_SET) as (server, remote, plan):
+        fill(remote, plan)
+        fail_over(server, rng, watched.primary)
+        assert watched.port_of_primary() == watched.replica.port
+
+
+def test_a_cluster_s_replica_takes_over_under_load(rng: random.Random) -> None:
+    with redis_cluster(has_replica=True) as cluster, house(cluster.url, OPEN_SET) as (server, remote, plan):
+        fill(remote, plan)
+        fail_over(server, rng, cluster.primaries[0])
+        cluster.wait_until_whole()
+
+
+def fail_over(server: LocalServer, rng: random.Random, primary: RedisServer) -> None:
+    """Kills it under load. All is well once its replica answers in its place: it never comes back."""
+    with primary.client() as client:
+        assert client.wait(1, 5_000) == 1  # the replica has it all
+    with Load(server, rng) as load:
+        load.wait_until_well()
+        primary.kill()
+        load.more(lambda: load.flagged, "flagged answers while nobody has taken over")
+        load.wait_until_well()
+    assert server.engine.stats().degraded_rows == load.flagged
+
+
 def test_a_short_deadline_is_kept_though_the_store_hangs(redis: RedisServer) -> None:
     """The row gives up in time to be scored: two fifths of what its deadline leaves."""
-    with house(redis, OPEN_SET, lookup_timeout_ms=10_000) as (server, remote, plan):
+    with house(redis.url, OPEN_SET, lookup_timeout_ms=10_000) as (server, remote, plan):
         fill(remote, plan)
         redis.freeze()
         stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
@@ -204,7 +239,7 @@ def test_a_short_deadline_is_kept_though_the_store_hangs(redis: RedisServer) -> 
 
 
 def test_a_feature_set_without_defaults_fails_closed(redis: RedisServer) -> None:
-    with house(redis, FEATURE_SET) as (server, _, _plan):
+    with house(redis.url, FEATURE_SET) as (server, _, _plan):
         redis.kill()
         stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
         with pytest.raises(grpc.RpcError) as caught:
@@ -218,7 +253,7 @@ def test_a_feature_set_without_defaults_fails_closed(redis: RedisServer) -> None
 def test_events_are_refused_while_the_store_is_away(redis: RedisServer) -> None:
     from assay.v1 import feature_pb2_grpc
 
-    with house(redis, OPEN_SET) as (server, _, _plan):
+    with house(redis.url, OPEN_SET) as (server, _, _plan):
         redis.kill()
         admin = feature_pb2_grpc.FeatureServiceStub(server.admin_channel())
         message = feature_pb2.RecordEventsRequest(events=[make_event("e1")])
@@ -231,7 +266,7 @@ def test_events_are_refused_while_the_store_is_away(redis: RedisServer) -> None:
 
 def test_drain_answers_rows_that_wait_for_the_store(redis: RedisServer) -> None:
     """SIGTERM while the store hangs: what was accepted is answered, and nothing is left in the core (LocalServer checks)."""
-    with house(redis, OPEN_SET) as (server, remote, plan):
+    with house(redis.url, OPEN_SET) as (server, remote, plan):
         fill(remote, plan)
         redis.freeze()
         stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
