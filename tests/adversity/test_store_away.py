@@ -204,25 +204,27 @@ def test_a_faulty_network_under_load(redis: RedisServer, rng: random.Random, fau
 def test_a_sentinel_s_replica_takes_over_under_load(rng: random.Random) -> None:
     with watched_redis() as watched, house(watched.url, OPEN_SET) as (server, remote, plan):
         fill(remote, plan)
-        fail_over(server, rng, watched.primary)
-        assert watched.port_of_primary() == watched.replica.port
+        with failing_over(server, rng, watched.primary):
+            wait_until(lambda: watched.port_of_primary() == watched.replica.port, "the Sentinel names the replica")
 
 
 def test_a_cluster_s_replica_takes_over_under_load(rng: random.Random) -> None:
     with redis_cluster(has_replica=True) as cluster, house(cluster.url, OPEN_SET) as (server, remote, plan):
         fill(remote, plan)
-        fail_over(server, rng, cluster.primaries[0])
-        cluster.wait_until_whole()
+        with failing_over(server, rng, cluster.primaries[0]):
+            cluster.wait_until_whole()
 
 
-def fail_over(server: LocalServer, rng: random.Random, primary: RedisServer) -> None:
-    """Kills it under load. All is well once its replica answers in its place: it never comes back."""
+@contextmanager
+def failing_over(server: LocalServer, rng: random.Random, primary: RedisServer) -> Iterator[None]:
+    """Kills it under load; inside, its replica has to take over. Then all is well, though it never comes back."""
     with primary.client() as client:
         assert client.wait(1, 5_000) == 1  # the replica has it all
     with Load(server, rng) as load:
         load.wait_until_well()
         primary.kill()
         load.more(lambda: load.flagged, "flagged answers while nobody has taken over")
+        yield
         load.wait_until_well()
     assert server.engine.stats().degraded_rows == load.flagged
 
