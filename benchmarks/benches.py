@@ -14,6 +14,7 @@ from assay.v1 import scoring_pb2
 from benchmarks.baselines import assay_response, onnxruntime_alone
 from benchmarks.event_watch import watch
 from benchmarks.freshness import freshness
+from benchmarks.kafka_ingest import kafka_ingest
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
 from benchmarks.native import MESSAGES, closed_loop, native_batch, native_lone, open_loop
 from benchmarks.native_load import abuse, overload, soak
@@ -187,6 +188,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "redis_layout": redis_layout,
     "redis_away": redis_away,
     "redis_sizing": redis_sizing,
+    "kafka_ingest": kafka_ingest,
     "freshness": freshness,
     "watch": watch,
     "start": start,

@@ -53,14 +53,19 @@ def freshness(run: Run) -> list[Ratio]:
     return [ratio, cpu]
 
 
+def ingest_command(kafka: MockKafka, topic: str, group: str, store: str) -> list[str]:
+    """`assay ingest --kafka` of the demo's events."""
+    command = [sys.executable, "-m", "assay", "ingest", "--kafka", kafka.brokers, "--topic", topic, "--group", group]
+    return [*command, "--store", store, "--fail-on-reject", *BROKER_WAIT]
+
+
 # --- implementation ---
 
 
 @contextmanager
 def _ingesting(kafka: MockKafka, store: str, log: Path) -> Iterator[int]:
     """Its process id."""
-    command = [sys.executable, "-m", "assay", "ingest", "--kafka", kafka.brokers, "--topic", "events", "--group", "bench"]
-    command += ["--store", store, "--fail-on-reject", *BROKER_WAIT]
+    command = ingest_command(kafka, "events", "bench", store)
     with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
             yield process.pid

@@ -23,7 +23,7 @@ from benchmarks.measure import Ratio
 from benchmarks.remote_store import fill_redis
 from benchmarks.run import Run
 from tests.support.redis_cluster import redis_cluster
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, view_of
 
 RECORD_BYTES_MAX = {"customer": 128 + 256 * 32 + 81 * 96, "terminal": 128 + 256 * 32 + 249 * 48}  # docs/row-record.md
 RECORDS_AN_EVENT = 2
@@ -61,7 +61,7 @@ def _sizes(client: redis.Redis) -> dict[str, NDArray[np.int64]]:
     """Bytes of all records, by view."""
     found: dict[str, list[int]] = {view: [] for view in RECORD_BYTES_MAX}
     for key in client.scan_iter("a1:*", count=10_000):
-        found[key.decode().split(":")[-2]].append(client.strlen(key))
+        found[view_of(key)].append(client.strlen(key))
     return {view: np.array(sizes) for view, sizes in found.items()}
 
 
@@ -147,17 +147,13 @@ def _hops(run: Run, client: redis.Redis) -> list[_Hop]:
         chosen = keys[first : first + HOP_KEYS]
         records: Any = client.mget(chosen)
         put = b"".join(
-            _pack("EVALSHA", script, 1, key, record[:HEADER_BYTES], record, horizons_us[_view(key)] // 1000, HEADER_BYTES)
+            _pack("EVALSHA", script, 1, key, record[:HEADER_BYTES], record, horizons_us[view_of(key)] // 1000, HEADER_BYTES)
             for key, record in zip(chosen, records, strict=True)
         )
         fetch = b"".join(_pack("GET", key) for key in chosen)
         fetched_bytes = sum(len(f"${len(record)}\r\n") + len(record) + len("\r\n") for record in records)
         hops.append(_Hop(len(chosen), fetch, fetched_bytes, put))
     return hops
-
-
-def _view(key: bytes) -> str:
-    return key.decode().split(":")[-2]
 
 
 def _pack(*command: str | bytes | int) -> bytes:

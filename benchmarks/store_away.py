@@ -13,15 +13,11 @@ from itertools import cycle
 import grpc
 import numpy as np
 
-from assay.demo.history import demo_log
-from assay.demo.paths import bundle_path, feature_set_path
-from assay.features.compile import compile_plan
-from assay.features.feature_set import FeatureSet
-from assay.features.ingest import ingest_log
-from assay.features.store import open_store
+from assay.demo.paths import bundle_path
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from benchmarks.measure import Ratio
 from benchmarks.processes import assay_server
+from benchmarks.remote_store import fill_redis
 from benchmarks.run import Run
 from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.redis_server import RedisServer
@@ -53,7 +49,7 @@ def redis_away(run: Run) -> list[Ratio]:
 
 def _measure(run: Run, fault: str) -> tuple[float, float]:
     with closing(RedisServer()) as server, fault_proxy(server.port, 1) as proxy:
-        _fill(server.url)
+        fill_redis(run, server.url)
         begin: dict[str, Callable[[], None]] = {
             "frozen": server.freeze,
             "killed": server.kill,
@@ -76,12 +72,6 @@ def _measure(run: Run, fault: str) -> tuple[float, float]:
             ended_s = time.monotonic()
             load.wait_until_well(ended_s)
         return load.p99_ms(began_s, began_s + AWAY_S), load.last_degraded_s() - ended_s
-
-
-def _fill(url: str) -> None:
-    plan = compile_plan(FeatureSet.load(feature_set_path()))
-    with open_store(url) as store:
-        ingest_log(demo_log(plan), store.writer(plan))
 
 
 @dataclass

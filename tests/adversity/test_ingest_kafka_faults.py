@@ -12,12 +12,23 @@ from typing import Any
 
 import pytest
 
-from tests.support.kafka_events import event_counts, ingest_file, ingest_to_end, ingesting, make_events, send_events, state_of
+from tests.support.kafka_events import (
+    IngestProcess,
+    event_counts,
+    ingest_file,
+    ingest_to_end,
+    ingesting,
+    make_events,
+    make_labels,
+    send_events,
+    send_labels,
+    state_of,
+)
 from tests.support.mock_kafka import NOT_ENOUGH_REPLICAS, MockKafka, mock_kafka
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import wait_until
 
-TOPIC = "payments"
+TOPIC, LABEL_TOPIC = "payments", "labels"
 ARGUMENTS = ("--topic", TOPIC, "--group", "fraud", "--fail-on-reject")
 STATE_KEYS = 70  # 40 customers, 30 terminals
 
@@ -99,6 +110,75 @@ def test_killed_among_late_events(kafka: MockKafka, redis: RedisServer, rng: ran
         client.flushall()
     ingest_file(tmp_path, redis.url, events)
     assert found == state(redis)
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(60, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])])
+def test_labels_and_rejects_killed_and_rebalanced(
+    kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path, kills: int
+) -> None:
+    """Two members, one of which dies again and again; labels often come before their events, and messages that are no events
+    among both. State is that of a file whose events bring their labels along; every reject is in a file."""
+    kafka.create(LABEL_TOPIC, 3)
+    events = make_events(rng, 600 * kills)
+    labels = make_labels(rng, events)
+    rejects = [b"no event %d" % number for number in range(20 * kills)]
+    rounds = list(zip(_shares(events, kills), _shares(labels, kills, rng), _shares(rejects, kills), strict=True))
+    sent = midway = 0
+    with Members(kafka, redis, tmp_path) as members:
+        for some_events, some_labels, some_rejects in rounds:
+            send_labels(kafka, LABEL_TOPIC, some_labels)
+            kafka.send(LABEL_TOPIC, [(None, reject) for reject in some_rejects[::2]])
+            kafka.send(TOPIC, [(None, reject) for reject in some_rejects[1::2]])
+            send_events(kafka, TOPIC, some_events)
+            time.sleep(rng.uniform(0, 0.5))
+            members.kill_one(rng)
+            sent += len(some_events) + len(some_labels) + len(some_rejects)
+            midway += committed_count(kafka) < sent
+    assert midway > kills // 3
+    code, _, said = ingest_to_end(kafka, tmp_path, redis.url, *members.arguments("end"))
+    assert code in (0, 4), said  # 4: it has met rejects
+    assert committed_count(kafka) == sent
+    lines = [line for path in tmp_path.glob("rejects-*.jsonl") for line in path.read_bytes().splitlines()]
+    assert {original for line in lines if (original := _original_of(line))} == set(rejects)
+    told = [
+        event | {name: label[name] for name in ("is_fraud", "label_time")} for event, label in zip(events, labels, strict=True)
+    ]
+    check_state(redis, told, tmp_path)
+
+
+def committed_count(kafka: MockKafka) -> int:
+    return kafka.committed_count("fraud", TOPIC) + kafka.committed_count("fraud", LABEL_TOPIC)
+
+
+class Members:
+    """Two of one group that read events and labels. Each starts again when it has been killed; in the end both are killed."""
+
+    def __init__(self, kafka: MockKafka, redis: RedisServer, folder: Path) -> None:
+        self._kafka, self._redis, self._folder = kafka, redis, folder
+
+    def __enter__(self) -> Members:
+        self._members = [self._start(0), self._start(1)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self._members:
+            member.kill()
+
+    def arguments(self, name: str) -> tuple[str, ...]:
+        """Of a member: it has a file of rejects of its own, and waits for events for as long as this takes."""
+        topics = ("--topic", TOPIC, "--label-topic", LABEL_TOPIC, "--group", "fraud", "--label-wait-ms", "600000")
+        return (*topics, "--rejects", str(self._folder / f"rejects-{name}.jsonl"), "--flush-rows", "50", "--checkpoint-ms", "20")
+
+    def kill_one(self, rng: random.Random) -> None:
+        which = rng.randrange(2)
+        assert self._members[which].process.poll() is None
+        self._members[which].kill()
+        self._members[which] = self._start(which)
+
+    def _start(self, which: int) -> IngestProcess:
+        started = IngestProcess(self._kafka, self._folder, self._redis.url, *self.arguments(str(which)))
+        _lines_until(started.process.stderr, "partitions assigned")
+        return started
 
 
 def test_partitions_move_between_members(kafka: MockKafka, redis: RedisServer, rng: random.Random, tmp_path: Path) -> None:
@@ -292,6 +372,22 @@ def test_a_flush_that_does_not_fit_into_memory_is_written_in_parts(
         client.flushall()
     ingest_file(tmp_path, redis.url, events)
     assert found == state(redis)
+
+
+def _shares(items: list[Any], count: int, shuffled_by: random.Random | None = None) -> list[list[Any]]:
+    """Even shares, in order or not."""
+    if shuffled_by is not None:
+        items = shuffled_by.sample(items, len(items))
+    return [items[len(items) * index // count : len(items) * (index + 1) // count] for index in range(count)]
+
+
+def _original_of(line: bytes) -> bytes | None:
+    """Of a line of a file of rejects; None: who wrote it was killed midway."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    return str(document["original"]).encode()
 
 
 def _lines_until(stream: Any, text: str) -> str:

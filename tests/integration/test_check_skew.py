@@ -213,6 +213,22 @@ def test_nothing_to_compare_is_no_success(shop: Path, tmp_path: Path) -> None:
     assert "no row could be compared" in result.output
 
 
+@pytest.mark.parametrize(("told_count", "exit_code"), [(14, 4), (15, 0)])
+def test_less_than_half_compared_is_no_success(
+    server: LocalServer, shop: Path, tmp_path: Path, told_count: int, exit_code: int
+) -> None:
+    """The rows that are left all agree; but events of another day, or a store that is away, once made one row a proof."""
+    events = make_events(30)
+    serve(server, events)
+    path = write(tmp_path / "events.jsonl", events[:told_count])
+    arguments = ("--target", admin(server), "--events", path, "--feature-set", shop)
+    assert checked(exit_code, *arguments)["skew_max"] == 0.0
+    result = run("check-skew", *arguments, "--json")
+    said = " ".join(result.stderr.split())
+    assert ("only 14 of 30 rows could be compared" in said) is (exit_code == 4)
+    assert ("16 rows are of transactions that the events do not have" in said) is (exit_code == 4)
+
+
 def test_another_feature_set_is_refused_with_both_hashes(server: LocalServer, tmp_path: Path) -> None:
     events = make_events(2)
     serve(server, events)

@@ -20,7 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay import __version__
-from assay.cli.main import EXIT_CODES, SUBCOMMANDS, load_subcommand
+from assay.cli.main import SUBCOMMANDS, load_subcommand
 from assay.cli.score import parse_value
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
@@ -70,13 +70,6 @@ def test_the_listed_help_is_the_commands_own(name: str) -> None:
     found = run(name, "--help", COLUMNS="200")
     assert found.returncode == 0
     assert "Usage: " in found.stdout
-
-
-def test_the_exit_codes_say_what_is_so() -> None:
-    _, unhealthy, no = re.split(r"; [34] ", EXIT_CODES)
-    assert "every command that asks a server" in unhealthy  # test_features_cli.py and test_label.py have them
-    assert "features check-skew" in no
-    assert "label that found no event, or a newer label" in no
 
 
 def test_a_path_is_no_markup_and_moves_no_cursor() -> None:

@@ -29,7 +29,7 @@ from assay.features.feature_set import FeatureSet
 from assay.features.replay import replay
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.conftest import SCALE
-from tests.integration.test_live_equals_replay import assert_same_bits, onnx_scores, shown_inputs
+from tests.support.demo_scores import assert_same_bits, onnx_scores, shown_inputs
 from tests.support.kafka_events import (
     IngestProcess,
     event_counts,

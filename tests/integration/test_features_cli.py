@@ -116,7 +116,6 @@ def test_what_is_wrong_is_said(tmp_path: Path, tiny: Path) -> None:
     for arguments, exit_code, says in (
         (("diff", tiny, tmp_path / "none.yaml"), 1, "cannot be read"),
         (("diff", tiny, tmp_path), 1, "feature_set.yaml: cannot be read"),
-        (("diff", tiny, "127.0.0.1:1"), 3, "is a server running at 127.0.0.1:1?"),
         (("describe", "--target", "127.0.0.1:1", "--feature-set", tiny), 2, "give one of them"),
         (("describe", tiny, "--feature-set", tiny), 2, "give one of them"),
         (("describe", tmp_path / "none.yaml"), 1, "cannot be read"),
@@ -130,11 +129,18 @@ def test_what_is_wrong_is_said(tmp_path: Path, tiny: Path) -> None:
         assert (found.exit_code, says in " ".join(found.stderr.split())) == (exit_code, True), found.output
 
 
-def test_no_server_is_3(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for command in (("show", "customer_id", "1"), ("describe",), ("served-rows", "--out", out), ("check-skew", "--events", out)):
-        found = run(*command, "--target", "127.0.0.1:1")
-        assert (found.exit_code, "is a server running" in found.stderr) == (3, True), found.output
+def test_no_server_is_3(tmp_path: Path, tiny: Path) -> None:
+    out, target = tmp_path / "out", ("--target", "127.0.0.1:1")
+    for command in (
+        ("show", "customer_id", "1", *target),
+        ("describe", *target),
+        ("served-rows", "--out", out, *target),
+        ("check-skew", "--events", out, *target),
+        ("diff", tiny, "127.0.0.1:1"),
+        ("diff", "127.0.0.1:1", tiny),
+    ):
+        found = run(*command)
+        assert (found.exit_code, "is a server running at 127.0.0.1:1?" in found.stderr) == (3, True), found.output
 
 
 @pytest.mark.parametrize(

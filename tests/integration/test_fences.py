@@ -23,7 +23,7 @@ from tests.support.kafka_events import (
     state_of,
 )
 from tests.support.mock_kafka import MockKafka, mock_kafka
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer, redis_server, view_of
 
 COUNT = 700  # of one customer and one terminal, whose records hold 256 one by one
 EVENTS, LABELS = "fence-events", "fence-labels"
@@ -66,7 +66,7 @@ def ingested(kafka: MockKafka, redis: RedisServer, folder: Path, group: str, *mo
 def fences(redis: RedisServer) -> dict[str, list[tuple[int, int, int]]]:
     """Those of events and of labels, by view."""
     with redis.client() as client:
-        records = {key.decode().split(":")[-2]: client.get(key) or b"" for key in client.scan_iter("a1:*")}
+        records = {view_of(key): client.get(key) or b"" for key in client.scan_iter("a1:*")}
     return {view: [FENCE.unpack_from(record, FENCES_AT + 16 * kind) for kind in range(2)] for view, record in records.items()}
 
 

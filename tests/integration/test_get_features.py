@@ -17,7 +17,7 @@ from assay.features.feature_set import FeatureSet
 from assay.features.local_store import LocalStore
 from assay.features.records import Records
 from assay.features.store import open_remote_store
-from assay.transport.feature_looks import LOOKS_MAX
+from assay.transport.worker import HELD_ITEMS_MAX
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2_grpc
 from tests.conftest import SCALE
 from tests.support.redis_server import redis_server
@@ -308,15 +308,16 @@ def test_at_most_so_many_looks_wait_and_one_that_nobody_waits_for_is_never_made(
     stub = feature_pb2_grpc.FeatureServiceStub(server.admin_channel())
     first = stub.GetFeatures.future(question(customer_id="c1"), timeout=WAIT_S)
     wait_until(lambda: store.look_count == 1, "the first hangs")
-    others = [stub.GetFeatures.future(question(customer_id="c1"), timeout=WAIT_S) for _ in range(LOOKS_MAX - 1)]
-    wait_until(lambda: server.look_count() == LOOKS_MAX, "all looks have come")
+    others = [stub.GetFeatures.future(question(customer_id="c1"), timeout=WAIT_S) for _ in range(HELD_ITEMS_MAX - 1)]
+    wait_until(lambda: server.held_count() == HELD_ITEMS_MAX, "all looks have come")
     refused = refusal_of(server, question(customer_id="c1"))
     assert reason_of(refused) == "QUEUE_FULL"
     for look in others:
         look.cancel()
-    wait_until(lambda: server.look_count() == 1, "those that were cancelled are forgotten")
+    assert reason_of(refusal_of(server, question(customer_id="c1"))) == "QUEUE_FULL"  # they are in the queue all the same
     store.release.set()
     assert first.result(WAIT_S).views[0].view == "customer"
+    wait_until(lambda: server.held_count() == 0, "those that were cancelled are passed by")
     assert store.look_count == 1
 
 

@@ -41,6 +41,8 @@ from tests.support.server import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "ingestion.md"
+WATCHED = ("--fail-on-reject", "--metrics-listen", "127.0.0.1:0", "--bundle", str(bundle_path()))
+WATCHED += ("--feature-set", str(feature_set_path()))
 
 app = typer.Typer()
 app.command()(ingest)
@@ -222,19 +224,32 @@ def test_the_page_has_the_metrics_of_the_document(kafka: MockKafka, redis: Redis
     assert SECRET not in text
 
 
+def test_a_bundle_has_its_metrics_on_the_page_before_it_has_looked(
+    kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path
+) -> None:
+    events = [event | {"features": {"amount_minor": 5}} for event in make_events(random.Random(8), 10)]
+    with ingesting(kafka, tmp_path, redis.url, *reading(topic), *WATCHED) as running:
+        page = running.metrics()
+        send_events(kafka, topic, events)
+        wait_until(lambda: f'outcome="recorded",topic="{topic}"}} 10' in page(), "the events")
+        text = page()
+        assert running.terminate()[0] == 0
+    assert "assay_ingestion_samples_total 0" in text
+    assert 'assay_ingestion_wrong_types_total{field="features[\\"amount_minor\\"]"} 0' in text
+    for name in ("null_share", "type_share", "population_shift"):
+        assert f"# TYPE assay_ingestion_{name} gauge" in text
+
+
+@pytest.mark.torture
 def test_a_bundle_looks_on_while_events_are_ingested(kafka: MockKafka, redis: RedisServer, topic: str, tmp_path: Path) -> None:
     """Amounts come in another unit than in training: the page says so. A sample takes 10 s at least: it is waited for."""
     rng = random.Random(8)
     events = [event | {"features": {"amount_minor": rng.randrange(10**7)}} for event in make_events(rng, 4_000)]
     send_events(kafka, topic, events[:2_000])
     late = iter(events[2_000:])
-    watched = ("--bundle", str(bundle_path()), "--feature-set", str(feature_set_path()))
-    arguments = ("--fail-on-reject", "--metrics-listen", "127.0.0.1:0", *watched)
-    with ingesting(kafka, tmp_path, redis.url, *reading(topic), *arguments) as running:
+    with ingesting(kafka, tmp_path, redis.url, *reading(topic), *WATCHED) as running:
         page = running.metrics()
         wait_until(lambda: f'outcome="recorded",topic="{topic}"}} 2000' in page(), "the events of the first sample")
-        assert "assay_ingestion_samples_total 0" in page()
-        assert 'assay_ingestion_wrong_types_total{field="features[\\"amount_minor\\"]"} 0' in page()
 
         def has_looked() -> bool:
             send_events(kafka, topic, [next(late)])  # a sample ends with an event

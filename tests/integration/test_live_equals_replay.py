@@ -8,7 +8,6 @@ second and a week recorded in bulk and out of order are among them.
 
 from __future__ import annotations
 
-import functools
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,21 +15,20 @@ from typing import Any
 
 import grpc
 import numpy as np
-import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from assay import _core
-from assay.demo.paths import bundle_path, feature_set_path
+from assay.demo.paths import bundle_path
 from assay.demo.simulator import SECONDS_PER_DAY, SimulatorParameters, simulate
 from assay.features.compile import compile_plan
-from assay.features.feature_set import FeatureSet
 from assay.features.ingest import ingest_events
 from assay.features.replay import replay
 from assay.features.rows import input_columns
 from assay.features.store import open_store
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from tests.support.demo_scores import assert_same_bits, feature_set, onnx_scores, shown_inputs
 from tests.support.payments import Payments, published_payments
 from tests.support.server import ServeProcess
 
@@ -242,11 +240,6 @@ def _same_second_payments(payments: Payments, midnight: int, days: tuple[int, ..
 # --- the run
 
 
-@functools.cache
-def feature_set() -> FeatureSet:
-    return FeatureSet.load(feature_set_path())
-
-
 def make_run(case: Case, folder: Path) -> Run:
     plan = compile_plan(feature_set())
     events = folder / "events.jsonl"
@@ -283,25 +276,6 @@ def make_run(case: Case, folder: Path) -> Run:
     _ingest(events, len(case.payments), everything)
     probes = (_read_probes(case.payments, plan, url) for url in (snapshot, everything))
     return Run(case, served, replayed, onnx_scores(replayed), history_rows, *probes)
-
-
-def onnx_scores(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The demo model's scores of rows (n, inputs), by ONNX Runtime's own Python API."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(bundle_path() / "model.onnx", options, providers=["CPUExecutionProvider"])
-    (probabilities,) = session.run(["probabilities"], {"input": rows})
-    assert probabilities.dtype == np.float32
-    assert probabilities.shape == (len(rows), 2)
-    return np.ascontiguousarray(probabilities[:, 1])
-
-
-def assert_same_bits(found: NDArray[Any], expected: NDArray[np.float32], payments: Payments) -> None:
-    """`found` (n,) or (n, inputs) holds the float32 of `expected`, bit for bit; NaN and -0.0 are not spared."""
-    differs = found.astype(np.float32).view(np.uint32) != expected.view(np.uint32)
-    rows = np.flatnonzero(differs.reshape(len(found), -1).any(axis=1))
-    examples = [(str(payments.ids[row]), found[row].tolist(), expected[row].tolist()) for row in rows[:3]]
-    assert len(rows) == 0, f"{len(rows)} of {len(found)} payments differ, such as (id, found, expected): {examples}"
 
 
 def is_followed_in_the_same_second(payments: Payments) -> NDArray[np.bool_]:
@@ -380,12 +354,6 @@ class _Client:
             assert not result.HasField("status"), result.status
             answers[self._positions[result.transaction_id]] = (result.response.score, shown_inputs(result.response))
         return answers
-
-
-def shown_inputs(response: scoring_pb2.ScoreResponse) -> list[float]:
-    assert tuple(shown.name for shown in response.inputs) == feature_set().input_names
-    assert {shown.value.WhichOneof("value") for shown in response.inputs} == {"double_value"}
-    return [shown.value.double_value for shown in response.inputs]
 
 
 def is_approximate(response: scoring_pb2.ScoreResponse) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import random
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -37,7 +35,7 @@ from assay.features.store_writer import AttributeWrite
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.conftest import SCALE
 from tests.support.feature_sets import SHOP
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer, redis_server, view_of
 from tests.support.server import (
     EVENT_TIME,
     LocalServer,
@@ -48,11 +46,9 @@ from tests.support.server import (
     status_of,
     wait_until,
 )
+from tests.support.shop_events import ODD_ID, START_US, check_same, lines, sorted_log
 
 ROOT = Path(__file__).resolve().parents[2]
-START_US = int(EVENT_TIME.timestamp()) * 1_000_000
-DAY_US = 86_400_000_000
-ODD_ID = "c:{%} é\t"  # a customer's id may be any text
 
 
 @pytest.fixture(scope="module")
@@ -70,61 +66,6 @@ def _empty(server: RedisServer) -> None:
 @pytest.fixture(scope="module")
 def plan() -> _core.FeaturePlan:
     return compile_plan(FeatureSet.parse(SHOP))
-
-
-def lines(seed: int, count: int) -> list[bytes]:
-    """Events of few customers and terminals over 40 days: rings overflow into tiles, some are labelled, some repeat."""
-    rng = random.Random(seed)
-    made = []
-    for number in range(count):
-        when_us = START_US - rng.randrange(40 * DAY_US)
-        event: dict[str, Any] = {
-            "transaction_id": f"t{number}",
-            "event_time": np.datetime_as_string(np.datetime64(when_us, "us")) + "Z",
-            "entities": {"customer_id": rng.choice(["c1", "c2", ODD_ID]), "terminal_id": f"m{rng.randrange(3)}"},
-            "features": {"amount_minor": rng.randrange(100_000)},
-        }
-        if rng.random() < 0.5:
-            event["features"]["channel"] = rng.choice(["web", "app", "shop"])
-        if rng.random() < 0.3:
-            event["is_fraud"] = rng.random() < 0.2
-        made.append(json.dumps(event).encode() + b"\n")
-    return made + rng.sample(made, count // 10)
-
-
-def sorted_log(plan: _core.FeaturePlan, events: list[bytes]) -> _core.EventLog:
-    log = _core.EventLog(plan)
-    log.append(b"".join(events))
-    assert log.rejected_count == 0, log.rejections()
-    log.sort()
-    return log
-
-
-def rows_of(plan: _core.FeaturePlan, store: _core.EmbeddedStore, customer: str, terminal: str) -> tuple[Any, ...]:
-    reader = _core.FeatureReader(plan, store)
-    entities = {"customer_id": customer, "terminal_id": terminal}
-    read = [reader.read("probe", START_US + day * DAY_US, entities, {"amount_minor": 5}) for day in range(-20, 20)]
-    return tuple(read)
-
-
-def check_same(plan: _core.FeaturePlan, url: str, local: _core.EmbeddedStore) -> None:
-    """Every entity's row, at many moments, is the same from both stores."""
-    with open_store(url) as store:
-        for customer in ("c1", "c2", ODD_ID, "nobody"):
-            for terminal in ("m0", "m1", "m2"):
-                remote = _core.EmbeddedStore()
-                target = _core.EventWriter(plan, remote)
-                for view, kind, entity in (
-                    ("customer", "customer_id", customer),
-                    ("terminal", "terminal_id", terminal),
-                    ("profile", "customer_id", customer),
-                ):
-                    ref = target.record_of(view, entity)
-                    source = _core.EventWriter(plan, store.records_of(plan, {kind: entity}).store)
-                    sealed = source.take_changed_record(ref, None)
-                    if sealed is not None:
-                        assert target.put_record(ref, sealed) == 0
-                assert rows_of(plan, remote, customer, terminal) == rows_of(plan, local, customer, terminal)
 
 
 def test_the_same_events_make_the_same_features(server: RedisServer, plan: _core.FeaturePlan) -> None:
@@ -225,7 +166,7 @@ def test_what_nobody_needs_any_more_expires(server: RedisServer, plan: _core.Fea
     horizon_ms = dict(zip(plan.view_names, (us // 1000 for us in plan.view_horizons_us), strict=True))
     with server.client() as client:
         for key in client.keys("*"):
-            view = key.decode().split(":")[-2]
+            view = view_of(key)
             left_ms = client.pttl(key)
             assert left_ms == -1 if view == "profile" else horizon_ms[view] - 60_000 < left_ms <= horizon_ms[view]
 

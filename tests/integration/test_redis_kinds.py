@@ -15,11 +15,11 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.ingest import ingest_log
 from assay.features.store import open_remote_store, open_store
-from tests.integration.test_redis import check_same, lines, sorted_log
 from tests.support.feature_sets import SHOP
 from tests.support.redis_cluster import RedisCluster, redis_cluster, watched_redis
 from tests.support.redis_server import redis_server
 from tests.support.server import wait_until
+from tests.support.shop_events import check_same, lines, sorted_log
 
 UNAVAILABLE = next(row.number for row in _core.CODE_TABLE if row.reason == "STORE_UNAVAILABLE")
 

@@ -220,3 +220,5 @@ TEST(an_mget_is_read_as_it_is_written) {
     CHECK(!read_mget(answer, &records));
   }
 }
+
+ASSAY_TEST_MAIN

@@ -22,6 +22,7 @@ import redis
 from assay.features.redis_writer import HEADER_BYTES
 from tests.support.feature_sets import SHOP
 from tests.support.mock_kafka import OPTIONS, MockKafka
+from tests.support.redis_server import view_of
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 VOLATILE = ((12, 16), (40, 48), (64, 128))  # bytes of a record: checksum, time of writing, fences
@@ -136,7 +137,7 @@ def event_counts(state: Mapping[bytes, bytes]) -> dict[str, int]:
     """How many events the records of each view of SHOP hold, one by one or in tiles. By the bytes alone, not by the core."""
     counts: Counter[str] = Counter()
     for key, record in state.items():
-        view = key.decode().split(":")[-2]
+        view = view_of(key)
         entry_bytes, tile_bytes = SHOP_BYTES[view]
         entries, tiles = struct.unpack_from("<II", record, 52)
         first_tile = HEADER_BYTES + entries * entry_bytes

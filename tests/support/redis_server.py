@@ -103,6 +103,11 @@ def server_program() -> str | None:
     return next((str(path) for path in Path(spec.origin).parent.rglob("valkey-server") if os.access(path, os.X_OK)), None)
 
 
+def view_of(key: bytes) -> str:
+    """Whose record it is: the name of the view in a key of ours."""
+    return key.decode().split(":")[-2]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

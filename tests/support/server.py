@@ -170,9 +170,9 @@ class LocalServer:
     def event_counts(self) -> dict[str, int]:
         return dict(self._transport.event_counts)
 
-    def look_count(self) -> int:
-        """Looks at features that are under way or wait."""
-        return self._transport.look_count
+    def held_count(self) -> int:
+        """Messages of events and looks at features that are under way or wait."""
+        return self._transport.held_count
 
     def waiting_count(self) -> int:
         """Calls (and messages of streams) that wait for the core."""

@@ -98,7 +98,8 @@ def check_skew(
     """Check that training equals serving: hold the rows that a model was given against a replay of the events, bit by bit.
 
     Rows made while records were out of reach are counted apart. With --target the feature set is the server's, unless
-    --feature-set names one. Exit code 4: an input differs in more than --mismatch-max of the rows, or no row could be compared.
+    --feature-set names one. Exit code 4: an input differs in more than --mismatch-max of the rows, or fewer than half of them
+    could be compared.
 
     Examples:
 
@@ -125,10 +126,13 @@ def check_skew(
         print_json(_document(report, sample, loaded, mismatch_max))
     else:
         _print(report, sample)
+    if not (as_json and report.is_telling):
+        print_counts(*_left_out(report))
     if report.compared_count == 0:
         print_error("no row could be compared: is skew.sample_one_in small enough, and are these the events that were scored?")
-        raise typer.Exit(EXIT_REFUSED)
-    if report.skew_max > mismatch_max:
+    elif not report.is_telling:
+        print_error(f"only {report.compared_count:,} of {report.row_count:,} rows could be compared: fewer than half")
+    if not report.is_telling or report.skew_max > mismatch_max:
         raise typer.Exit(EXIT_REFUSED)
 
 
@@ -173,9 +177,12 @@ def _print(report: SkewReport, sample: RowSample) -> None:
         counts = (f"{count:,}" for count in (one.mismatch_count, one.missing_count, one.extra_count))
         table.add_row(plain_text(one.name), *counts, f"{one.skew:.2%}", f"{one.difference_max:.6g}")
     answers.print(table)
-    print_counts(
+    print_counts((report.other_time_count, "rows were scored at another time than their event has"))
+
+
+def _left_out(report: SkewReport) -> tuple[tuple[int, str], ...]:
+    return (
         (report.degraded_count, "rows were made without a record, or with an old one: not compared"),
         (report.unknown_count, "rows are of transactions that the events do not have: not compared"),
         (report.refused_count, "rows have an event that a score would refuse: not compared"),
-        (report.other_time_count, "rows were scored at another time than their event has"),
     )

@@ -48,6 +48,11 @@ class SkewReport:
     inputs: tuple[InputSkew, ...]
 
     @property
+    def is_telling(self) -> bool:
+        """Whether enough rows were compared to say anything of all: half of them."""
+        return self.compared_count > 0 and 2 * self.compared_count >= self.row_count
+
+    @property
     def skew_max(self) -> float:
         return max((one.skew for one in self.inputs), default=0.0)
 

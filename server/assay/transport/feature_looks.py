@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -18,6 +18,7 @@ from assay.observe.logs import log_event
 from assay.transport.feature_messages import feature_set_message, look_message, score_request_of
 from assay.transport.served_rows_messages import page_rows, served_rows_message
 from assay.transport.status import abort, refuse_large
+from assay.transport.worker import Worker
 from assay.v1 import feature_pb2
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("assay.store")
 
-LOOKS_MAX = 64  # under way or waiting: a remote store may hold the one thread for seconds
 LOOK_S_MAX = 10.0  # of a caller that names no deadline, or a later one
 
 Answer = bytes | Refusal
@@ -41,8 +41,12 @@ class FeatureLooks:
         self._served = served
         self._engine = engine
         self._answer_bytes_max = answer_bytes_max
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-looks")
-        self.look_count = 0  # under way or waiting
+        self._worker = Worker("assay-looks")
+
+    @property
+    def held_count(self) -> int:
+        """Looks that are under way or wait: a remote store may hold the one thread for seconds."""
+        return self._worker.held_count
 
     def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler. Bytes in, bytes out: messages are read and made on the thread."""
@@ -54,7 +58,7 @@ class FeatureLooks:
 
     def close(self) -> None:
         """Waits for the look that is being made, if there is one: not on the event loop."""
-        self._executor.shutdown(cancel_futures=True)
+        self._worker.close()
 
     # --- implementation ---
 
@@ -72,18 +76,15 @@ class FeatureLooks:
     ) -> bytes:
         """Makes the answer to a request of this kind on the thread, within the caller's deadline: one that nobody waits for any
         more is not begun."""
-        if self.look_count >= LOOKS_MAX:
-            await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{LOOKS_MAX} looks at features are under way"))
+        looking = self._worker.start(partial(self._answer, kind, make, data), len(data))
+        if looking is None:
+            await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{self.held_count} looks at features are under way"))
         remaining_s = context.time_remaining()
         limit_s = LOOK_S_MAX if remaining_s is None else min(LOOK_S_MAX, remaining_s)
-        self.look_count += 1
         try:
-            running = asyncio.get_running_loop().run_in_executor(self._executor, self._answer, kind, make, data)
-            answer = await asyncio.wait_for(running, limit_s)
+            answer = await asyncio.wait_for(looking, limit_s)
         except TimeoutError:
             answer = self._engine.refuse("DEADLINE_EXCEEDED")
-        finally:
-            self.look_count -= 1
         if isinstance(answer, Refusal):
             self._engine.count_refused_call(answer)
             await abort(context, answer)

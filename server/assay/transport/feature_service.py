@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,6 +17,7 @@ from assay.errors import RecordError, StoreError
 from assay.features.store_writer import StoreWriter
 from assay.observe.logs import log_event
 from assay.transport.status import abort
+from assay.transport.worker import Worker
 from assay.v1 import feature_pb2
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ class FeatureService:
         self._engine = engine
         self.counts = Counter[str](dict.fromkeys((*_NAMES.values(), _REJECTED), 0))  # events by outcome, written by the thread
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="assay-events")
+        self._worker = Worker("assay-events")
+
+    @property
+    def held_count(self) -> int:
+        """Messages that are being written or wait for it."""
+        return self._worker.held_count
 
     def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler. Requests stay bytes: the core decodes them."""
@@ -58,15 +63,20 @@ class FeatureService:
 
     def close(self) -> None:
         """Waits for the message that is being written, if there is one: not on the event loop."""
-        self._executor.shutdown()
+        self._worker.close()
 
-    async def _record_events(self, messages: AsyncIterator[bytes], context: Context) -> feature_pb2.RecordEventsResponse:
+    async def _record_events(self, _: AsyncIterator[bytes], context: Context) -> feature_pb2.RecordEventsResponse:
+        """A message that finds no room is refused, rather than left unread until there is some: its caller learns at once that
+        this server's store is slow, and may ask another."""
         response = feature_pb2.RecordEventsResponse()
-        loop = asyncio.get_running_loop()
         index = 0
-        async for message in messages:
+        # Not the iterator, which is a ring of references with the last message in it.
+        while (message := await context.read()) is not grpc.aio.EOF:
+            recording = self._worker.start(partial(self._record, message), len(message))
+            if recording is None:
+                await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{self.held_count} messages are under way"))
             try:
-                outcomes = await loop.run_in_executor(self._executor, self._record, message)
+                outcomes = await recording
             except StoreError as error:
                 log_event(log, logging.WARNING, "events not recorded", error=str(error))
                 # A bad record stays bad: nobody should be told to try again.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2
 
-from assay.transport.status import parse
+from assay.transport.status import end_call, parse
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context, Handler
@@ -62,7 +62,7 @@ class HealthService:
         request = await parse(health_pb2.HealthCheckRequest, data, context)
         status = self._statuses.get(request.service)
         if status is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+            await end_call(context, grpc.StatusCode.NOT_FOUND, "no such service")
         return health_pb2.HealthCheckResponse(status=status)
 
     async def _list(self, data: bytes, context: Context) -> health_pb2.HealthListResponse:
@@ -73,8 +73,8 @@ class HealthService:
     async def _watch(self, data: bytes, context: Context) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         request = await parse(health_pb2.HealthCheckRequest, data, context)
         if self._watch_count >= WATCHES_MAX:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHES_MAX} Watch calls are open, which is the limit; call Check"
+            await end_call(
+                context, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHES_MAX} Watch calls are open, which is the limit; call Check"
             )
         self._watch_count += 1
         try:

@@ -18,7 +18,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from assay.transport.status import parse
+from assay.transport.status import end_call, parse
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context, Handler
@@ -82,8 +82,10 @@ class ReflectionService:
 
     async def _info(self, _: Any, context: Context) -> None:
         if self._call_count >= CALLS_MAX:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{CALLS_MAX} reflection calls are open, which is the limit; close one"
+            await end_call(
+                context,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{CALLS_MAX} reflection calls are open, which is the limit; close one",
             )
         self._call_count += 1
         closing = asyncio.create_task(self._closing.wait())

@@ -193,9 +193,9 @@ class Transport:
         return self._features.counts
 
     @property
-    def look_count(self) -> int:
-        """Looks at features that are under way or wait for their turn."""
-        return self._looks.look_count
+    def held_count(self) -> int:
+        """Messages of events and looks at features that are under way or wait for their turn."""
+        return self._features.held_count + self._looks.held_count
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()
