@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -16,6 +16,7 @@ import pytest
 from assay import _core
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.features.redis_store import RedisStore
 from assay.features.store import RemoteStore, open_remote_store
 from assay.v1 import feature_pb2, scoring_pb2, scoring_pb2_grpc
 from tests.support.fault_proxy import Fault, fault_proxy
@@ -182,6 +183,34 @@ def test_killed_frozen_and_back_under_load(redis: RedisServer, rng: random.Rando
         assert stats.degraded_rows == load.flagged
         assert stats.lookup_unavailable_records == load.flagged
         assert stats.failed_rows == stats.shed_rows == sum(stats.expired_rows) == 0
+
+
+def test_python_comes_in_where_the_store_does_not_answer_well_and_goes_again(
+    redis: RedisServer, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, fetched = RedisStore.fetch, []
+
+    def note(store: RedisStore, keys: Sequence[bytes]) -> list[bytes | int | None] | None:
+        fetched.append(len(keys))
+        return fetch(store, keys)
+
+    monkeypatch.setattr(RedisStore, "fetch", note)
+    with house(redis.url, OPEN_SET) as (server, remote, plan):
+        fill(remote, plan)
+        with Load(server, rng) as load:
+            load.more(lambda: load.whole, "answers with the store")
+            assert fetched == []
+            redis.kill()
+            load.more(lambda: load.flagged, "flagged answers while the store is away")
+            assert fetched
+            load.may_be_empty = True
+            redis.start()
+            fill(remote, plan)
+            load.wait_until_well()
+            load.more(lambda: load.whole, "answers with the store that is back")
+            count = len(fetched)
+            load.more(lambda: load.whole, "more of them")
+            assert len(fetched) == count
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.NONE], ids=lambda fault: fault.name.lower())

@@ -179,3 +179,37 @@ def test_an_event_of_the_time_between_is_brought_over_by_loading_again(redis: Re
         assert record(new, between) == 1  # its own view lacks it, whatever the old one has
         assert inputs(new)["count_1d"] == before["count_1d"] + 1
         assert record(new, between) == 0
+
+
+def test_a_new_view_is_filled_alone(redis: RedisServer, tmp_path: Path) -> None:
+    """What others keep is neither written nor counted."""
+    two_views = OLD.replace(
+        "derived:", "  slow:\n    entity: customer_id\n    aggregates:\n      count_30d: {op: count, window: 30d}\nderived:"
+    )
+    events = tmp_path / "events.jsonl"
+    lines = [
+        {
+            "transaction_id": f"t{number}",
+            "event_time": format_time_us(TIME_US - number * 1_000_000),
+            "entities": {"customer_id": "c1"},
+            "features": {"amount_minor": 5},
+        }
+        for number in range(20)
+    ]
+    events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    set_path = tmp_path / "two.yaml"
+    set_path.write_text(two_views)
+
+    def ingest(*arguments: str) -> Any:
+        command = ["--events", str(events), "--store", redis.url, "--feature-set", str(set_path), "--json", *arguments]
+        return CliRunner().invoke(app, command)
+
+    with redis.client() as client:
+        for view in ("slow", "customer"):
+            found = json.loads(ingest("--only-view", view).stdout)
+            assert (found["recorded_count"], found["duplicate_count"]) == (20, 0)
+            views = {key.decode().split(":")[-2] for key in client.scan_iter("a1:*")}
+            assert views == ({"slow"} if view == "slow" else {"slow", "customer"})
+    refused = ingest("--only-view", "none")
+    assert refused.exit_code == 2
+    assert "no view of events of shop" in refused.stderr

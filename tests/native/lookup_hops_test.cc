@@ -30,13 +30,9 @@ std::vector<std::string> keys_of(std::string_view command) {
     words.emplace_back(command.substr(line_end + 2, size));
     at = line_end + 2 + size + 2;
   }
-  if (command != "*" + std::to_string(words.size()) + "\r\n" + [&] {
-        std::string all;
-        for (const std::string& word : words) all += bulk(word);
-        return all;
-      }()) {
-    return {};
-  }
+  std::string whole = "*" + std::to_string(words.size()) + "\r\n";
+  for (const std::string& word : words) whole += bulk(word);
+  if (command != whole) return {};
   if (words.empty() || words[0] != "MGET") return {};
   words.erase(words.begin());
   return words;

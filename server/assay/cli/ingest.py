@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.feature_sources import FeatureSetOption, load_feature_set
-from assay.cli.ingest_modes import LateEvents, choose_mode
+from assay.cli.ingest_modes import LateEvents, choose_mode, writer_options
 from assay.cli.options import JsonOption
 from assay.cli.output import (
     EXIT_REFUSED,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from assay.features.ingest import IngestSummary
     from assay.features.rejects import Rejects
     from assay.features.store import Store
+    from assay.features.store_writer import WriterOptions
 
 FILE_FLUSH_ROWS, TOPIC_FLUSH_ROWS = 1_000_000, 10_000
 
@@ -64,6 +65,10 @@ def ingest(
             help="Events held, sorted and applied together; about 250 bytes each. Default: 1,000,000; of topics 10,000, at most "
             "16,384. A pipe's are held for a second at most.",
         ),
+    ] = None,
+    only_view: Annotated[
+        list[str] | None,
+        typer.Option(help="Fill this view alone, as a new one beside others that are in use. Repeatable. Default: all."),
     ] = None,
     store_bytes_max: Annotated[int, typer.Option(min=1 << 20, help="Memory limit of the store in bytes.")] = 1 << 30,
     as_json: JsonOption = False,
@@ -173,6 +178,7 @@ def ingest(
             dead_letter_topic=dead_letter_topic,
             rejects=rejects,
             fails_on_reject=fail_on_reject,
+            only_views=tuple(only_view or ()),
             flush_rows=flush_rows or TOPIC_FLUSH_ROWS,
             flush_ms=flush_ms,
             checkpoint_ms=checkpoint_ms,
@@ -199,7 +205,9 @@ def ingest(
             if demo_history:
                 summary = _load_demo(opened, loaded)
             else:
-                summary = _load(opened, loaded, events or attributes, view, kept, flush_rows or FILE_FLUSH_ROWS, as_json)
+                only = writer_options(loaded, tuple(only_view or ()))
+                source = events or attributes
+                summary = _load(opened, loaded, source, view, kept, flush_rows or FILE_FLUSH_ROWS, only, as_json)
     except AssayError as error:
         fail(str(error))
     _print(summary, kept, url, rejects, time.monotonic() - started, as_json, is_attributes=view is not None)
@@ -223,13 +231,14 @@ def _load(
     view: str | None,
     rejects: Rejects,
     flush_rows: int,
+    options: WriterOptions,
     as_json: bool,
 ) -> IngestSummary:
     from assay.features.compile import compile_plan
     from assay.features.ingest import ingest_events
 
     plan = compile_plan(feature_set)
-    writer = opened.writer(plan)
+    writer = opened.writer(plan, options)
     source = None if path == Path("-") else path
     on_flush = None if as_json else print_record
     stop = Event()

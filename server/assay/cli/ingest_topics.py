@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from assay.cli.feature_sources import load_training_data
-from assay.cli.ingest_modes import LateEvents
+from assay.cli.ingest_modes import LateEvents, writer_options
 from assay.cli.output import (
     EXIT_REFUSED,
     EXIT_USAGE,
@@ -33,6 +33,7 @@ from assay.observe.metrics_server import open_metrics
 if TYPE_CHECKING:
     from assay.features.feature_set import FeatureSet
     from assay.features.observed_events import EventWatch
+    from assay.features.store_writer import WriterOptions
     from assay.kafka.job import Asked, Job
     from assay.kafka.stats import IngestionStats
     from assay.models.baseline import Baseline
@@ -58,6 +59,7 @@ class TopicOptions:
     dead_letter_topic: str | None
     rejects: Path | None
     fails_on_reject: bool
+    only_views: tuple[str, ...]
     flush_rows: int
     flush_ms: int
     checkpoint_ms: int | None
@@ -80,7 +82,8 @@ def ingest_topics(options: TopicOptions, store: str, store_bytes_max: int, featu
     started_s = time.monotonic()
     try:
         loaded, baseline = load_training_data(feature_set, options.bundle)
-        asked = _asked(options, is_remote=is_remote(store))
+        writer = writer_options(loaded, options.only_views, options.late_events)
+        asked = _asked(options, writer, is_remote=is_remote(store))
         on_record = (lambda _: None) if as_json else print_record
         watch = None if baseline is None else _watch(loaded, baseline)
         with (
@@ -129,9 +132,8 @@ def _check(options: TopicOptions) -> None:
 _REJECTS_HINT = "one of --dead-letter-topic TOPIC, --rejects FILE and --fail-on-reject"
 
 
-def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
+def _asked(options: TopicOptions, writer: WriterOptions, *, is_remote: bool) -> Asked:
     """Raises ConfigError."""
-    from assay.features.store_writer import WriterOptions
     from assay.kafka.connection import Connection
     from assay.kafka.ingestion import Settings
     from assay.kafka.job import Asked
@@ -150,7 +152,7 @@ def _asked(options: TopicOptions, *, is_remote: bool) -> Asked:
         metadata_topic=options.metadata_topic,
         metadata_s=options.metadata_ms / 1000,
         stops_at_end=options.stops_at_end,
-        writer=WriterOptions(applies_late=options.late_events is LateEvents.APPLY),
+        writer=writer,
         settings=Settings(
             messages_max=options.flush_rows,
             flush_s=options.flush_ms / 1000,
