@@ -119,7 +119,7 @@ cdef class LookupBatch:
         return 0
 
 
-_HOPS_ENDS = {
+cdef dict _HOPS_ENDS = {
     <int>CHopsEnd.kStopped: "stopped",
     <int>CHopsEnd.kSlow: "slow",
     <int>CHopsEnd.kTimeout: "timeout",
@@ -350,7 +350,7 @@ cdef class Engine:
         batch._engine = self
         return batch
 
-    def run_hops(self, connection: socket.socket, rows_max: int, timeout_s: float, slow_s: float) -> Hops:
+    def run_hops(self, connection, rows_max: int, timeout_s: float, slow_s: float) -> Hops:
         """Fetches over `connection` until something is not as usual (_core.pyi). Releases the GIL. Any thread, several at once."""
         cdef LookupBatch batch = LookupBatch.__new__(LookupBatch, _FACTORY)
         # fileno() and this in one go: nobody else can run between them and close the socket.

@@ -39,7 +39,7 @@ cdef class EventWriter:
         views: Sequence[str] | None = None,
     ):
         cdef CWriterOptions options
-        cdef size_t i
+        cdef Py_ssize_t i
         self._plan = plan
         self._store = store
         options.ahead_us_max = ahead_us_max
