@@ -1,5 +1,7 @@
 #include "core/features/resp_mget.h"
 
+#include "core/features/resp_scanner.h"
+
 namespace assay {
 namespace {
 
@@ -20,15 +22,9 @@ std::string_view take_line(std::string_view& rest) noexcept {
   return line;
 }
 
-// The number behind a type. -1: it is none.
-int64_t number_of(std::string_view line) noexcept {
-  int64_t number = 0;
-  if (line.size() < 2 || line.size() > 12) return -1;
-  for (const char c : line.substr(1)) {
-    if (c < '0' || c > '9') return -1;
-    number = number * 10 + (c - '0');
-  }
-  return number;
+// The length in a line that begins with `type`. False: it has none.
+bool read_head(std::string_view line, char type, int64_t* length) noexcept {
+  return !line.empty() && line[0] == type && read_resp_length(line.substr(1), length);
 }
 
 }  // namespace
@@ -40,14 +36,15 @@ void write_mget(const std::vector<std::string>& keys, std::string* command) {
 }
 
 bool read_mget(std::string_view answer, std::vector<FetchedRecord>* records) noexcept {
-  const std::string_view head = take_line(answer);
-  if (head.empty() || head[0] != '*' || number_of(head) != static_cast<int64_t>(records->size())) return false;
+  int64_t count = 0, size = 0;
+  if (!read_head(take_line(answer), '*', &count) || count != static_cast<int64_t>(records->size())) return false;
   for (FetchedRecord& record : *records) {
     record = FetchedRecord();
     const std::string_view line = take_line(answer);
-    if (line == "_" || line == "$-1") continue;  // null, in RESP 3 and in RESP 2
-    const int64_t size = number_of(line);
-    if (size < 0 || line[0] != '$' || answer.size() < static_cast<size_t>(size) + 2) return false;
+    if (line == "_") continue;  // null in RESP 3
+    if (!read_head(line, '$', &size)) return false;
+    if (size < 0) continue;  // null in RESP 2
+    if (answer.size() < static_cast<size_t>(size) + 2) return false;
     record.bytes = answer.substr(0, static_cast<size_t>(size));
     answer.remove_prefix(static_cast<size_t>(size) + 2);
   }

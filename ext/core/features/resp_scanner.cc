@@ -3,10 +3,8 @@
 #include <algorithm>
 
 namespace assay {
-namespace {
 
-// A length after its type: digits, or -1 for null in RESP 2. False: neither.
-bool read_length(std::string_view text, int64_t* length) noexcept {
+bool read_resp_length(std::string_view text, int64_t* length) noexcept {
   if (text == "-1") {
     *length = -1;
     return true;
@@ -19,8 +17,6 @@ bool read_length(std::string_view text, int64_t* length) noexcept {
   }
   return true;
 }
-
-}  // namespace
 
 RespScanner::Found RespScanner::scan(std::string_view bytes) noexcept {
   if (failed_ != Found::kAll) return failed_;
@@ -50,7 +46,7 @@ RespScanner::Found RespScanner::scan_one(std::string_view bytes) noexcept {
     return Found::kAll;
   }
   int64_t length = 0;
-  if (!read_length(rest.substr(1, end - 1), &length)) return Found::kNotResp;
+  if (!read_resp_length(rest.substr(1, end - 1), &length)) return Found::kNotResp;
   const auto size = static_cast<uint64_t>(std::max<int64_t>(length, 0));
   if (size > kBytesMax) return Found::kTooLarge;
   if (type == '*' || type == '~' || type == '%' || type == '>') {

@@ -11,6 +11,9 @@
 
 namespace assay {
 
+// A length behind its type: digits, or -1 for null in RESP 2. False: neither.
+bool read_resp_length(std::string_view text, int64_t* length) noexcept;
+
 class RespScanner {
  public:
   static constexpr size_t kBytesMax = size_t{256} << 20;  // of all answers together

@@ -28,7 +28,7 @@ from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers, addre
 from assay.features.store_writer import ALL_VIEWS, PLACED_EVENTS_MAX, AttributeWrite, LabelWrite, WriterOptions
 
 HOP_KEYS: Final = 512  # records of one MGET, and of one pipeline of scripts
-SLICE_EVENTS: Final = PLACED_EVENTS_MAX  # applied together; their records are held in this process meanwhile
+
 TRIES_MAX: Final = 50
 PAUSE_S_MAX: Final = 0.05  # between two tries, at random, so that writers do not meet again
 
@@ -83,7 +83,8 @@ class RedisWriter:
         return self._write(lambda writer: writer.records_of_events(message), lambda writer: writer.record_events(message))
 
     def ingest(self, log: _core.EventLog, start: int, stop: int) -> _core.IngestReport:
-        reports = [self._ingest_slice(log, first, min(first + SLICE_EVENTS, stop)) for first in range(start, stop, SLICE_EVENTS)]
+        slices = range(start, stop, PLACED_EVENTS_MAX)  # the records of one are held in this process meanwhile
+        reports = [self._ingest_slice(log, first, min(first + PLACED_EVENTS_MAX, stop)) for first in slices]
         return _sum_of(reports)
 
     def write_labels(self, labels: Sequence[LabelWrite]) -> list[int]:
