@@ -46,6 +46,7 @@ include "events.pxi"   # EventWriter, EventLog
 include "resp.pxi"     # exchange
 include "runtime.pxi"  # OrtRuntime, OrtModel, PuppetModel
 include "telemetry.pxi"  # Histogram, EngineMetrics, CallRecord
+include "audit.pxi"    # AuditLog, AuditSegment
 include "engine.pxi"   # ManualClock, CompletionQueue, Engine
 include "transport.pxi"  # NativeTransport
 include "load.pxi"     # LoadRun

@@ -708,6 +708,142 @@ cdef extern from "core/serving/served_rows.h" namespace "assay" nogil:
         vector[shared_ptr[const CServedRow]] after(uint64_t position, size_t rows_max) except +
 
 
+# --------------------------------------------------------------------------------------------------------------- audit
+
+cdef extern from "core/base/blake2b.h" namespace "assay" nogil:
+    cdef cppclass Digest16:
+        pass
+    cdef cppclass Digest32:
+        pass
+    Digest16 blake2b_16 "assay::blake2b<16>"(string_view data, string_view key) noexcept
+
+cdef extern from "core/base/card_numbers.h" namespace "assay" nogil:
+    cbool append_tokenised(string_view text, string_view key, string& out) except +
+
+cdef extern from "core/audit/segment_layout.h" namespace "assay::audit" nogil:
+    const size_t kAuditRecordBytesMax "assay::audit::kRecordBytesMax"
+    cdef cppclass LogId:
+        pass
+    cdef cppclass KeyId:
+        pass
+    cdef cppclass CSegmentHeader "assay::audit::SegmentHeader":
+        uint64_t first_sequence
+        int64_t made_us
+        LogId log_id
+        KeyId key_id
+
+cdef extern from "core/audit/segment_writer.h" namespace "assay::audit" nogil:
+    KeyId key_id(string_view key) noexcept
+
+cdef extern from "core/audit/segment_reader.h" namespace "assay::audit" nogil:
+    cdef cppclass CAuditBlock "assay::audit::Block":
+        uint64_t first_sequence
+        int64_t written_us
+        string_view payload
+        Digest32 chain
+        size_t offset
+    cdef cppclass SegmentReader:
+        @staticmethod
+        Code open(string_view data, SegmentReader* out) noexcept
+        const CSegmentHeader& header() noexcept
+        cbool next(cbool checks_chain, CAuditBlock* out) noexcept
+        Code why() noexcept
+        size_t offset() noexcept
+        uint64_t next_sequence() noexcept
+        const Digest32& chain() noexcept
+    cbool next_audit_record "assay::audit::next_record"(string_view& payload, string_view* record) noexcept
+
+cdef extern from "core/audit/spool_files.h" namespace "assay::audit" nogil:
+    cdef cppclass CSpoolFiles "assay::audit::SpoolFiles":
+        pass
+    Status open_disk_files(const string& directory, unique_ptr[CSpoolFiles]* out) except +
+
+cdef extern from "core/audit/spool.h" namespace "assay::audit" nogil:
+    cdef enum class CSpoolState "assay::audit::SpoolState"(uint8_t):
+        kWriting
+        kReserve
+        kFull
+    cdef cppclass CSpoolOptions "assay::audit::SpoolOptions":
+        uint64_t bytes_max
+        cbool has_sink
+        cbool is_durable
+        int64_t age_us_max
+        KeyId key_id
+    cdef cppclass CSpoolStats "assay::audit::SpoolStats":
+        CSpoolState state
+        uint64_t bytes
+        uint64_t segments
+        uint64_t next_sequence
+        uint64_t shipped_sequence
+        int64_t oldest_unshipped_us
+        uint64_t write_failures
+        uint64_t sync_failures
+        uint64_t allocation_failures
+        uint64_t torn_bytes
+    cdef cppclass CSpool "assay::audit::Spool":
+        @staticmethod
+        Status open(const CSpoolOptions& options, unique_ptr[CSpoolFiles] files, int64_t now_us, unique_ptr[CSpool]* out) except +
+
+cdef extern from "core/audit/checkpoint.h" namespace "assay::audit" nogil:
+    cdef enum class CAuditLevel "assay::audit::AuditLevel"(uint8_t):
+        kMemory
+        kSpool
+        kFsync
+    cdef enum class CAuditDrop "assay::audit::AuditDrop"(uint8_t):
+        kCount_
+    const char* drop_name(CAuditDrop drop) noexcept
+    cdef cppclass DropCounts "std::array<uint64_t, static_cast<size_t>(assay::audit::AuditDrop::kCount_)>":
+        uint64_t operator[](size_t index) noexcept
+    cdef cppclass CAuditCounts "assay::audit::AuditCounts":
+        uint64_t recorded
+        DropCounts dropped
+        uint64_t ring_dropped
+
+cdef extern from "core/audit/audit_log.h" namespace "assay::audit" nogil:
+    cdef enum class CWhenFull "assay::audit::WhenFull"(uint8_t):
+        kRefuse
+        kSample
+    cdef cppclass CAuditOptions "assay::audit::AuditOptions":
+        CAuditLevel level
+        CWhenFull when_full
+        uint32_t full_one_in
+        cbool has_thread
+        string inputs
+        string software
+    cdef cppclass CAuditStats "assay::audit::AuditStats":
+        CSpoolStats spool
+        CAuditCounts counts
+        uint64_t blocks
+        uint64_t buffer_bytes
+        uint64_t buffer_bytes_max
+        cbool is_refusing
+        string last_error
+    cdef cppclass CAuditLog "assay::audit::AuditLog":
+        CAuditLog(const CAuditOptions& options, unique_ptr[CSpool] spool)
+        Status start() noexcept
+        cbool append_record(string_view record) noexcept
+        void set_shipped(uint64_t sequence) noexcept
+        void flush() noexcept
+        void close() noexcept
+        void step() noexcept
+        CAuditStats stats() except +
+
+cdef extern from "core/serving/audit_policy.h" namespace "assay" nogil:
+    cdef enum class CAuditInputs "assay::AuditInputs"(uint8_t):
+        kFull
+        kSample
+        kDigest
+    cdef cppclass AuditPolicy:
+        CAuditInputs inputs
+        uint32_t sample_one_in
+        string key
+    cdef cppclass EngineAudit:
+        shared_ptr[CAuditLog] log
+        AuditPolicy policy
+
+
+# -------------------------------------------------------------------------------------------------------------- engine
+
 cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass EngineOptions:
         uint32_t slots
@@ -719,6 +855,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         TracingOptions tracing
         uint32_t call_records_max
         ServedRowsOptions served_rows
+        EngineAudit audit
 
     cdef cppclass Threshold:
         double minimum
@@ -742,6 +879,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t score_output
         uint32_t score_column
         vector[Threshold] thresholds
+        string runtime
         LaneOptions options
 
     cdef cppclass CallContext:
@@ -892,6 +1030,7 @@ cdef extern from "core/runtime/puppet_model.h" namespace "assay" nogil:
 # -------------------------------------------------------------------------------------------------------------- bridge
 
 cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
+    string bytes_of_array[T](const T& array) except +
     ctypedef void (*ReportProgress)(void* context, uint64_t done, uint64_t total) noexcept nogil
 
     cdef cppclass ProgressFunction "std::function<void(uint64_t, uint64_t)>":

@@ -43,6 +43,12 @@ std::vector<uint64_t> counts_of(const Histogram<kBounds>& histogram) {
   return {histogram.counts.begin(), histogram.counts.end()};
 }
 
+// Of a std::array of bytes.
+template <typename Array>
+std::string bytes_of_array(const Array& array) {
+  return {reinterpret_cast<const char*>(array.data()), sizeof(Array)};
+}
+
 inline std::string build_flags() {
   std::string flags;
 #if !defined(__OPTIMIZE__)

@@ -155,6 +155,7 @@ cdef class Engine:
         call_records_max: int = 2048,
         sample_one_in: int = 0,
         sampled_rows_max: int = 10_000,
+        audit: AuditLog | None = None,
         clock: ManualClock | None = None,
     ):
         cdef EngineOptions options
@@ -180,6 +181,9 @@ cdef class Engine:
         options.call_records_max = call_records_max
         options.served_rows.one_in = sample_one_in
         options.served_rows.rows_max = sampled_rows_max
+        if audit is not None:
+            options.audit.log = audit._log
+            options.audit.policy = audit._policy
         self._slots = options.slots
         if clock is None:
             self._clock = &CSystemClock.instance()
@@ -222,6 +226,7 @@ cdef class Engine:
         queue_delay_ns_max: int = 0,
         timeout_ns_default: int = 1_000_000_000,
         inline_overrun_ns: int = 0,
+        runtime: str = "",
         is_default: bool = False,
     ) -> None:
         cdef LaneSpec spec
@@ -233,6 +238,7 @@ cdef class Engine:
         spec.model_sha256 = string_of_str(model_sha256)
         spec.reader = reader._reader
         spec.has_threads = threads
+        spec.runtime = string_of_str(runtime)
         spec.score_output = score_output
         spec.score_column = score_column
         spec.options.batch_rows_max = batch_rows_max

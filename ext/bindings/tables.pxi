@@ -119,6 +119,18 @@ RECORD_REASONS = {
     "declined": <int>RecordReason.kDeclined,
 }
 
+AUDIT_LEVELS = {
+    "memory": <int>CAuditLevel.kMemory,
+    "spool": <int>CAuditLevel.kSpool,
+    "fsync": <int>CAuditLevel.kFsync,
+}
+
+AUDIT_INPUTS = {
+    "full": <int>CAuditInputs.kFull,
+    "sample": <int>CAuditInputs.kSample,
+    "digest": <int>CAuditInputs.kDigest,
+}
+
 
 cdef tuple _stages():
     cdef vector[Stage] found = stages()

@@ -45,6 +45,8 @@ DECISIONS: Final[dict[str, int]]  # "approve": 1, "challenge": 2, "review": 3, "
 PRIORITIES: Final[dict[str, int]]  # "interactive": 1, "bulk": 2
 CALL_KINDS: Final[dict[str, int]]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream)
 RECORD_REASONS: Final[dict[str, int]]  # bits: "sampled": 1, "slow": 2, "failed": 4, "declined": 8
+AUDIT_LEVELS: Final[dict[str, int]]  # "memory": 0, "spool": 1, "fsync": 2
+AUDIT_INPUTS: Final[dict[str, int]]  # "full": 0, "sample": 1, "digest": 2
 
 # The stages of a row in order, and where each begins and ends in CallRecord.stamps_ns.
 STAGES: Final[tuple[tuple[str, int, int], ...]]
@@ -584,6 +586,124 @@ class Hops(NamedTuple):
     hop_count: int  # hops that gave their records
     batch: LookupBatch | None
 
+class AuditStats(NamedTuple):
+    """Of one AuditLog, as its writer saw it last."""
+
+    state: Literal["writing", "reserve", "full"]
+    bytes: int  # of all segments, with what is allocated and not filled yet
+    segments: int
+    next_sequence: int
+    shipped_sequence: int
+    oldest_unshipped_us: int  # when the segment of the oldest record that was not shipped was begun, wall clock; 0: all were
+    recorded: int  # by this process
+    dropped: dict[str, int]  # scores that were given without a record, by cause: sampled, full, buffer, failed
+    ring_dropped: int  # records that gave way to newer ones before they were shipped
+    write_failures: int
+    sync_failures: int
+    allocation_failures: int
+    torn_bytes: int  # found behind the last sound block at the start
+    blocks: int
+    buffer_bytes: int
+    buffer_bytes_max: int
+    is_refusing: bool  # calls are turned away (AUDIT_UNAVAILABLE)
+    last_error: str  # of the newest failure; empty: there was none
+
+@final
+class AuditLog:
+    """Records of scores, on their way to a spool directory. See ext/core/audit/audit_log.h. Engines that use it keep it alive."""
+
+    def __init__(
+        self,
+        *,
+        directory: str,
+        key: bytes,
+        level: int,
+        bytes_max: int = 1 << 30,
+        has_sink: bool = False,
+        age_s_max: int = 0,
+        inputs: int = 0,
+        sample_one_in: int = 100,
+        refuses: bool = True,
+        full_one_in: int = 100,
+        software: str = "",
+        threads: bool = True,
+    ) -> None:
+        """`directory` exists and is this log's alone. `key`: 32 secret bytes, for digests and tokens. `level`: of
+        AUDIT_LEVELS. `bytes_max`: of all segments, at least 4 MiB. `has_sink`: segments wait until set_shipped(). `age_s_max`: older segments go
+        as soon as they may; 0: only when room is needed. `inputs`: of AUDIT_INPUTS; of 1 transaction in `sample_one_in` "sample"
+        keeps the row. `refuses`: without room calls are turned away, else one score in `full_one_in` is recorded while the last
+        segment lasts. `software`: who writes, for checkpoints. Without `threads` step() writes (tests).
+
+        Raises CoreError: IO, SEGMENT_MAGIC, SEGMENT_VERSION, SEGMENT_CHECKSUM (the newest segment does not begin as one),
+        PLAN_INVALID (bytes_max)."""
+
+    def append_record(self, record: bytes) -> bool:
+        """An assay.v1.AuditRecord that is nobody's score, at most 64 KiB. False: there was no room."""
+
+    def set_shipped(self, sequence: int) -> None:
+        """The sink has everything up to here: its segments may go."""
+
+    def flush(self) -> None:
+        """Waits until what was appended before is written. Releases the GIL."""
+
+    def close(self) -> None:
+        """Writes what is left, syncs, ends the thread. After the engines have stopped. Releases the GIL. Idempotent."""
+
+    def step(self) -> None:
+        """Without a thread: writes what has gathered. Tests."""
+
+    def stats(self) -> AuditStats: ...
+
+class AuditBlock(NamedTuple):
+    """What was committed together."""
+
+    first_sequence: int
+    written_us: int  # wall clock
+    offset: int  # in the segment
+    chain: bytes  # 32; after it
+    records: list[bytes]  # assay.v1.AuditRecord
+
+@final
+class AuditSegment:
+    """Reads one segment of an audit log, block by block, believing nothing. See ext/core/audit/segment_reader.h."""
+
+    def __init__(self, data: bytes) -> None:
+        """Raises CoreError: SEGMENT_MAGIC, SEGMENT_VERSION, SEGMENT_CHECKSUM (of the header)."""
+
+    @property
+    def first_sequence(self) -> int: ...
+    @property
+    def made_us(self) -> int: ...
+    @property
+    def log_id(self) -> bytes: ...
+    @property
+    def key_id(self) -> bytes: ...
+    @property
+    def chain(self) -> bytes:
+        """After the last block that was read."""
+
+    @property
+    def offset(self) -> int:
+        """Where the next block begins, or would."""
+
+    @property
+    def next_sequence(self) -> int: ...
+    @property
+    def why(self) -> str:
+        """After next_block() gave None: OK, or the reason why the next block is not read."""
+
+    def next_block(self, *, checks_chain: bool = True) -> AuditBlock | None:
+        """None: why says whether the segment ends here."""
+
+def tokenised(text: str, key: bytes) -> str:
+    """`text` as the audit log writes it: with tokens in place of card numbers."""
+
+def keyed_digest(data: bytes, key: bytes) -> bytes:
+    """BLAKE2b-128 of a row and its bits of missing inputs, as the audit log writes it."""
+
+def audit_key_id(key: bytes) -> bytes:
+    """What segments call the key by, 8 bytes: tells nothing about it."""
+
 @final
 class Engine:
     """Requests in, answers out. See ext/core/serving/engine.h."""
@@ -603,6 +723,7 @@ class Engine:
         call_records_max: int = 2048,
         sample_one_in: int = 0,
         sampled_rows_max: int = 10_000,
+        audit: AuditLog | None = None,
         clock: ManualClock | None = None,
     ) -> None:
         """`lookup_timeout_ns_max`: how long a row waits for its records from a remote store; two fifths of what is left of its
@@ -615,7 +736,9 @@ class Engine:
         `follows_parent`: a valid traceparent decides), declined, or `slow_ns` slow (0: not for that). Failed calls are recorded
         always. At most `call_records_max` records wait for drain_records().
 
-        `sample_one_in`: the rows of one entity in so many are kept for served_rows(), the newest `sampled_rows_max`. 0: none."""
+        `sample_one_in`: the rows of one entity in so many are kept for served_rows(), the newest `sampled_rows_max`. 0: none.
+
+        `audit`: where scores are recorded. Close it after stop()."""
 
     def open_queue(self) -> CompletionQueue: ...
     def add_lane(
@@ -636,9 +759,12 @@ class Engine:
         queue_delay_ns_max: int = 0,
         timeout_ns_default: int = 1_000_000_000,
         inline_overrun_ns: int = 0,
+        runtime: str = "",
         is_default: bool = False,
     ) -> None:
-        """`inline_overrun_ns` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
+        """`runtime`: what runs the model, for the audit log: versions and device.
+
+        `inline_overrun_ns` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
         known to be quick: a run that takes longer sends rows to the runners for 100 times as long as it took."""
 
     def remove_lane(self, model: str, version: str) -> None:

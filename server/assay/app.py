@@ -1,9 +1,9 @@
 """The composition root: builds everything from Config, and owns the order of start and drain.
 
-START  library -> bundles, each proved -> store (snapshot or demo history) -> engine and lanes -> /metrics, traces -> listeners
-       -> health: SERVING.
+START  library -> bundles, each proved -> store (snapshot or demo history) -> audit log -> engine and lanes -> /metrics, traces
+       -> listeners -> health: SERVING.
 DRAIN  SIGTERM or SIGINT -> health says NOT_SERVING -> lame duck (delay) -> no new calls (GOAWAY) -> calls in flight end (grace)
-       -> engine stops -> snapshot is written -> traces leave -> exit 0.
+       -> engine stops -> snapshot is written -> audit log is synced -> traces leave -> exit 0.
 
        A second signal ends the process at once, without a snapshot.
 """
@@ -19,8 +19,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from assay._core import OrtRuntime
-from assay.app_metrics import build_source, feature_source, security_source, store_source, transport_source
+from assay import __version__
+from assay._core import BUILD, OrtRuntime
+from assay.app_metrics import audit_source, build_source, feature_source, security_source, store_source, transport_source
+from assay.audit.opening import OpenAudit, open_audit
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
@@ -50,6 +52,7 @@ class App:
     store: Store
     models: tuple[VerifiedModel, ...]
     scoring: Scoring
+    audit: OpenAudit | None
     telemetry: Telemetry
     runtime_version: str  # of ONNX Runtime
 
@@ -69,16 +72,30 @@ class App:
         check_views([model.plan for model in models], config.store.near_cache_max_age_ms)
         remote = _open_remote_store(config)
         store = remote if remote is not None else _open_local_store(config, observe)
+        software = f"assay {__version__}, ONNX Runtime {runtime.version}, {BUILD['cpu']}"
+        audit = None
         try:
-            scoring = Scoring(config.engine, config.lane, config.store, config.runner_count, tracing, config.skew)
+            audit = open_audit(config.audit, is_demo=config.is_demo, software=software)
+            scoring = Scoring(
+                config.engine,
+                config.lane,
+                config.store,
+                config.runner_count,
+                tracing,
+                config.skew,
+                audit.log if audit else None,
+                software,
+            )
             if remote is not None:
                 scoring.start_lookups(remote)
             for index, model in enumerate(models):
                 scoring.add_model(model, store, is_default=index == 0)
         except BaseException:
+            if audit is not None:
+                audit.close()
             store.close()
             raise
-        return cls(config, store, tuple(models), scoring, Telemetry(config, tracing, scoring.engine), runtime.version)
+        return cls(config, store, tuple(models), scoring, audit, Telemetry(config, tracing, scoring.engine), runtime.version)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
@@ -87,16 +104,21 @@ class App:
                 lambda: build_source(self.models, self.runtime_version),
                 lambda: store_source(self.store),
                 lambda: feature_source(model.plan for model in self.models),
+                lambda: audit_source(self.audit),
             ]
         )
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(on_ready))
         self._save()
+        if self.audit is not None:
+            self.audit.close()
         self.telemetry.close()
 
     def close(self) -> None:
         """Ends threads and gives the store's lock back. Idempotent; run() need not have been called."""
         self.scoring.close(timeout_s=0.0)
+        if self.audit is not None:
+            self.audit.close()
         self.telemetry.close()
         self.store.close()
 

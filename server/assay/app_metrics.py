@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assay import __version__
 from assay._core import BUILD, FeaturePlan
+from assay.audit.opening import OpenAudit
 from assay.features.store import Store
 from assay.models.manifest import MODEL_FILE
 from assay.models.verify import VerifiedModel
@@ -53,6 +54,16 @@ def store_source(store: Store) -> Iterable[Metric]:
     from assay.observe.metrics import remote_store_families, store_families
 
     return remote_store_families(store.is_away) if store.core is None else store_families(store.core.stats())
+
+
+def audit_source(audit: OpenAudit | None) -> Iterable[Metric]:
+    """The audit log, and how far its sink has come."""
+    from assay.observe.audit_metrics import audit_families
+
+    if audit is not None:
+        audit.take_shipped()
+        return audit_families(audit.log.stats(), bytes_max=audit.bytes_max, has_sink=audit.has_sink)
+    return audit_families(None, bytes_max=0, has_sink=False)
 
 
 def transport_source(transport: Transport, streams_max: int) -> Iterable[Metric]:

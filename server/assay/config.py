@@ -301,6 +301,68 @@ class SkewConfig(Section):
     )
 
 
+class AuditConfig(Section):
+    """The audit log: a record of every score (docs/audit.md)."""
+
+    level: Literal["off", "memory", "spool", "fsync"] = Field(
+        default="spool",
+        description="What a score waits for. spool: the kernel has its record (lost only if the machine dies within seconds); "
+        "fsync: the disk has it; memory: nothing (lost if the process dies). off: nothing is recorded.",
+    )
+    spool: str = Field(
+        default="auto",
+        description="Directory of the log. auto: $XDG_STATE_HOME/assay/audit, else ~/.local/state/assay/audit. Servers may share "
+        "one: each writes to a directory of its own in it.",
+    )
+    spool_bytes_max: int = Field(
+        default=1 << 30,
+        ge=4 << 20,
+        le=1 << 44,
+        description="Most room that this server's log takes on the disk, in bytes. With a sink what has reached it makes way for "
+        "new records; without one the oldest records do, whether anybody has read them or not.",
+    )
+    keep_h_max: int = Field(
+        default=0,
+        ge=0,
+        le=24 * 366 * 10,
+        description="Records older than so many hours are removed from the spool, with a sink only once it has them. 0: when "
+        "room is needed.",
+    )
+    sink: SecretStr = Field(
+        default=SecretStr("auto"),
+        description="Where records go from the spool, at least once each: jsonl:DIRECTORY, "
+        "redis://HOST:PORT/DB?stream=NAME, kafka://HOST:PORT,HOST:PORT/TOPIC. none: nowhere, the spool is a ring. auto: none for "
+        "the demo; a server of other models wants to be told.",
+    )
+    inputs: Literal["full", "sample", "digest"] = Field(
+        default="full",
+        description="What a record keeps of the row that the model was given. full: the row; sample: the row of one transaction "
+        "in audit.sample_one_in, of the others as digest does; digest: a keyed digest, by which a row that somebody has can be "
+        "recognised.",
+    )
+    sample_one_in: int = Field(
+        default=100, ge=1, le=1 << 30, description="With inputs: sample, transactions of which one's row is kept."
+    )
+    when_full: Literal["refuse", "sample"] = Field(
+        default="refuse",
+        description="Where there is no room for records. refuse: no scores are given (AUDIT_UNAVAILABLE) until there is. sample: "
+        "they are, and one in audit.full_one_in is recorded while the reserve lasts.",
+    )
+    full_one_in: int = Field(
+        default=100,
+        ge=1,
+        le=1 << 30,
+        description="With when_full: sample, scores of which one is recorded while there is no room.",
+    )
+
+    @field_validator("spool")
+    @classmethod
+    def _spool_is_a_path(cls, value: str) -> str:
+        if not value or "\0" in value:
+            raise ValueError("expected the path of a directory, or auto")
+        return value
+
+
 class DrainConfig(Section):
     """What happens between SIGTERM and exit."""
 
@@ -378,6 +440,7 @@ class Config(BaseSettings):
     native_transport: NativeTransportConfig = NativeTransportConfig()
     tracing: TracingConfig = TracingConfig()
     skew: SkewConfig = SkewConfig()
+    audit: AuditConfig = AuditConfig()
     drain: DrainConfig = DrainConfig()
 
     @classmethod

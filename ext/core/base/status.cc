@@ -142,6 +142,17 @@ constexpr CodeInfo kTable[] = {
 
     {Code::kEventUnknown, "EVENT_UNKNOWN", GrpcCode::kNotFound, 0,
      "The store holds no event of this transaction_id at this event_time. Record the event first, or mend the label."},
+
+    {Code::kAuditUnavailable, "AUDIT_UNAVAILABLE", kAway, 1000,
+     "The score could not be recorded in the audit log, and so is not given. Wait as RetryInfo says, then try again."},
+    {Code::kSegmentMagic, "SEGMENT_MAGIC", kLost, 0, "The file is not a segment of an audit log. Check the path."},
+    {Code::kSegmentVersion, "SEGMENT_VERSION", kLost, 0,
+     "The segment has a format that this version of assay does not know. Use the version that wrote it, or a newer one."},
+    {Code::kSegmentChecksum, "SEGMENT_CHECKSUM", kLost, 0,
+     "A part of the audit segment is torn or damaged. What stands before it is sound."},
+    {Code::kSegmentSequence, "SEGMENT_SEQUENCE", kLost, 0, "Records of the audit log are missing, or stand in it twice."},
+    {Code::kSegmentChain, "SEGMENT_CHAIN", kLost, 0,
+     "The audit log was changed after it was written, or its parts are of different logs."},
 };
 
 constexpr bool table_is_complete() noexcept {

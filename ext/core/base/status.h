@@ -95,6 +95,13 @@ enum class Code : uint8_t {
   kForwardingFailed,     // UNAVAILABLE: the server behind the listener
   // --- labels
   kEventUnknown,  // NOT_FOUND: a label of an event that the store does not hold
+  // --- the audit log
+  kAuditUnavailable,  // UNAVAILABLE + RetryInfo: a score that could not be recorded is not given
+  kSegmentMagic,      // DATA_LOSS, one for each check
+  kSegmentVersion,
+  kSegmentChecksum,
+  kSegmentSequence,
+  kSegmentChain,
   kCount_,
 };
 

@@ -90,7 +90,8 @@ Admission::Admission(const EngineOptions& options, const Clock& clock, Calls& ca
       lanes_(lanes),
       lookups_(lookups),
       near_(near),
-      served_rows_(served_rows) {}
+      served_rows_(served_rows),
+      audit_(options.audit.log) {}
 
 Admission::Scratch& Admission::scratch() noexcept {
   thread_local const std::unique_ptr<Scratch> mine = std::make_unique<Scratch>();
@@ -185,8 +186,10 @@ Status Admission::queue_one(Call& call, Slot& slot, uint32_t index, Scratch& min
   if (!status.ok()) return status;
   slot.stamp(Stamp::kQueued) = now_ns;
   const QueuedRow row{index, index, now_ns, call.deadline_ns, 0};
-  call.is_complete = call.may_run_inline && is_finished && call.lane->run_inline(row, call.priority);
-  if (call.is_complete) return Status();
+  const bool is_inline = call.may_run_inline && is_finished;
+  const InlineOutcome outcome = is_inline ? call.lane->run_inline(row, call.priority) : InlineOutcome::kNotRun;
+  call.is_complete = outcome == InlineOutcome::kComplete;
+  if (outcome != InlineOutcome::kNotRun) return Status();
   mine.rows.clear();
   mine.parked.clear();
   (is_finished ? mine.rows : mine.parked).push_back(row);
@@ -281,6 +284,7 @@ Status Admission::fill_row(Call& call, Slot& slot, uint32_t index, std::string_v
 // --- what both have in common
 
 Status Admission::begin_call(Call& call, const CallFields& fields, Violations& violations) {
+  if (audit_ != nullptr && audit_->is_refusing()) return Status(Code::kAuditUnavailable);
   const Code code = lanes_.find(fields.model, fields.version, &call.ticket);
   if (code == Code::kUnknownModel) {
     return Status(code,
@@ -326,7 +330,7 @@ Status Admission::claim_slots(Call& call, uint32_t count, uint32_t* slots) noexc
   head.deadline_ns = call.deadline_ns;
   head.lane = call.lane;
   head.priority = call.priority;
-  head.trace = call.trace;
+  head.set_trace(call.trace);
   // Again, now that wait_idle() sees this call: one that began before drain() cannot slip in behind it.
   return is_draining_.load() ? Status(Code::kDraining) : Status();
 }
@@ -334,6 +338,7 @@ Status Admission::claim_slots(Call& call, uint32_t count, uint32_t* slots) noexc
 // Reads the row if its records are at hand, here or in the near-cache; else it is to be parked (`is_finished` stays false).
 Status Admission::look_up(const Call& call, Slot& slot, uint32_t index, Scratch& mine, bool* is_finished) {
   move_slot(slot, SlotState::kLookup);
+  slot.event_time_us = mine.transaction.event_time_us;
   const FeatureReader& reader = call.lane->reader();
   const RowOut out = call.lane->memory().out(index);
   const bool is_remote = reader.is_remote();

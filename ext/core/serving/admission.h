@@ -62,6 +62,7 @@ class Admission {
   Lookups& lookups_;
   const NearLookup& near_;
   ServedRows& served_rows_;
+  const std::shared_ptr<audit::AuditLog> audit_;  // null: scores are not recorded
   std::atomic<bool> is_draining_{false};
 };
 

@@ -8,6 +8,8 @@
 namespace assay {
 namespace {
 
+constexpr size_t kHandOverBytes = audit::kAppendBytesMax - (16 << 10);  // one record more fits
+
 // Element (row, column) of an output as a double. int64 beyond 2^53 is rounded, as a cast does.
 double element(const OutputView& view, size_t row, size_t column) noexcept {
   const size_t index = row * view.row_elements + column;
@@ -33,15 +35,17 @@ Decision Scoring::decide(double score) const noexcept {
 }
 
 BatchRun::BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring,
-                   LaneMetrics& metrics, Calls& calls, const Clock& clock)
+                   const ScoreAudit* audit, LaneMetrics& metrics, Calls& calls, const Clock& clock)
     : runner_(std::move(runner)),
       rows_max_(rows_max),
       memory_(memory),
       scoring_(scoring),
+      audit_(audit),
       metrics_(metrics),
       calls_(calls),
       clock_(clock) {
   pointers_.reserve(rows_max);
+  scored_.reserve(rows_max);
   ranges_.reserve(40);  // halving n rows leaves at most log2(n) + 1 ranges waiting
 }
 
@@ -129,21 +133,67 @@ void BatchRun::scatter(const QueuedRow* rows, uint32_t count) noexcept {
     for (uint32_t i = 0; i < count; ++i) fail_row(rows[i].slot, status);
     return;
   }
-  for (uint32_t i = 0; i < count; ++i) score_row(rows[i].slot, element(view, i, scoring_.column), scored_ns, count);
+  scored_.clear();
+  for (uint32_t i = 0; i < count; ++i) {
+    if (score_row(rows[i].slot, element(view, i, scoring_.column), scored_ns, count)) scored_.push_back(rows[i].slot);
+  }
+  if (audit_ != nullptr) return record_rows();
+  for (const uint32_t index : scored_) calls_.finish_row(index, Code::kOk, completions_);
 }
 
-void BatchRun::score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept {
+bool BatchRun::score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept {
   Slot& slot = calls_.slab()[index];
   if (!std::isfinite(score)) {
     fail_row(index, Status(Code::kModelOutputInvalid, "the model's score is not a finite number"));
-    return;
+    return false;
   }
   slot.score = score;
   slot.decision = scoring_.decide(score);
   slot.batch_rows = batch_rows;
-  slot.stamp(Stamp::kScored) = scored_ns;
+  slot.stamp(Stamp::kScored) = slot.stamp(Stamp::kCommitted) = scored_ns;
   move_slot(slot, SlotState::kScored);
-  calls_.finish_row(index, Code::kOk, completions_);
+  return true;
+}
+
+// Ends the scored rows, or leaves them to the audit log's writer.
+void BatchRun::record_rows() noexcept {
+  const int64_t wall_us = wall_now_us() - clock_.now_ns() / 1000;
+  for (const uint32_t index : scored_) record_row(index, wall_us);
+  hand_over();
+}
+
+void BatchRun::record_row(uint32_t index, int64_t wall_us) noexcept {
+  Slot& slot = calls_.slab()[index];
+  switch (audit_->admit(slot)) {
+    case audit::Admit::kRefuse: return fail_row(index, Status(Code::kAuditUnavailable));
+    case audit::Admit::kSkip: return calls_.finish_row(index, Code::kOk, completions_);
+    case audit::Admit::kRecord: break;
+  }
+  audit_->encode(slot, calls_.slab()[slot.head], memory_.out(index), wall_us, records_);
+  recorded_.push_back(index);
+  if (records_.size() > kHandOverBytes) hand_over();
+}
+
+void BatchRun::hand_over() noexcept {
+  if (recorded_.empty()) return;
+  const bool is_awaited = audit_->is_awaited();
+  // Before: the writer may end them, and others take their slots, while this thread is still on its way back.
+  if (is_awaited) {
+    for (const uint32_t index : recorded_) move_slot(calls_.slab()[index], SlotState::kCommitting);
+  }
+  const bool is_taken = audit_->append(records_, recorded_);
+  if (!is_taken || !is_awaited) {
+    const bool is_answered = is_taken || audit_->gives_unrecorded();
+    for (const uint32_t index : recorded_) {
+      if (is_answered) {
+        calls_.finish_row(index, Code::kOk, completions_);
+      } else {
+        fail_row(index, Status(Code::kAuditUnavailable));
+      }
+    }
+  }
+  records_.clear();
+  recorded_.clear();
 }
 
 void BatchRun::fail_row(uint32_t index, const Status& status) noexcept {

@@ -16,6 +16,7 @@
 #include "core/serving/lane_memory.h"
 #include "core/serving/lane_metrics.h"
 #include "core/serving/runner.h"
+#include "core/serving/score_audit.h"
 
 namespace assay {
 
@@ -30,13 +31,14 @@ struct Scoring {
 
 class BatchRun {
  public:
+  // `audit`: null where scores are not recorded.
   BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring,
-           LaneMetrics& metrics, Calls& calls, const Clock& clock);
+           const ScoreAudit* audit, LaneMetrics& metrics, Calls& calls, const Clock& clock);
 
   uint32_t rows_max() const noexcept { return rows_max_; }
 
-  // Answers what form() handed back and runs the rest. Every row of the batch ends here; finished calls are pushed, one wake a
-  // queue.
+  // Answers what form() handed back and runs the rest. Every row of the batch ends here, or waits for its audit record alone;
+  // finished calls are pushed, one wake a queue.
   void run(FormedBatch& batch, int64_t formed_ns) noexcept;
 
  private:
@@ -50,19 +52,26 @@ class BatchRun {
   void gather(const QueuedRow* rows, uint32_t count) noexcept;
   uint32_t drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept;
   void scatter(const QueuedRow* rows, uint32_t count) noexcept;
-  void score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept;
+  bool score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept;
+  void record_rows() noexcept;
+  void record_row(uint32_t index, int64_t wall_us) noexcept;
+  void hand_over() noexcept;
   void fail_row(uint32_t index, const Status& status) noexcept;
 
   const std::unique_ptr<Runner> runner_;
   const uint32_t rows_max_;
   const LaneMemory& memory_;
   const Scoring& scoring_;
+  const ScoreAudit* const audit_;
   LaneMetrics& metrics_;
   Calls& calls_;
   const Clock& clock_;
   CompletionList completions_;
   std::vector<const uint8_t*> pointers_;
-  std::vector<Range> ranges_;  // of the batch, still to run
+  std::vector<Range> ranges_;       // of the batch, still to run
+  std::vector<uint32_t> scored_;    // of one run
+  std::vector<uint32_t> recorded_;  // of those, encoded in records_
+  std::string records_;
 };
 
 }  // namespace assay

@@ -66,12 +66,12 @@ void CallRecorder::ended(const Slab& slab, uint32_t head, Code answer, int64_t n
   const Rows rows = look_at_rows(slab, head);
   const int64_t received_ns = slot.stamps[static_cast<size_t>(Stamp::kReceived)];
   uint8_t reasons = rows.reasons & (options_.is_on ? UINT8_MAX : bit(RecordReason::kFailed));
-  if (slot.trace.is_sampled) reasons |= bit(RecordReason::kSampled);
+  if (slot.is_sampled) reasons |= bit(RecordReason::kSampled);
   if (is_server_failure(answer)) reasons |= bit(RecordReason::kFailed);
   if (options_.is_on && options_.slow_ns > 0 && now_ns - received_ns >= options_.slow_ns) reasons |= bit(RecordReason::kSlow);
   if (__builtin_expect(reasons == 0, 1)) return;
   CallRecord record;
-  record.trace = slot.trace;
+  record.trace = slot.trace();
   if (slot.lane != nullptr) record.lane = slot.lane->name();
   record.ended_ns = now_ns;
   record.row_count = slot.row_count;

@@ -40,9 +40,9 @@ void Calls::open(uint32_t head, uint32_t rows_left, CompletionList& completions)
   if (rows_left == 0) complete(head, completions);
 }
 
-void Calls::open_inline(uint32_t head) noexcept {
+void Calls::open_one(uint32_t head, bool is_replied) noexcept {
   CompletionList none;
-  slab_[head].reply = nullptr;
+  if (!is_replied) slab_[head].reply = nullptr;
   open(head, 1, none);
 }
 

@@ -36,8 +36,9 @@ class Calls {
   // Makes the call known: from here on cancel() finds it. `rows_left`: rows that finish_row() will end. 0: all have failed
   // already and the call goes to `completions` at once.
   void open(uint32_t head, uint32_t rows_left, CompletionList& completions) noexcept;
-  // The same for a call of one row that its submitter runs and finish()es itself: it completes without a reply queue.
-  void open_inline(uint32_t head) noexcept;
+  // The same for a call of one row that its submitter runs itself, and unless `is_replied` finish()es too: then it completes without
+  // its reply queue.
+  void open_one(uint32_t head, bool is_replied) noexcept;
   bool is_open(uint32_t head) const noexcept {
     return phase_of(slab_[head].call_word.load(std::memory_order_relaxed)) != CallPhase::kClosed;
   }

@@ -17,11 +17,15 @@ struct Engine::Impl {
       : clock(engine_clock),
         recorder(options.tracing, options.call_records_max, engine_clock),
         calls(options.slots, recorder),
+        audit(options.audit),
+        commits(calls, engine_clock),
         served_rows(options.served_rows),
         near_cache(options.near_cache_bytes_max),
         near(near_cache, options.near_cache_stale_ns_max, calls.counters()),
         lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, near_cache, near, served_rows, calls, engine_clock),
         admission(options, engine_clock, calls, recorder, lanes, lookups, near, served_rows) {}
+
+  const EngineAudit* used_audit() const noexcept { return audit.log != nullptr ? &audit : nullptr; }
 
   // What a lane with a remote store needs.
   Status prepare_remote(const FeatureReader& reader) {
@@ -35,6 +39,8 @@ struct Engine::Impl {
   const Clock& clock;
   CallRecorder recorder;
   Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
+  const EngineAudit audit;
+  Commits commits;
   LaneTable lanes;
   ServedRows served_rows;
   NearCache near_cache;
@@ -52,7 +58,7 @@ Status Engine::add_lane(LaneSpec spec, bool is_default) {
     if (Status prepared = impl_->prepare_remote(*spec.reader); !prepared.ok()) return prepared;
   }
   std::shared_ptr<Lane> lane;
-  Status status = Lane::create(std::move(spec), impl_->calls, impl_->clock, &lane);
+  Status status = Lane::create(std::move(spec), {impl_->used_audit(), &impl_->commits}, impl_->calls, impl_->clock, &lane);
   if (status.ok()) status = lane->start();
   if (!status.ok()) return status;
   status = impl_->lanes.add(lane, is_default);
@@ -118,6 +124,7 @@ void Engine::stop() noexcept {
   const std::vector<std::shared_ptr<Lane>> lanes = impl_->lanes.take_all();
   for (const auto& lane : lanes) lane->abort();  // all first: a run that hangs in one must not keep the others' rows waiting
   for (const auto& lane : lanes) lane->join();
+  if (impl_->audit.log != nullptr) impl_->audit.log->flush();  // rows that wait for their records
 }
 
 HopsResult Engine::run_hops(int socket, const HopLimits& limits) {

@@ -20,6 +20,7 @@
 #include "core/base/status.h"
 #include "core/features/feature_reader.h"
 #include "core/features/near_cache.h"
+#include "core/serving/audit_policy.h"
 #include "core/serving/call_record.h"
 #include "core/serving/completion_queue.h"
 #include "core/serving/lane_metrics.h"
@@ -41,6 +42,7 @@ struct EngineOptions {
   TracingOptions tracing = {};
   uint32_t call_records_max = 2048;  // records of calls that wait to be drained
   ServedRowsOptions served_rows = {};
+  EngineAudit audit = {};  // its log is started, and closed after the engine has stopped
 };
 
 // Scores at or above `minimum` get `decision`; the highest such threshold holds. Below all: kApprove.
@@ -70,6 +72,7 @@ struct LaneSpec {
   uint32_t score_output = 0;  // which ONNX output holds the score
   uint32_t score_column = 0;  // and which element of its row
   std::vector<Threshold> thresholds;
+  std::string runtime;  // what runs it, for the audit log: versions, device
   LaneOptions options;
 };
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <system_error>
 
-#include "core/serving/signals_blocked.h"
+#include "core/base/signals_blocked.h"
 
 namespace assay {
 namespace {
@@ -68,12 +68,12 @@ LaneTicket LaneTicket::another() const noexcept {
   return LaneTicket(lane_);
 }
 
-Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out) {
+Status Lane::create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out) {
   Status status = check_spec(spec);
   if (!status.ok()) return status;
   std::vector<std::unique_ptr<Runner>> runners = std::move(spec.runners);
   const bool has_threads = spec.has_threads;
-  std::shared_ptr<Lane> lane(new Lane(spec, calls, clock));
+  std::shared_ptr<Lane> lane(new Lane(spec, audit, calls, clock));
   if (!lane->memory_.is_allocated()) {
     return Status(Code::kIo, "no memory for the rows of this model: lower `slots` (slots * row stride bytes are needed)");
   }
@@ -92,8 +92,9 @@ Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared
   return Status();
 }
 
-Lane::Lane(LaneSpec& spec, Calls& calls, const Clock& clock)
-    : name_(std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version)})),
+Lane::Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& clock)
+    : audit_(audit.audit == nullptr ? nullptr : std::make_unique<const ScoreAudit>(*audit.audit, *audit.commits, spec)),
+      name_(std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version)})),
       provenance_(encode_provenance(name_->model, name_->version, spec.model_sha256, spec.reader->plan())),
       options_(spec.options),
       has_threads_(spec.has_threads),
@@ -107,7 +108,7 @@ Lane::Lane(LaneSpec& spec, Calls& calls, const Clock& clock)
       former_(spec.options.queue_delay_ns_max, spec.options.ageing_ns) {}
 
 std::unique_ptr<BatchRun> Lane::make_run(std::unique_ptr<Runner> runner, uint32_t rows_max) {
-  return std::make_unique<BatchRun>(std::move(runner), rows_max, memory_, scoring_, metrics_, calls_, clock_);
+  return std::make_unique<BatchRun>(std::move(runner), rows_max, memory_, scoring_, audit_.get(), metrics_, calls_, clock_);
 }
 
 Lane::~Lane() { ASSAY_ASSERT(threads_.empty() && queue_.size() == 0); }
@@ -198,13 +199,14 @@ void Lane::end_batch(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns
   tell_ahead();
 }
 
-bool Lane::run_inline(const QueuedRow& row, Priority priority) noexcept {
-  if (!has_inline_run_ || !take_inline_run(priority, row.queued_ns)) return false;
+InlineOutcome Lane::run_inline(const QueuedRow& row, Priority priority) noexcept {
+  if (!has_inline_run_ || !take_inline_run(priority, row.queued_ns)) return InlineOutcome::kNotRun;
+  const bool is_awaited = audit_ != nullptr && audit_->is_awaited();
   move_slot(calls_.slab()[row.slot], SlotState::kQueued);
-  calls_.open_inline(row.slot);
+  calls_.open_one(row.slot, is_awaited);
   inline_run_->run(row);
   give_back_inline_run(row.queued_ns, clock_.now_ns());
-  return true;
+  return is_awaited ? InlineOutcome::kCommitting : InlineOutcome::kComplete;
 }
 
 bool Lane::take_inline_run(Priority priority, int64_t now_ns) noexcept {

@@ -50,10 +50,23 @@ class LaneTicket {
   std::shared_ptr<Lane> lane_;
 };
 
+// Where a lane's scores are recorded. Null: nowhere.
+struct LaneAudit {
+  const EngineAudit* audit = nullptr;
+  Commits* commits = nullptr;
+};
+
+// What became of a row that was to be run at once.
+enum class InlineOutcome : uint8_t {
+  kNotRun,      // nothing has happened: enqueue() it
+  kComplete,    // the caller finish()es the call
+  kCommitting,  // it comes through the call's reply queue when its audit record is written
+};
+
 class Lane {
  public:
   // Checks the spec, allocates the row memory; starts nothing. kPlanInvalid, kModelUnsupported, kIo.
-  static Status create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out);
+  static Status create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out);
   ~Lane();
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
@@ -85,9 +98,8 @@ class Lane {
   Code enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept;
 
   // Runs the only row of a call on this thread, if the lane has an inline runner, it is free and no row of this priority or a higher
-  // one waits. True: the call is complete, and the caller finish()es it. False: nothing has happened; enqueue() the row. The caller
-  // holds a ticket.
-  bool run_inline(const QueuedRow& row, Priority priority) noexcept;
+  // one waits. The caller holds a ticket.
+  InlineOutcome run_inline(const QueuedRow& row, Priority priority) noexcept;
 
   // Both ends are called once, by whoever took the lane out of the table.
   // Runs every queued row, ends the threads, destroys the runners. Blocks.
@@ -107,7 +119,7 @@ class Lane {
   }
 
  private:
-  Lane(LaneSpec& spec, Calls& calls, const Clock& clock);
+  Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& clock);
 
   std::unique_ptr<BatchRun> make_run(std::unique_ptr<Runner> runner, uint32_t rows_max);
   void serve(BatchRun& run) noexcept;
@@ -120,6 +132,8 @@ class Lane {
   void give_back_inline_run(int64_t started_ns, int64_t ended_ns) noexcept;
   bool should_wake(bool was_empty, int64_t latest_start_before_ns) const noexcept;
 
+  const std::unique_ptr<const ScoreAudit>
+      audit_;  // null: scores are not recorded. First: it reads the spec, which others take apart
   const std::shared_ptr<const LaneName> name_;
   const std::string provenance_;
   const LaneOptions options_;

@@ -9,7 +9,7 @@
 
 #include "core/serving/failure.h"
 #include "core/serving/lookups_settling.h"
-#include "core/serving/signals_blocked.h"
+#include "core/base/signals_blocked.h"
 
 namespace assay {
 namespace {

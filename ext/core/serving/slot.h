@@ -31,7 +31,7 @@ enum class SlotState : uint8_t {
   kRunning = 5,
   kScored = 6,
   kExplaining = 7,  // reserved: asynchronous, deadline-bound hook
-  kCommitting = 8,  // reserved: asynchronous, deadline-bound hook
+  kCommitting = 8,  // its audit record is being written
   kDone = 9,        // has its outcome; waits for the other rows of its call and for finish()
 };
 
@@ -80,12 +80,19 @@ struct alignas(64) Slot {
   CompletionQueue* reply = nullptr;  // null: run inline, its submitter finishes it
   uint64_t token = 0;
   int64_t deadline_ns = 0;
+  int64_t event_time_us = 0;  // of the row
   uint32_t row_count = 0;
   Priority priority = Priority::kUnspecified;
+  bool is_sampled = false;   // with the next three the call's CallTrace, in the room that there is
   bool is_degraded = false;  // of the row, known when its answer is encoded
+  uint64_t trace_id_high = 0, trace_id_low = 0, parent_span_id = 0;
   std::array<char, limits::kIdBytesMax> id;
-  CallTrace trace;  // head
 
+  CallTrace trace() const noexcept { return {trace_id_high, trace_id_low, parent_span_id, is_sampled}; }
+  void set_trace(const CallTrace& trace) noexcept {
+    trace_id_high = trace.trace_id_high, trace_id_low = trace.trace_id_low, parent_span_id = trace.parent_span_id;
+    is_sampled = trace.is_sampled;
+  }
   std::string_view transaction_id() const noexcept { return {id.data(), id_bytes}; }
   void set_transaction_id(std::string_view text) noexcept;  // an id that is too long is not echoed
   int64_t& stamp(Stamp which) noexcept { return stamps[static_cast<size_t>(which)]; }

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <system_error>
 
-#include "core/serving/signals_blocked.h"
+#include "core/base/signals_blocked.h"
 #include "core/transport/server_connection.h"
 #include "core/transport/unary_call.h"
 

@@ -8,16 +8,6 @@
 namespace assay {
 namespace {
 
-// assay.v1.DegradationKind.
-enum class DegradationKind : uint8_t {
-  kStoreUnavailable = 1,
-  kViewStale = 2,
-  kRecordRejected = 3,
-  kDistinctSaturated = 4,
-  kWindowApproximate = 5,
-  kCacheStale = 6,
-};
-
 template <typename T>
 T load(const uint8_t* from) noexcept {
   T value;
@@ -35,9 +25,7 @@ void append_degradation(WireWriter& out, DegradationKind kind, std::string_view 
 
 void append_degradations(WireWriter& out, std::string_view view, const FoldResult& result) {
   if (__builtin_expect(result.rejected != Code::kOk, 0)) {
-    const bool is_away = result.rejected == Code::kStoreUnavailable;
-    append_degradation(out, is_away ? DegradationKind::kStoreUnavailable : DegradationKind::kRecordRejected, view,
-                       reason_of(result.rejected));
+    append_degradation(out, rejection_kind(result.rejected), view, reason_of(result.rejected));
   }
   if (__builtin_expect(result.is_cache_stale, 0)) {
     const std::string age_s = std::to_string(result.cache_age_us / 1'000'000);

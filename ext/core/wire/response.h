@@ -16,6 +16,21 @@ namespace assay {
 // assay.v1.Decision.
 enum class Decision : uint8_t { kUnspecified = 0, kApprove = 1, kChallenge = 2, kReview = 3, kDecline = 4 };
 
+// assay.v1.DegradationKind.
+enum class DegradationKind : uint8_t {
+  kStoreUnavailable = 1,
+  kViewStale = 2,
+  kRecordRejected = 3,
+  kDistinctSaturated = 4,
+  kWindowApproximate = 5,
+  kCacheStale = 6,
+};
+
+// Of a view whose record was not used.
+constexpr DegradationKind rejection_kind(Code rejected) noexcept {
+  return rejected == Code::kStoreUnavailable ? DegradationKind::kStoreUnavailable : DegradationKind::kRecordRejected;
+}
+
 // The times between which the stages lie, monotonic nanoseconds; a stage ends where the next one starts. 0: not reached.
 enum class Stamp : uint8_t {
   kReceived = 0,

@@ -31,6 +31,12 @@ class WireWriter {
   }
 
   void put_double(uint32_t field, double value) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, 8);
+    put_fixed64(field, bits);
+  }
+
+  void put_fixed64(uint32_t field, uint64_t value) {
     char bytes[13];
     char* const at = encode_varint(wire_tag(field, WireType::kFixed64), bytes);
     std::memcpy(at, &value, 8);
@@ -59,6 +65,12 @@ class WireWriter {
     const size_t length_bytes = static_cast<size_t>(encode_varint(bytes, length) - length);
     if (__builtin_expect(length_bytes > 1, 0)) out_.insert(length_at + 1, length_bytes - 1, '\0');
     std::memcpy(&out_[length_at], length, length_bytes);
+  }
+
+  // An element of a packed repeated field, inside its message().
+  void packed_varint(uint64_t value) {
+    char bytes[10];
+    append(bytes, encode_varint(value, bytes));
   }
 
   // google.protobuf.Duration. Always written: 0 ns is an empty message. Seconds and nanos have the same sign.

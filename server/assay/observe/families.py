@@ -16,6 +16,14 @@ def gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
 
 
+def gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """One for each key, which is the value of `label`."""
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for key, value in values.items():
+        family.add_metric((key,), value)
+    return family
+
+
 def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     """One for each key, which is the value of `label`."""
     family = CounterMetricFamily(name, text, labels=(label,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assay._core import Engine, FeatureReader
+from assay._core import AuditLog, Engine, FeatureReader
 from assay.config import EngineConfig, LaneConfig, SkewConfig, StoreConfig
 from assay.features.served import ModelFeatures, ServedFeatures
 from assay.features.store import RemoteStore, Store
@@ -19,7 +19,8 @@ _OVERRUN_NS = 1_000_000
 
 
 class Scoring:
-    """Owns the engine and, with a remote store, the look-up threads. `runners`: threads a lane."""
+    """Owns the engine and, with a remote store, the look-up threads. `runners`: threads a lane. `audit`: where scores are
+    recorded; who gave it closes it after close(). `software`: versions, for its records."""
 
     def __init__(
         self,
@@ -29,6 +30,8 @@ class Scoring:
         runners: int,
         tracing: TracingSettings,
         skew: SkewConfig,
+        audit: AuditLog | None = None,
+        software: str = "",
     ) -> None:
         self.engine = Engine(
             slots=engine.slots,
@@ -42,10 +45,12 @@ class Scoring:
             slow_ns=tracing.slow_ns,
             sample_one_in=skew.sample_one_in,
             sampled_rows_max=skew.rows_max,
+            audit=audit,
         )
         self.features = ServedFeatures()
         self._lookups: LookupThreads | None = None
         self._lane = lane
+        self._software = software
         self._near_cache_max_age_ms = store.near_cache_max_age_ms
         self._lookup_thread_count = store.lookup_threads
         self._runners = runners
@@ -82,6 +87,7 @@ class Scoring:
             queue_delay_ns_max=lane.queue_delay_us_max * 1000,
             timeout_ns_default=min(model.timeout_ns_default, lane.timeout_ms_max * 1_000_000),
             inline_overrun_ns=inline_overrun_ns(model, lane),
+            runtime=f"{self._software}, {model.placement.device}",
             is_default=is_default,
         )
         features = ModelFeatures(model.name, model.version, model.bundle.model_sha256, model.feature_set, model.plan, store)

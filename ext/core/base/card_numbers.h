@@ -1,0 +1,17 @@
+// Card numbers in text that is about to be kept: replaced by tokens.
+//
+// 13 to 19 digits whose check digit fits (Luhn, ISO/IEC 7812-1), with what people write between groups. Of random numbers of that
+// length about a tenth look like one too and are replaced as well: they stay findable, for the same text gives the same token.
+// Nothing is ever refused for it here.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace assay {
+
+// Appends `text` to `out`, with "card-" and 24 hex digits (BLAKE2b-96 of the digits, keyed) in place of each card number. True: there
+// was one. `key`: 1 to 64 bytes; without it nobody can tell a token's number by trying all.
+bool append_tokenised(std::string_view text, std::string_view key, std::string& out);
+
+}  // namespace assay

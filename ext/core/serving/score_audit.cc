@@ -1,0 +1,183 @@
+#include "core/serving/score_audit.h"
+
+#include <atomic>
+
+#include "core/audit/segment_writer.h"
+#include "core/base/card_numbers.h"
+#include "core/base/hash.h"
+#include "core/features/row_program.h"
+#include "core/serving/engine.h"
+#include "core/serving/failure.h"
+#include "core/wire/wire_writer.h"
+
+namespace assay {
+namespace {
+
+std::string_view bytes_of(const uint8_t* data, size_t bytes) noexcept { return {reinterpret_cast<const char*>(data), bytes}; }
+
+size_t bitmap_bytes(const FeaturePlan& plan) noexcept { return (plan.spec().inputs.size() + 63) / 64 * 8; }
+
+void append_input(WireWriter& out, const FeaturePlan& plan, const InputSpec& input) {
+  const TensorType type = plan.spec().tensors[input.tensor].type;
+  out.message(3, [&] {
+    out.text(1, input.name);
+    out.text(2, tensor_type_name(type));
+    out.varint(3, plan.segments()[input.tensor].offset_bytes + input.element * tensor_type_bytes(type));
+  });
+}
+
+// assay.v1.LineageRecord, as an AuditRecord.
+std::string encode_lineage(uint32_t number, const LaneSpec& spec) {
+  const FeaturePlan& plan = spec.reader->plan();
+  std::string bytes;
+  WireWriter out(bytes);
+  out.message(1, [&] {
+    out.varint(1, number);
+    out.put_delimited(2, encode_provenance(spec.model, spec.version, spec.model_sha256, plan));
+    for (const InputSpec& input : plan.spec().inputs) append_input(out, plan, input);
+    for (const ViewSchema& view : plan.views()) out.put_delimited(4, view.spec().name);
+    for (const Threshold& threshold : spec.thresholds) {
+      out.message(5, [&] {
+        out.varint(1, static_cast<uint64_t>(threshold.decision));
+        out.put_double(2, threshold.minimum);
+      });
+    }
+    out.varint(6, plan.row_bytes());
+    out.text(7, spec.runtime);
+  });
+  return bytes;
+}
+
+std::shared_ptr<const audit::Lineage> make_lineage(const LaneSpec& spec) {
+  static std::atomic<uint32_t> lineages{0};
+  const uint32_t number = lineages.fetch_add(1, std::memory_order_relaxed) + 1;
+  return std::make_shared<const audit::Lineage>(audit::Lineage{number, encode_lineage(number, spec)});
+}
+
+// The bits of `missing` or `imputed`; none set: left out.
+void append_bits(WireWriter& out, uint32_t field, const uint64_t* bits, size_t bytes) {
+  for (size_t word = 0; word < bytes / 8; ++word) {
+    if (bits[word] == 0) continue;
+    out.put_delimited(field, bytes_of(reinterpret_cast<const uint8_t*>(bits), bytes));
+    return;
+  }
+}
+
+void append_degradation(WireWriter& out, size_t view, DegradationKind kind, const char* reason, int64_t cache_age_us) {
+  out.message(11, [&] {
+    out.varint(1, view);
+    out.varint(2, static_cast<uint64_t>(kind));
+    out.text(3, reason);
+    out.varint(4, static_cast<uint64_t>(cache_age_us));
+  });
+}
+
+void append_degradations(WireWriter& out, const FeaturePlan& plan, const FoldResult* views) {
+  for (size_t i = 0; i < plan.views().size(); ++i) {
+    const FoldResult& view = views[i];
+    if (view.rejected != Code::kOk) append_degradation(out, i, rejection_kind(view.rejected), reason_of(view.rejected), 0);
+    if (view.is_cache_stale) append_degradation(out, i, DegradationKind::kCacheStale, "", view.cache_age_us);
+    if (view.is_stale) append_degradation(out, i, DegradationKind::kViewStale, "", 0);
+    if (view.is_saturated) append_degradation(out, i, DegradationKind::kDistinctSaturated, "", 0);
+    if (view.is_approximate) append_degradation(out, i, DegradationKind::kWindowApproximate, "", 0);
+  }
+}
+
+// Of the stages that end with the score.
+void append_stages(WireWriter& out, const Stamps& stamps) {
+  out.message(12, [&] {
+    for (const Stage& stage : kStages) {
+      if (stage.end > Stamp::kScored) break;
+      out.packed_varint(static_cast<uint64_t>(stamps[static_cast<size_t>(stage.end)] - stamps[static_cast<size_t>(stage.start)]));
+    }
+  });
+}
+
+// Big-endian, as the W3C writes them.
+void append_trace_id(WireWriter& out, const Slot& head) {
+  if ((head.trace_id_high | head.trace_id_low) == 0) return;
+  const uint64_t words[2] = {__builtin_bswap64(head.trace_id_high), __builtin_bswap64(head.trace_id_low)};
+  out.put_delimited(14, bytes_of(reinterpret_cast<const uint8_t*>(words), sizeof words));
+}
+
+}  // namespace
+
+// --- Commits
+
+void Commits::committed(const uint32_t* rows, size_t count, Code outcome) noexcept {
+  const int64_t now_ns = clock_.now_ns();
+  for (size_t i = 0; i < count; ++i) {
+    Slot& slot = calls_.slab()[rows[i]];
+    slot.stamp(Stamp::kCommitted) = now_ns;
+    if (outcome != Code::kOk) slot.failure = make_failure(Status(outcome));
+    calls_.finish_row(rows[i], outcome, completions_);
+  }
+  completions_.flush();
+}
+
+// --- ScoreAudit
+
+ScoreAudit::ScoreAudit(const EngineAudit& audit, Commits& commits, const LaneSpec& spec)
+    : log_(audit.log),
+      policy_(audit.policy),
+      gives_unrecorded_(audit.log->gives_unrecorded()),
+      commits_(commits),
+      plan_(spec.reader, &spec.reader->plan()),
+      lineage_(make_lineage(spec)) {}
+
+audit::Admit ScoreAudit::admit(const Slot& slot) const noexcept {
+  return log_->has_room() ? audit::Admit::kRecord : log_->admit(xxh64(slot.transaction_id()));
+}
+
+void ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, int64_t wall_us, std::string& records) const {
+  WireWriter out(records);
+  audit::append_written_record(records, [&] {
+    const bool is_shadow = head.priority == Priority::kShadow;
+    out.message(is_shadow ? 3 : 2, [&] {
+      out.varint(1, lineage_->number);
+      thread_local std::string id;
+      id.clear();
+      const bool is_tokenised = append_tokenised(slot.transaction_id(), policy_.key, id);
+      out.text(2, id);
+      out.put_fixed64(3, static_cast<uint64_t>(slot.event_time_us));
+      out.put_fixed64(4, static_cast<uint64_t>(wall_us + slot.stamps[static_cast<size_t>(Stamp::kReceived)] / 1000));
+      out.put_double(5, slot.score);
+      out.varint(6, static_cast<uint64_t>(slot.decision));
+      encode_inputs(slot, row, records);
+      append_degradations(out, *plan_, row.views);
+      append_stages(out, slot.stamps);
+      out.varint(13, slot.batch_rows);
+      append_trace_id(out, head);
+      out.varint(15, is_shadow ? 0 : static_cast<uint64_t>(head.priority));
+      out.varint(16, static_cast<uint64_t>(head.kind));
+      out.varint(17, is_tokenised ? 1 : 0);
+    });
+  });
+}
+
+// The row, or what stands for it.
+void ScoreAudit::encode_inputs(const Slot& slot, const RowOut& row, std::string& records) const {
+  WireWriter out(records);
+  const size_t bits_bytes = bitmap_bytes(*plan_);
+  const std::string_view bytes = bytes_of(row.row, plan_->row_bytes());
+  const bool is_kept = policy_.inputs == AuditInputs::kFull ||
+                       (policy_.inputs == AuditInputs::kSample && xxh64(slot.transaction_id()) % policy_.sample_one_in == 0);
+  if (is_kept) {
+    out.text(7, bytes);
+  } else {
+    Blake2b hash(sizeof(Digest16), policy_.key);
+    hash.update(bytes);
+    hash.update(bytes_of(reinterpret_cast<const uint8_t*>(row.missing), bits_bytes));
+    Digest16 digest;
+    hash.finish(digest.data());
+    out.put_delimited(8, bytes_of(digest.data(), digest.size()));
+  }
+  append_bits(out, 9, row.missing, bits_bytes);
+  append_bits(out, 10, row.imputed, bits_bytes);
+}
+
+bool ScoreAudit::append(const std::string& records, const std::vector<uint32_t>& rows) const noexcept {
+  return log_->append(records, static_cast<uint32_t>(rows.size()), lineage_, rows.data(), rows.size(), &commits_);
+}
+
+}  // namespace assay

@@ -1,0 +1,58 @@
+// ScoreAudit: what the audit log keeps of the scores of one lane (assay.v1.ScoreRecord), and who waits for it.
+//
+// A batch's rows are encoded where they were scored, while they are warm, and handed over together. By the log's level they are done
+// at once, or when the log's writer says so: then they are kCommitting, and nobody is answered before.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/serving/audit_policy.h"
+#include "core/serving/calls.h"
+#include "core/serving/lane_memory.h"
+
+namespace assay {
+
+struct LaneSpec;
+
+// Ends the rows that waited for the log's writer, on its thread.
+class Commits final : public audit::CommitSink {
+ public:
+  Commits(Calls& calls, const Clock& clock) : calls_(calls), clock_(clock) {}
+  void committed(const uint32_t* rows, size_t count, Code outcome) noexcept override;
+
+ private:
+  Calls& calls_;
+  const Clock& clock_;
+  CompletionList completions_;
+};
+
+// Of one lane. Immutable but for the log; any runner's thread.
+class ScoreAudit {
+ public:
+  // REQUIRES: a log. `spec` is the lane's, `commits` outlives it.
+  ScoreAudit(const EngineAudit& audit, Commits& commits, const LaneSpec& spec);
+
+  audit::AuditLog& log() const noexcept { return *log_; }
+  bool is_awaited() const noexcept { return log_->is_awaited(); }
+  bool gives_unrecorded() const noexcept { return gives_unrecorded_; }
+
+  audit::Admit admit(const Slot& slot) const noexcept;
+  // Appends the record of a scored row. `wall_us`: the wall clock at 0 of the stamps' clock.
+  void encode(const Slot& slot, const Slot& head, const RowOut& row, int64_t wall_us, std::string& records) const;
+  // As AuditLog::append(): of rows that encode() has made records of.
+  bool append(const std::string& records, const std::vector<uint32_t>& rows) const noexcept;
+
+ private:
+  void encode_inputs(const Slot& slot, const RowOut& row, std::string& records) const;
+
+  const std::shared_ptr<audit::AuditLog> log_;
+  const AuditPolicy policy_;
+  const bool gives_unrecorded_;
+  Commits& commits_;
+  const std::shared_ptr<const FeaturePlan> plan_;
+  const std::shared_ptr<const audit::Lineage> lineage_;
+};
+
+}  // namespace assay

@@ -1,0 +1,101 @@
+"""Opens the log that a server writes to, as its configuration says."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay import _core
+from assay.audit.place import ClaimedWriter, claim_writer, default_directory, read_shipped
+from assay.config import AuditConfig
+from assay.errors import ConfigError, CoreError
+from assay.observe.logs import log_event
+
+NO_SINK = "none"
+
+log = logging.getLogger("assay.audit")
+
+
+@dataclass
+class OpenAudit:
+    """The log of one server."""
+
+    log: _core.AuditLog
+    writer: ClaimedWriter
+    bytes_max: int  # of its segments
+    sink: str  # none: nowhere. May hold a password
+
+    @property
+    def has_sink(self) -> bool:
+        return self.sink != NO_SINK
+
+    def take_shipped(self) -> None:
+        """Tells the log how far the sink has come. From time to time."""
+        self.log.set_shipped(read_shipped(self.writer.path))
+
+    def close(self) -> None:
+        """Writes what is left. After the engine has stopped. Idempotent."""
+        self.log.close()
+        self.writer.release()
+
+
+def spool_directory(config: AuditConfig) -> Path:
+    return default_directory() if config.spool == "auto" else Path(config.spool)
+
+
+def sink_of(config: AuditConfig, *, is_demo: bool) -> str:
+    """Where records go. Raises ConfigError where a server of somebody's own models was not told."""
+    sink = config.sink.get_secret_value()
+    if sink != "auto":
+        return sink
+    if is_demo:
+        return NO_SINK
+    raise ConfigError(
+        "audit.sink: say where the records of scores go (jsonl:DIRECTORY, redis://HOST:PORT/DB?stream=NAME, "
+        f"kafka://HOST:PORT/TOPIC), or {NO_SINK}: the newest {config.spool_bytes_max >> 20} MiB stay in the spool and nowhere else"
+    )
+
+
+def open_audit(config: AuditConfig, *, is_demo: bool, software: str) -> OpenAudit | None:
+    """None: audit.level is off, which is said. Raises ConfigError."""
+    if config.level == "off":
+        log_event(log, logging.WARNING, "scores are not recorded: audit.level is off")
+        return None
+    sink = sink_of(config, is_demo=is_demo)
+    writer = claim_writer(spool_directory(config))
+    try:
+        core = _core.AuditLog(
+            directory=str(writer.path),
+            key=writer.key,
+            level=_core.AUDIT_LEVELS[config.level],
+            bytes_max=config.spool_bytes_max,
+            has_sink=sink != NO_SINK,
+            age_s_max=config.keep_h_max * 3600,
+            inputs=_core.AUDIT_INPUTS[config.inputs],
+            sample_one_in=config.sample_one_in,
+            refuses=config.when_full == "refuse",
+            full_one_in=config.full_one_in,
+            software=software,
+        )
+    except CoreError as error:
+        writer.release()
+        raise ConfigError(f"audit.spool: {writer.path}: {error.reason}: {error.message}") from error
+    opened = OpenAudit(core, writer, config.spool_bytes_max, sink)
+    opened.take_shipped()
+    _say_torn(opened)
+    return opened
+
+
+# --- implementation ---
+
+
+def _say_torn(audit: OpenAudit) -> None:
+    if torn := audit.log.stats().torn_bytes:
+        log_event(
+            log,
+            logging.WARNING,
+            "the audit log's last block was torn when the last server ended",
+            directory=audit.writer.path,
+            bytes=torn,
+        )
