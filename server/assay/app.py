@@ -107,6 +107,8 @@ class App:
                 lambda: audit_source(self.audit),
             ]
         )
+        if self.audit is not None:
+            self.audit.start_shipping()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(on_ready))
         self._save()

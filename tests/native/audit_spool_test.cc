@@ -2,7 +2,7 @@
 #include "audit_fixture.h"
 #include "check.h"
 
-#include "core/base/hash.h"
+#include "core/base/blake2bp.h"
 
 using namespace fixture;
 
@@ -49,7 +49,7 @@ size_t fill(Spool& spool, size_t bytes, size_t blocks_max, int64_t now_us = kNow
 
 // --- segments
 
-TEST(a_block_is_read_back_and_the_chain_is_blake2b_of_all_before) {
+TEST(a_block_is_read_back_and_the_chain_is_blake2bp_of_all_before) {
   SegmentHeader header;
   header.first_sequence = 7;
   header.made_us = kNowUs;
@@ -68,11 +68,10 @@ TEST(a_block_is_read_back_and_the_chain_is_blake2b_of_all_before) {
   std::vector<std::string> records;
   for (std::string_view payload = read.payload, record; next_record(payload, &record);) records.emplace_back(record);
   CHECK(records == std::vector<std::string>({"one", "", "three"}));
-  Blake2b hash(32);
+  Blake2bp hash;
   hash.update(std::string(32, '\x09'));
   hash.update(block.substr(0, kBlockHeaderBytes + read.payload.size()));
-  Digest32 expected;
-  hash.finish(expected.data());
+  const Digest32 expected = hash.finish();
   CHECK(read.chain == expected && chain == expected);
   CHECK(!reader.next(true, &read) && reader.why() == Code::kOk && reader.next_sequence() == 10);
 }

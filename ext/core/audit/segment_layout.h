@@ -10,9 +10,10 @@
 //            24 i64 written at, us   32 payload, then u8[32] chain, u32 CRC-32C of all before it in the block, zeros to a multiple of 8
 //   payload  for each record: varint of its bytes, an assay.v1.AuditRecord
 //
-// CHAIN. chain = BLAKE2b-256(chain before || the block's header || payload); before the first block it is what the segment's header
-// says: the chain after the segment before it, 32 zero bytes in the first of a log. Who changes, takes out or adds a record breaks it
-// for all that follow. Who cuts the end off does not: that is why every record leaves the machine for a sink.
+// CHAIN. chain = BLAKE2bp(chain before || the block's header || payload), 32 bytes (base/blake2bp.h). Before the first block it is
+// what the segment's header says: the chain after the segment before it, 32 zero bytes in the first of a log. Who changes, takes out
+// or adds a record breaks it for all that follow. Who cuts the end off does not: that is why every record leaves the machine for a
+// sink.
 #pragma once
 
 #include <array>

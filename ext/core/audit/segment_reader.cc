@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/blake2bp.h"
 #include "core/base/hash.h"
 
 namespace assay::audit {
@@ -16,12 +17,10 @@ T load(const char* at) noexcept {
 }
 
 Digest32 chain_after(const Digest32& before, std::string_view block) noexcept {
-  Blake2b hash(before.size());
+  Blake2bp hash;
   hash.update({reinterpret_cast<const char*>(before.data()), before.size()});
   hash.update(block);
-  Digest32 chain;
-  hash.finish(chain.data());
-  return chain;
+  return hash.finish();
 }
 
 // Whether the payload is exactly so many records.

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/base/blake2bp.h"
 #include "core/base/hash.h"
 #include "core/base/status.h"
 
@@ -54,10 +55,10 @@ void encode_block(std::string_view payload, uint64_t first_sequence, uint32_t re
   store(at + 16, records);
   store(at + 24, written_us);
   std::memcpy(at + kBlockHeaderBytes, payload.data(), payload.size());
-  Blake2b hash(chain.size());
+  Blake2bp hash;
   hash.update({reinterpret_cast<const char*>(chain.data()), chain.size()});
   hash.update({at, body_bytes});
-  hash.finish(chain.data());
+  chain = hash.finish();
   store(at + body_bytes, chain);
   store(at + body_bytes + chain.size(), crc32c(at, body_bytes + chain.size()));
 }

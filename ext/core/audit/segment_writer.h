@@ -16,17 +16,6 @@ std::string encode_header(const SegmentHeader& header);
 // Appends one record to a payload. REQUIRES: at most kRecordBytesMax.
 void append_record(std::string_view record, std::string& payload);
 
-// The same for one that write() appends to the payload. REQUIRES: fewer than 16 KiB.
-template <typename Write>
-void append_written_record(std::string& payload, Write&& write) {
-  const size_t begin = payload.size();
-  payload.append(2, '\0');  // a varint of two bytes, whatever the length
-  write();
-  const size_t bytes = payload.size() - begin - 2;
-  payload[begin] = static_cast<char>((bytes & 0x7f) | 0x80);
-  payload[begin + 1] = static_cast<char>(bytes >> 7);
-}
-
 // The whole block. `chain` is the one before it, and becomes the one after it. REQUIRES: a payload of at most kPayloadBytesMax.
 void encode_block(std::string_view payload, uint64_t first_sequence, uint32_t records, int64_t written_us, Digest32& chain,
                   std::string& out);

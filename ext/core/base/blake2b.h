@@ -1,4 +1,4 @@
-// BLAKE2b (RFC 7693): the audit log's hash chain, its digests of model inputs and its tokens for card numbers.
+// BLAKE2b (RFC 7693): digests of model inputs and tokens for card numbers.
 //
 // With a key it is a MAC: without the key nobody can tell which card number a token stands for by trying all of them, as they could
 // with a plain hash (PCI DSS 4.0.1, 3.5.1.1).
@@ -22,10 +22,10 @@ class Blake2b {
 
  private:
   static constexpr size_t kBlockBytes = 128;
-  void compress(const uint8_t* block, bool is_last) noexcept;
+  void compress(const char* block, bool is_last) noexcept;
 
-  std::array<uint64_t, 8> state_;
-  std::array<uint8_t, kBlockBytes> buffer_;
+  uint64_t state_[8];
+  std::array<char, kBlockBytes> buffer_;
   uint64_t compressed_bytes_ = 0;  // 2^64 bytes are never hashed: the counter's upper half stays 0
   size_t buffered_bytes_ = 0;
   size_t digest_bytes_;

@@ -9,13 +9,6 @@ namespace {
 constexpr size_t kCardDigitsMin = 13, kCardDigitsMax = 19;
 constexpr std::string_view kTokenPrefix = "card-";
 
-// Most ids have fewer digits than a card number, or are not ASCII throughout: nothing else needs a closer look.
-bool may_hold_card(std::string_view text) noexcept {
-  size_t digits = 0;
-  for (const char c : text) digits += (c >= '0' && c <= '9') || static_cast<uint8_t>(c) >= 0x80 ? 1 : 0;
-  return digits >= kCardDigitsMin;
-}
-
 bool fits_luhn(std::string_view digits) noexcept {
   int sum = 0;
   bool is_doubled = false;
@@ -62,6 +55,13 @@ const char* group_end(const char* at, const char* end) noexcept {
 }
 
 }  // namespace
+
+// What is not ASCII may be digits too.
+bool may_hold_card(std::string_view text) noexcept {
+  size_t digits = 0;
+  for (const char c : text) digits += (c >= '0' && c <= '9') || static_cast<uint8_t>(c) >= 0x80 ? 1 : 0;
+  return digits >= kCardDigitsMin;
+}
 
 bool append_tokenised(std::string_view text, std::string_view key, std::string& out) {
   if (!may_hold_card(text)) {

@@ -8,7 +8,7 @@
 namespace assay {
 namespace {
 
-constexpr size_t kHandOverBytes = audit::kAppendBytesMax - (16 << 10);  // one record more fits
+constexpr size_t kRecordsBytes = audit::kAppendBytesMax;
 
 // Element (row, column) of an output as a double. int64 beyond 2^53 is rounded, as a cast does.
 double element(const OutputView& view, size_t row, size_t column) noexcept {
@@ -46,6 +46,10 @@ BatchRun::BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const Lane
       clock_(clock) {
   pointers_.reserve(rows_max);
   scored_.reserve(rows_max);
+  if (audit_ != nullptr) {
+    records_.reset(new char[kRecordsBytes]);
+    records_end_ = records_.get();
+  }
   ranges_.reserve(40);  // halving n rows leaves at most log2(n) + 1 ranges waiting
 }
 
@@ -169,9 +173,10 @@ void BatchRun::record_row(uint32_t index, int64_t wall_us) noexcept {
     case audit::Admit::kSkip: return calls_.finish_row(index, Code::kOk, completions_);
     case audit::Admit::kRecord: break;
   }
-  audit_->encode(slot, calls_.slab()[slot.head], memory_.out(index), wall_us, records_);
+  const auto used_bytes = static_cast<size_t>(records_end_ - records_.get());
+  if (used_bytes + audit_->record_bytes_max() > kRecordsBytes) hand_over();
+  records_end_ = audit_->encode(slot, calls_.slab()[slot.head], memory_.out(index), wall_us, records_end_);
   recorded_.push_back(index);
-  if (records_.size() > kHandOverBytes) hand_over();
 }
 
 void BatchRun::hand_over() noexcept {
@@ -181,7 +186,7 @@ void BatchRun::hand_over() noexcept {
   if (is_awaited) {
     for (const uint32_t index : recorded_) move_slot(calls_.slab()[index], SlotState::kCommitting);
   }
-  const bool is_taken = audit_->append(records_, recorded_);
+  const bool is_taken = audit_->append({records_.get(), static_cast<size_t>(records_end_ - records_.get())}, recorded_);
   if (!is_taken || !is_awaited) {
     const bool is_answered = is_taken || audit_->gives_unrecorded();
     for (const uint32_t index : recorded_) {
@@ -192,7 +197,7 @@ void BatchRun::hand_over() noexcept {
       }
     }
   }
-  records_.clear();
+  records_end_ = records_.get();
   recorded_.clear();
 }
 

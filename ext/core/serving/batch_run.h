@@ -68,10 +68,11 @@ class BatchRun {
   const Clock& clock_;
   CompletionList completions_;
   std::vector<const uint8_t*> pointers_;
-  std::vector<Range> ranges_;       // of the batch, still to run
-  std::vector<uint32_t> scored_;    // of one run
-  std::vector<uint32_t> recorded_;  // of those, encoded in records_
-  std::string records_;
+  std::vector<Range> ranges_;        // of the batch, still to run
+  std::vector<uint32_t> scored_;     // of one run
+  std::vector<uint32_t> recorded_;   // of those, encoded in records_
+  std::unique_ptr<char[]> records_;  // of kRecordsBytes; null without an audit log
+  char* records_end_ = nullptr;      // where the next record goes
 };
 
 }  // namespace assay

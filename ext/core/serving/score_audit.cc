@@ -2,12 +2,12 @@
 
 #include <atomic>
 
-#include "core/audit/segment_writer.h"
 #include "core/base/card_numbers.h"
 #include "core/base/hash.h"
 #include "core/features/row_program.h"
 #include "core/serving/engine.h"
 #include "core/serving/failure.h"
+#include "core/wire/flat_writer.h"
 #include "core/wire/wire_writer.h"
 
 namespace assay {
@@ -55,7 +55,7 @@ std::shared_ptr<const audit::Lineage> make_lineage(const LaneSpec& spec) {
 }
 
 // The bits of `missing` or `imputed`; none set: left out.
-void append_bits(WireWriter& out, uint32_t field, const uint64_t* bits, size_t bytes) {
+void append_bits(FlatWriter& out, uint32_t field, const uint64_t* bits, size_t bytes) noexcept {
   for (size_t word = 0; word < bytes / 8; ++word) {
     if (bits[word] == 0) continue;
     out.put_delimited(field, bytes_of(reinterpret_cast<const uint8_t*>(bits), bytes));
@@ -63,7 +63,7 @@ void append_bits(WireWriter& out, uint32_t field, const uint64_t* bits, size_t b
   }
 }
 
-void append_degradation(WireWriter& out, size_t view, DegradationKind kind, const char* reason, int64_t cache_age_us) {
+void append_degradation(FlatWriter& out, size_t view, DegradationKind kind, const char* reason, int64_t cache_age_us) noexcept {
   out.message(11, [&] {
     out.varint(1, view);
     out.varint(2, static_cast<uint64_t>(kind));
@@ -72,7 +72,7 @@ void append_degradation(WireWriter& out, size_t view, DegradationKind kind, cons
   });
 }
 
-void append_degradations(WireWriter& out, const FeaturePlan& plan, const FoldResult* views) {
+void append_degradations(FlatWriter& out, const FeaturePlan& plan, const FoldResult* views) noexcept {
   for (size_t i = 0; i < plan.views().size(); ++i) {
     const FoldResult& view = views[i];
     if (view.rejected != Code::kOk) append_degradation(out, i, rejection_kind(view.rejected), reason_of(view.rejected), 0);
@@ -84,21 +84,26 @@ void append_degradations(WireWriter& out, const FeaturePlan& plan, const FoldRes
 }
 
 // Of the stages that end with the score.
-void append_stages(WireWriter& out, const Stamps& stamps) {
+void append_stages(FlatWriter& out, const Stamps& stamps) noexcept {
   out.message(12, [&] {
     for (const Stage& stage : kStages) {
       if (stage.end > Stamp::kScored) break;
-      out.packed_varint(static_cast<uint64_t>(stamps[static_cast<size_t>(stage.end)] - stamps[static_cast<size_t>(stage.start)]));
+      out.put_raw(static_cast<uint64_t>(stamps[static_cast<size_t>(stage.end)] - stamps[static_cast<size_t>(stage.start)]));
     }
   });
 }
 
 // Big-endian, as the W3C writes them.
-void append_trace_id(WireWriter& out, const Slot& head) {
+void append_trace_id(FlatWriter& out, const Slot& head) noexcept {
   if ((head.trace_id_high | head.trace_id_low) == 0) return;
   const uint64_t words[2] = {__builtin_bswap64(head.trace_id_high), __builtin_bswap64(head.trace_id_low)};
   out.put_delimited(14, bytes_of(reinterpret_cast<const uint8_t*>(words), sizeof words));
 }
+
+// Room for a degradation of each kind, with the longest reason, and for a transaction id of which every 13 bytes became a token.
+constexpr size_t kDegradationBytesMax = 64;
+constexpr size_t kIdBytesMax = 512;
+constexpr size_t kRestBytesMax = 256;
 
 }  // namespace
 
@@ -129,21 +134,23 @@ audit::Admit ScoreAudit::admit(const Slot& slot) const noexcept {
   return log_->has_room() ? audit::Admit::kRecord : log_->admit(xxh64(slot.transaction_id()));
 }
 
-void ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, int64_t wall_us, std::string& records) const {
-  WireWriter out(records);
-  audit::append_written_record(records, [&] {
+size_t ScoreAudit::record_bytes_max() const noexcept {
+  const size_t bits_bytes = bitmap_bytes(*plan_);
+  return plan_->row_bytes() + 2 * bits_bytes + plan_->views().size() * 5 * kDegradationBytesMax + kIdBytesMax + kRestBytesMax;
+}
+
+char* ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, int64_t wall_us, char* at) const noexcept {
+  FlatWriter out(at);
+  out.framed([&] {
     const bool is_shadow = head.priority == Priority::kShadow;
     out.message(is_shadow ? 3 : 2, [&] {
       out.varint(1, lineage_->number);
-      thread_local std::string id;
-      id.clear();
-      const bool is_tokenised = append_tokenised(slot.transaction_id(), policy_.key, id);
-      out.text(2, id);
+      const bool is_tokenised = encode_id(slot, out);
       out.put_fixed64(3, static_cast<uint64_t>(slot.event_time_us));
       out.put_fixed64(4, static_cast<uint64_t>(wall_us + slot.stamps[static_cast<size_t>(Stamp::kReceived)] / 1000));
       out.put_double(5, slot.score);
       out.varint(6, static_cast<uint64_t>(slot.decision));
-      encode_inputs(slot, row, records);
+      encode_inputs(slot, row, out);
       append_degradations(out, *plan_, row.views);
       append_stages(out, slot.stamps);
       out.varint(13, slot.batch_rows);
@@ -153,11 +160,24 @@ void ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, i
       out.varint(17, is_tokenised ? 1 : 0);
     });
   });
+  return out.at();
+}
+
+// Whether a part of it became a token.
+bool ScoreAudit::encode_id(const Slot& slot, FlatWriter& out) const noexcept {
+  const std::string_view id = slot.transaction_id();
+  if (__builtin_expect(!may_hold_card(id), 1)) {
+    out.text(2, id);
+    return false;
+  }
+  std::string tokenised;
+  const bool is_tokenised = append_tokenised(id, policy_.key, tokenised);
+  out.text(2, tokenised);
+  return is_tokenised;
 }
 
 // The row, or what stands for it.
-void ScoreAudit::encode_inputs(const Slot& slot, const RowOut& row, std::string& records) const {
-  WireWriter out(records);
+void ScoreAudit::encode_inputs(const Slot& slot, const RowOut& row, FlatWriter& out) const noexcept {
   const size_t bits_bytes = bitmap_bytes(*plan_);
   const std::string_view bytes = bytes_of(row.row, plan_->row_bytes());
   const bool is_kept = policy_.inputs == AuditInputs::kFull ||
@@ -176,7 +196,7 @@ void ScoreAudit::encode_inputs(const Slot& slot, const RowOut& row, std::string&
   append_bits(out, 10, row.imputed, bits_bytes);
 }
 
-bool ScoreAudit::append(const std::string& records, const std::vector<uint32_t>& rows) const noexcept {
+bool ScoreAudit::append(std::string_view records, const std::vector<uint32_t>& rows) const noexcept {
   return log_->append(records, static_cast<uint32_t>(rows.size()), lineage_, rows.data(), rows.size(), &commits_);
 }
 

@@ -14,6 +14,7 @@
 
 namespace assay {
 
+class FlatWriter;
 struct LaneSpec;
 
 // Ends the rows that waited for the log's writer, on its thread.
@@ -39,13 +40,16 @@ class ScoreAudit {
   bool gives_unrecorded() const noexcept { return gives_unrecorded_; }
 
   audit::Admit admit(const Slot& slot) const noexcept;
-  // Appends the record of a scored row. `wall_us`: the wall clock at 0 of the stamps' clock.
-  void encode(const Slot& slot, const Slot& head, const RowOut& row, int64_t wall_us, std::string& records) const;
+  // Most bytes of one record, framed as blocks have it.
+  size_t record_bytes_max() const noexcept;
+  // Writes the record of a scored row at `at` and returns its end. `wall_us`: the wall clock at 0 of the stamps' clock.
+  char* encode(const Slot& slot, const Slot& head, const RowOut& row, int64_t wall_us, char* at) const noexcept;
   // As AuditLog::append(): of rows that encode() has made records of.
-  bool append(const std::string& records, const std::vector<uint32_t>& rows) const noexcept;
+  bool append(std::string_view records, const std::vector<uint32_t>& rows) const noexcept;
 
  private:
-  void encode_inputs(const Slot& slot, const RowOut& row, std::string& records) const;
+  bool encode_id(const Slot& slot, FlatWriter& out) const noexcept;
+  void encode_inputs(const Slot& slot, const RowOut& row, FlatWriter& out) const noexcept;
 
   const std::shared_ptr<audit::AuditLog> log_;
   const AuditPolicy policy_;

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from assay import _core
 from assay.audit.place import ClaimedWriter, claim_writer, default_directory, read_shipped
+from assay.audit.shipper_process import ShipperProcess
 from assay.config import AuditConfig
 from assay.errors import ConfigError, CoreError
 from assay.observe.logs import log_event
@@ -25,10 +26,16 @@ class OpenAudit:
     writer: ClaimedWriter
     bytes_max: int  # of its segments
     sink: str  # none: nowhere. May hold a password
+    _shipper: ShipperProcess | None = None
 
     @property
     def has_sink(self) -> bool:
         return self.sink != NO_SINK
+
+    def start_shipping(self) -> None:
+        """Starts who carries records to the sink. Once; where there is a sink."""
+        if self.has_sink:
+            self._shipper = ShipperProcess(self.writer.path.parent, self.sink, self.take_shipped)
 
     def take_shipped(self) -> None:
         """Tells the log how far the sink has come. From time to time."""
@@ -37,6 +44,9 @@ class OpenAudit:
     def close(self) -> None:
         """Writes what is left. After the engine has stopped. Idempotent."""
         self.log.close()
+        if self._shipper is not None:
+            self._shipper.close()
+            self._shipper = None
         self.writer.release()
 
 
