@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,9 @@ SCALE = int(os.environ.get("ASSAY_TEST_SCALE", "1"))
 
 # Tools of this environment (grpcurl, assay) are found whether or not it is active.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+# Audit logs of servers that tests start: not among the user's own.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="assay-test-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # of the ONNX Runtime that tests compare with
 
 # Hypothesis prints the blob that reproduces a failure; the deadline is off because timing has no place in tests.

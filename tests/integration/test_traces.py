@@ -123,7 +123,7 @@ def test_a_batch_is_one_span_that_counts_its_rows(sink: OtlpSink) -> None:
     assert found["assay.priority"] == "bulk"
     assert 1 <= found["assay.batch_rows"] <= 16
     assert found["rpc.response.status_code"] == "OK"
-    check_nesting(sink, span, ["admit", "queue", "assemble", "infer", "respond"])
+    check_nesting(sink, span, ["admit", "queue", "assemble", "infer", "commit", "respond"])
 
 
 def test_each_message_of_a_stream_is_a_span_under_its_opener(sink: OtlpSink) -> None:

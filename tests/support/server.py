@@ -84,7 +84,8 @@ INLINE: dict[str, Any] = {"inline_overrun_ns": 3_600_000_000_000}
 
 class LocalServer:
     """The transport over a real engine in this process. `config` overrides fields of Config; `remote` is asked for records
-    instead of `store`. `feature_set` (YAML) is what it serves; `plan`, if it is compiled otherwise.
+    instead of `store`. `feature_set` (YAML) is what it serves; `plan`, if it is compiled otherwise. `audit`: where scores are
+    recorded; close() closes it.
 
     engine, store, plan and puppet are there to look at and to turn; channel() and admin_channel() to call."""
 
@@ -96,6 +97,7 @@ class LocalServer:
         plan: _core.FeaturePlan | None = None,
         lane: dict[str, Any] | None = None,
         remote: RemoteStore | None = None,
+        audit: _core.AuditLog | None = None,
         **config: Any,
     ) -> None:
         self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", "transport": default_transport, **config})
@@ -109,7 +111,8 @@ class LocalServer:
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store, near_ages_ms=ages_ms)
         self.puppet = _core.PuppetModel()
         tracing = tracing_settings(self.config.tracing, {})
-        self._scoring = Scoring(self.config.engine, self.config.lane, store, 1, tracing, self.config.skew)
+        self.audit = audit
+        self._scoring = Scoring(self.config.engine, self.config.lane, store, 1, tracing, self.config.skew, audit)
         self._scoring.features.add(served, is_default=True)
         self.engine = self._scoring.engine
         if remote is not None:
@@ -199,6 +202,8 @@ class LocalServer:
         assert self.engine.wait_idle(WAIT_S), "slots are still in use after the last call ended"
         self.engine.check_idle()
         self._scoring.close(WAIT_S)
+        if self.audit is not None:
+            self.audit.close()
         self.telemetry.close()
         shutil.rmtree(self._directory)
 
@@ -235,7 +240,7 @@ class LocalServer:
 
 class ServeProcess:
     """`assay serve --json` in a process of its own, in `cwd`. `arguments` go to it as they are; stderr is kept. Metrics
-    are off unless they say where: the default port may be another server's."""
+    are off unless they say where: the default port may be another server's. So is the audit log's sink."""
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
@@ -248,6 +253,8 @@ class ServeProcess:
             f"transport={default_transport}",
             "--set",
             "metrics_listen=off",
+            "--set",
+            "audit.sink=none",
         ]
         command += arguments
         environment = {**os.environ, **(environment or {})}

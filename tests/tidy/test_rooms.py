@@ -36,7 +36,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app_metrics": LEAVES | {"audit", "observe", "features", "models", "transport"},
     "app": LEAVES | {"app_metrics", "audit", "observe", "features", "models", "scoring", "transport", "demo"},
     "cli": LEAVES
-    | {"config_loading", "observe", "features", "models", "scoring", "transport", "demo", "app", "v1", "client", "kafka", "audit"},
+    | {
+        "config_loading",
+        "observe",
+        "features",
+        "models",
+        "scoring",
+        "transport",
+        "demo",
+        "app",
+        "v1",
+        "client",
+        "kafka",
+        "audit",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }

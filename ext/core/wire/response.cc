@@ -8,6 +8,9 @@
 namespace assay {
 namespace {
 
+// Of assay.v1.Timings, for kStages.
+constexpr std::array<uint32_t, kStages.size()> kTimingFields = {1, 2, 3, 4, 5, 9, 6};
+
 template <typename T>
 T load(const uint8_t* from) noexcept {
   T value;
@@ -93,7 +96,7 @@ void append_timings(WireWriter& out, const Stamps& stamps, uint32_t batch_rows) 
     if (start_ns != 0 && end_ns != 0) out.duration_ns(field, end_ns - start_ns);
   };
   out.message(10, [&] {
-    for (size_t i = 0; i < kStages.size(); ++i) stage(static_cast<uint32_t>(i + 1), kStages[i].start, kStages[i].end);
+    for (size_t i = 0; i < kStages.size(); ++i) stage(kTimingFields[i], kStages[i].start, kStages[i].end);
     stage(7, Stamp::kReceived, Stamp::kDone);
     out.varint(8, batch_rows);
   });

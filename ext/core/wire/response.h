@@ -50,13 +50,14 @@ struct Stage {
   Stamp start;
   Stamp end;
 };
-inline constexpr std::array<Stage, 6> kStages = {{
+inline constexpr std::array<Stage, 7> kStages = {{
     {"decode", Stamp::kReceived, Stamp::kDecoded},
     {"look_up", Stamp::kDecoded, Stamp::kQueued},
     {"queue", Stamp::kQueued, Stamp::kBatched},
     {"assemble", Stamp::kBatched, Stamp::kRunStarted},
     {"infer", Stamp::kRunStarted, Stamp::kScored},
-    {"respond", Stamp::kScored, Stamp::kDone},
+    {"commit", Stamp::kScored, Stamp::kCommitted},
+    {"respond", Stamp::kCommitted, Stamp::kDone},
 }};
 
 // Everything one answered row needs. All pointers are borrowed for the call.

@@ -214,7 +214,7 @@ def _inputs_table(answer: ScoreResponse) -> Table:
 
 
 def _timings_line(timings: Any) -> str:
-    stages = ("decode", "lookup", "queue", "assemble", "infer", "respond", "total")
+    stages = ("decode", "lookup", "queue", "assemble", "infer", "commit", "respond", "total")
     parts = [f"{stage} {_seconds(getattr(timings, f'{stage}_duration')) * 1e6:,.0f} us" for stage in stages]
     return f"{', '.join(parts)} [dim](batch of {timings.batch_rows})[/]"
 

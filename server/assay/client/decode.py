@@ -73,6 +73,7 @@ def _timings(timings: StageTimings) -> Timings:
         queue_s=_seconds(timings.queue_duration),
         assemble_s=_seconds(timings.assemble_duration),
         infer_s=_seconds(timings.infer_duration),
+        commit_s=_seconds(timings.commit_duration),
         respond_s=_seconds(timings.respond_duration),
         total_s=_seconds(timings.total_duration),
         batch_rows=timings.batch_rows,

@@ -52,6 +52,7 @@ class Timings:
     queue_s: float
     assemble_s: float
     infer_s: float
+    commit_s: float
     respond_s: float
     total_s: float
     batch_rows: int  # rows of the batch that this one ran in

@@ -1,7 +1,7 @@
 """Spans of one call, made after its end from the times that the core stamped.
 
     assay.v1.ScoringService/Score          SERVER    received .. answered
-      decode look_up queue assemble infer respond    INTERNAL, one behind the other; as far as the call came
+      decode look_up queue assemble infer commit respond    INTERNAL, one behind the other; as far as the call came
 
 A ScoreBatch decodes and looks up its rows in turn: there both are one span, admit. A message of a ScoreStream has a server span
 of its own, a child of whoever opened the stream.

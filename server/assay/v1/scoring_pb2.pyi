@@ -172,7 +172,7 @@ class ModelInput(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[_Union[FeatureValue, _Mapping]] = ...) -> None: ...
 
 class StageTimings(_message.Message):
-    __slots__ = ("decode_duration", "lookup_duration", "queue_duration", "assemble_duration", "infer_duration", "respond_duration", "total_duration", "batch_rows")
+    __slots__ = ("decode_duration", "lookup_duration", "queue_duration", "assemble_duration", "infer_duration", "respond_duration", "total_duration", "batch_rows", "commit_duration")
     DECODE_DURATION_FIELD_NUMBER: _ClassVar[int]
     LOOKUP_DURATION_FIELD_NUMBER: _ClassVar[int]
     QUEUE_DURATION_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +181,7 @@ class StageTimings(_message.Message):
     RESPOND_DURATION_FIELD_NUMBER: _ClassVar[int]
     TOTAL_DURATION_FIELD_NUMBER: _ClassVar[int]
     BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_DURATION_FIELD_NUMBER: _ClassVar[int]
     decode_duration: _duration_pb2.Duration
     lookup_duration: _duration_pb2.Duration
     queue_duration: _duration_pb2.Duration
@@ -189,7 +190,8 @@ class StageTimings(_message.Message):
     respond_duration: _duration_pb2.Duration
     total_duration: _duration_pb2.Duration
     batch_rows: int
-    def __init__(self, decode_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lookup_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., assemble_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., infer_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., respond_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., batch_rows: _Optional[int] = ...) -> None: ...
+    commit_duration: _duration_pb2.Duration
+    def __init__(self, decode_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lookup_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., assemble_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., infer_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., respond_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., batch_rows: _Optional[int] = ..., commit_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ScoreBatchRequest(_message.Message):
     __slots__ = ("requests", "model", "version", "priority", "timeout", "include_features", "include_timings")
