@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from assay.v1 import scoring_pb2
+from benchmarks.audit_levels import audit
 from benchmarks.baselines import assay_response, onnxruntime_alone
 from benchmarks.event_watch import watch
 from benchmarks.freshness import freshness
@@ -131,16 +132,16 @@ def inline(run: Run) -> list[Ratio]:
 
 
 def telemetry(run: Run) -> list[Ratio]:
-    """What metrics (scraped every 5 s) and traces of 1 % of the calls cost: work per CPU second of the same server, with over
-    without. Distinct transactions."""
+    """What metrics (scraped every 5 s), the audit log (level spool) and traces of 1 % of the calls cost: work per CPU second of
+    the same server, with over without. Distinct transactions."""
     messages = run.material.bench_file(MESSAGES)
-    ratio = Ratio("metrics and 1 % tracing, on over off", ">= 0.97", "requests per CPU s")
+    ratio = Ratio("metrics, audit log and 1 % tracing, on over off", ">= 0.97", "requests per CPU s")
     snapshot = Path(shutil.copy(run.material.snapshot, run.material.folder / "store2.snapshot"))
     metrics_port = free_port()
     with otlp_sink() as sink:
         on = ("--set", f"tracing.endpoint=http://127.0.0.1:{sink.port}", "--set", "tracing.sample_ratio=0.01")
         on += ("--set", f"metrics_listen=127.0.0.1:{metrics_port}")
-        off = ("--set", "metrics_listen=off", "--store", f"embedded:{snapshot}")
+        off = ("--set", "metrics_listen=off", "--set", "audit.level=off", "--store", f"embedded:{snapshot}")
         with (
             assay_server(run.material, *on) as with_all,
             assay_server(run.material, *off) as without,
@@ -176,6 +177,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "rows": rows,
     "lone": lone,
     "telemetry": telemetry,
+    "audit": audit,
     "native": closed_loop,
     "native_batch": native_batch,
     "native_lone": native_lone,

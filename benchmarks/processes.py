@@ -82,7 +82,8 @@ def free_port() -> int:
 
 @contextmanager
 def assay_server(material: Material, *options: str, bundle: Path | None = None) -> Iterator[Server]:
-    """assay with a bundle (default: the 200 trees) and the demo's history, on default settings."""
+    """assay with a bundle (default: the 200 trees) and the demo's history, on default settings: scores are recorded, at level
+    spool."""
     command = [
         "serve",
         "--model",
@@ -91,6 +92,10 @@ def assay_server(material: Material, *options: str, bundle: Path | None = None) 
         f"embedded:{material.snapshot}",
         "--admin-socket",
         "off",
+        "--set",
+        f"audit.spool={material.folder / 'audit'}",
+        "--set",
+        "audit.sink=none",
     ]
     with _server(
         [sys.executable, "-m", "assay", *command, "--listen", "127.0.0.1:0", "--drain-delay", "0", "--json", *options]
