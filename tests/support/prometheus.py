@@ -42,19 +42,20 @@ def promtool(*arguments: str | Path) -> str:
 
 def shortened(rules: str) -> str:
     """The same rules for a test of seconds: [5m] is [10s], every other range as much shorter but at least [5s]; `for` and
-    `keep_firing_for` take a 120th (2m: 1s), groups are evaluated every second. Expressions and bounds are as they were."""
+    `keep_firing_for` take a 120th (2m: 1s), from one second to five; groups are evaluated every second. Expressions and bounds are
+    as they were."""
     document = yaml.safe_load(rules)
     for group in document["groups"]:
         group["interval"] = "1s"
         for rule in group["rules"]:
-            rule["expr"] = re.sub(r"\[(\d+)([smhd])\]", lambda m: f"[{_shorter(m[1] + m[2], 30, 5)}]", rule["expr"])
+            rule["expr"] = re.sub(r"\[(\d+[smhd])\]", lambda found: f"[{_seconds(found[1], 30, 5)}s]", rule["expr"])
             for wait in {"for", "keep_firing_for"} & rule.keys():
-                rule[wait] = _shorter(rule[wait], 120, 1)
+                rule[wait] = f"{min(_seconds(rule[wait], 120, 1), 5)}s"
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def _shorter(duration: str, factor: int, seconds_min: int) -> str:
-    return f"{max(seconds_min, int(duration[:-1]) * SECONDS[duration[-1]] // factor)}s"
+def _seconds(duration: str, factor: int, seconds_min: int) -> int:
+    return max(seconds_min, int(duration[:-1]) * SECONDS[duration[-1]] // factor)
 
 
 class Prometheus:
