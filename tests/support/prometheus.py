@@ -42,8 +42,8 @@ def promtool(*arguments: str | Path) -> str:
 
 def shortened(rules: str) -> str:
     """The same rules for a test of seconds: [5m] is [10s], every other range as much shorter but at least [5s]; `for` and
-    `keep_firing_for` take a 120th (2m: 1s), from one second to five; groups are evaluated every second. Expressions and bounds are
-    as they were."""
+    `keep_firing_for` take a 120th (2m: 1s), from one second to five; groups are evaluated every second. Expressions and
+    bounds are as they were."""
     document = yaml.safe_load(rules)
     for group in document["groups"]:
         group["interval"] = "1s"
