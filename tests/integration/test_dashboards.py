@@ -1,5 +1,5 @@
-"""Every query of the dashboards and the rules asks for metrics and labels that a loaded server shows; the JSON is what the
-generator writes."""
+"""Every query of the dashboards, the rules and the runbooks asks for metrics and labels that a loaded server shows; the JSON is
+what the generator writes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tests.support.server import ServeProcess
 ROOT = Path(__file__).resolve().parents[2]
 GRAFANA = ROOT / "deploy" / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
+RUNBOOKS = ROOT / "docs" / "operations.md"
 FILE_BYTES_MAX = 1 << 20
 RULE_LIST: list[dict[str, Any]] = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 RECORDED = {rule["record"] for rule in RULE_LIST if "record" in rule}
@@ -74,7 +75,9 @@ PENDING_LABELS = {("assay_degraded_rows_total", "cause"), ("inference_latency_se
 
 
 def queries() -> Iterator[tuple[str, str, str]]:
-    """(dashboard and panel, expression, legend) of each."""
+    """(dashboard and panel, or runbook; expression; legend) of each."""
+    for block in re.findall(r"^```promql\n(.*?)^```", RUNBOOKS.read_text(), re.MULTILINE | re.DOTALL):
+        yield from ((f"{RUNBOOKS.name}: {line}", line, "") for line in block.splitlines())
     for path in DASHBOARDS:
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", []):
