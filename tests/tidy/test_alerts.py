@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from assay._core import CODE_TABLE
+from tests.support.headings import anchors
 from tests.support.prometheus import RULES, promtool, shortened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,12 +23,6 @@ ADDRESS = "https://github.com/assay-scoring/assay/blob/main/docs/operations.md#"
 WITHOUT_INSTANCE = {"AssayHasNoServers"}  # there is none
 ALL_RULES: list[dict[str, Any]] = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
-
-
-def anchors(document: Path) -> set[str]:
-    """Of its headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def expectations() -> list[dict[str, Any]]:
