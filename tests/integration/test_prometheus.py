@@ -137,6 +137,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             stack.callback(thread.join)
         stack.callback(stop.set)
         prometheus.wait_ready()
+        prometheus.wait_for(lambda: len(prometheus.query('up{job="assay"} == 1')) == len(ROLES), "all are scraped")
         with urllib.request.urlopen(f"http://{addresses['normal']}/metrics", timeout=20) as page:
             has_drift = b"# TYPE model_prediction_drift_score" in page.read()
         yield Watched(prometheus, servers, has_drift, transactions)
@@ -145,8 +146,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 def test_all_rules_load_and_are_evaluated(watched: Watched) -> None:
     watched.prometheus.wait_for(lambda: set(watched.prometheus.rule_names().values()) == {"ok"}, "all rules are evaluated")
     assert watched.prometheus.rule_names().keys() > POST_MORTEM
-    seen = 'max_over_time(up{job="assay"}[10m]) == 1'  # one is killed by another test
-    watched.prometheus.wait_for(lambda: len(watched.prometheus.query(seen)) == len(ROLES), "all are scraped")
 
 
 def test_a_slow_model_raises_the_latency_alerts_of_its_server(watched: Watched) -> None:
