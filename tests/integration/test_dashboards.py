@@ -61,14 +61,6 @@ PENDING = {
     "assay_input_null_baseline_ratio",
     "assay_imputed_values_total",
     "assay_drift_window_scores",
-    "assay_audit_records_total",
-    "assay_audit_dropped_records_total",
-    "assay_audit_spool_bytes",
-    "assay_audit_spool_limit_bytes",
-    "assay_audit_unshipped_records",
-    "assay_audit_oldest_unshipped_seconds",
-    "assay_audit_state",
-    "assay_audit_failures_total",
     "assay_queue_oldest_age_seconds",
 }
 PENDING_LABELS = {("assay_degraded_rows_total", "cause"), ("inference_latency_seconds", "priority")}

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from assay._core import HAS_NATIVE_TRANSPORT, STAGES
 from assay.errors import ConfigError
 from assay.observe import metrics_server
+from assay.observe.audit_metrics import shipping_families
 from assay.observe.metrics import remote_store_families, security_families
 from assay.observe.metrics_server import open_metrics
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
@@ -121,8 +122,8 @@ def test_every_metric_stands_in_the_document_and_the_other_way_round(demo: Serve
     with grpc.insecure_channel(demo.target) as channel, pytest.raises(grpc.RpcError):  # so that the tables by reason have a row
         scoring_pb2_grpc.ScoringServiceStub(channel).Score(scoring_pb2.ScoreRequest(), timeout=10)
     page = Page(scrape(demo.ready["metrics"]))
-    # What this server has no use for: a store elsewhere, a certificate.
-    elsewhere = [*remote_store_families(False), *security_families({}, datetime.now(UTC), {})]
+    # What this server has no use for: a store elsewhere, a certificate, a sink of its audit log.
+    elsewhere = [*remote_store_families(False), *security_families({}, datetime.now(UTC), {}), *shipping_families(0, 0.0)]
     live = {}
     for family in [*elsewhere, *page.families.values()]:
         name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)

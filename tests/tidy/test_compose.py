@@ -27,7 +27,6 @@ ONCE = {"history", "topics"}  # jobs
 OWN_IMAGES = {"assay:cpu", "assay:ingest"}
 NOT_READ_ONLY = {"kafka"}  # it writes its configuration
 WITHOUT_HEALTHCHECK = {*ONCE, "jaeger", "collector"}  # the last two have no shell to ask with
-PENDING_SETTINGS = ("ASSAY_AUDIT__",)
 
 
 def files() -> Iterator[tuple[str, str]]:
@@ -124,8 +123,7 @@ def test_nobody_waits_for_what_never_comes() -> None:
 
 def test_the_servers_settings_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in SERVICES["server"]["environment"].items():
-        if not key.startswith(PENDING_SETTINGS):
-            monkeypatch.setenv(key, value)
+        monkeypatch.setenv(key, value)
     config = load_config().config
     assert config.store.url.get_secret_value() == "redis://redis:6379/0"
     assert config.tracing.endpoint == "http://collector:4317"

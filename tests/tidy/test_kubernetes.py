@@ -31,7 +31,6 @@ KINDS = {
     "HorizontalPodAutoscaler",
     "NetworkPolicy",
 }
-PENDING_SETTINGS = ("audit",)
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -81,8 +80,7 @@ def test_selectors_choose_the_pods_of_this_overlay_alone(overlay: str) -> None:
 
 
 def test_the_servers_settings_are_known(overlay: str, tmp_path: Path) -> None:
-    values = {key: value for key, value in settings(overlay).items() if key not in PENDING_SETTINGS}
-    (tmp_path / "assay.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "assay.yaml").write_text(yaml.safe_dump(settings(overlay)))
     config = load_config(file=tmp_path / "assay.yaml").config
     ports = {item["name"]: item["containerPort"] for item in container(overlay)["ports"]}
     listeners = {"grpc": config.listen, "health": config.health_listen, "metrics": config.metrics_listen}
@@ -97,7 +95,7 @@ def test_the_environment_is_known_and_holds_no_secret(overlay: str, monkeypatch:
         if "valueFrom" in variable:
             assert variable["valueFrom"]["secretKeyRef"]["name"] == "assay-secrets"
             continue
-        if name.startswith("ASSAY_") and not name.startswith(tuple(f"ASSAY_{key.upper()}__" for key in PENDING_SETTINGS)):
+        if name.startswith("ASSAY_"):
             monkeypatch.setenv(name, variable["value"])
     assert load_config().config.device == ("cuda" if overlay == "gpu" else "auto")
     monkeypatch.setenv("ASSAY_NO_SUCH_KEY", "1")
