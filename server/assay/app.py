@@ -30,6 +30,7 @@ from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
 from assay.observe.logs import log_event
+from assay.observe.metrics_settings import metrics_export_settings
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.near_cache import check_views
@@ -58,6 +59,7 @@ class App:
         """Loads and proves everything, opens no port. Blocks for seconds. Raises AssayError."""
         observe = progress or (lambda *_: None)
         tracing = tracing_settings(config.tracing, os.environ)
+        metrics_export = metrics_export_settings(config.metrics_export, os.environ)
         runtime = OrtRuntime(str(find_library()))
         paths = config.models or (demo_paths.bundle_path(),)
         wish = DeviceWish.parse(config.device, config.cuda.memory_bytes_max)
@@ -78,7 +80,8 @@ class App:
         except BaseException:
             store.close()
             raise
-        return cls(config, store, tuple(models), scoring, Telemetry(config, tracing, scoring.engine), runtime.version)
+        telemetry = Telemetry(config, tracing, scoring.engine, metrics_export)
+        return cls(config, store, tuple(models), scoring, telemetry, runtime.version)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""

@@ -20,9 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from assay._core import HAS_NATIVE_TRANSPORT, STAGES
 from assay.errors import ConfigError
 from assay.observe import metrics_server
+from assay.observe.gpu import GpuWatch
 from assay.observe.metrics import remote_store_families, security_families
 from assay.observe.metrics_server import open_metrics
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
+from tests.support.fake_nvml import FakeCard, FakeNvml
 from tests.support.server import LocalServer, ServeProcess, make_request, wait_until
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "observability.md"
@@ -90,6 +92,7 @@ def test_the_page_counts_what_was_sent(server: LocalServer) -> None:
             stub.Score(request, timeout=10)
     page = page_of(server)
     of = {"model": "puppet", "version": "1"}
+    one, many = {**of, "priority": "interactive"}, {**of, "priority": "bulk"}
     assert page.value("assay_accepted_rows_total") == 5 + 40 + 3 + 1
     assert page.value("assay_rows_total", outcome="answered") == 5 + 39 + 3
     assert page.value("assay_rows_total", outcome="failed") == 2
@@ -97,10 +100,11 @@ def test_the_page_counts_what_was_sent(server: LocalServer) -> None:
     assert page.value("assay_failed_rows_total", reason="MODEL_RUN_FAILED") == 1
     assert page.value("assay_refused_calls_total", reason="UNKNOWN_MODEL") == 2
     assert page.sum("assay_rows_total") == page.value("assay_accepted_rows_total")
-    assert page.value("inference_latency_seconds_count", **of) == 5 + 39 + 3
-    assert page.value("inference_latency_seconds_bucket", le="+Inf", **of) == 5 + 39 + 3
+    assert page.value("inference_latency_seconds_count", **one) == 5 + 3
+    assert page.value("inference_latency_seconds_count", **many) == 39  # a batch is bulk
+    assert page.value("inference_latency_seconds_bucket", le="+Inf", **many) == 39
     stages = [page.value("assay_stage_seconds_sum", stage=stage, **of) for stage, _, _ in STAGES]
-    assert sum(stages) == pytest.approx(page.value("inference_latency_seconds_sum", **of), rel=1e-9)  # they leave nothing out
+    assert sum(stages) == pytest.approx(page.sum("inference_latency_seconds_sum"), rel=1e-9)  # they leave nothing out
     for stage, _, _ in STAGES:
         assert page.value("assay_stage_seconds_count", stage=stage, **of) == 5 + 39 + 3
     assert page.value("assay_batch_rows_sum", **of) == server.engine.stats().batched_rows
@@ -111,8 +115,9 @@ def test_the_page_counts_what_was_sent(server: LocalServer) -> None:
 def test_the_reads_of_the_post_mortems_rule_stand_on_the_page(server: LocalServer) -> None:
     """histogram_quantile(0.99, sum(rate(inference_latency_seconds_bucket[5m])) by (le)) > 0.5: the bound must be a bucket's."""
     page = page_of(server)
+    samples = page.families["inference_latency_seconds"].samples
     bounds = [
-        float(sample.labels["le"]) for sample in page.families["inference_latency_seconds"].samples if "le" in sample.labels
+        float(sample.labels["le"]) for sample in samples if sample.labels.get("priority") == "bulk" and "le" in sample.labels
     ]
     assert bounds == sorted(set(bounds))
     assert {0.5, 0.012, float("inf")} <= set(bounds)
@@ -122,8 +127,11 @@ def test_every_metric_stands_in_the_document_and_the_other_way_round(demo: Serve
     with grpc.insecure_channel(demo.target) as channel, pytest.raises(grpc.RpcError):  # so that the tables by reason have a row
         scoring_pb2_grpc.ScoringServiceStub(channel).Score(scoring_pb2.ScoreRequest(), timeout=10)
     page = Page(scrape(demo.ready["metrics"]))
-    # What this server has no use for: a store elsewhere, a certificate.
-    elsewhere = [*remote_store_families(False), *security_families({}, datetime.now(UTC), {})]
+    # What this server has no use for: a store elsewhere, a certificate, cards.
+    gpus = GpuWatch(FakeNvml(FakeCard()))
+    wait_until(lambda: bool(list(gpus.families())), "the first reading")
+    elsewhere = [*remote_store_families(False), *security_families({}, datetime.now(UTC), {}), *gpus.families()]
+    gpus.close()
     live = {}
     for family in [*elsewhere, *page.families.values()]:
         name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)

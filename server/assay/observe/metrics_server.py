@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from socketserver import TCPServer
@@ -21,6 +20,7 @@ from prometheus_client.exposition import MetricsHandler
 from prometheus_client.registry import Collector
 
 from assay.errors import ConfigError
+from assay.observe.families import paced
 from assay.observe.logs import log_event
 from assay.observe.metrics import Source
 
@@ -76,8 +76,6 @@ def open_metrics(listen: str, sources: Sequence[Source], *, reuse_port: bool) ->
 
 # --- implementation ---
 
-_FAMILY_PAUSE_S = 0.0002  # long enough for another thread to take the interpreter
-
 
 class _Page(Collector):
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -85,9 +83,7 @@ class _Page(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for source in self._sources:
-            for family in source():
-                yield family
-                time.sleep(_FAMILY_PAUSE_S)
+            yield from paced(source())
 
 
 class _Server(TCPServer):
