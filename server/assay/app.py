@@ -136,6 +136,7 @@ class App:
         log_event(log, logging.INFO, "draining", signal=received.name, delay_s=delay_s, grace_s=grace_s)
         started = time.monotonic()
         await transport.drain(delay_s, grace_s)
+        await asyncio.to_thread(self.telemetry.end_metrics_export)
         await asyncio.to_thread(self.scoring.close, grace_s)
         answered_rows = self.scoring.engine.stats().answered_rows
         log_event(log, logging.INFO, "drained", duration_s=_seconds_since(started), answered_rows=answered_rows)

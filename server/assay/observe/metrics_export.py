@@ -11,11 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
+from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 
 from assay.errors import ConfigError
+from assay.observe.families import paced
 from assay.observe.logs import log_event
 from assay.observe.metrics_settings import MetricsExportSettings
 
@@ -57,6 +60,7 @@ class MetricsExport:
             # It has a line for each message that is not taken; ours come when that begins and when it ends.
             logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
         self._families = families
+        self._process = ProcessCollector(registry=None)
         self._interval_s = settings.interval_s
         self._maker = MetricsMaker(make_resource(), time.time_ns(), is_exponential=settings.is_exponential)
         self._is_closing = threading.Event()
@@ -101,7 +105,8 @@ class MetricsExport:
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
         try:
-            return self._exporter.export(self._maker.request(self._families(), time.time_ns())) is MetricExportResult.SUCCESS
+            families = paced(chain(self._families(), self._process.collect()))
+            return self._exporter.export(self._maker.request(families, time.time_ns())) is MetricExportResult.SUCCESS
         except Exception:  # of a source, of the SDK or of gRPC: a look that is lost is only counted
             log.debug("metrics were not sent", exc_info=True)
             return False

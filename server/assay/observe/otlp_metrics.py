@@ -35,7 +35,7 @@ BUCKETS_MAX = 160  # of an exponential histogram; the scale follows from it, as 
 
 
 class MetricsMaker:
-    """Makes messages of families. `start_ns`: when counting began, nanoseconds since the epoch."""
+    """Makes messages of families, one thread's. `start_ns`: when counting began, nanoseconds since the epoch."""
 
     def __init__(self, resource: Resource, start_ns: int, *, is_exponential: bool) -> None:
         self._start_ns = start_ns
@@ -115,7 +115,7 @@ def _attributes(labels: Mapping[str, str]) -> list[common_pb2.KeyValue]:
 
 def _exemplar(exemplar: Exemplar) -> metrics_pb2.Exemplar:
     return metrics_pb2.Exemplar(
-        time_unix_nano=int((exemplar.timestamp or 0) * 1e9),
+        time_unix_nano=int(float(exemplar.timestamp or 0) * 1e9),
         as_double=exemplar.value,
         trace_id=bytes.fromhex(exemplar.labels["trace_id"]),
         span_id=bytes.fromhex(exemplar.labels["span_id"]),

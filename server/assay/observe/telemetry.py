@@ -83,14 +83,19 @@ class Telemetry:
         """HOST:PORT of /metrics; None: there is none."""
         return self._metrics.address if self._metrics else None
 
+    def end_metrics_export(self) -> None:
+        """Sends metrics a last time, at most for FLUSH_S. To be called when all calls have ended and models are still there to
+        tell of."""
+        if self._metrics_export:
+            self._metrics_export.close(FLUSH_S)
+
     def close(self) -> None:
         """Tells what is left, at most for FLUSH_S, and ends. Idempotent; start() need not have succeeded."""
         if self._watch:
             self._watch.close()
         if self._export:
             self._export.close(FLUSH_S)
-        if self._metrics_export:
-            self._metrics_export.close(FLUSH_S)
+        self.end_metrics_export()
         if self._metrics:
             self._metrics.close()
         if self._gpus:
