@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from assay._core import HAS_NATIVE_TRANSPORT, STAGES
+from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.errors import ConfigError
 from assay.observe import metrics_server
 from assay.observe.gpu import GpuWatch
@@ -36,6 +43,14 @@ def scrape(address: str) -> str:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         page: str = answer.read().decode()
         return page
+
+
+def demo_request() -> scoring_pb2.ScoreRequest:
+    entities = {"customer_id": DEMO_CUSTOMER_ID, "terminal_id": DEMO_TERMINAL_ID}
+    request = scoring_pb2.ScoreRequest(transaction_id="t", entities=entities)
+    request.event_time.FromDatetime(DEMO_TIME)
+    request.features["amount_minor"].int64_value = 5716
+    return request
 
 
 class Page:
@@ -245,3 +260,51 @@ def test_models_and_build_are_told(demo: ServeProcess) -> None:
     assert re.fullmatch("[0-9a-f]{64}", model.labels["sha256"])
     (build,) = families["assay_build_info"].samples
     assert set(build.labels) == {"version", "compiler", "onnxruntime"}
+
+
+def test_top_tells_of_a_live_server(demo: ServeProcess) -> None:
+    command = [sys.executable, "-m", "assay", "top", "--metrics", demo.ready["metrics"], "--interval", "0.3", "--once"]
+    as_text = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    as_json = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
+    with grpc.insecure_channel(demo.target) as channel:
+        stub = scoring_pb2_grpc.ScoringServiceStub(channel)
+        while as_json.poll() is None or as_text.poll() is None:
+            stub.Score(demo_request(), timeout=10)
+    text, document = as_text.communicate()[0], json.loads(as_json.communicate()[0])
+    assert (as_text.returncode, as_json.returncode) == (0, 0)
+    assert "card_fraud 1" in text
+    (model,) = document["models"]
+    assert (model["model"], model["version"]) == ("card_fraud", "1")
+    assert model["scores_per_s"] > 0
+    assert 0 < model["total_ms"]["p50"] <= model["total_ms"]["p99_9"]
+    assert document["rows_per_s"]["answered"] == pytest.approx(model["scores_per_s"], rel=0.01)
+
+
+def test_top_redraws_a_terminal_until_it_is_stopped(demo: ServeProcess) -> None:
+    own, terminal = pty.openpty()
+    command = [sys.executable, "-m", "assay", "top", "--metrics", demo.ready["metrics"], "--interval", "0.1"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    shown = b""
+    while shown.count(b"card_fraud 1") < 3:  # a look each
+        shown += os.read(own, 65536)
+    process.send_signal(signal.SIGINT)
+    with suppress(OSError):  # EIO: the other end is closed
+        while os.read(own, 65536):
+            continue
+    os.close(own)
+    assert process.wait(20) == 130
+
+
+def test_top_says_where_nobody_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "assay", "top", "--metrics", "127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 3
+    assert "http://127.0.0.1:1/metrics cannot be read" in done.stderr
+    assert "metrics_listen" in done.stderr

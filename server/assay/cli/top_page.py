@@ -6,10 +6,10 @@ Percentiles are those that Prometheus would give (histogram_quantile): within a 
 from __future__ import annotations
 
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from itertools import pairwise
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -61,10 +61,12 @@ def page_url(where: str) -> str:
 
 def fetch(url: str) -> Page:
     """Raises UnreachableError, in words."""
+    if not url.startswith(("http://", "https://")):
+        raise UnreachableError(f"{url} cannot be read: expected http:// or https://")
     try:
         with urllib.request.urlopen(url, timeout=FETCH_S_MAX) as answer:
             text = answer.read(PAGE_BYTES_MAX).decode()
-    except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+    except (OSError, ValueError, HTTPException) as error:  # URLError and HTTPError are OSErrors
         reason = getattr(error, "reason", None) or error
         raise UnreachableError(f"{url} cannot be read: {reason}") from error
     try:

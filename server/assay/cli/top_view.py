@@ -8,6 +8,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -31,15 +32,17 @@ def _parts(look: Mapping[str, Any], source: str, note: str) -> Iterator[Renderab
     yield _title(look, source)
     if note:
         yield plain_text(note, "bold red")
-    yield _models(look["models"])
+    yield _spaced(_models(look["models"]))
     for model in look["models"]:
         if model["scores_per_s"] > 0:
-            yield _stages(model)
-    yield _lines(look)
-    if look.get("drift"):
-        yield _drift(look["drift"])
+            yield _spaced(_stages(model))
+    yield _spaced(_lines(look))
     if look.get("gpus"):
-        yield _gpus(look["gpus"])
+        yield _spaced(_gpus(look["gpus"]))
+
+
+def _spaced(part: RenderableType) -> RenderableType:
+    return Padding(part, (1, 0, 0, 0))
 
 
 def _title(look: Mapping[str, Any], source: str) -> Text:
@@ -103,6 +106,8 @@ def _lines(look: Mapping[str, Any]) -> Table:
     lines.add_row("queue", _queue(look["queue"]))
     if store := look.get("store"):
         lines.add_row("store", _store(store))
+    for of in look.get("drift", ()):
+        lines.add_row("drift", _drift(of))
     if audit := look.get("audit"):
         lines.add_row("audit", _audit(audit))
     return lines
@@ -154,28 +159,21 @@ def _audit(audit: Mapping[str, Any]) -> Text:
     return text
 
 
-def _drift(drift: list[dict[str, Any]]) -> Table:
-    table = _table("drift", "score", "window", "inputs that moved most", "alert rate (chance)")
-    for of in drift:
-        inputs = ", ".join(f"{plain(name)} {score:.2f}" for name, score in list(of.get("worst_inputs", {}).items())[:2])
-        table.add_row(
-            plain_text(f"{of['model']} {of['version']}"),
-            _number(of.get("prediction_score")),
-            f"{of['window_scores']:,.0f}" if "window_scores" in of else "-",
-            Text(inputs or "-"),
-            _alert_rates(of.get("alert_rate_ratio", {})),
-        )
-    return table
-
-
-def _alert_rates(ratios: Mapping[str, Mapping[str, float | None]]) -> Text:
-    text = Text()
-    for decision, of in ratios.items():
-        ratio, low, high = of["ratio"], of["low"], of["high"]
-        is_out = ratio is not None and low is not None and high is not None and not low <= ratio <= high
-        band = f" ({low:.2f}-{high:.2f})" if low is not None and high is not None else ""
-        text.append(f"{', ' if text else ''}{plain(decision)} {ratio:.2f}{band}", "red" if is_out else "")
-    return text or Text("-")
+def _drift(of: Mapping[str, Any]) -> Text:
+    text = plain_text(f"{of['model']} {of['version']}:")
+    if (score := of.get("prediction_score")) is not None:
+        text.append(f" score {_number(score)}")
+    if "window_scores" in of:
+        text.append(f" over {of['window_scores']:,.0f} scores")
+    for decision, alert in of.get("alert_rate_ratio", {}).items():
+        ratio, low, high = alert["ratio"], alert["low"], alert["high"]
+        has_band = low is not None and high is not None
+        band = f" (chance {low:.2f}-{high:.2f})" if has_band else ""
+        is_out = has_band and not low <= ratio <= high
+        text.append(f"; {plain(decision)} {ratio:.2f} times as often{band}", "red" if is_out else "")
+    if inputs := of.get("worst_inputs"):
+        text.append("; inputs " + ", ".join(f"{plain(name)} {score:.2f}" for name, score in inputs.items()))
+    return text
 
 
 def _gpus(gpus: list[dict[str, Any]]) -> Table:
