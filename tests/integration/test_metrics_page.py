@@ -24,10 +24,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from assay._core import HAS_NATIVE_TRANSPORT, STAGES
+from assay.cli.top_page import parse_fine
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.errors import ConfigError
 from assay.observe import metrics_server
 from assay.observe.gpu import GpuWatch
+from assay.observe.latencies import middle_s
 from assay.observe.metrics import remote_store_families, security_families
 from assay.observe.metrics_server import open_metrics
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
@@ -260,6 +262,26 @@ def test_models_and_build_are_told(demo: ServeProcess) -> None:
     assert re.fullmatch("[0-9a-f]{64}", model.labels["sha256"])
     (build,) = families["assay_build_info"].samples
     assert set(build.labels) == {"version", "compiler", "onnxruntime"}
+
+
+def test_latencies_are_those_of_the_page(server: LocalServer) -> None:
+    stub = scoring_pb2_grpc.ScoringServiceStub(server.channel())
+    for i in range(20):
+        stub.Score(make_request(f"t{i}"), timeout=10)
+    page = page_of(server)
+    assert server.telemetry.metrics_address
+    with urllib.request.urlopen(f"http://{server.telemetry.metrics_address}/latencies", timeout=20) as answer:
+        assert answer.headers["Content-Type"] == "application/json"
+        fine = parse_fine(answer.read())
+    assert set(fine) == {"inference_latency_seconds", "assay_stage_seconds"}
+    for name, histograms in fine.items():
+        for labels, counts in histograms.items():
+            of = dict(labels)
+            if of.get("priority") == "shadow":
+                continue
+            assert sum(counts.values()) == page.value(f"{name}_count", **of)
+            mean_s = sum(count * middle_s(index) for index, count in counts.items())
+            assert mean_s == pytest.approx(page.value(f"{name}_sum", **of), rel=0.016, abs=1e-12)
 
 
 def test_top_tells_of_a_live_server(demo: ServeProcess) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +16,23 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 from rich.console import Console
 
-from assay._core import BATCH_ROWS_BOUNDS, LATENCY_BOUNDS_NS, STAGES, EngineMetrics, Histogram, LaneMetrics, LatencyHistogram
+from assay._core import (
+    BATCH_ROWS_BOUNDS,
+    FINE_UPPER_NS,
+    LATENCY_BOUNDS_NS,
+    STAGES,
+    EngineMetrics,
+    Histogram,
+    LaneMetrics,
+    LatencyHistogram,
+)
 from assay.cli.top_look import STAGES as SHOWN_STAGES
 from assay.cli.top_look import look
-from assay.cli.top_page import Interval, Page, UnreachableError, fetch, page_url, parse, quantile
+from assay.cli.top_page import Interval, Page, UnreachableError, fetch, page_url, parse, parse_fine, quantile
 from assay.cli.top_view import draw
 from assay.observe.families import counters, gauge
 from assay.observe.gpu import GpuWatch
+from assay.observe.latencies import latencies_document
 from assay.observe.metrics import _lane_families, store_families
 from tests.support.fake_nvml import FakeCard, FakeNvml
 from tests.support.server import wait_until
@@ -117,6 +129,30 @@ def test_a_quantile_lies_in_the_bucket_of_the_exact_one(values_ns: list[int], q:
     assert low <= found <= LATENCY_BOUNDS_NS[place] / 1e9 + 1e-12
     of = interval.percentiles("inference_latency_seconds")
     assert {0.5: of.p50, 0.99: of.p99, 0.999: of.p999}[q] == pytest.approx(found)
+
+
+def test_percentiles_come_from_the_fine_histograms_where_there_are_some() -> None:
+    def with_fine(values_ns: list[int], taken_s: float) -> Page:
+        families = lanes(values_ns)
+        places, counts = np.unique(np.searchsorted(FINE_UPPER_NS, values_ns), return_counts=True)
+        fine = tuple((int(place), int(count)) for place, count in zip(places, counts, strict=True))
+        nothing = LatencyHistogram((), 0, ())
+        inference, stages = (LatencyHistogram((), 0, fine), nothing, nothing), (nothing,) * len(STAGES)
+        lane = LaneMetrics("card_fraud", "1", inference, stages, Histogram((), 0), 0)
+        document = orjson.dumps(latencies_document(EngineMetrics((lane,), {}, {}, {}, 0, 0, 0)))
+        return replace(page(*families, taken_s=taken_s), fine=parse_fine(document))
+
+    old, new = [3_000_000] * 50, [1_230_000] * 99 + [777_000_000]
+    found = look(Interval(with_fine(old, 0), with_fine(old + new, 1)))["models"][0]
+    assert found["total_ms"]["p50"] == pytest.approx(1.23, rel=0.016)
+    assert found["priorities_ms"]["interactive"]["p99_9"] == pytest.approx(777, rel=0.016)
+    assert 1 < found["stages_ms"]["infer"]["p50"] <= 2  # which it does not have: as Prometheus does
+
+
+@pytest.mark.parametrize("document", [b"", b"<html>", b"{}1", b"[1]", b'[{"fine": [[1]]}]', b'{"a": 1}', b'[{"fine": []}]'])
+def test_what_is_no_histogram_is_refused(document: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (whatever the parser says)
+        parse_fine(document)
 
 
 def test_past_the_last_bound_a_quantile_is_that_bound() -> None:

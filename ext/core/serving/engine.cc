@@ -185,7 +185,9 @@ EngineMetrics Engine::metrics() const {
   const Counters& counters = impl_->calls.counters();
   EngineMetrics metrics;
   const int64_t now_ns = impl_->clock.now_ns();
-  for (const auto& lane : impl_->lanes.all()) {
+  const auto lanes = impl_->lanes.all();
+  metrics.lanes.reserve(lanes.size());
+  for (const auto& lane : lanes) {
     metrics.lanes.emplace_back();
     LaneSnapshot& snapshot = metrics.lanes.back();
     snapshot.model = lane->model();

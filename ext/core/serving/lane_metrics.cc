@@ -1,6 +1,7 @@
 #include "core/serving/lane_metrics.h"
 
 #include <algorithm>
+#include <thread>
 
 namespace assay {
 namespace {
@@ -24,7 +25,7 @@ class LaneMetrics::Taken {
     while (!try_take(sets[wished % kSets])) ++wished;
   }
   explicit Taken(Set& set) noexcept {
-    while (!try_take(set)) continue;
+    while (!try_take(set)) std::this_thread::yield();  // who has it may have lost its processor
   }
   ~Taken() { set_->is_taken.store(false, std::memory_order_release); }
   Taken(const Taken&) = delete;

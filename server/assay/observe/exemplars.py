@@ -14,12 +14,10 @@ from collections.abc import Collection, Sequence
 from prometheus_client.samples import Exemplar
 
 from assay._core import LATENCY_BOUNDS_NS, STAGES, CallRecord
+from assay.observe.latencies import PRIORITY_NAMES
 
 HistogramKey = tuple[str, str, str]
 """Model, version, priority."""
-
-# As the core numbers them from 1, and orders a lane's histograms. Shadow rows are no client's.
-PRIORITY_NAMES = ("interactive", "bulk", "shadow")
 
 
 class Exemplars:

@@ -12,8 +12,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from assay._core import FINE_UPPER_NS, LatencyHistogram
+from assay._core import FINE_UPPER_NS, STAGES, EngineMetrics, LatencyHistogram
+
+# As the core numbers priorities from 1, and orders a lane's histograms. Shadow rows are no client's.
+PRIORITY_NAMES: Final = ("interactive", "bulk", "shadow")
 
 FineCounts = Mapping[int, int]
 """Fine bucket (an index into FINE_UPPER_NS) -> how many values are in it."""
@@ -44,6 +48,19 @@ def quantile_s(counts: FineCounts, q: float) -> float | None:
         if seen >= rank:
             return middle_s(index)
     return None
+
+
+def latencies_document(metrics: EngineMetrics) -> list[dict[str, Any]]:
+    """What /latencies answers: every histogram of the lanes, named and labelled as on /metrics, with its fine counts as pairs."""
+    documents = []
+    for lane in metrics.lanes:
+        of = {"model": lane.model, "version": lane.version}
+        for priority, histogram in zip(PRIORITY_NAMES, lane.inference, strict=True):
+            labels = {**of, "priority": priority}
+            documents.append({"name": "inference_latency_seconds", "labels": labels, "fine": histogram.fine})
+        for (stage, _, _), histogram in zip(STAGES, lane.stages, strict=True):
+            documents.append({"name": "assay_stage_seconds", "labels": {**of, "stage": stage}, "fine": histogram.fine})
+    return documents
 
 
 def middle_s(index: int) -> float:

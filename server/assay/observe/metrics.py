@@ -26,8 +26,9 @@ from assay._core import (
     StoreStats,
     TransportStats,
 )
-from assay.observe.exemplars import PRIORITY_NAMES, Exemplars
+from assay.observe.exemplars import Exemplars
 from assay.observe.families import FineHistogramFamily, buckets, counter, counters, gauge
+from assay.observe.latencies import PRIORITY_NAMES
 
 Source = Callable[[], Iterable[Metric]]
 """Makes the families of one part of the server, from one look at it."""

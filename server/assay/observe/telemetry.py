@@ -53,9 +53,15 @@ class Telemetry:
         if has_metrics:
             self._gpus = _watch_gpus()
         if self._config.metrics_listen != "off":
+            from assay.observe.latencies import latencies_document
             from assay.observe.metrics_server import open_metrics
 
-            self._metrics = open_metrics(self._config.metrics_listen, (self._families,), reuse_port=self._config.reuse_port)
+            self._metrics = open_metrics(
+                self._config.metrics_listen,
+                (self._families,),
+                latencies=lambda: latencies_document(self._engine.metrics()),
+                reuse_port=self._config.reuse_port,
+            )
         tell: list[Tell] = [log_failures]
         if self._settings.is_on:
             from assay.observe.trace_export import TraceExport
