@@ -52,7 +52,7 @@ def quantile_s(counts: FineCounts, q: float) -> float | None:
 
 def latencies_document(metrics: EngineMetrics) -> list[dict[str, Any]]:
     """What /latencies answers: every histogram of the lanes, named and labelled as on /metrics, with its fine counts as pairs."""
-    documents = []
+    documents: list[dict[str, Any]] = []
     for lane in metrics.lanes:
         of = {"model": lane.model, "version": lane.version}
         for priority, histogram in zip(PRIORITY_NAMES, lane.inference, strict=True):
