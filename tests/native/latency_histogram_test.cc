@@ -1,4 +1,5 @@
-// The lanes' latency histogram: percentiles against sorted samples, the bounds of /metrics against their definition, many threads.
+// The lanes' latency histogram: percentiles against sorted samples, the bounds of /metrics against their definition, many
+// threads.
 #include "core/serving/latency_histogram.h"
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 // LogLinear: buckets of whole numbers that are as wide as a fixed part of what they hold (the idea of HdrHistogram).
 //
-// Numbers below 2^(kSubBits + 1) have a bucket each. From there on each power of two is cut into 2^kSubBits buckets of one width, so the
-// middle of a bucket is off by at most a part 2^-(kSubBits + 1) of any number in it. Numbers of more than kValueBits bits do not fit:
-// clamp them to kValueMax. Only the arithmetic; who counts what is the business of its users.
+// Numbers below 2^(kSubBits + 1) have a bucket each. From there on each power of two is cut into 2^kSubBits buckets of one
+// width, so the middle of a bucket is off by at most a part 2^-(kSubBits + 1) of any number in it. Numbers of more than
+// kValueBits bits do not fit: clamp them to kValueMax. Only the arithmetic; who counts what is the business of its users.
 #pragma once
 
 #include <cstddef>

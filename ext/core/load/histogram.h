@@ -1,8 +1,8 @@
 // LogHistogram: how often each latency occurred, in buckets as wide as 1/512 of what they hold.
 //
-// Values below 1,024 ns are kept exactly; above, each power of two has 512 buckets (LogLinear), and a quantile is the middle of its
-// bucket: off by less than 0.1 %. The smallest and the largest value are exact. Values past kValueMax (4.9 hours) count as kValueMax. 144 KiB,
-// taken when it is made. One thread's; merge() is how several come together.
+// Values below 1,024 ns are kept exactly; above, each power of two has 512 buckets (LogLinear), and a quantile is the middle of
+// its bucket: off by less than 0.1 %. The smallest and the largest value are exact. Values past kValueMax (4.9 hours) count as
+// kValueMax. 144 KiB, taken when it is made. One thread's; merge() is how several come together.
 #pragma once
 
 #include <cstddef>

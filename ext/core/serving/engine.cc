@@ -200,6 +200,7 @@ EngineMetrics Engine::metrics() const {
     metrics.failed_rows[i] = counters.failed_rows.get(static_cast<Code>(i));
     metrics.left_out_records[i] = counters.left_out_records.get(static_cast<Code>(i));
   }
+  static_assert(std::tuple_size_v<decltype(metrics.degradations)> == kDegradationNames.size());
   for (size_t i = 0; i < metrics.degradations.size(); ++i) metrics.degradations[i] = counters.degradations[i].get();
   for (const Counter& expired : counters.expired_rows) metrics.expired_rows += expired.get();
   metrics.dropped_records = impl_->recorder.dropped_records();

@@ -132,8 +132,8 @@ struct EngineMetrics {
   std::vector<LaneSnapshot> lanes;
   std::array<uint64_t, static_cast<size_t>(Code::kCount_)> refused_calls{};  // by code
   std::array<uint64_t, static_cast<size_t>(Code::kCount_)> failed_rows{};
-  // Answered rows by what was wrong with their features, a row once for each cause: by Degradation, and by the reason why a record was
-  // left out.
+  // Answered rows by what was wrong with their features, a row once for each cause: by Degradation, and by the reason why a
+  // record was left out.
   std::array<uint64_t, 4> degradations{};
   std::array<uint64_t, static_cast<size_t>(Code::kCount_)> left_out_records{};
   uint64_t expired_rows = 0;          // accepted ones alone, so that outcomes add up to accepted_rows

@@ -1,11 +1,11 @@
 // LaneMetrics: how long the rows of one lane took, stage by stage, and how large its batches were.
 //
-// Every answered row is in `inference` and in each stage once, added when its call is finished, by the thread that finishes it; so
-// the count of `inference` is the number of answered rows.
+// Every answered row is in `inference` and in each stage once, added when its call is finished, by the thread that finishes it;
+// so the count of `inference` is the number of answered rows.
 //
-// No thread sleeps for another. There are four sets of histograms, each with a flag; a thread adds to its own one, or if that is just taken
-// (by another thread, or a scrape that copies it) to the next that is not. One exchange of a flag and plain additions cost a third of the
-// relaxed atomic additions that they replace, and what a copy has of a call it has whole.
+// No thread sleeps for another. There are four sets of histograms, each with a flag; a thread adds to its own one, or if that is
+// just taken (by another thread, or a scrape that copies it) to the next that is not. One exchange of a flag and plain additions
+// cost a third of the relaxed atomic additions that they replace, and what a copy has of a call it has whole.
 #pragma once
 
 #include <array>

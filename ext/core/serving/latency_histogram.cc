@@ -6,7 +6,8 @@
 namespace assay {
 namespace {
 
-// What becomes of the values of one log-linear bucket: up to `cut_ns` they are in the fine bucket `fine`, above it in the next one.
+// What becomes of the values of one log-linear bucket: up to `cut_ns` they are in the fine bucket `fine`, above it in the next
+// one.
 struct Place {
   int64_t cut_ns = INT64_MAX;
   uint16_t fine = 0;

@@ -1,8 +1,8 @@
 // LatencyHistogram: how often each latency occurred, finely enough for percentiles and exactly at Prometheus' bounds.
 //
-// Fine buckets are log-linear, 32 to a power of two, from 1 ns to 137 s (longer ones count as that): the middle of one is off by less than
-// 1.6 %. The bounds that /metrics shows (kLatencyBoundsNs) cut the fine buckets that they lie in, so what is counted below each of them is
-// exact and not an estimate. Where a value goes is one look into a table and one comparison. 9 KiB.
+// Fine buckets are log-linear, 32 to a power of two, from 1 ns to 137 s (longer ones count as that): the middle of one is off by
+// less than 1.6 %. The bounds that /metrics shows (kLatencyBoundsNs) cut the fine buckets that they lie in, so what is counted
+// below each of them is exact and not an estimate. Where a value goes is one look into a table and one comparison. 9 KiB.
 //
 // Not thread-safe: LaneMetrics sees to that.
 #pragma once
@@ -44,7 +44,8 @@ struct Histogram {
 using LatencyScale = LogLinear<5, 37>;
 // Each bound of kLatencyBoundsNs makes two fine buckets of one.
 inline constexpr size_t kFineBuckets = LatencyScale::kBuckets + kLatencyBoundsNs.size();
-// The largest value of each fine bucket, in order; a bucket starts one above the bucket before it. Of the last one: the largest that fits.
+// The largest value of each fine bucket, in order; a bucket starts one above the bucket before it. Of the last one: the largest
+// that fits.
 extern const std::array<int64_t, kFineBuckets> kFineUpperNs;
 
 // Where a value is counted. Below 0 is 0.
