@@ -678,15 +678,15 @@ cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
 
 
 cdef extern from "core/serving/lane_metrics.h" namespace "assay" nogil:
-    cdef cppclass LatencyHistogram:
-        int64_t sum
+    cdef cppclass CLatencyHistogram "assay::LatencyHistogram":
+        int64_t sum()
 
     cdef cppclass RowsHistogram:
         int64_t sum
 
     cdef cppclass LaneHistograms:
-        LatencyHistogram inference
-        LatencyHistogram stages[6]
+        CLatencyHistogram inference[3]
+        CLatencyHistogram stages[6]
         RowsHistogram batch_rows
 
 
@@ -936,12 +936,15 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass LaneSnapshot:
         string model
         string version
+        int64_t oldest_queued_ns
         LaneHistograms histograms
 
     cdef cppclass CEngineMetrics "assay::EngineMetrics":
         vector[LaneSnapshot] lanes
         uint64_t refused_calls[256]  # an element for each code
         uint64_t failed_rows[256]
+        uint64_t degradations[4]
+        uint64_t left_out_records[256]
         uint64_t expired_rows
         uint64_t dropped_records
         uint64_t refused_traceparents
@@ -1045,8 +1048,11 @@ cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     vector[int64_t] latency_bounds_ns() noexcept
     vector[int64_t] batch_rows_bounds() noexcept
     vector[Stage] stages() noexcept
-    vector[uint64_t] counts_of(const LatencyHistogram& histogram) noexcept
+    vector[int64_t] fine_upper_ns() noexcept
+    vector[string] degradation_names() noexcept
+    vector[uint64_t] counts_of(const CLatencyHistogram& histogram) noexcept
     vector[uint64_t] counts_of(const RowsHistogram& histogram) noexcept
+    vector[pair[uint32_t, uint64_t]] fine_counts_of(const CLatencyHistogram& histogram) noexcept
     string build_flags() noexcept
     string cpu_class() noexcept
 

@@ -13,6 +13,7 @@
 #include "core/base/status.h"
 #include "core/base/value.h"
 #include "core/features/view.h"
+#include "core/serving/counters.h"
 #include "core/serving/engine.h"
 #include "core/serving/lane_metrics.h"
 
@@ -38,9 +39,20 @@ inline std::function<void(uint64_t, uint64_t)> progress_function(ReportProgress 
 inline std::vector<int64_t> latency_bounds_ns() { return {kLatencyBoundsNs.begin(), kLatencyBoundsNs.end()}; }
 inline std::vector<int64_t> batch_rows_bounds() { return {kBatchRowsBounds.begin(), kBatchRowsBounds.end()}; }
 inline std::vector<Stage> stages() { return {kStages.begin(), kStages.end()}; }
+inline std::vector<int64_t> fine_upper_ns() { return {kFineUpperNs.begin(), kFineUpperNs.end()}; }
+inline std::vector<std::string> degradation_names() { return {kDegradationNames.begin(), kDegradationNames.end()}; }
 template <size_t kBounds>
 std::vector<uint64_t> counts_of(const Histogram<kBounds>& histogram) {
   return {histogram.counts.begin(), histogram.counts.end()};
+}
+inline std::vector<uint64_t> counts_of(const LatencyHistogram& histogram) { return counts_of(histogram.by_bounds()); }
+// Those that are not empty, in order.
+inline std::vector<std::pair<uint32_t, uint64_t>> fine_counts_of(const LatencyHistogram& histogram) {
+  std::vector<std::pair<uint32_t, uint64_t>> found;
+  for (size_t i = 0; i < histogram.counts().size(); ++i) {
+    if (histogram.counts()[i] > 0) found.emplace_back(static_cast<uint32_t>(i), histogram.counts()[i]);
+  }
+  return found;
 }
 
 // Of a std::array of bytes.

@@ -141,6 +141,7 @@ cdef tuple _stages():
 STAGES = _stages()
 LATENCY_BOUNDS_NS = tuple(latency_bounds_ns())
 BATCH_ROWS_BOUNDS = tuple(batch_rows_bounds())
+FINE_UPPER_NS = tuple(fine_upper_ns())
 
 
 # An enum's number from Python, checked against its table before it becomes the enum.

@@ -1,9 +1,12 @@
 # What the engine tells about itself: histograms and counters, records of single calls. Off the hot path: objects may be made.
 
 Histogram = _namedtuple("Histogram", "counts sum", module="assay._core")
-LaneMetrics = _namedtuple("LaneMetrics", "model version inference stages batch_rows", module="assay._core")
+LatencyHistogram = _namedtuple("LatencyHistogram", "counts sum fine", module="assay._core")
+LaneMetrics = _namedtuple("LaneMetrics", "model version inference stages batch_rows oldest_queued_ns", module="assay._core")
 EngineMetrics = _namedtuple(
-    "EngineMetrics", "lanes refused_calls failed_rows expired_rows dropped_records refused_traceparents", module="assay._core"
+    "EngineMetrics",
+    "lanes refused_calls failed_rows degraded_rows expired_rows dropped_records refused_traceparents",
+    module="assay._core",
 )
 CallRecord = _namedtuple(
     "CallRecord",
@@ -16,17 +19,19 @@ ServedRow = _namedtuple(
 )
 
 
+cdef object _latencies(const CLatencyHistogram& histogram):
+    return LatencyHistogram(tuple(counts_of(histogram)), histogram.sum(), tuple(fine_counts_of(histogram)))
+
+
 cdef object _lane_metrics(const LaneSnapshot& lane):
-    cdef size_t stage
+    cdef size_t i
     return LaneMetrics(
         str_of_string(lane.model),
         str_of_string(lane.version),
-        Histogram(tuple(counts_of(lane.histograms.inference)), lane.histograms.inference.sum),
-        tuple([
-            Histogram(tuple(counts_of(lane.histograms.stages[stage])), lane.histograms.stages[stage].sum)
-            for stage in range(stages().size())
-        ]),
+        tuple([_latencies(lane.histograms.inference[i]) for i in range(3)]),
+        tuple([_latencies(lane.histograms.stages[i]) for i in range(stages().size())]),
         Histogram(tuple(counts_of(lane.histograms.batch_rows)), lane.histograms.batch_rows.sum),
+        lane.oldest_queued_ns,
     )
 
 
@@ -38,12 +43,21 @@ cdef dict _counts_by_reason(const uint64_t* counts):
     }
 
 
+# Cause -> rows, of the causes that occurred.
+cdef dict _degraded_rows(const CEngineMetrics& metrics):
+    cdef vector[string] names = degradation_names()
+    cdef size_t i
+    causes = {str_of_string(names[i]): metrics.degradations[i] for i in range(names.size()) if metrics.degradations[i] > 0}
+    return causes | _counts_by_reason(&metrics.left_out_records[0])
+
+
 cdef object _engine_metrics(const CEngineMetrics& metrics):
     cdef size_t i
     return EngineMetrics(
         tuple([_lane_metrics(metrics.lanes[i]) for i in range(metrics.lanes.size())]),
         _counts_by_reason(&metrics.refused_calls[0]),
         _counts_by_reason(&metrics.failed_rows[0]),
+        _degraded_rows(metrics),
         metrics.expired_rows,
         metrics.dropped_records,
         metrics.refused_traceparents,

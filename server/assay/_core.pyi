@@ -53,6 +53,9 @@ STAGES: Final[tuple[tuple[str, int, int], ...]]
 # Inclusive upper bounds of the engine's histograms.
 LATENCY_BOUNDS_NS: Final[tuple[int, ...]]
 BATCH_ROWS_BOUNDS: Final[tuple[int, ...]]
+# The largest value of each fine bucket of a LatencyHistogram; a bucket starts one above the one before it. Longer than the last
+# counts as the last.
+FINE_UPPER_NS: Final[tuple[int, ...]]
 
 Scalar = float | int | bool | str
 
@@ -520,14 +523,23 @@ class Histogram(NamedTuple):
     counts: tuple[int, ...]  # of each bucket alone; the last is past every bound
     sum: int  # nanoseconds, or rows
 
+class LatencyHistogram(NamedTuple):
+    """Latencies since the start. Both counts are exact; a fine bucket is at most 3.2 % wide, from 32 ns on."""
+
+    counts: tuple[int, ...]  # by LATENCY_BOUNDS_NS, of each bucket alone; the last is past every bound
+    sum: int  # nanoseconds
+    fine: tuple[tuple[int, int], ...]  # (index into FINE_UPPER_NS, count), those that are not empty, in order
+
 class LaneMetrics(NamedTuple):
-    """Answered rows of one model version, and its batches."""
+    """Answered rows of one model version, its batches and its queue."""
 
     model: str
     version: str
-    inference: Histogram  # received to answered; counts as many rows as were answered
-    stages: tuple[Histogram, ...]  # as STAGES
+    # Received to answered, by priority: interactive, bulk, shadow. Together they count as many rows as were answered.
+    inference: tuple[LatencyHistogram, LatencyHistogram, LatencyHistogram]
+    stages: tuple[LatencyHistogram, ...]  # as STAGES
     batch_rows: Histogram
+    oldest_queued_ns: int  # how long the row that waits longest for a runner has waited; 0: none waits
 
 class EngineMetrics(NamedTuple):
     """What EngineStats does not have. Models that were removed are gone from it."""
@@ -535,6 +547,7 @@ class EngineMetrics(NamedTuple):
     lanes: tuple[LaneMetrics, ...]
     refused_calls: dict[str, int]  # by reason; those that occurred
     failed_rows: dict[str, int]  # by reason, too
+    degraded_rows: dict[str, int]  # answered ones, once for each cause: a degradation, or why a record was left out
     expired_rows: int  # accepted ones alone: with the other outcomes of EngineStats they add up to accepted_rows
     dropped_records: int  # of calls, because drain_records() did not come in time
     refused_traceparents: int  # that are no W3C trace context; the calls went on without

@@ -32,6 +32,7 @@ from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
 from assay.observe.logs import log_event
+from assay.observe.metrics_settings import metrics_export_settings
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.near_cache import check_views
@@ -61,6 +62,7 @@ class App:
         """Loads and proves everything, opens no port. Blocks for seconds. Raises AssayError."""
         observe = progress or (lambda *_: None)
         tracing = tracing_settings(config.tracing, os.environ)
+        metrics_export = metrics_export_settings(config.metrics_export, os.environ)
         runtime = OrtRuntime(str(find_library()))
         paths = config.models or (demo_paths.bundle_path(),)
         wish = DeviceWish.parse(config.device, config.cuda.memory_bytes_max)
@@ -95,7 +97,8 @@ class App:
                 audit.close()
             store.close()
             raise
-        return cls(config, store, tuple(models), scoring, audit, Telemetry(config, tracing, scoring.engine), runtime.version)
+        telemetry = Telemetry(config, tracing, scoring.engine, metrics_export)
+        return cls(config, store, tuple(models), scoring, audit, telemetry, runtime.version)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
@@ -157,6 +160,7 @@ class App:
         log_event(log, logging.INFO, "draining", signal=received.name, delay_s=delay_s, grace_s=grace_s)
         started = time.monotonic()
         await transport.drain(delay_s, grace_s)
+        await asyncio.to_thread(self.telemetry.end_metrics_export)
         await asyncio.to_thread(self.scoring.close, grace_s)
         answered_rows = self.scoring.engine.stats().answered_rows
         log_event(log, logging.INFO, "drained", duration_s=_seconds_since(started), answered_rows=answered_rows)

@@ -251,6 +251,15 @@ class TlsConfig(Section):
         return self
 
 
+def _collector_url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/")):
+        raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a password: put what the collector wants to see into OTEL_EXPORTER_OTLP_HEADERS")
+    return value
+
+
 class TracingConfig(Section):
     """OpenTelemetry traces. Off until an endpoint is named, here or by OpenTelemetry's own variables (docs/observability.md)."""
 
@@ -275,12 +284,29 @@ class TracingConfig(Section):
     @field_validator("endpoint")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/")):
-            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
-        if parts.username or parts.password:
-            raise ValueError("must not hold a password: put what the collector wants to see into OTEL_EXPORTER_OTLP_HEADERS")
-        return value
+        return _collector_url(value)
+
+
+class MetricsExportConfig(Section):
+    """Metrics by OTLP, beside /metrics. Off until an endpoint is named, here or by OpenTelemetry's own variables
+    (docs/observability.md)."""
+
+    endpoint: str = Field(
+        default="",
+        description="Where metrics go, by OTLP over gRPC: http://HOST:PORT (plaintext) or https://HOST:PORT. Empty: as "
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says.",
+    )
+    interval_ms: int | None = Field(
+        default=None,
+        ge=100,
+        le=86_400_000,
+        description="How often, in milliseconds. Unset: OTEL_METRIC_EXPORT_INTERVAL's, else 60000.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        return _collector_url(value)
 
 
 class SkewConfig(Section):
@@ -439,6 +465,7 @@ class Config(BaseSettings):
     connection: ConnectionConfig = ConnectionConfig()
     native_transport: NativeTransportConfig = NativeTransportConfig()
     tracing: TracingConfig = TracingConfig()
+    metrics_export: MetricsExportConfig = MetricsExportConfig()
     skew: SkewConfig = SkewConfig()
     audit: AuditConfig = AuditConfig()
     drain: DrainConfig = DrainConfig()

@@ -42,7 +42,8 @@ def score_all(server: LocalServer, count: int) -> None:
 
 def dropped(server: LocalServer) -> dict[str, int]:
     """assay_call_records_dropped_total by where."""
-    (family,) = [family for family in server.telemetry._export_families() if family.name == "assay_call_records_dropped"]
+    families = server.telemetry._export_families(server.engine.metrics())
+    (family,) = [family for family in families if family.name == "assay_call_records_dropped"]
     return {sample.labels["at"]: int(sample.value) for sample in family.samples}
 
 

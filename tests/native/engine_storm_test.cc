@@ -235,7 +235,7 @@ class Watcher {
 void check_histograms(const Engine& engine, bool has_all_lanes) {
   uint64_t counted = 0;
   for (const LaneSnapshot& lane : engine.metrics().lanes) {
-    for (const uint64_t count : lane.histograms.inference.counts) counted += count;
+    for (const LatencyHistogram& inference : lane.histograms.inference) counted += inference.count();
   }
   const uint64_t answered = engine.stats().answered_rows;
   CHECK(has_all_lanes ? counted == answered : counted <= answered);

@@ -138,6 +138,10 @@ TEST(no_record_is_a_new_entity_and_a_bad_one_is_left_out) {
   CHECK(has_degradation(house.answer(2), "RECORD_LENGTH"));
   CHECK_EQ(house.engine.stats().lookup_rejected_records, 2u);
   CHECK_EQ(house.engine.stats().degraded_rows, 1u);
+  const EngineMetrics metrics = house.engine.metrics();
+  CHECK_EQ(metrics.left_out_records[static_cast<size_t>(Code::kRecordChecksum)], 1u);
+  CHECK_EQ(metrics.left_out_records[static_cast<size_t>(Code::kRecordLength)], 1u);
+  CHECK_EQ(metrics.left_out_records[static_cast<size_t>(Code::kOk)], 0u);
 }
 
 TEST(a_store_that_is_away_costs_the_features_and_says_so) {
@@ -149,6 +153,7 @@ TEST(a_store_that_is_away_costs_the_features_and_says_so) {
   CHECK(parse_response(house.answer(1).payload).has_score);
   CHECK(has_degradation(house.answer(1), "STORE_UNAVAILABLE"));
   CHECK_EQ(house.engine.stats().degraded_rows, 1u);
+  CHECK_EQ(house.engine.metrics().left_out_records[static_cast<size_t>(Code::kStoreUnavailable)], 1u);
   CHECK_EQ(house.engine.stats().lookup_unavailable_records, house.plan->views().size());
 }
 

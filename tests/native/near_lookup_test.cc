@@ -335,6 +335,9 @@ TEST(stale_records_are_used_where_the_store_gives_nothing) {
     CHECK_EQ(cache_age_ns(answer, "customer"), kAge + 2 * kSecond + (token == 3 ? kTimeout : 0));
   }
   CHECK_EQ(house.stats().degraded_rows, 2u);
+  const EngineMetrics metrics = house.engine.metrics();
+  CHECK_EQ(metrics.degradations[static_cast<size_t>(Degradation::kCacheStale)], 2u);  // a row once, though two views are
+  CHECK_EQ(metrics.left_out_records[static_cast<size_t>(Code::kStoreUnavailable)], 0u);
   CHECK_EQ(house.stats().near_cache_stale_records, 4u);
   CHECK_EQ(house.stats().lookup_unavailable_records, 0u);
 }

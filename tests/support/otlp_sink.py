@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector for tests: takes OTLP over gRPC and keeps the spans.
+"""An OpenTelemetry collector for tests: takes OTLP over gRPC and keeps spans and metrics.
 
 Can be told to hang (it takes a call and does not answer) or to refuse.
 """
@@ -10,8 +10,10 @@ from concurrent import futures
 from typing import Any
 
 import grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from tests.support.server import WAIT_S, wait_until
@@ -25,11 +27,13 @@ class OtlpSink(trace_service_pb2_grpc.TraceServiceServicer):
         self.headers: list[dict[str, str]] = []
         self.refuses = False
         self._spans: list[trace_pb2.Span] = []
+        self._metrics: list[dict[str, metrics_pb2.Metric]] = []
         self._lock = threading.Lock()
         self._may_answer = threading.Event()
         self._may_answer.set()
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_MetricsService(self), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self._server.start()
 
@@ -38,16 +42,35 @@ class OtlpSink(trace_service_pb2_grpc.TraceServiceServicer):
         return f"http://127.0.0.1:{self.port}"
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's name)
-        self._may_answer.wait()
-        if self.refuses:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "told to refuse")
+        self._answer(context)
         with self._lock:
-            self.headers.append(dict(context.invocation_metadata()))
             for resource in request.resource_spans:
                 self.resources.append(attributes_of(resource.resource))
                 for scope in resource.scope_spans:
                     self._spans += scope.spans
         return trace_service_pb2.ExportTraceServiceResponse()
+
+    def take_metrics(self, request: Any, context: Any) -> Any:
+        self._answer(context)
+        with self._lock:
+            for resource in request.resource_metrics:
+                self.resources.append(attributes_of(resource.resource))
+                self._metrics.append({metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics})
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+    def _answer(self, context: Any) -> None:
+        """As it was told to."""
+        self._may_answer.wait()
+        if self.refuses:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "told to refuse")
+        with self._lock:
+            self.headers.append(dict(context.invocation_metadata()))
+
+    @property
+    def metrics(self) -> list[dict[str, metrics_pb2.Metric]]:
+        """Of each message so far the metrics, by name."""
+        with self._lock:
+            return list(self._metrics)
 
     @property
     def spans(self) -> list[trace_pb2.Span]:
@@ -81,6 +104,14 @@ class OtlpSink(trace_service_pb2_grpc.TraceServiceServicer):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _MetricsService(metrics_service_pb2_grpc.MetricsServiceServicer):
+    def __init__(self, sink: OtlpSink) -> None:
+        self._sink = sink
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's name)
+        return self._sink.take_metrics(request, context)
 
 
 def attributes_of(holder: Any) -> dict[str, Any]:

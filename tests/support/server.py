@@ -32,6 +32,7 @@ from assay.features.local_store import LocalStore
 from assay.features.served import ModelFeatures
 from assay.features.store import RemoteStore
 from assay.features.store_writer import LocalWriter, StoreWriter
+from assay.observe.metrics_settings import metrics_export_settings
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.near_cache import near_ages_ms
@@ -120,7 +121,7 @@ class LocalServer:
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
-        self.telemetry = Telemetry(self.config, tracing, self.engine)
+        self.telemetry = Telemetry(self.config, tracing, self.engine, metrics_export_settings(self.config.metrics_export, {}))
         self.telemetry.start()
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._started = threading.Event()
@@ -201,6 +202,7 @@ class LocalServer:
         self._thread.join(WAIT_S)
         assert self.engine.wait_idle(WAIT_S), "slots are still in use after the last call ended"
         self.engine.check_idle()
+        self.telemetry.end_metrics_export()
         self._scoring.close(WAIT_S)
         if self.audit is not None:
             self.audit.close()

@@ -7,7 +7,7 @@ namespace assay::load {
 
 void LogHistogram::merge(const LogHistogram& other) noexcept {
   if (other.count_ == 0) return;
-  for (size_t i = 0; i < kBucketCount; ++i) counts_[i] += other.counts_[i];
+  for (size_t i = 0; i < Scale::kBuckets; ++i) counts_[i] += other.counts_[i];
   count_ += other.count_;
   sum_ += other.sum_;
   min_ = std::min(min_, other.min_);
@@ -30,24 +30,17 @@ int64_t LogHistogram::quantile(double q, uint64_t lost) const noexcept {
   if (rank > count_) return -1;
   if (rank == count_) return max_;
   uint64_t seen = 0;
-  size_t index = index_of(min_);
+  size_t index = Scale::index_of(static_cast<uint64_t>(min_));
   while ((seen += counts_[index]) < rank) ++index;
-  return std::clamp(middle_of(index), min_, max_);
+  return std::clamp(static_cast<int64_t>(Scale::middle_of(index)), min_, max_);
 }
 
 std::vector<LogHistogram::Bucket> LogHistogram::buckets() const {
   std::vector<Bucket> found;
-  for (size_t i = 0; i < kBucketCount; ++i) {
-    if (counts_[i] > 0) found.push_back({middle_of(i), counts_[i]});
+  for (size_t i = 0; i < Scale::kBuckets; ++i) {
+    if (counts_[i] > 0) found.push_back({static_cast<int64_t>(Scale::middle_of(i)), counts_[i]});
   }
   return found;
-}
-
-int64_t LogHistogram::middle_of(size_t index) noexcept {
-  if (index < (size_t{2} << kSubBucketBits)) return static_cast<int64_t>(index);
-  const size_t shift = (index >> kSubBucketBits) - 1;
-  const uint64_t low = static_cast<uint64_t>(index - (shift << kSubBucketBits)) << shift;
-  return static_cast<int64_t>(low + (uint64_t{1} << shift) / 2);
 }
 
 }  // namespace assay::load

@@ -1,34 +1,35 @@
-// LogHistogram: how often each latency occurred, in buckets as wide as 1/512 of what they hold (the idea of HdrHistogram).
+// LogHistogram: how often each latency occurred, in buckets as wide as 1/512 of what they hold.
 //
-// Values below 1,024 ns are kept exactly; above, each power of two has 512 buckets, and a quantile is the middle of its bucket: off
-// by less than 0.1 %. The smallest and the largest value are exact. Values past kValueMax (4.9 hours) count as kValueMax. 144 KiB,
-// taken when it is made. One thread's; merge() is how several come together.
+// Values below 1,024 ns are kept exactly; above, each power of two has 512 buckets (LogLinear), and a quantile is the middle of
+// its bucket: off by less than 0.1 %. The smallest and the largest value are exact. Values past kValueMax (4.9 hours) count as
+// kValueMax. 144 KiB, taken when it is made. One thread's; merge() is how several come together.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "core/base/log_linear.h"
+
 namespace assay::load {
 
 class LogHistogram {
  public:
-  static constexpr int kSubBucketBits = 9;
   static constexpr int kValueBits = 44;
-  static constexpr int64_t kValueMax = (int64_t{1} << kValueBits) - 1;
-  static constexpr size_t kBucketCount = size_t{kValueBits - kSubBucketBits + 1} << kSubBucketBits;
+  using Scale = LogLinear<9, kValueBits>;
+  static constexpr auto kValueMax = static_cast<int64_t>(Scale::kValueMax);
 
   struct Bucket {
     int64_t value;  // its middle
     uint64_t count;
   };
 
-  LogHistogram() : counts_(kBucketCount, 0) {}
+  LogHistogram() : counts_(Scale::kBuckets, 0) {}
 
   void record(int64_t value) noexcept {
     if (value < 0) value = 0;
     if (value > kValueMax) value = kValueMax;
-    ++counts_[index_of(value)];
+    ++counts_[Scale::index_of(static_cast<uint64_t>(value))];
     ++count_;
     sum_ += static_cast<double>(value);
     if (value < min_) min_ = value;
@@ -49,14 +50,6 @@ class LogHistogram {
   std::vector<Bucket> buckets() const;
 
  private:
-  static size_t index_of(int64_t value) noexcept {
-    const uint64_t v = static_cast<uint64_t>(value);
-    if (v < (uint64_t{2} << kSubBucketBits)) return v;
-    const int shift = 63 - __builtin_clzll(v) - kSubBucketBits;
-    return (static_cast<size_t>(shift) << kSubBucketBits) + (v >> shift);
-  }
-  static int64_t middle_of(size_t index) noexcept;
-
   std::vector<uint64_t> counts_;
   uint64_t count_ = 0;
   double sum_ = 0;

@@ -1,5 +1,7 @@
 #include "core/serving/answer.h"
 
+#include <bitset>
+
 #include "core/serving/lane.h"
 
 namespace assay {
@@ -35,6 +37,34 @@ bool is_degraded(const RowAnswer& answer) noexcept {
   return false;
 }
 
+// A row once for each of its causes, however many views have it.
+void count_causes(const RowAnswer& answer, Counters& counters) noexcept {
+  std::array<bool, kDegradationNames.size()> has{};
+  std::bitset<static_cast<size_t>(Code::kCount_)> left_out;
+  for (size_t i = 0; i < answer.plan->views().size(); ++i) {
+    const FoldResult& view = answer.views[i];
+    has[static_cast<size_t>(Degradation::kViewStale)] |= view.is_stale;
+    has[static_cast<size_t>(Degradation::kDistinctSaturated)] |= view.is_saturated;
+    has[static_cast<size_t>(Degradation::kWindowApproximate)] |= view.is_approximate;
+    has[static_cast<size_t>(Degradation::kCacheStale)] |= view.is_cache_stale;
+    left_out.set(static_cast<size_t>(view.rejected));
+  }
+  for (size_t i = 0; i < has.size(); ++i) {
+    if (has[i]) counters.degradations[i].add(1);
+  }
+  for (size_t i = 1; i < left_out.size(); ++i) {
+    if (left_out[i]) counters.left_out_records.add(static_cast<Code>(i), 1);
+  }
+}
+
+// Whether the row has a degradation, which is counted.
+bool note_degradation(const RowAnswer& answer, Counters& counters) noexcept {
+  if (!answer.has_score || __builtin_expect(!is_degraded(answer), 1)) return false;
+  counters.degraded_rows.add(1);
+  count_causes(answer, counters);
+  return true;
+}
+
 // The row's google.rpc.Status; empty if it has an answer.
 std::string rpc_status_of(const Slot& slot) {
   if (slot.outcome == Code::kOk) return {};
@@ -64,14 +94,11 @@ std::string encode_batch(Calls& calls, uint32_t head, Lane& lane) {
   const size_t row_count = slab[head].row_count;
   payload.reserve(lane.provenance().size() + row_count * lane.answer_bytes_guess());
   append_batch_provenance(lane.provenance(), payload);
-  uint64_t degraded = 0;
   for (uint32_t index = head; index != kNoSlot; index = slab[index].next) {
     const RowAnswer row = row_answer(slab[index], index, &lane);
-    slab[index].is_degraded = row.has_score && is_degraded(row);
-    if (slab[index].is_degraded) ++degraded;
+    slab[index].is_degraded = note_degradation(row, calls.counters());
     append_batch_result(row, rpc_status_of(slab[index]), payload);
   }
-  if (degraded > 0) calls.counters().degraded_rows.add(degraded);
   lane.learn_answer_bytes(payload.size() / row_count);
   return payload;
 }
@@ -79,8 +106,7 @@ std::string encode_batch(Calls& calls, uint32_t head, Lane& lane) {
 std::string encode_one(Calls& calls, uint32_t head, Lane* lane) {
   Slot& slot = calls.slab()[head];
   const RowAnswer row = row_answer(slot, head, lane);
-  slot.is_degraded = row.has_score && is_degraded(row);
-  if (slot.is_degraded) calls.counters().degraded_rows.add(1);
+  slot.is_degraded = note_degradation(row, calls.counters());
   const std::string_view provenance = lane != nullptr ? std::string_view(lane->provenance()) : std::string_view();
   std::string payload;
   if (slot.kind == CallKind::kStream) {

@@ -34,6 +34,12 @@ class CodeCounters {
   std::array<Counter, static_cast<size_t>(Code::kCount_)> counters_;
 };
 
+// What was not as it should be with a view that was used all the same. Of a record that was left out the reason is told (Code).
+enum class Degradation : uint8_t { kViewStale = 0, kDistinctSaturated = 1, kWindowApproximate = 2, kCacheStale = 3 };
+// As assay.v1.DegradationKind has them.
+inline constexpr std::array<const char*, 4> kDegradationNames = {"VIEW_STALE", "DISTINCT_SATURATED", "WINDOW_APPROXIMATE",
+                                                                 "CACHE_STALE"};
+
 struct Counters {
   // --- rows, when they come
   Counter accepted_rows;
@@ -48,6 +54,9 @@ struct Counters {
   Counter shed_rows;
   std::array<Counter, 5> expired_rows;
   Counter degraded_rows;
+  // The same by cause, a row once for each that it has.
+  std::array<Counter, kDegradationNames.size()> degradations;
+  CodeCounters left_out_records;
   // --- batches. On their own cache line: runners write them, and whoever runs a row inline
   alignas(64) Counter batch_count;
   Counter batched_rows;

@@ -191,11 +191,24 @@ EngineStats Engine::stats() const noexcept {
 EngineMetrics Engine::metrics() const {
   const Counters& counters = impl_->calls.counters();
   EngineMetrics metrics;
-  for (const auto& lane : impl_->lanes.all()) metrics.lanes.push_back({lane->model(), lane->version(), lane->metrics().copy()});
+  const int64_t now_ns = impl_->clock.now_ns();
+  const auto lanes = impl_->lanes.all();
+  metrics.lanes.reserve(lanes.size());
+  for (const auto& lane : lanes) {
+    metrics.lanes.emplace_back();
+    LaneSnapshot& snapshot = metrics.lanes.back();
+    snapshot.model = lane->model();
+    snapshot.version = lane->version();
+    snapshot.oldest_queued_ns = lane->oldest_queued_ns(now_ns);
+    lane->metrics().add_to(snapshot.histograms);
+  }
   for (size_t i = 0; i < metrics.refused_calls.size(); ++i) {
     metrics.refused_calls[i] = counters.refused_calls.get(static_cast<Code>(i));
     metrics.failed_rows[i] = counters.failed_rows.get(static_cast<Code>(i));
+    metrics.left_out_records[i] = counters.left_out_records.get(static_cast<Code>(i));
   }
+  static_assert(std::tuple_size_v<decltype(metrics.degradations)> == kDegradationNames.size());
+  for (size_t i = 0; i < metrics.degradations.size(); ++i) metrics.degradations[i] = counters.degradations[i].get();
   for (const Counter& expired : counters.expired_rows) metrics.expired_rows += expired.get();
   metrics.dropped_records = impl_->recorder.dropped_records();
   metrics.refused_traceparents = impl_->recorder.sampler().refused_traceparents();

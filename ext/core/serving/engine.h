@@ -128,12 +128,17 @@ struct EngineStats {
 struct LaneSnapshot {
   std::string model;
   std::string version;
+  int64_t oldest_queued_ns = 0;  // how long the row that waits longest for a runner has waited; 0: none waits
   LaneHistograms histograms;
 };
 struct EngineMetrics {
   std::vector<LaneSnapshot> lanes;
   std::array<uint64_t, static_cast<size_t>(Code::kCount_)> refused_calls{};  // by code
   std::array<uint64_t, static_cast<size_t>(Code::kCount_)> failed_rows{};
+  // Answered rows by what was wrong with their features, a row once for each cause: by Degradation, and by the reason why a
+  // record was left out.
+  std::array<uint64_t, 4> degradations{};
+  std::array<uint64_t, static_cast<size_t>(Code::kCount_)> left_out_records{};
   uint64_t expired_rows = 0;          // accepted ones alone, so that outcomes add up to accepted_rows
   uint64_t dropped_records = 0;       // of calls worth telling, found nobody to take them in time
   uint64_t refused_traceparents = 0;  // headers that were no W3C trace context

@@ -177,6 +177,15 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
 }
 
 // Less than a batch ahead is nobody's trouble, and costs no lock.
+int64_t Lane::oldest_queued_ns(int64_t now_ns) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  int64_t oldest_ns = now_ns;
+  for (size_t priority = 0; priority < kPriorityCount; ++priority) {
+    if (queue_.size(priority) > 0) oldest_ns = std::min(oldest_ns, queue_.front(priority).queued_ns);
+  }
+  return now_ns - oldest_ns;
+}
+
 Code Lane::check_wait(Priority priority, int64_t time_left_ns) noexcept {
   if (ahead_.load(std::memory_order_relaxed) < rows_max_) return Code::kOk;
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -81,6 +81,8 @@ class Lane {
   const LaneMemory& memory() const noexcept { return memory_; }
   LaneMetrics& metrics() noexcept { return metrics_; }
   uint32_t queue_rows_max() const noexcept { return queue_.rows_max(); }
+  // How long the row that has waited longest for a runner waits now; 0: none waits.
+  int64_t oldest_queued_ns(int64_t now_ns) noexcept;
 
   // Starts the runner threads. kIo.
   Status start();

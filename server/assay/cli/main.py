@@ -40,6 +40,11 @@ SUBCOMMANDS = {
     ),
     "model": ("assay.cli.model", "app", "Pack and check model bundles."),
     "bench": ("assay.cli.bench", "app", "Load on a server, from a generator that can outrun it."),
+    "top": (
+        "assay.cli.top",
+        "top",
+        "Watch a running server: rates, latencies by stage, batches, refusals, store, drift, audit, GPUs.",
+    ),
     "config": ("assay.cli.config", "app", "Print the configuration or its schema."),
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client.core import (
+    GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
@@ -18,7 +19,6 @@ from prometheus_client.core import (
 
 from assay._core import (
     BATCH_ROWS_BOUNDS,
-    LATENCY_BOUNDS_NS,
     STAGES,
     EngineMetrics,
     EngineStats,
@@ -26,7 +26,9 @@ from assay._core import (
     StoreStats,
     TransportStats,
 )
-from assay.observe.families import buckets, counter, counters, gauge
+from assay.observe.exemplars import Exemplars
+from assay.observe.families import FineHistogramFamily, buckets, counter, counters, gauge
+from assay.observe.latencies import PRIORITY_NAMES
 
 Source = Callable[[], Iterable[Metric]]
 """Makes the families of one part of the server, from one look at it."""
@@ -52,9 +54,11 @@ class FileStats:
     rejections: int
 
 
-def engine_families(stats: EngineStats, metrics: EngineMetrics, queue_rows_max: int) -> Iterator[Metric]:
+def engine_families(
+    stats: EngineStats, metrics: EngineMetrics, queue_rows_max: int, exemplars: Exemplars | None = None
+) -> Iterator[Metric]:
     """Stages, rows, batches and limits of the engine."""
-    yield from _lane_families(metrics)
+    yield from _lane_families(metrics, exemplars)
     outcomes = {
         "answered": stats.answered_rows,
         "failed": stats.failed_rows,
@@ -68,7 +72,7 @@ def engine_families(stats: EngineStats, metrics: EngineMetrics, queue_rows_max: 
     yield counters("assay_failed_rows", "Accepted rows that failed, by reason", "reason", metrics.failed_rows)
     yield counters("assay_refused_calls", "Calls that were refused whole, by reason", "reason", metrics.refused_calls)
     yield counters("assay_expired_rows", "Rows past their deadline, by the check that saw it", "check", checks)
-    yield counter("assay_degraded_rows", "Answered rows with a degradation", stats.degraded_rows)
+    yield counters("assay_degraded_rows", "Answered rows with a degradation, by cause", "cause", metrics.degraded_rows)
     yield counter("assay_skew_sampled_rows", "Rows kept to be held against a replay", stats.sampled_rows)
     yield counter("assay_skew_dropped_rows", "Of those, the ones given up for newer rows", stats.dropped_sampled_rows)
     yield counter("assay_defaulted_deadlines", "Calls that came without a deadline", stats.defaulted_deadlines)
@@ -183,28 +187,44 @@ def export_families(exported: int, dropped: Mapping[str, int]) -> Iterator[Metri
     yield counters("assay_call_records_dropped", "Records of calls that were dropped, by where", "at", dropped)
 
 
+def metrics_export_families(exports: Mapping[str, int]) -> Iterator[Metric]:
+    """Metrics on their way out by OTLP."""
+    yield counters("assay_metric_exports", "Times that metrics were sent by OTLP, by what became of them", "outcome", exports)
+
+
 # --- implementation ---
 
 _DEADLINE_CHECKS = ("admission", "after_look_up", "forming", "before_run", "before_encoding")
 
-_SECONDS = [*(repr(bound / 1e9) for bound in LATENCY_BOUNDS_NS), "+Inf"]
 _ROWS = [*(repr(float(bound)) for bound in BATCH_ROWS_BOUNDS), "+Inf"]
 
 
-def _lane_families(metrics: EngineMetrics) -> Iterator[Metric]:
-    inference = HistogramMetricFamily(
-        "inference_latency_seconds", "Time of an answered row from its receipt to its answer", labels=("model", "version")
+def _lane_families(metrics: EngineMetrics, exemplars: Exemplars | None) -> Iterator[Metric]:
+    inference = FineHistogramFamily(
+        "inference_latency_seconds",
+        "Time of an answered row from its receipt to its answer",
+        labels=("model", "version", "priority"),
     )
-    stages = HistogramMetricFamily(
+    stages = FineHistogramFamily(
         "assay_stage_seconds", "Time of an answered row in each stage", labels=("stage", "model", "version")
     )
     batches = HistogramMetricFamily("assay_batch_rows", "Rows of a run of the model", labels=("model", "version"))
+    ages = GaugeMetricFamily(
+        "assay_queue_oldest_age_seconds", "How long the row that waits longest has waited", labels=("model", "version")
+    )
     for lane in metrics.lanes:
         of = (lane.model, lane.version)
-        inference.add_metric(of, buckets(_SECONDS, lane.inference.counts), lane.inference.sum / 1e9)
+        for priority, histogram in zip(PRIORITY_NAMES, lane.inference, strict=True):
+            key = (*of, priority)
+            if priority != "shadow" or histogram.fine:  # no client's: it shows once there is one
+                inference.add(key, histogram, exemplars.of(key) if exemplars else ())
+        ages.add_metric(of, lane.oldest_queued_ns / 1e9)
         batches.add_metric(of, buckets(_ROWS, lane.batch_rows.counts), lane.batch_rows.sum)
         for (stage, _, _), histogram in zip(STAGES, lane.stages, strict=True):
-            stages.add_metric((stage, *of), buckets(_SECONDS, histogram.counts), histogram.sum / 1e9)
+            stages.add((stage, *of), histogram)
+    if exemplars:
+        exemplars.keep({(lane.model, lane.version) for lane in metrics.lanes})
     yield inference
     yield stages
     yield batches
+    yield ages

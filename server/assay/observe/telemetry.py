@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from assay._core import Engine
+from assay._core import Engine, EngineMetrics
 from assay.config import Config
 from assay.observe.calls import CallWatch, Tell, log_failures
+from assay.observe.metrics_settings import MetricsExportSettings
 from assay.observe.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+    from assay.observe.exemplars import Exemplars
+    from assay.observe.gpu import GpuWatch
     from assay.observe.metrics import Source
+    from assay.observe.metrics_export import MetricsExport
     from assay.observe.metrics_server import MetricsServer
     from assay.observe.trace_export import TraceExport
 
@@ -23,28 +27,57 @@ FLUSH_S = 5.0  # how long traces may take to leave when the server ends
 class Telemetry:
     """Metrics, traces and the log of failures. Made with the engine; start(), then close()."""
 
-    def __init__(self, config: Config, settings: TracingSettings, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: Config,
+        settings: TracingSettings,
+        engine: Engine,
+        metrics_export: MetricsExportSettings = MetricsExportSettings(),  # noqa: B008 (frozen)
+    ) -> None:
         self._config = config
+        self._metrics_settings = metrics_export
         self._settings = settings
         self._engine = engine
         self._metrics: MetricsServer | None = None
         self._export: TraceExport | None = None
+        self._metrics_export: MetricsExport | None = None
+        self._exemplars: Exemplars | None = None
+        self._gpus: GpuWatch | None = None
         self._watch: CallWatch | None = None
         self._sources: list[Source] = []
 
     def start(self, sources: Sequence[Source] = ()) -> None:
         """Opens /metrics with the engine's families and those of `sources`. Raises ConfigError."""
         self._sources += sources
+        has_metrics = self._config.metrics_listen != "off" or self._metrics_settings.is_on
+        if has_metrics:
+            self._gpus = _watch_gpus()
         if self._config.metrics_listen != "off":
+            from assay.observe.latencies import latencies_document
             from assay.observe.metrics_server import open_metrics
 
-            self._metrics = open_metrics(self._config.metrics_listen, (self._families,), reuse_port=self._config.reuse_port)
+            self._metrics = open_metrics(
+                self._config.metrics_listen,
+                (self._families,),
+                latencies=lambda: latencies_document(self._engine.metrics()),
+                reuse_port=self._config.reuse_port,
+            )
         tell: list[Tell] = [log_failures]
         if self._settings.is_on:
             from assay.observe.trace_export import TraceExport
 
             self._export = TraceExport(self._settings)
             tell.append(self._export.offer)
+            if has_metrics:
+                from assay.observe.exemplars import Exemplars
+
+                self._exemplars = Exemplars()
+                tell.append(self._exemplars.offer)
+        if self._metrics_settings.is_on:
+            from assay.observe.metrics_export import MetricsExport
+
+            self._metrics_export = MetricsExport(self._metrics_settings, self._families)
+            self._metrics_export.start()
         self._watch = CallWatch(self._engine.drain_records, tell)
 
     def add(self, source: Source) -> None:
@@ -56,34 +89,59 @@ class Telemetry:
         """HOST:PORT of /metrics; None: there is none."""
         return self._metrics.address if self._metrics else None
 
+    def end_metrics_export(self) -> None:
+        """Sends metrics a last time, at most for FLUSH_S. To be called when all calls have ended and models are still there to
+        tell of."""
+        if self._metrics_export:
+            self._metrics_export.close(FLUSH_S)
+
     def close(self) -> None:
         """Tells what is left, at most for FLUSH_S, and ends. Idempotent; start() need not have succeeded."""
         if self._watch:
             self._watch.close()
         if self._export:
             self._export.close(FLUSH_S)
+        self.end_metrics_export()
         if self._metrics:
             self._metrics.close()
-        self._watch = self._export = self._metrics = None
+        if self._gpus:
+            self._gpus.close()
+        self._watch = self._export = self._metrics_export = self._metrics = self._gpus = None
 
     # --- implementation ---
 
     def _families(self) -> Iterable[Metric]:
-        for source in (self._engine_families, *self._sources, self._export_families):
+        metrics = self._engine.metrics()
+        yield from self._engine_families(metrics)
+        for source in self._sources:
             yield from source()
+        yield from self._export_families(metrics)
+        if self._gpus:
+            yield from self._gpus.families()
 
-    def _engine_families(self) -> Iterable[Metric]:
+    def _engine_families(self, metrics: EngineMetrics) -> Iterable[Metric]:
         from assay.observe.metrics import engine_families
 
-        return engine_families(self._engine.stats(), self._engine.metrics(), self._config.lane.queue_rows_max)
+        return engine_families(self._engine.stats(), metrics, self._config.lane.queue_rows_max, self._exemplars)
 
-    def _export_families(self) -> Iterable[Metric]:
-        from assay.observe.metrics import export_families
+    def _export_families(self, metrics: EngineMetrics) -> Iterable[Metric]:
+        from assay.observe.metrics import export_families, metrics_export_families
 
-        export = self._export
+        export, sent = self._export, self._metrics_export
+        yield from metrics_export_families({"taken": sent.taken_count if sent else 0, "lost": sent.lost_count if sent else 0})
         dropped = {
-            "core": self._engine.metrics().dropped_records,
+            "core": metrics.dropped_records,
             "queue": export.overflow_count if export else 0,
             "collector": export.unsent_count if export else 0,
         }
-        return export_families(export.exported_count if export else 0, dropped)
+        yield from export_families(export.exported_count if export else 0, dropped)
+
+
+# --- implementation ---
+
+
+def _watch_gpus() -> GpuWatch | None:
+    from assay.observe.gpu import GpuWatch, load_nvml
+
+    nvml = load_nvml()
+    return GpuWatch(nvml) if nvml is not None else None

@@ -7,12 +7,12 @@ The exporter itself reads the other OTEL_EXPORTER_OTLP_* variables (headers, cer
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from assay.config import TracingConfig
 from assay.errors import ConfigError
+from assay.observe.otlp_settings import check_exporter_variables, chosen_exporters, is_disabled
 
 SAMPLE_RATIO_DEFAULT = 0.01
 
@@ -32,8 +32,7 @@ def tracing_settings(config: TracingConfig, environ: Mapping[str, str]) -> Traci
     """Raises ConfigError, with the variable's name, for what we cannot do."""
     if not _is_wanted(config, environ):
         return TracingSettings()
-    _check_protocol(environ)
-    _check_headers(environ)
+    check_exporter_variables("TRACES", environ)
     ratio, follows_parent = _sampler(config, environ)
     if ratio == 0.0 and not follows_parent:
         return TracingSettings()
@@ -43,10 +42,6 @@ def tracing_settings(config: TracingConfig, environ: Mapping[str, str]) -> Traci
 # --- implementation ---
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-# As the SDK takes them: W3C Baggage, and spaces in the value. A value is percent-decoded if it has none.
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
 
 # Name of a standard sampler -> whether a caller's decision holds, and the ratio (None: OTEL_TRACES_SAMPLER_ARG, 1 without).
 _SAMPLERS: Mapping[str, tuple[bool, float | None]] = {
@@ -60,27 +55,12 @@ _SAMPLERS: Mapping[str, tuple[bool, float | None]] = {
 
 
 def _is_wanted(config: TracingConfig, environ: Mapping[str, str]) -> bool:
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if is_disabled(environ):
         return False
-    exporters = {name.strip().lower() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",")} - {""}
-    if unknown := exporters - {"otlp", "none"}:
-        raise ConfigError(f"OTEL_TRACES_EXPORTER: {sorted(unknown)[0]!r} is not among what we export to; expected otlp or none")
+    exporters = chosen_exporters("OTEL_TRACES_EXPORTER", ("otlp", "none"), environ)
     if "none" in exporters:
         return False
     return bool(config.endpoint or "otlp" in exporters or any(environ.get(name) for name in _ENDPOINTS))
-
-
-def _check_protocol(environ: Mapping[str, str]) -> None:
-    name = next((name for name in _PROTOCOLS if environ.get(name)), None)
-    if name and environ[name].strip().lower() != "grpc":
-        raise ConfigError(f"{name}: expected grpc; OTLP over HTTP is not spoken, and the collector's gRPC port is usually 4317")
-
-
-def _check_headers(environ: Mapping[str, str]) -> None:
-    """What the SDK cannot read it writes into the log, and it may be a token."""
-    for name in _HEADERS:
-        if not all(_HEADER.fullmatch(part.strip()) for part in environ.get(name, "").split(",") if part.strip()):
-            raise ConfigError(f"{name}: expected name=value,name=value (in a value a comma is %2C)")
 
 
 def _sampler(config: TracingConfig, environ: Mapping[str, str]) -> tuple[float, bool]:
