@@ -642,10 +642,11 @@ class AuditLog:
         threads: bool = True,
     ) -> None:
         """`directory` exists and is this log's alone. `key`: 32 secret bytes, for digests and tokens. `level`: of
-        AUDIT_LEVELS. `bytes_max`: of all segments, at least 4 MiB. `has_sink`: segments wait until set_shipped(). `age_s_max`: older segments go
-        as soon as they may; 0: only when room is needed. `inputs`: of AUDIT_INPUTS; of 1 transaction in `sample_one_in` "sample"
-        keeps the row. `refuses`: without room calls are turned away, else one score in `full_one_in` is recorded while the last
-        segment lasts. `software`: who writes, for checkpoints. Without `threads` step() writes (tests).
+        AUDIT_LEVELS. `bytes_max`: of all segments, at least 4 MiB. `has_sink`: segments wait until set_shipped().
+        `age_s_max`: older segments go as soon as they may; 0: only when room is needed. `inputs`: of AUDIT_INPUTS; of 1
+        transaction in `sample_one_in` "sample" keeps the row. `refuses`: without room calls are turned away, else one score in
+        `full_one_in` is recorded while the last segment lasts. `software`: who writes, for checkpoints. Without `threads`
+        step() writes (tests).
 
         Raises CoreError: IO, SEGMENT_MAGIC, SEGMENT_VERSION, SEGMENT_CHECKSUM (the newest segment does not begin as one),
         PLAN_INVALID (bytes_max)."""

@@ -1,4 +1,4 @@
-"""A disk that fills up under a server that records its scores: what is answered, what is recorded, and that it goes on by itself."""
+"""A disk that fills up under a server that records its scores: what is answered and recorded, and that it goes on by itself."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def test_without_room_scores_are_refused_until_there_is(disk: SmallDisk) -> None
             stub.Score(make_request("one"), timeout=WAIT_S)
         assert error.value.code() is grpc.StatusCode.UNAVAILABLE
         stats = audit.stats()
-        assert stats.state == "reserve" and stats.is_refusing and stats.allocation_failures > 0
+        assert stats.state == "reserve"
+        assert stats.is_refusing
+        assert stats.allocation_failures > 0
 
         disk.free()
         wait_until(lambda: not audit.stats().is_refusing, "room is noticed")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "server" / "assay" / "v1"
 

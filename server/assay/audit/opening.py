@@ -24,6 +24,7 @@ class OpenAudit:
 
     log: _core.AuditLog
     writer: ClaimedWriter
+    level: str
     bytes_max: int  # of its segments
     sink: str  # none: nowhere. May hold a password
     _shipper: ShipperProcess | None = None
@@ -31,6 +32,12 @@ class OpenAudit:
     @property
     def has_sink(self) -> bool:
         return self.sink != NO_SINK
+
+    def describe(self) -> str:
+        """For people."""
+        size = f"{self.bytes_max >> 20:,} MiB at most"
+        where = f"{self.sink.partition(':')[0]} sink" if self.has_sink else "no sink: the oldest records make way"
+        return f"{self.writer.path}, level {self.level}, {size}, {where}"
 
     def start_shipping(self) -> None:
         """Starts who carries records to the sink. Once; where there is a sink."""
@@ -63,7 +70,7 @@ def sink_of(config: AuditConfig, *, is_demo: bool) -> str:
         return NO_SINK
     raise ConfigError(
         "audit.sink: say where the records of scores go (jsonl:DIRECTORY, redis://HOST:PORT/DB?stream=NAME, "
-        f"kafka://HOST:PORT/TOPIC), or {NO_SINK}: the newest {config.spool_bytes_max >> 20} MiB stay in the spool and nowhere else"
+        f"kafka://HOST:PORT/TOPIC), or {NO_SINK}: the newest {config.spool_bytes_max >> 20} MiB stay in the spool alone"
     )
 
 
@@ -91,7 +98,7 @@ def open_audit(config: AuditConfig, *, is_demo: bool, software: str) -> OpenAudi
     except CoreError as error:
         writer.release()
         raise ConfigError(f"audit.spool: {writer.path}: {error.reason}: {error.message}") from error
-    opened = OpenAudit(core, writer, config.spool_bytes_max, sink)
+    opened = OpenAudit(core, writer, config.level, config.spool_bytes_max, sink)
     opened.take_shipped()
     _say_torn(opened)
     return opened

@@ -1,5 +1,5 @@
-"""The shipper of a server's log: `assay audit ship` in a process of its own, so that its work never waits for a score, nor a score
-for it. Watched by one thread, which starts it again when it ends and tells the log how far the sink has come."""
+"""The shipper of a server's log: `assay audit ship` in a process of its own, so that its work never waits for a score, nor a
+score for it. Watched by one thread, which starts it again when it ends and tells the log how far the sink has come."""
 
 from __future__ import annotations
 

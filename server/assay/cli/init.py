@@ -50,7 +50,7 @@ def init(
 
         assay init fraud --model model.onnx --sample rows.csv --label is_fraud
 
-        assay serve fraud
+        assay serve fraud --audit-sink none
     """
     from assay._core import OrtRuntime
     from assay.models.ort_library import find_library
@@ -102,7 +102,7 @@ def _report(started: Started, sample: SampleFile | None, *, is_default: bool) ->
         *_warnings(started, sample, is_default=is_default),
         "",
         "Next:",
-        f"  assay serve {shlex.quote(_serve_name(started))}",
+        f"  assay serve {shlex.quote(_serve_name(started))} --audit-sink none",
         f"  assay score --request {shlex.quote(str(started.request_path))}",
         f"  grpcurl -plaintext -d @ 127.0.0.1:50051 assay.v1.ScoringService/Score < {shlex.quote(str(started.request_path))}",
         "",

@@ -40,6 +40,15 @@ def serve(
     store: Annotated[
         str | None, typer.Option(help="embedded: (in memory), embedded:PATH (snapshot at PATH), or redis://HOST:PORT/DB.")
     ] = None,
+    audit_sink: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SINK",
+            help="Where records of scores go: jsonl:DIRECTORY, redis://HOST:PORT/DB?stream=NAME, kafka://HOST:PORT/TOPIC, or none "
+            "(docs/audit.md). The demo has none; a server of other models wants to be told. A password belongs into "
+            "ASSAY_AUDIT__SINK or a file.",
+        ),
+    ] = None,
     admin_socket: Annotated[str | None, typer.Option(help="Path of the admin listener's Unix socket, auto, or off.")] = None,
     drain_delay: Annotated[float | None, typer.Option(help="Lame-duck seconds after SIGTERM.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
@@ -54,9 +63,9 @@ def serve(
 
         assay serve
 
-        assay serve fraud
+        assay serve fraud --audit-sink none
 
-        assay serve --model models/card_fraud/1 --store embedded:/var/lib/assay/store.snapshot --listen 0.0.0.0:50051
+        assay serve --model models/card_fraud/1 --store embedded:/var/lib/assay/store.snapshot --audit-sink jsonl:/mnt/audit
 
         assay serve --config assay.yaml --set engine.slots=16384
     """
@@ -67,6 +76,7 @@ def serve(
         "device": device,
         "transport": transport,
         "store.url": store,
+        "audit.sink": audit_sink,
         "admin_socket": admin_socket,
         "drain.delay_s": drain_delay,
         "log_level": log_level,
@@ -144,6 +154,7 @@ def status_lines(app: App, addresses: Addresses, store_line: str) -> list[str]:
         f"  metrics   {metrics_url(app)}",
         *models,
         f"  store     {store_line}",
+        f"  audit     {app.audit.describe() if app.audit else 'off: scores are not recorded'}",
         f"  engine    {app.config.engine.slots:,} slots, {app.config.runner_count} runner(s) a model",
         "",
         "Try it:",
