@@ -46,7 +46,8 @@ ENV PATH=/opt/assay/bin:$PATH \
     ASSAY_LISTEN=0.0.0.0:50051 \
     ASSAY_METRICS_LISTEN=0.0.0.0:9464 \
     ASSAY_LOG_FORMAT=json \
-    ASSAY_CACHE_DIR=/tmp/assay
+    ASSAY_CACHE_DIR=/tmp/assay \
+    XDG_STATE_HOME=/tmp/state
 WORKDIR /tmp
 USER 65532:65532
 EXPOSE 50051 9464

@@ -44,8 +44,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="SINK",
-            help="Where records of scores go: jsonl:DIRECTORY, redis://HOST:PORT/DB?stream=NAME, kafka://HOST:PORT/TOPIC, or none "
-            "(docs/audit.md). The demo has none; a server of other models wants to be told. A password belongs into "
+            help="Where records of scores go: jsonl:DIRECTORY, redis://HOST:PORT/DB?stream=NAME, kafka://HOST:PORT/TOPIC, or "
+            "none (docs/audit.md). The demo has none; a server of other models wants to be told. A password belongs into "
             "ASSAY_AUDIT__SINK or a file.",
         ),
     ] = None,
