@@ -78,7 +78,8 @@ class App:
         except BaseException:
             store.close()
             raise
-        return cls(config, store, tuple(models), scoring, Telemetry(config, tracing, scoring.engine), runtime.version)
+        telemetry = Telemetry(config, tracing, scoring.engine, scoring.drift)
+        return cls(config, store, tuple(models), scoring, telemetry, runtime.version)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
@@ -104,7 +105,8 @@ class App:
 
     async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
         signals = _Signals(asyncio.get_running_loop())
-        transport = Transport(self.scoring.engine, self.scoring.writers, self.scoring.features, self.config)
+        scoring = self.scoring
+        transport = Transport(scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config)
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
         self.telemetry.add(lambda: security_source(transport.security_stats()))
         addresses = await transport.start(runtime_dir())

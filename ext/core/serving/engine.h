@@ -22,6 +22,7 @@
 #include "core/features/near_cache.h"
 #include "core/serving/call_record.h"
 #include "core/serving/completion_queue.h"
+#include "core/serving/drift_counts.h"
 #include "core/serving/lane_metrics.h"
 #include "core/serving/runner.h"
 #include "core/serving/served_rows.h"
@@ -70,6 +71,7 @@ struct LaneSpec {
   uint32_t score_output = 0;  // which ONNX output holds the score
   uint32_t score_column = 0;  // and which element of its row
   std::vector<Threshold> thresholds;
+  DriftSpec drift;
   LaneOptions options;
 };
 
@@ -136,6 +138,14 @@ struct EngineMetrics {
   uint64_t refused_traceparents = 0;  // headers that were no W3C trace context
 };
 
+// Of a lane with a DriftSpec.
+struct LaneDrift {
+  std::string model;
+  std::string version;
+  std::vector<Decision> decisions;  // of DriftTotals::alert_counts
+  DriftTotals totals;
+};
+
 class Engine {
  public:
   // `clock` must outlive the engine.
@@ -192,6 +202,8 @@ class Engine {
 
   EngineStats stats() const noexcept;
   EngineMetrics metrics() const;
+  // Of the lanes that count it. Apart from metrics(): it is more, and is wanted less often.
+  std::vector<LaneDrift> drift() const;
   // Takes the records of calls that ended since the last time (call_record.h); `out` is overwritten.
   void drain_records(std::vector<CallRecord>& out);
   bool is_tracing() const noexcept;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from assay._core import Engine
 from assay.config import Config
 from assay.observe.calls import CallWatch, Tell, log_failures
+from assay.observe.drift import DriftWatch
 from assay.observe.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ FLUSH_S = 5.0  # how long traces may take to leave when the server ends
 class Telemetry:
     """Metrics, traces and the log of failures. Made with the engine; start(), then close()."""
 
-    def __init__(self, config: Config, settings: TracingSettings, engine: Engine) -> None:
+    def __init__(self, config: Config, settings: TracingSettings, engine: Engine, drift: DriftWatch) -> None:
         self._config = config
         self._settings = settings
         self._engine = engine
+        self._drift = drift
         self._metrics: MetricsServer | None = None
         self._export: TraceExport | None = None
         self._watch: CallWatch | None = None
@@ -45,7 +47,7 @@ class Telemetry:
 
             self._export = TraceExport(self._settings)
             tell.append(self._export.offer)
-        self._watch = CallWatch(self._engine.drain_records, tell)
+        self._watch = CallWatch(self._engine.drain_records, tell, [self._drift.poll])
 
     def add(self, source: Source) -> None:
         """One more source of /metrics, of a part that is made later. Any time."""
@@ -69,13 +71,18 @@ class Telemetry:
     # --- implementation ---
 
     def _families(self) -> Iterable[Metric]:
-        for source in (self._engine_families, *self._sources, self._export_families):
+        for source in (self._engine_families, self._drift_families, *self._sources, self._export_families):
             yield from source()
 
     def _engine_families(self) -> Iterable[Metric]:
         from assay.observe.metrics import engine_families
 
         return engine_families(self._engine.stats(), self._engine.metrics(), self._config.lane.queue_rows_max)
+
+    def _drift_families(self) -> Iterable[Metric]:
+        from assay.observe.drift_metrics import drift_families
+
+        return drift_families(self._drift.reports())
 
     def _export_families(self) -> Iterable[Metric]:
         from assay.observe.metrics import export_families
