@@ -52,6 +52,7 @@ class DriftReference:
     score: FrozenBins
     inputs: Mapping[str, FrozenBins]  # in the order of the model's inputs
     alert_rates: Mapping[str, float]  # decision -> share of rows at or above its threshold
+    clock_inputs: frozenset[str] = frozenset()  # made of the event's time alone
 
     @property
     def edges(self) -> DriftEdges:
@@ -69,6 +70,7 @@ class BinsDrift:
     nulls: int  # values that were not finite: the model was given NaN
     imputed: int  # values that are a declared default
     psi: float | None
+    follows_clock: bool = False  # made of the event's time alone: a few minutes never have a month's share of weekends
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,7 @@ def _report(age_s: float, window: _Counts, total: _Counts) -> DriftReport:
                 int(counts[-1]),
                 imputed[name],
                 stability_index((*bins.counts, bins.nulls), counts) if is_telling else None,
+                name in reference.clock_inputs,
             )
             for name, bins, counts in window.inputs
         ),

@@ -69,7 +69,7 @@ class Scoring:
     def add_model(self, model: VerifiedModel, store: Store, *, is_default: bool) -> None:
         """Starts a lane. Raises CoreError (PLAN_INVALID, MODEL_UNSUPPORTED)."""
         lane = self._lane
-        reference = drift_reference(model.name, model.version, model.baseline)
+        reference = drift_reference(model.name, model.version, model.baseline, model.feature_set)
         ages_ms = () if store.core is not None else near_ages_ms(model.plan, self._near_cache_max_age_ms)
         self.engine.add_lane(
             model=model.name,

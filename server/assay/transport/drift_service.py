@@ -91,6 +91,7 @@ def _bins(one: BinsDrift) -> drift_pb2.BinsDrift:
         window_nulls=one.nulls,
         window_imputed=one.imputed,
         psi=one.psi,
+        follows_clock=one.follows_clock,
     )
 
 

@@ -48,7 +48,7 @@ class GetDriftResponse(_message.Message):
     def __init__(self, provenance: _Optional[_Union[_scoring_pb2.Provenance, _Mapping]] = ..., baseline_rows: _Optional[int] = ..., window_scores: _Optional[int] = ..., scores_min: _Optional[int] = ..., window_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., window_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., prediction_drift_score: _Optional[float] = ..., score_psi: _Optional[float] = ..., score_decile_psi: _Optional[float] = ..., score: _Optional[_Union[BinsDrift, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[BinsDrift, _Mapping]]] = ..., alerts: _Optional[_Iterable[_Union[AlertDrift, _Mapping]]] = ...) -> None: ...
 
 class BinsDrift(_message.Message):
-    __slots__ = ("name", "edges", "baseline_counts", "window_counts", "baseline_nulls", "window_nulls", "window_imputed", "psi")
+    __slots__ = ("name", "edges", "baseline_counts", "window_counts", "baseline_nulls", "window_nulls", "window_imputed", "psi", "follows_clock")
     NAME_FIELD_NUMBER: _ClassVar[int]
     EDGES_FIELD_NUMBER: _ClassVar[int]
     BASELINE_COUNTS_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class BinsDrift(_message.Message):
     WINDOW_NULLS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_IMPUTED_FIELD_NUMBER: _ClassVar[int]
     PSI_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWS_CLOCK_FIELD_NUMBER: _ClassVar[int]
     name: str
     edges: _containers.RepeatedScalarFieldContainer[float]
     baseline_counts: _containers.RepeatedScalarFieldContainer[int]
@@ -65,7 +66,8 @@ class BinsDrift(_message.Message):
     window_nulls: int
     window_imputed: int
     psi: float
-    def __init__(self, name: _Optional[str] = ..., edges: _Optional[_Iterable[float]] = ..., baseline_counts: _Optional[_Iterable[int]] = ..., window_counts: _Optional[_Iterable[int]] = ..., baseline_nulls: _Optional[int] = ..., window_nulls: _Optional[int] = ..., window_imputed: _Optional[int] = ..., psi: _Optional[float] = ...) -> None: ...
+    follows_clock: bool
+    def __init__(self, name: _Optional[str] = ..., edges: _Optional[_Iterable[float]] = ..., baseline_counts: _Optional[_Iterable[int]] = ..., window_counts: _Optional[_Iterable[int]] = ..., baseline_nulls: _Optional[int] = ..., window_nulls: _Optional[int] = ..., window_imputed: _Optional[int] = ..., psi: _Optional[float] = ..., follows_clock: _Optional[bool] = ...) -> None: ...
 
 class AlertDrift(_message.Message):
     __slots__ = ("decision", "baseline_rate", "window_alerts", "ratio", "ratio_low", "ratio_high")
