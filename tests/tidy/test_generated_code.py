@@ -9,7 +9,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from assay.v1 import feature_pb2, scoring_pb2
+from assay.v1 import drift_pb2, feature_pb2, scoring_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "server" / "assay" / "v1"
@@ -36,6 +36,7 @@ def test_the_descriptor_set_stands_alone() -> None:
     assert {
         "assay/v1/scoring.proto",
         "assay/v1/feature.proto",
+        "assay/v1/drift.proto",
         "google/rpc/status.proto",
         "google/rpc/error_details.proto",
         "google/protobuf/timestamp.proto",
@@ -43,7 +44,8 @@ def test_the_descriptor_set_stands_alone() -> None:
     for file in shipped.file:
         if file.package == "assay.v1":
             assert any(place.leading_comments for place in file.source_code_info.location)
-            own = {"assay/v1/scoring.proto": scoring_pb2, "assay/v1/feature.proto": feature_pb2}[file.name]
+            modules = {"scoring": scoring_pb2, "feature": feature_pb2, "drift": drift_pb2}
+            own = modules[file.name.removeprefix("assay/v1/").removesuffix(".proto")]
             assert {message.name for message in file.message_type} == set(own.DESCRIPTOR.message_types_by_name)
 
 

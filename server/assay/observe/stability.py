@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 EMPTY_BIN_ROWS: Final = 0.5  # what a bin without rows counts for, else one value in an empty bin would be infinite
 BAND_CONFIDENCE: Final = 0.999
-_EXACT_VARIANCE_MAX: Final = 1_000.0  # above it a binomial's quantile is Cornish and Fisher's, right to a row
+_EXACT_VARIANCE_MAX: Final = 300.0  # above it a binomial's quantile is Cornish and Fisher's, right to a row
 _NORMAL: Final = NormalDist()
 
 
