@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from assay.models.shift import LARGE_PSI, NOTABLE_PSI
-from assay.observe.drift import DRIFT_LINE
+from assay.observe.drift import ALERT_LINE, DRIFT_LINE
 
 if TYPE_CHECKING:
     from assay.v1.drift_pb2 import AlertDrift, BinsDrift, GetDriftResponse
@@ -47,7 +47,8 @@ def alert_verdict(one: AlertDrift) -> tuple[str, str]:
     if not one.HasField("ratio"):
         return QUIET, ""
     if one.ratio > one.ratio_high:
-        return LOUD, "more than chance explains"
+        # Of many scores the band is narrow, and no two hours are the same: what chance does not explain need not matter.
+        return (LOUD, "many more than chance explains") if one.ratio > ALERT_LINE else (NOTABLE, "more than chance explains")
     return (NOTABLE, "fewer than chance explains") if one.ratio < one.ratio_low else (QUIET, "as chance has it")
 
 

@@ -25,6 +25,7 @@ WINDOW_S: Final = 600.0
 SCORES_MIN: Final = 1_000  # of a window, and rows of a baseline
 TICK_S: Final = 10.0  # between two copies
 DRIFT_LINE: Final = 0.15  # above it a model is worth an alert: PredictionDrift of docs/observability.md
+ALERT_LINE: Final = 2.0  # above it an alert rate is, where chance does not explain it: AlertRate of docs/drift.md
 
 # Bins of the score that have less than this share of the baseline above their lower edge are the tail.
 _TAIL_SHARE: Final = 0.05
