@@ -31,9 +31,9 @@ def bin_labels(edges: Sequence[float]) -> list[str]:
 
 
 def bars(bins: Sequence[Bin], title: str) -> str:
-    """One SVG element. Hovering over a pair of bars says its numbers. REQUIRES: there are bins."""
+    """One SVG element. Hovering over a pair of bars says its numbers."""
     width, floor = _LEFT + _GROUP_WIDTH * len(bins) + _RIGHT, _TOP + _HEIGHT
-    lines = _axis(max(max(one.then, one.now) for one in bins))
+    lines = _axis(max((max(one.then, one.now) for one in bins), default=0.0))
 
     def y(share: float) -> float:
         return floor - _HEIGHT * share / lines[-1]
@@ -76,6 +76,7 @@ def _without_exponent(text: str) -> str:
 def _axis(largest: float) -> list[float]:
     """Where lines go: multiples of 1, 2 or 5 times a power of ten, from 0 to the first that is not below the largest; seven at
     most."""
-    power = 10.0 ** math.floor(math.log10(max(largest, 1e-9)))
+    largest = max(largest, 1e-9)
+    power = 10.0 ** math.floor(math.log10(largest))
     step = next(step for step in (power / 5, power / 2, power, 2 * power) if largest <= 6 * step)
     return [index * step for index in range(math.ceil(round(largest / step, 9)) + 1)]
