@@ -8,8 +8,8 @@
 // hand, and the threads that talk to clients do nothing for it. (A row whose deadline passes between its score and its answer is
 // counted too.) Counts only grow; who wants a window subtracts two copies.
 //
-// COST. 60 to 80 ns a row of 15 float32 inputs with 13 edges each (python -m benchmarks drift): every row is counted, none sampled. Every batch run has a shard of its
-// own; its mutex is taken once a batch and is contended only while a copy is made.
+// COST. 60 to 80 ns a row of 15 float32 inputs with 13 edges each (python -m benchmarks drift): every row is counted, none sampled.
+// Every batch run has a shard of its own; its mutex is taken once a batch and is contended only while a copy is made.
 #pragma once
 
 #include <cstdint>
