@@ -13,6 +13,7 @@ import numpy as np
 from assay.v1 import scoring_pb2
 from benchmarks.audit_levels import audit
 from benchmarks.baselines import assay_response, onnxruntime_alone
+from benchmarks.drift_cost import drift
 from benchmarks.event_watch import watch
 from benchmarks.freshness import freshness
 from benchmarks.kafka_ingest import kafka_ingest
@@ -193,6 +194,7 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "kafka_ingest": kafka_ingest,
     "freshness": freshness,
     "watch": watch,
+    "drift": drift,
     "start": start,
 }
 BY_NAME_ONLY = ("soak",)  # too long to run with the others

@@ -690,6 +690,21 @@ cdef extern from "core/serving/lane_metrics.h" namespace "assay" nogil:
         RowsHistogram batch_rows
 
 
+cdef extern from "core/serving/drift_counts.h" namespace "assay" nogil:
+    cdef cppclass DriftSpec:
+        cbool is_on
+        vector[vector[double]] input_edges
+        vector[double] score_edges
+
+    cdef cppclass DriftTotals:
+        uint64_t scores
+        vector[uint64_t] score_counts
+        vector[uint64_t] alert_counts
+        vector[vector[uint64_t]] input_counts
+        vector[uint64_t] null_counts
+        vector[uint64_t] imputed_counts
+
+
 cdef extern from "core/serving/served_rows.h" namespace "assay" nogil:
     cdef cppclass ServedRowsOptions:
         uint32_t one_in
@@ -880,6 +895,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t score_column
         vector[Threshold] thresholds
         string runtime
+        DriftSpec drift
         LaneOptions options
 
     cdef cppclass CallContext:
@@ -939,6 +955,12 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         int64_t oldest_queued_ns
         LaneHistograms histograms
 
+    cdef cppclass CLaneDrift "assay::LaneDrift":
+        string model
+        string version
+        vector[Decision] decisions
+        DriftTotals totals
+
     cdef cppclass CEngineMetrics "assay::EngineMetrics":
         vector[LaneSnapshot] lanes
         uint64_t refused_calls[256]  # an element for each code
@@ -972,6 +994,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         size_t step(string_view model, string_view version) noexcept
         CEngineStats stats() noexcept
         CEngineMetrics metrics() noexcept
+        vector[CLaneDrift] drift() except +
         void drain_records(vector[CCallRecord]& out) noexcept
         const CServedRows& served_rows() noexcept
         cbool is_tracing() noexcept

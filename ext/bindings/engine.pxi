@@ -227,6 +227,7 @@ cdef class Engine:
         timeout_ns_default: int = 1_000_000_000,
         inline_overrun_ns: int = 0,
         runtime: str = "",
+        drift: DriftEdges | None = None,
         is_default: bool = False,
     ) -> None:
         cdef LaneSpec spec
@@ -249,6 +250,10 @@ cdef class Engine:
         if runners < 1 or spec.options.batch_rows_max < 1:
             raise ValueError("runners and batch_rows_max: expected at least 1")
         _add_thresholds(spec, thresholds)
+        if drift is not None:
+            spec.drift.is_on = True
+            spec.drift.input_edges = drift.inputs
+            spec.drift.score_edges = drift.score
         for _ in range(runners):
             _make_runner(runner, reader.plan, spec.options.batch_rows_max, score_output, &one)
             spec.runners.push_back(move(one))
@@ -427,6 +432,12 @@ cdef class Engine:
 
     def metrics(self) -> EngineMetrics:
         return _engine_metrics(self._engine.get().metrics())
+
+    def drift(self) -> list[DriftCounts]:
+        """Of the lanes that were added with `drift`."""
+        cdef vector[CLaneDrift] lanes = self._engine.get().drift()
+        cdef size_t i
+        return [_drift_counts(lanes[i]) for i in range(lanes.size())]
 
     def drain_records(self) -> list[CallRecord]:
         """What was worth telling since the last time: calls that were sampled, or were slow, failed or declined."""

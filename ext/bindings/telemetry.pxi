@@ -18,6 +18,26 @@ ServedRow = _namedtuple(
     "ServedRow", "position model version transaction_id event_time_us row missing is_degraded", module="assay._core"
 )
 
+DriftEdges = _namedtuple("DriftEdges", "inputs score", module="assay._core")
+DriftCounts = _namedtuple(
+    "DriftCounts", "model version scores score alerts inputs nulls imputed", module="assay._core"
+)
+
+
+cdef object _drift_counts(const CLaneDrift& lane):
+    cdef const DriftTotals* totals = &lane.totals
+    cdef size_t i
+    return DriftCounts(
+        str_of_string(lane.model),
+        str_of_string(lane.version),
+        totals.scores,
+        tuple(totals.score_counts),
+        tuple([(<int>lane.decisions[i], totals.alert_counts[i]) for i in range(lane.decisions.size())]),
+        tuple([tuple(totals.input_counts[i]) for i in range(totals.input_counts.size())]),
+        tuple(totals.null_counts),
+        tuple(totals.imputed_counts),
+    )
+
 
 cdef object _latencies(const CLatencyHistogram& histogram):
     return LatencyHistogram(tuple(counts_of(histogram)), histogram.sum(), tuple(fine_counts_of(histogram)))

@@ -552,6 +552,24 @@ class EngineMetrics(NamedTuple):
     dropped_records: int  # of calls, because drain_records() did not come in time
     refused_traceparents: int  # that are no W3C trace context; the calls went on without
 
+class DriftEdges(NamedTuple):
+    """The frozen bins of a baseline: edges ascend; a value v is in bin i where edges[i - 1] <= v < edges[i]."""
+
+    inputs: Sequence[Sequence[float]]  # in the plan's order
+    score: Sequence[float]
+
+class DriftCounts(NamedTuple):
+    """What a lane scored since it was added, by those bins. Sums of `score`, and of each input with its nulls, are `scores`."""
+
+    model: str
+    version: str
+    scores: int
+    score: tuple[int, ...]  # edges + 1
+    alerts: tuple[tuple[int, int], ...]  # (number of the decision, scores at or above its threshold), ascending
+    inputs: tuple[tuple[int, ...], ...]  # edges + 1 each
+    nulls: tuple[int, ...]  # by input: the model was given NaN
+    imputed: tuple[int, ...]  # by input: a declared default went in
+
 class CallRecord(NamedTuple):
     """One call that was worth telling, after its end. Ids are 0 where tracing is off."""
 
@@ -774,12 +792,16 @@ class Engine:
         timeout_ns_default: int = 1_000_000_000,
         inline_overrun_ns: int = 0,
         runtime: str = "",
+        drift: DriftEdges | None = None,
         is_default: bool = False,
     ) -> None:
         """`runtime`: what runs the model, for the audit log: versions and device.
 
         `inline_overrun_ns` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
-        known to be quick: a run that takes longer sends rows to the runners for 100 times as long as it took."""
+        known to be quick: a run that takes longer sends rows to the runners for 100 times as long as it took.
+
+        `drift`: rows are counted by these bins, one list of edges for each input of the plan. Raises CoreError
+        (MODEL_UNSUPPORTED) where they are not that, or do not ascend."""
 
     def remove_lane(self, model: str, version: str) -> None:
         """Releases the GIL; returns when the lane's threads have ended."""
@@ -846,6 +868,9 @@ class Engine:
 
     def stats(self) -> EngineStats: ...
     def metrics(self) -> EngineMetrics: ...
+    def drift(self) -> list[DriftCounts]:
+        """Of the lanes that were added with `drift`."""
+
     def drain_records(self) -> list[CallRecord]:
         """What was worth telling since the last time: calls that were sampled, or were slow, failed or declined."""
 

@@ -97,7 +97,7 @@ class App:
                 audit.close()
             store.close()
             raise
-        telemetry = Telemetry(config, tracing, scoring.engine, metrics_export)
+        telemetry = Telemetry(config, tracing, scoring.engine, scoring.drift, metrics_export)
         return cls(config, store, tuple(models), scoring, audit, telemetry, runtime.version)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
@@ -131,7 +131,8 @@ class App:
 
     async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
         signals = _Signals(asyncio.get_running_loop())
-        transport = Transport(self.scoring.engine, self.scoring.writers, self.scoring.features, self.config)
+        scoring = self.scoring
+        transport = Transport(scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config)
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
         self.telemetry.add(lambda: security_source(transport.security_stats()))
         addresses = await transport.start(runtime_dir())

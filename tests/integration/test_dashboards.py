@@ -53,18 +53,6 @@ ELSEWHERE = {
 # Shown by assay ingest --kafka: the table of docs/ingestion.md, which test_ingest_kafka.py compares with its page.
 INGESTION = set(re.findall(r"^\| `(assay_\w+)` \|", (ROOT / "docs" / "ingestion.md").read_text(), re.MULTILINE))
 
-PENDING = {
-    "model_prediction_drift_score",
-    "assay_input_drift_score",
-    "assay_alert_rate_ratio",
-    "assay_alert_rate_ratio_low",
-    "assay_alert_rate_ratio_high",
-    "assay_input_null_ratio",
-    "assay_input_null_baseline_ratio",
-    "assay_imputed_values_total",
-    "assay_drift_window_scores",
-}
-
 
 def queries() -> Iterator[tuple[str, str, str]]:
     """(dashboard and panel, or runbook; expression; legend) of each."""
@@ -156,7 +144,7 @@ def test_a_metric_that_nobody_shows_is_found() -> None:
 def test_every_metric_that_is_asked_for_is_shown(page: dict[str, set[str] | None]) -> None:
     asked = {where: metrics(plain(expr)) for where, expr, _ in queries()}
     asked |= {rule.get("alert", rule.get("record")): metrics(rule["expr"]) for rule in RULE_LIST}
-    shown = page.keys() | RECORDED | PROMETHEUS_OWN | ELSEWHERE.keys() | INGESTION | PENDING
+    shown = page.keys() | RECORDED | PROMETHEUS_OWN | ELSEWHERE.keys() | INGESTION
     unknown = {where: {name for name in names if family_of(name, shown) not in shown} for where, names in asked.items()}
     assert {where: names for where, names in unknown.items() if names} == {}
 

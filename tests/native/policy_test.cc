@@ -16,6 +16,7 @@ constexpr std::string_view kScore = "/assay.v1.ScoringService/Score";
 constexpr std::string_view kRecord = "/assay.v1.FeatureService/RecordEvents";
 constexpr std::string_view kGetFeatures = "/assay.v1.FeatureService/GetFeatures";
 constexpr std::string_view kServedRows = "/assay.v1.FeatureService/GetServedRows";
+constexpr std::string_view kDrift = "/assay.v1.DriftService/GetDrift";
 constexpr std::string_view kDescribe = "/assay.v1.FeatureService/DescribeFeatureSet";
 constexpr std::string_view kCheck = "/grpc.health.v1.Health/Check";
 
@@ -83,8 +84,8 @@ TEST(writing_is_for_the_admin_listener_whoever_asks) {
   CHECK(ask(Listener::kAdmin, kRecord, Role::kScore | Role::kRead) == Code::kMissingRole);
 }
 
-TEST(what_is_known_of_a_customer_is_shown_on_the_admin_listener_to_those_who_may_read) {
-  for (const std::string_view method : {kGetFeatures, kServedRows}) {
+TEST(what_is_known_of_customers_is_shown_on_the_admin_listener_to_those_who_may_read) {
+  for (const std::string_view method : {kGetFeatures, kServedRows, kDrift}) {
     CHECK(ask(Listener::kPublic, method, kAllRoles) == Code::kWrongListener);
     CHECK(ask(Listener::kAdmin, method, only(Role::kRead)) == Code::kOk);
     CHECK(ask(Listener::kAdmin, method, only(Role::kAdmin)) == Code::kOk);

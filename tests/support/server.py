@@ -121,7 +121,9 @@ class LocalServer:
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
-        self.telemetry = Telemetry(self.config, tracing, self.engine, metrics_export_settings(self.config.metrics_export, {}))
+        self.telemetry = Telemetry(
+            self.config, tracing, self.engine, self._scoring.drift, metrics_export_settings(self.config.metrics_export, {})
+        )
         self.telemetry.start()
         self._directory = Path(tempfile.mkdtemp(prefix="assay-test-"))
         self._started = threading.Event()
@@ -225,7 +227,7 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         try:
-            self._transport = Transport(self.engine, [self._writer], self._scoring.features, self.config)
+            self._transport = Transport(self.engine, [self._writer], self._scoring.features, self._scoring.drift, self.config)
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)
         except BaseException as error:

@@ -35,6 +35,7 @@ def test_the_descriptor_set_stands_alone() -> None:
     assert {
         "assay/v1/scoring.proto",
         "assay/v1/feature.proto",
+        "assay/v1/drift.proto",
         "google/rpc/status.proto",
         "google/rpc/error_details.proto",
         "google/protobuf/timestamp.proto",

@@ -168,3 +168,15 @@ def test_the_watch_takes_what_is_left_when_it_ends_and_outlives_one_that_cannot_
     watch = CallWatch(lambda: waiting.pop(0) if waiting else [], [lambda records: told.append(len(records))])
     wait_until(lambda: told == [1, 2], "the second drain")  # an empty one is told to nobody
     watch.close()
+
+
+def test_the_watch_polls_others_and_outlives_one_that_cannot() -> None:
+    polled: list[str] = []
+
+    def broken() -> None:
+        polled.append("broken")
+        raise RuntimeError("told to raise")
+
+    watch = CallWatch(lambda: [], [], [broken, lambda: polled.append("sound")])
+    wait_until(lambda: polled[:3] == ["broken", "sound", "broken"], "the second round")
+    watch.close()

@@ -25,6 +25,9 @@ constexpr PolicyRow kTable[] = {
     {"/assay.v1.FeatureService/GetServedRows", kAdmin, Role::kRead | Role::kAdmin},
     {"/assay.v1.FeatureService/DescribeFeatureSet", kPublicAndAdmin, Role::kRead | Role::kAdmin},
 
+    // Counts of all customers together, but what a model lets through is for those who run it.
+    {"/assay.v1.DriftService/GetDrift", kAdmin, Role::kRead | Role::kAdmin},
+
     {"/grpc.health.v1.Health/Check", kEverywhere, bit(Role::kAnyone)},
     {"/grpc.health.v1.Health/List", kEverywhere, bit(Role::kAnyone)},
     {"/grpc.health.v1.Health/Watch", kEverywhere, bit(Role::kAnyone)},

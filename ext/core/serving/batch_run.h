@@ -2,7 +2,7 @@
 //
 // A batch that fails is halved and each half is run again, down to single rows, so that one bad row fails alone. At most 2n - 1
 // runs for n rows; before each of them rows that nobody waits for are dropped. Used by one thread at a time; takes no lock but
-// the metrics'.
+// the metrics' and its drift shard's.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "core/serving/batch_former.h"
 #include "core/serving/calls.h"
+#include "core/serving/drift_counts.h"
 #include "core/serving/engine.h"
 #include "core/serving/lane_memory.h"
 #include "core/serving/lane_metrics.h"
@@ -31,9 +32,9 @@ struct Scoring {
 
 class BatchRun {
  public:
-  // `audit`: null where scores are not recorded.
+  // `audit`: null where scores are not recorded. `drift`: null where nothing is counted.
   BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring,
-           const ScoreAudit* audit, LaneMetrics& metrics, Calls& calls, const Clock& clock);
+           const ScoreAudit* audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls, const Clock& clock);
 
   uint32_t rows_max() const noexcept { return rows_max_; }
 
@@ -52,6 +53,7 @@ class BatchRun {
   void gather(const QueuedRow* rows, uint32_t count) noexcept;
   uint32_t drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept;
   void scatter(const QueuedRow* rows, uint32_t count) noexcept;
+  void count_drift(const QueuedRow* rows, uint32_t count, const OutputView& view) noexcept;
   bool score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept;
   void record_rows() noexcept;
   void record_row(uint32_t index, int64_t wall_us) noexcept;
@@ -64,6 +66,7 @@ class BatchRun {
   const Scoring& scoring_;
   const ScoreAudit* const audit_;
   LaneMetrics& metrics_;
+  DriftShard* const drift_;
   Calls& calls_;
   const Clock& clock_;
   CompletionList completions_;

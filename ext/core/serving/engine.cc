@@ -215,6 +215,14 @@ EngineMetrics Engine::metrics() const {
   return metrics;
 }
 
+std::vector<LaneDrift> Engine::drift() const {
+  std::vector<LaneDrift> lanes;
+  for (const auto& lane : impl_->lanes.all()) {
+    if (lane->drift() != nullptr) lanes.push_back({lane->model(), lane->version(), lane->decisions(), lane->drift()->totals()});
+  }
+  return lanes;
+}
+
 void Engine::drain_records(std::vector<CallRecord>& out) { impl_->recorder.drain(out); }
 
 bool Engine::is_tracing() const noexcept { return impl_->recorder.is_tracing(); }

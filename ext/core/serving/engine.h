@@ -23,6 +23,7 @@
 #include "core/serving/audit_policy.h"
 #include "core/serving/call_record.h"
 #include "core/serving/completion_queue.h"
+#include "core/serving/drift_counts.h"
 #include "core/serving/lane_metrics.h"
 #include "core/serving/runner.h"
 #include "core/serving/served_rows.h"
@@ -73,6 +74,7 @@ struct LaneSpec {
   uint32_t score_column = 0;  // and which element of its row
   std::vector<Threshold> thresholds;
   std::string runtime;  // what runs it, for the audit log: versions, device
+  DriftSpec drift;
   LaneOptions options;
 };
 
@@ -144,6 +146,14 @@ struct EngineMetrics {
   uint64_t refused_traceparents = 0;  // headers that were no W3C trace context
 };
 
+// Of a lane with a DriftSpec.
+struct LaneDrift {
+  std::string model;
+  std::string version;
+  std::vector<Decision> decisions;  // of DriftTotals::alert_counts
+  DriftTotals totals;
+};
+
 class Engine {
  public:
   // `clock` must outlive the engine.
@@ -200,6 +210,8 @@ class Engine {
 
   EngineStats stats() const noexcept;
   EngineMetrics metrics() const;
+  // Of the lanes that count it. Apart from metrics(): it is more, and is wanted less often.
+  std::vector<LaneDrift> drift() const;
   // Takes the records of calls that ended since the last time (call_record.h); `out` is overwritten.
   void drain_records(std::vector<CallRecord>& out);
   bool is_tracing() const noexcept;

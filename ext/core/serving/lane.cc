@@ -37,6 +37,7 @@ Status check_spec(const LaneSpec& spec) {
   for (const Threshold& threshold : spec.thresholds) {
     if (!std::isfinite(threshold.minimum)) return unsupported("thresholds: every minimum must be finite");
   }
+  if (Status drift = check_drift_spec(spec.drift, spec.reader->plan()); !drift.ok()) return drift;
   const LaneOptions& options = spec.options;
   if (options.batch_rows_max == 0) return unsupported("batch_rows_max: must be at least 1");
   if (options.queue_rows_max == 0) return unsupported("queue_rows_max: must be at least 1");
@@ -55,6 +56,13 @@ Scoring make_scoring(LaneSpec& spec) {
   std::stable_sort(spec.thresholds.begin(), spec.thresholds.end(),
                    [](const Threshold& a, const Threshold& b) { return a.minimum < b.minimum; });
   return {spec.score_output, spec.score_column, std::move(spec.thresholds)};
+}
+
+std::unique_ptr<DriftCounts> make_drift(const DriftSpec& spec, const FeaturePlan& plan, const Scoring& scoring) {
+  if (!spec.is_on) return nullptr;
+  std::vector<double> minimums;
+  for (const Threshold& threshold : scoring.thresholds) minimums.push_back(threshold.minimum);
+  return std::make_unique<DriftCounts>(spec, plan, std::move(minimums));
 }
 
 }  // namespace
@@ -102,13 +110,22 @@ Lane::Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& cl
       reader_(spec.reader),
       scoring_(make_scoring(spec)),
       memory_(reader_->plan(), calls.slab().size()),
+      drift_(make_drift(spec.drift, reader_->plan(), scoring_)),
       calls_(calls),
       clock_(clock),
       queue_(std::min(spec.options.queue_rows_max, calls.slab().size())),
       former_(spec.options.queue_delay_ns_max, spec.options.ageing_ns) {}
 
 std::unique_ptr<BatchRun> Lane::make_run(std::unique_ptr<Runner> runner, uint32_t rows_max) {
-  return std::make_unique<BatchRun>(std::move(runner), rows_max, memory_, scoring_, audit_.get(), metrics_, calls_, clock_);
+  DriftShard* const drift = drift_ != nullptr ? drift_->add_shard() : nullptr;
+  return std::make_unique<BatchRun>(std::move(runner), rows_max, memory_, scoring_, audit_.get(), metrics_, drift, calls_,
+                                    clock_);
+}
+
+std::vector<Decision> Lane::decisions() const {
+  std::vector<Decision> decisions;
+  for (const Threshold& threshold : scoring_.thresholds) decisions.push_back(threshold.decision);
+  return decisions;
 }
 
 Lane::~Lane() { ASSAY_ASSERT(threads_.empty() && queue_.size() == 0); }

@@ -19,6 +19,7 @@
 #include "core/serving/batch_former.h"
 #include "core/serving/batch_run.h"
 #include "core/serving/calls.h"
+#include "core/serving/drift_counts.h"
 #include "core/serving/engine.h"
 #include "core/serving/inline_run.h"
 #include "core/serving/lane_memory.h"
@@ -80,6 +81,8 @@ class Lane {
   const std::shared_ptr<const FeatureReader>& shared_reader() const noexcept { return reader_; }
   const LaneMemory& memory() const noexcept { return memory_; }
   LaneMetrics& metrics() noexcept { return metrics_; }
+  const DriftCounts* drift() const noexcept { return drift_.get(); }  // null: none are kept
+  std::vector<Decision> decisions() const;                            // of the thresholds, ascending
   uint32_t queue_rows_max() const noexcept { return queue_.rows_max(); }
   // How long the row that has waited longest for a runner waits now; 0: none waits.
   int64_t oldest_queued_ns(int64_t now_ns) noexcept;
@@ -144,7 +147,8 @@ class Lane {
   const std::shared_ptr<const FeatureReader> reader_;
   const Scoring scoring_;
   const LaneMemory memory_;
-  LaneMetrics metrics_;  // has a lock of its own
+  LaneMetrics metrics_;                       // has a lock of its own
+  const std::unique_ptr<DriftCounts> drift_;  // so have its shards
   Calls& calls_;
   const Clock& clock_;
   std::atomic<size_t> answer_bytes_guess_{256};

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
-import typer
-
-from assay.cli.call_errors import show_error
+from assay.cli.server_call import call
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from assay.client import Tls
     from assay.features.served_rows import RowSample, SampledRow
     from assay.features.show import ShownValue, ShownView
     from assay.v1 import feature_pb2
 
-TIMEOUT_S = 10.0
-
-Answer = TypeVar("Answer", bound="Message")
+_SERVICE = "assay.v1.FeatureService"
 
 
 def get_features(
@@ -27,7 +21,7 @@ def get_features(
     """Ends the command where the server says no."""
     from assay.v1 import feature_pb2
 
-    return _call(target, tls, "GetFeatures", request, feature_pb2.GetFeaturesResponse, as_json)
+    return call(target, tls, f"{_SERVICE}/GetFeatures", request, feature_pb2.GetFeaturesResponse, as_json)
 
 
 def describe_feature_set(
@@ -36,7 +30,7 @@ def describe_feature_set(
     """Ends the command where the server says no."""
     from assay.v1 import feature_pb2
 
-    return _call(target, tls, "DescribeFeatureSet", request, feature_pb2.DescribeFeatureSetResponse, as_json)
+    return call(target, tls, f"{_SERVICE}/DescribeFeatureSet", request, feature_pb2.DescribeFeatureSetResponse, as_json)
 
 
 def served_rows(target: str, tls: Tls | None, model: str, version: str, *, as_json: bool) -> RowSample:
@@ -49,7 +43,7 @@ def served_rows(target: str, tls: Tls | None, model: str, version: str, *, as_js
     rows: list[SampledRow] = []
     newest = None
     while True:
-        page = _call(target, tls, "GetServedRows", request, feature_pb2.GetServedRowsResponse, as_json)
+        page = call(target, tls, f"{_SERVICE}/GetServedRows", request, feature_pb2.GetServedRowsResponse, as_json)
         rows += [_sampled_row(row) for row in page.rows]
         newest = page.newest_position if newest is None else newest
         if page.last_position >= newest or page.last_position <= request.after_position:
@@ -74,7 +68,7 @@ def record_events(
     """One message. Ends the command where the server says no to all of it."""
     from assay.v1 import feature_pb2
 
-    return _call(target, tls, "RecordEvents", request, feature_pb2.RecordEventsResponse, as_json)
+    return call(target, tls, f"{_SERVICE}/RecordEvents", request, feature_pb2.RecordEventsResponse, as_json)
 
 
 def shown_views(response: feature_pb2.GetFeaturesResponse) -> tuple[ShownView, ...]:
@@ -98,26 +92,6 @@ def shown_views(response: feature_pb2.GetFeaturesResponse) -> tuple[ShownView, .
 
 
 # --- implementation ---
-
-
-def _call(target: str, tls: Tls | None, method: str, request: Message, answer_type: type[Answer], as_json: bool) -> Answer:
-    import grpc
-
-    from assay.client.channel import channel_options, open_channel
-    from assay.client.errors import decode_failure
-
-    with open_channel(target, tls, channel_options(tls, retries=True)) as channel:
-        # A stream of one message is a unary call on the wire.
-        ask = channel.unary_unary(
-            f"/assay.v1.FeatureService/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=answer_type.FromString,
-        )
-        try:
-            answer: Answer = ask(request, timeout=TIMEOUT_S)
-        except grpc.RpcError as error:
-            raise typer.Exit(show_error(decode_failure(cast(grpc.Call, error)), target, as_json)) from None
-    return answer
 
 
 def _sampled_row(row: feature_pb2.ServedRow) -> SampledRow:

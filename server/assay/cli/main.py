@@ -39,6 +39,7 @@ SUBCOMMANDS = {
         "Replay events into features, look at stored features, describe and compare feature sets.",
     ),
     "model": ("assay.cli.model", "app", "Pack and check model bundles."),
+    "drift": ("assay.cli.drift", "app", "Show how far the present is from a model's baseline."),
     "bench": ("assay.cli.bench", "app", "Load on a server, from a generator that can outrun it."),
     "top": (
         "assay.cli.top",

@@ -1,4 +1,5 @@
-"""Calls worth telling: one thread takes their records from the core once a second and hands them to whoever tells them.
+"""Calls worth telling: one thread takes their records from the core once a second and hands them to whoever tells them. Who
+wants to look at something now and then does it on the same thread.
 
 The core records a call that was sampled, or turned out slow, failed or declined (ext/core/serving/call_recorder.h).
 """
@@ -64,11 +65,14 @@ def trace_fields(record: CallRecord) -> dict[str, str]:
 
 
 class CallWatch:
-    """The thread. Starts at once; close() takes what is left and ends it."""
+    """The thread. Starts at once; close() takes what is left and ends it. `polls` are called once a second."""
 
-    def __init__(self, drain: Callable[[], Sequence[CallRecord]], tell: Sequence[Tell]) -> None:
+    def __init__(
+        self, drain: Callable[[], Sequence[CallRecord]], tell: Sequence[Tell], polls: Sequence[Callable[[], None]] = ()
+    ) -> None:
         self._drain = drain
         self._tell = tell
+        self._polls = polls
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="assay-calls", daemon=True)
         self._thread.start()
@@ -82,7 +86,15 @@ class CallWatch:
     def _run(self) -> None:
         while not self._is_closing.wait(DRAIN_INTERVAL_S):
             self._take()
+            self._poll()
         self._take()
+
+    def _poll(self) -> None:
+        for poll in self._polls:
+            try:
+                poll()
+            except Exception:  # the thread goes on for the others
+                log.exception("a poll failed")
 
     def _take(self) -> None:
         records = self._drain()

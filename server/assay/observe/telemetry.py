@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from assay._core import Engine, EngineMetrics
 from assay.config import Config
 from assay.observe.calls import CallWatch, Tell, log_failures
+from assay.observe.drift import DriftWatch
 from assay.observe.metrics_settings import MetricsExportSettings
 from assay.observe.tracing_settings import TracingSettings
 
@@ -32,12 +33,14 @@ class Telemetry:
         config: Config,
         settings: TracingSettings,
         engine: Engine,
+        drift: DriftWatch,
         metrics_export: MetricsExportSettings = MetricsExportSettings(),  # noqa: B008 (frozen)
     ) -> None:
         self._config = config
         self._metrics_settings = metrics_export
         self._settings = settings
         self._engine = engine
+        self._drift = drift
         self._metrics: MetricsServer | None = None
         self._export: TraceExport | None = None
         self._metrics_export: MetricsExport | None = None
@@ -78,7 +81,7 @@ class Telemetry:
 
             self._metrics_export = MetricsExport(self._metrics_settings, self._families)
             self._metrics_export.start()
-        self._watch = CallWatch(self._engine.drain_records, tell)
+        self._watch = CallWatch(self._engine.drain_records, tell, [self._drift.poll])
 
     def add(self, source: Source) -> None:
         """One more source of /metrics, of a part that is made later. Any time."""
@@ -113,7 +116,7 @@ class Telemetry:
     def _families(self) -> Iterable[Metric]:
         metrics = self._engine.metrics()
         yield from self._engine_families(metrics)
-        for source in self._sources:
+        for source in (self._drift_families, *self._sources):
             yield from source()
         yield from self._export_families(metrics)
         if self._gpus:
@@ -123,6 +126,11 @@ class Telemetry:
         from assay.observe.metrics import engine_families
 
         return engine_families(self._engine.stats(), metrics, self._config.lane.queue_rows_max, self._exemplars)
+
+    def _drift_families(self) -> Iterable[Metric]:
+        from assay.observe.drift_metrics import drift_families
+
+        return drift_families(self._drift.reports())
 
     def _export_families(self, metrics: EngineMetrics) -> Iterable[Metric]:
         from assay.observe.metrics import export_families, metrics_export_families

@@ -8,7 +8,9 @@ from assay.features.served import ModelFeatures, ServedFeatures
 from assay.features.store import RemoteStore, Store
 from assay.features.store_writer import StoreWriter
 from assay.models.device import CPU
+from assay.models.drift_reference import drift_reference
 from assay.models.verify import VerifiedModel
+from assay.observe.drift import DriftWatch
 from assay.observe.tracing_settings import TracingSettings
 from assay.scoring.lookups import LookupThreads
 from assay.scoring.near_cache import near_ages_ms
@@ -48,6 +50,7 @@ class Scoring:
             audit=audit,
         )
         self.features = ServedFeatures()
+        self.drift = DriftWatch(self.engine.drift)
         self._lookups: LookupThreads | None = None
         self._lane = lane
         self._software = software
@@ -71,6 +74,7 @@ class Scoring:
     def add_model(self, model: VerifiedModel, store: Store, *, is_default: bool) -> None:
         """Starts a lane. Raises CoreError (PLAN_INVALID, MODEL_UNSUPPORTED)."""
         lane = self._lane
+        reference = drift_reference(model.name, model.version, model.baseline, model.feature_set)
         ages_ms = () if store.core is not None else near_ages_ms(model.plan, self._near_cache_max_age_ms)
         self.engine.add_lane(
             model=model.name,
@@ -88,8 +92,11 @@ class Scoring:
             timeout_ns_default=min(model.timeout_ns_default, lane.timeout_ms_max * 1_000_000),
             inline_overrun_ns=inline_overrun_ns(model, lane),
             runtime=f"{self._software}, {model.placement.device}",
+            drift=None if reference is None else reference.edges,
             is_default=is_default,
         )
+        if reference is not None:
+            self.drift.add(reference)
         features = ModelFeatures(model.name, model.version, model.bundle.model_sha256, model.feature_set, model.plan, store)
         self.features.add(features, is_default=is_default)
         # Models of one feature set share its events: recording them twice would only count duplicates.

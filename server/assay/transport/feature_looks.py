@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +15,8 @@ from assay.errors import CoreError, RecordError, StoreError
 from assay.features.served import ModelFeatures, ServedFeatures
 from assay.observe.logs import log_event
 from assay.transport.feature_messages import feature_set_message, look_message, score_request_of
+from assay.transport.look_worker import Answer, LookWorker
 from assay.transport.served_rows_messages import page_rows, served_rows_message
-from assay.transport.status import abort, refuse_large
-from assay.transport.worker import Worker
 from assay.v1 import feature_pb2
 
 if TYPE_CHECKING:
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("assay.store")
 
-LOOK_S_MAX = 10.0  # of a caller that names no deadline, or a later one
-
-Answer = bytes | Refusal
 Request = TypeVar(
     "Request", feature_pb2.GetFeaturesRequest, feature_pb2.GetServedRowsRequest, feature_pb2.DescribeFeatureSetRequest
 )
@@ -40,13 +35,12 @@ class FeatureLooks:
     def __init__(self, served: ServedFeatures, engine: Engine, *, answer_bytes_max: int) -> None:
         self._served = served
         self._engine = engine
-        self._answer_bytes_max = answer_bytes_max
-        self._worker = Worker("assay-looks")
+        self._looks = LookWorker("assay-looks", "looks at features", engine, answer_bytes_max=answer_bytes_max)
 
     @property
     def held_count(self) -> int:
         """Looks that are under way or wait: a remote store may hold the one thread for seconds."""
-        return self._worker.held_count
+        return self._looks.held_count
 
     def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler. Bytes in, bytes out: messages are read and made on the thread."""
@@ -58,7 +52,7 @@ class FeatureLooks:
 
     def close(self) -> None:
         """Waits for the look that is being made, if there is one: not on the event loop."""
-        self._worker.close()
+        self._looks.close()
 
     # --- implementation ---
 
@@ -74,23 +68,8 @@ class FeatureLooks:
     async def _run(
         self, kind: type[Request], make: Callable[[Request, ModelFeatures], Answer], data: bytes, context: Context
     ) -> bytes:
-        """Makes the answer to a request of this kind on the thread, within the caller's deadline: one that nobody waits for any
-        more is not begun."""
-        looking = self._worker.start(partial(self._answer, kind, make, data), len(data))
-        if looking is None:
-            await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{self.held_count} looks at features are under way"))
-        remaining_s = context.time_remaining()
-        limit_s = LOOK_S_MAX if remaining_s is None else min(LOOK_S_MAX, remaining_s)
-        try:
-            answer = await asyncio.wait_for(looking, limit_s)
-        except TimeoutError:
-            answer = self._engine.refuse("DEADLINE_EXCEEDED")
-        if isinstance(answer, Refusal):
-            self._engine.count_refused_call(answer)
-            await abort(context, answer)
-        if len(answer) > self._answer_bytes_max:
-            await abort(context, refuse_large(self._engine, answer, self._answer_bytes_max))
-        return answer
+        """Makes the answer to a request of this kind on the thread."""
+        return await self._looks.answer(partial(self._answer, kind, make, data), len(data), context)
 
     # On the thread.
 

@@ -25,7 +25,9 @@ from assay.config import SOCKET_PATH_BYTES_MAX, Config
 from assay.errors import ConfigError
 from assay.features.served import ServedFeatures
 from assay.features.store_writer import StoreWriter
+from assay.observe.drift import DriftWatch
 from assay.transport.access import Access
+from assay.transport.drift_service import DriftService
 from assay.transport.feature_looks import FeatureLooks
 from assay.transport.feature_service import FeatureService
 from assay.transport.health import HealthService
@@ -74,7 +76,9 @@ _grpc_log.setLevel(logging.INFO)
 class Transport:
     """All services on all listeners. Made and used on one event loop; start() once, then drain() once."""
 
-    def __init__(self, engine: Engine, writers: Sequence[StoreWriter], served: ServedFeatures, config: Config) -> None:
+    def __init__(
+        self, engine: Engine, writers: Sequence[StoreWriter], served: ServedFeatures, drift: DriftWatch, config: Config
+    ) -> None:
         self._engine = engine
         self._config = config
         self._replies = Replies(engine, asyncio.get_running_loop())
@@ -88,8 +92,10 @@ class Transport:
         )
         self._features = FeatureService(writers, engine)
         self._looks = FeatureLooks(served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
+        self._drift = DriftService(drift, served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._security = Security(config, engine)
-        handlers = {**self._scoring.handlers(), **self._features.handlers(), **self._looks.handlers()}
+        services = (self._scoring, self._features, self._looks, self._drift)
+        handlers = {name: handler for service in services for name, handler in service.handlers().items()}
         descriptors = Descriptors()
 
         def port(listener: Listener, *, asks_for_roles: bool = True) -> _Port:
@@ -158,6 +164,7 @@ class Transport:
         self._security.close()
         await asyncio.to_thread(self._features.close)
         await asyncio.to_thread(self._looks.close)
+        await asyncio.to_thread(self._drift.close)
         self._replies.close()
         for path in (self._admin_path, self._forward_path):
             if path is not None:
@@ -194,8 +201,8 @@ class Transport:
 
     @property
     def held_count(self) -> int:
-        """Messages of events and looks at features that are under way or wait for their turn."""
-        return self._features.held_count + self._looks.held_count
+        """Messages of events, looks at features and at drift that are under way or wait for their turn."""
+        return self._features.held_count + self._looks.held_count + self._drift.held_count
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()

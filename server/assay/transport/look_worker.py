@@ -1,0 +1,55 @@
+"""Looks at what a server knows: rare, for people, and made off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from assay._core import Engine, Refusal
+from assay.transport.status import abort, refuse_large
+from assay.transport.worker import Worker
+
+if TYPE_CHECKING:
+    from assay.transport.grpc_types import Context
+
+LOOK_S_MAX = 10.0  # of a caller that names no deadline, or a later one
+
+Answer = bytes | Refusal
+
+
+class LookWorker:
+    """One thread makes them, one after the other. `what` they are stands in a refusal: "looks at features"."""
+
+    def __init__(self, name: str, what: str, engine: Engine, *, answer_bytes_max: int) -> None:
+        self._what = what
+        self._engine = engine
+        self._answer_bytes_max = answer_bytes_max
+        self._worker = Worker(name)
+
+    @property
+    def held_count(self) -> int:
+        """Looks that are under way or wait."""
+        return self._worker.held_count
+
+    def close(self) -> None:
+        """Waits for the look that is being made, if there is one: not on the event loop."""
+        self._worker.close()
+
+    async def answer(self, make: Callable[[], Answer], request_bytes: int, context: Context) -> bytes:
+        """What `make` returns, on the thread and within the caller's deadline: one that nobody waits for is not begun."""
+        looking = self._worker.start(make, request_bytes)
+        if looking is None:
+            await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{self.held_count} {self._what} are under way"))
+        remaining_s = context.time_remaining()
+        limit_s = LOOK_S_MAX if remaining_s is None else min(LOOK_S_MAX, remaining_s)
+        try:
+            answer = await asyncio.wait_for(looking, limit_s)
+        except TimeoutError:
+            answer = self._engine.refuse("DEADLINE_EXCEEDED")
+        if isinstance(answer, Refusal):
+            self._engine.count_refused_call(answer)
+            await abort(context, answer)
+        if len(answer) > self._answer_bytes_max:
+            await abort(context, refuse_large(self._engine, answer, self._answer_bytes_max))
+        return answer
