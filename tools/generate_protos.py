@@ -14,7 +14,7 @@ from importlib.metadata import distribution, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOS = ("assay/v1/scoring.proto", "assay/v1/feature.proto")
+PROTOS = ("assay/v1/scoring.proto", "assay/v1/feature.proto", "assay/v1/operations.proto")
 # Nobody imports it, and every error carries it in google.rpc.Status.details: clients in other languages decode it from the set.
 DETAILS = "google/rpc/error_details.proto"
 TOOLS_VERSION = "1.82.3"

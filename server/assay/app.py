@@ -14,6 +14,7 @@ import asyncio
 import gc
 import logging
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 from assay._core import OrtRuntime
 from assay.app_metrics import build_source, feature_source, security_source, store_source, transport_source
+from assay.app_status import certificate_checks, device_checks, identity, say_last_end, store_checks
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
@@ -29,6 +31,7 @@ from assay.features.store import RemoteStore, Store, is_remote, open_remote_stor
 from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
+from assay.observe.black_box import BlackBox, open_box
 from assay.observe.logs import log_event
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
@@ -52,11 +55,20 @@ class App:
     scoring: Scoring
     telemetry: Telemetry
     runtime_version: str  # of ONNX Runtime
+    black_box: BlackBox
 
     @classmethod
     def build(cls, config: Config, progress: Progress | None = None) -> App:
         """Loads and proves everything, opens no port. Blocks for seconds. Raises AssayError."""
-        observe = progress or (lambda *_: None)
+        box = open_box(config, platform.python_version())
+        try:
+            return cls._build(config, box, progress or (lambda *_: None))
+        except BaseException:
+            box.close()
+            raise
+
+    @classmethod
+    def _build(cls, config: Config, box: BlackBox, observe: Progress) -> App:
         tracing = tracing_settings(config.tracing, os.environ)
         runtime = OrtRuntime(str(find_library()))
         paths = config.models or (demo_paths.bundle_path(),)
@@ -70,7 +82,16 @@ class App:
         remote = _open_remote_store(config)
         store = remote if remote is not None else _open_local_store(config, observe)
         try:
-            scoring = Scoring(config.engine, config.lane, config.store, config.runner_count, tracing, config.skew)
+            scoring = Scoring(
+                config.engine,
+                config.lane,
+                config.store,
+                config.runner_count,
+                tracing,
+                config.skew,
+                log_ratio=config.log_requests,
+                logged_calls_max=config.log_request_lines_per_s_max,
+            )
             if remote is not None:
                 scoring.start_lookups(remote)
             for index, model in enumerate(models):
@@ -78,7 +99,10 @@ class App:
         except BaseException:
             store.close()
             raise
-        return cls(config, store, tuple(models), scoring, Telemetry(config, tracing, scoring.engine), runtime.version)
+        telemetry = Telemetry(config, tracing, scoring.engine)
+        telemetry.board.identity = identity(models, runtime)
+        box.complete(runtime.version)
+        return cls(config, store, tuple(models), scoring, telemetry, runtime.version, box)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
@@ -89,8 +113,12 @@ class App:
                 lambda: feature_source(model.plan for model in self.models),
             ]
         )
+        for source in (lambda: device_checks(self.models), lambda: store_checks(self.store), self.black_box.checks):
+            self.telemetry.board.add(source)
+        say_last_end(self.black_box)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(on_ready))
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the loop has given it back, and it would end what is left to do
         self._save()
         self.telemetry.close()
 
@@ -99,12 +127,16 @@ class App:
         self.scoring.close(timeout_s=0.0)
         self.telemetry.close()
         self.store.close()
+        self.black_box.close()
 
     # --- implementation ---
 
     async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
-        signals = _Signals(asyncio.get_running_loop())
-        transport = Transport(self.scoring.engine, self.scoring.writers, self.scoring.features, self.config)
+        signals = _Signals(asyncio.get_running_loop(), self.black_box)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.telemetry.tell_status)
+        scoring = self.scoring
+        transport = Transport(scoring.engine, scoring.writers, scoring.features, self.config, self.telemetry)
+        self.telemetry.board.add(lambda: certificate_checks(transport.security_stats()))
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
         self.telemetry.add(lambda: security_source(transport.security_stats()))
         addresses = await transport.start(runtime_dir())
@@ -112,6 +144,7 @@ class App:
         gc.collect()
         gc.freeze()
         transport.set_serving(True)
+        self.black_box.complete(self.runtime_version)  # once more: the loop and the listeners have loaded libraries
         log_event(
             log,
             logging.INFO,
@@ -153,7 +186,8 @@ def _seconds_since(started: float) -> float:
 class _Signals:
     """The first SIGTERM or SIGINT asks for a drain, the second ends the process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, black_box: BlackBox) -> None:
+        self._black_box = black_box
         self.first: asyncio.Future[signal.Signals] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, number)
@@ -163,6 +197,7 @@ class _Signals:
             self.first.set_result(number)
             return
         log_event(log, logging.WARNING, "stopped at once by a second signal; nothing was saved", signal=number.name)
+        self._black_box.close()
         os._exit(128 + number)
 
 

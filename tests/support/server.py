@@ -218,7 +218,7 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         try:
-            self._transport = Transport(self.engine, [self._writer], self._scoring.features, self.config)
+            self._transport = Transport(self.engine, [self._writer], self._scoring.features, self.config, self.telemetry)
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)
         except BaseException as error:

@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scoring": LEAVES | {"observe", "features", "models"},
     "transport": LEAVES | {"config_file", "observe", "features", "models", "scoring", "v1"},
     "app_metrics": LEAVES | {"observe", "features", "models", "transport"},
-    "app": LEAVES | {"app_metrics", "observe", "features", "models", "scoring", "transport", "demo"},
+    "app_status": LEAVES | {"observe", "features", "models", "transport"},
+    "app": LEAVES | {"app_metrics", "app_status", "observe", "features", "models", "scoring", "transport", "demo"},
     "cli": LEAVES
     | {"config_loading", "observe", "features", "models", "scoring", "transport", "demo", "app", "v1", "client", "kafka"},
     "__main__": {"cli"},

@@ -25,6 +25,9 @@ constexpr PolicyRow kTable[] = {
     {"/assay.v1.FeatureService/GetServedRows", kAdmin, Role::kRead | Role::kAdmin},
     {"/assay.v1.FeatureService/DescribeFeatureSet", kPublicAndAdmin, Role::kRead | Role::kAdmin},
 
+    {"/assay.v1.OperationsService/GetStatus", kAdmin, Role::kRead | Role::kAdmin},
+    {"/assay.v1.OperationsService/SetLogging", kAdmin, bit(Role::kAdmin)},
+
     {"/grpc.health.v1.Health/Check", kEverywhere, bit(Role::kAnyone)},
     {"/grpc.health.v1.Health/List", kEverywhere, bit(Role::kAnyone)},
     {"/grpc.health.v1.Health/Watch", kEverywhere, bit(Role::kAnyone)},

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <system_error>
 
+#include "core/base/alt_stack.h"
+#include "core/base/black_box.h"
 #include "core/serving/signals_blocked.h"
 
 namespace assay {
@@ -57,6 +59,11 @@ Scoring make_scoring(LaneSpec& spec) {
   return {spec.score_output, spec.score_column, std::move(spec.thresholds)};
 }
 
+std::shared_ptr<const LaneName> make_name(LaneSpec& spec) {
+  const uint16_t black_box_model = black_box::add_model(spec.model, spec.version, spec.model_sha256);
+  return std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version), black_box_model});
+}
+
 }  // namespace
 
 LaneTicket::~LaneTicket() {
@@ -93,7 +100,7 @@ Status Lane::create(LaneSpec spec, Calls& calls, const Clock& clock, std::shared
 }
 
 Lane::Lane(LaneSpec& spec, Calls& calls, const Clock& clock)
-    : name_(std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version)})),
+    : name_(make_name(spec)),
       provenance_(encode_provenance(name_->model, name_->version, spec.model_sha256, spec.reader->plan())),
       options_(spec.options),
       has_threads_(spec.has_threads),
@@ -118,7 +125,10 @@ Status Lane::start() {
   threads_.reserve(runs_.size());
   try {
     for (auto& run : runs_) {
-      threads_.emplace_back([this, &run] { serve(*run); });
+      threads_.emplace_back([this, &run] {
+        const AltStack stack;
+        serve(*run);
+      });
       pthread_setname_np(threads_.back().native_handle(), "assay-runner");
     }
   } catch (const std::system_error& error) {

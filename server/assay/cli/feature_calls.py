@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
-import typer
-
-from assay.cli.call_errors import show_error
+from assay.cli.unary_call import Answer, unary_call
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -15,10 +13,6 @@ if TYPE_CHECKING:
     from assay.features.served_rows import RowSample, SampledRow
     from assay.features.show import ShownValue, ShownView
     from assay.v1 import feature_pb2
-
-TIMEOUT_S = 10.0
-
-Answer = TypeVar("Answer", bound="Message")
 
 
 def get_features(
@@ -101,23 +95,7 @@ def shown_views(response: feature_pb2.GetFeaturesResponse) -> tuple[ShownView, .
 
 
 def _call(target: str, tls: Tls | None, method: str, request: Message, answer_type: type[Answer], as_json: bool) -> Answer:
-    import grpc
-
-    from assay.client.channel import channel_options, open_channel
-    from assay.client.errors import decode_failure
-
-    with open_channel(target, tls, channel_options(tls, retries=True)) as channel:
-        # A stream of one message is a unary call on the wire.
-        ask = channel.unary_unary(
-            f"/assay.v1.FeatureService/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=answer_type.FromString,
-        )
-        try:
-            answer: Answer = ask(request, timeout=TIMEOUT_S)
-        except grpc.RpcError as error:
-            raise typer.Exit(show_error(decode_failure(cast(grpc.Call, error)), target, as_json)) from None
-    return answer
+    return unary_call(target, tls, f"assay.v1.FeatureService/{method}", request, answer_type, as_json=as_json)
 
 
 def _sampled_row(row: feature_pb2.ServedRow) -> SampledRow:

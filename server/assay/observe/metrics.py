@@ -183,6 +183,11 @@ def export_families(exported: int, dropped: Mapping[str, int]) -> Iterator[Metri
     yield counters("assay_call_records_dropped", "Records of calls that were dropped, by where", "at", dropped)
 
 
+def log_families(lost_lines: int) -> Iterator[Metric]:
+    """The log itself."""
+    yield counter("assay_lost_log_lines", "Log lines that could not be written", lost_lines)
+
+
 # --- implementation ---
 
 _DEADLINE_CHECKS = ("admission", "after_look_up", "forming", "before_run", "before_encoding")
