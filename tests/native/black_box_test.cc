@@ -55,7 +55,7 @@ int in_child(int file, const std::function<void()>& body) {
     for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) ::signal(number, SIG_DFL);
     const rlimit no_core{0, 0};
     ::setrlimit(RLIMIT_CORE, &no_core);
-    ::close(STDERR_FILENO);
+    ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
     if (!open(::dup(file), {"1.2.3", "a compiler", "3.11", "1.31"}).ok()) ::_exit(99);
     body();
     ::_exit(0);

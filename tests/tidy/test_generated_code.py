@@ -9,7 +9,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from assay.v1 import feature_pb2, scoring_pb2
+from assay.v1 import feature_pb2, operations_pb2, scoring_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "server" / "assay" / "v1"
@@ -43,7 +43,11 @@ def test_the_descriptor_set_stands_alone() -> None:
     for file in shipped.file:
         if file.package == "assay.v1":
             assert any(place.leading_comments for place in file.source_code_info.location)
-            own = {"assay/v1/scoring.proto": scoring_pb2, "assay/v1/feature.proto": feature_pb2}[file.name]
+            own = {
+                "assay/v1/scoring.proto": scoring_pb2,
+                "assay/v1/feature.proto": feature_pb2,
+                "assay/v1/operations.proto": operations_pb2,
+            }[file.name]
             assert {message.name for message in file.message_type} == set(own.DESCRIPTOR.message_types_by_name)
 
 

@@ -139,10 +139,19 @@ def _take(path: Path) -> tuple[int, CrashReport | None]:
             crashed, descriptor = descriptor, _open_locked(path)
             os.close(crashed)
         _allocate(descriptor, path)
+        return _past_standard_files(descriptor), last
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor, last
+
+
+def _past_standard_files(descriptor: int) -> int:
+    """Where the process was started without stdin, stdout or stderr, whoever writes to those must not write into the box."""
+    if descriptor > 2:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
 
 
 def _put_aside(path: Path) -> None:

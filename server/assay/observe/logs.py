@@ -78,6 +78,7 @@ class LineHandler(logging.Handler):
         self.lost_count = 0
         self._untold_count = 0  # of the lost ones, those since the last line that was written
         self._is_torn = False  # a line was begun and not finished
+        self._stream = stream  # kept open: the writer has its descriptor
         self._write = _writer_of(stream)
 
     def emit(self, record: logging.LogRecord) -> None:
