@@ -98,7 +98,9 @@ class LocalServer:
         remote: RemoteStore | None = None,
         **config: Any,
     ) -> None:
-        self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", "transport": default_transport, **config})
+        self.config = Config(
+            **{"listen": "127.0.0.1:0", "metrics_listen": "off", "transport": default_transport, "log_requests": 0.0, **config}
+        )
         definition = FeatureSet.parse(feature_set)
         self.plan = plan or compile_plan(definition)
         self.store = _core.EmbeddedStore()
@@ -109,7 +111,16 @@ class LocalServer:
         self.reader = _core.FeatureReader(self.plan, None if remote else self.store, near_ages_ms=ages_ms)
         self.puppet = _core.PuppetModel()
         tracing = tracing_settings(self.config.tracing, {})
-        self._scoring = Scoring(self.config.engine, self.config.lane, store, 1, tracing, self.config.skew)
+        self._scoring = Scoring(
+            self.config.engine,
+            self.config.lane,
+            store,
+            1,
+            tracing,
+            self.config.skew,
+            log_ratio=self.config.log_requests,
+            logged_calls_max=self.config.log_request_lines_per_s_max,
+        )
         self._scoring.features.add(served, is_default=True)
         self.engine = self._scoring.engine
         if remote is not None:
@@ -248,6 +259,8 @@ class ServeProcess:
             f"transport={default_transport}",
             "--set",
             "metrics_listen=off",
+            "--set",
+            f"black_box={self._directory / 'black-box.bin'}",
         ]
         command += arguments
         environment = {**os.environ, **(environment or {})}
@@ -265,6 +278,10 @@ class ServeProcess:
     @property
     def admin_target(self) -> str:
         return f"unix:{self.ready['admin_socket']}"
+
+    @property
+    def black_box(self) -> Path:
+        return self._directory / "black-box.bin"
 
     def stderr(self) -> str:
         return Path(self._stderr.name).read_text()
