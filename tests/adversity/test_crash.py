@@ -154,7 +154,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=1m") != 0:
+    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=1m,mode=700") != 0:
         pytest.skip(f"a file system cannot be mounted here: {os.strerror(ctypes.get_errno())}")
     yield folder
     libc.umount2(os.fsencode(folder), 2)
