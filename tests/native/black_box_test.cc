@@ -254,6 +254,23 @@ TEST(a_good_end_is_one_and_closes_what_was_open) {
   ::close(file);
 }
 
+TEST(counters_past_the_limit_are_left_out) {
+  const int file = make_file();
+  const int status = in_child(file, [] {
+    static std::atomic<uint64_t> counters[kCounters + 1];
+    for (size_t i = 0; i < kCounters; ++i) {
+      if (!add_counter("one", counters[i])) ::_exit(1);
+    }
+    if (add_counter("past", counters[kCounters])) ::_exit(2);
+    remove_counter(counters[0]);
+    if (!add_counter("in its place", counters[kCounters])) ::_exit(3);
+    ::abort();
+  });
+  CHECK(WIFSIGNALED(status));
+  CHECK_EQ(read_file(file).crash.counter_count, kCounters);
+  ::close(file);
+}
+
 TEST(models_past_the_limit_take_the_oldest_place) {
   const int file = make_file();
   in_child(file, [] {
