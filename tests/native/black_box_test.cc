@@ -3,6 +3,7 @@
 
 #include <execinfo.h>
 #include <fcntl.h>
+#include <link.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -206,6 +207,27 @@ TEST(threads_record_while_another_dies) {
     whole += read_record(found.slots[i], &sequence, &slot);
   }
   CHECK(whole >= kSlots - 4);  // at most one a thread was being written
+  ::close(file);
+}
+
+TEST(a_loader_that_is_locked_does_not_keep_it_alive) {
+  const int file = make_file();
+  const int status = in_child(file, [] {
+    static std::atomic<bool> is_locked{false};
+    std::thread([] {
+      ::dl_iterate_phdr(
+          [](dl_phdr_info*, size_t, void*) {
+            is_locked = true;
+            for (;;) ::pause();
+            return 0;
+          },
+          nullptr);
+    }).detach();
+    while (!is_locked) std::this_thread::yield();
+    ::raise(SIGSEGV);
+  });
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+  CHECK_EQ(read_file(file).crash.signal, SIGSEGV);
   ::close(file);
 }
 

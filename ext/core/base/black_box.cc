@@ -26,6 +26,7 @@ std::atomic<bool> is_recording{false};
 namespace {
 
 constexpr std::array<int, 5> kSignals = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+constexpr time_t kUnwindSecondsMax = 2;
 constexpr size_t kWords = kRecordBytes / sizeof(uint64_t);
 
 // A ring of records of 64 bytes. Writers share a counter and nothing else.
@@ -169,6 +170,24 @@ void note_stack_and_counters() noexcept {
   }
 }
 
+// Unwinding may wait for the loader's lock, and whoever has it may wait for ever. So the signal, whose action is the former one by
+// now, comes again after a while.
+void strike_later(int signal, int thread) noexcept {
+  sigevent event{};
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event.sigev_signo = signal;
+  event._sigev_un._tid = thread;
+  int timer = 0;  // the kernel's own: glibc's timer_create() is none that a handler may call
+  if (::syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) != 0) return;
+  itimerspec when{};
+  when.it_value.tv_sec = kUnwindSecondsMax;
+  ::syscall(SYS_timer_settime, timer, 0, &when, nullptr);
+  sigset_t only;
+  ::sigemptyset(&only);
+  ::sigaddset(&only, signal);
+  ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+}
+
 void on_signal(int signal, siginfo_t* info, void* context) {
   const int error_before = errno;
   const int thread = static_cast<int>(::syscall(SYS_gettid));
@@ -177,15 +196,19 @@ void on_signal(int signal, siginfo_t* info, void* context) {
     for (;;) ::pause();  // another thread is at it, and ends the process
   }
   // A child that was forked has the handler, but the file is its parent's.
-  if (nobody == 0 && ::getpid() == g_process && is_recording.load()) {
+  const bool is_first = nobody == 0 && ::getpid() == g_process && is_recording.load();
+  if (is_first) {
     note_signal(signal, *info, context);
     write_rest();
-    write_crash();
-    note_stack_and_counters();
     write_crash();
   }
   const auto* const known = std::find(kSignals.begin(), kSignals.end(), signal);
   ::sigaction(signal, &g_before[static_cast<size_t>(known - kSignals.begin())], nullptr);
+  if (is_first) {
+    strike_later(signal, thread);
+    note_stack_and_counters();
+    write_crash();
+  }
   errno = error_before;
   // The kernel's own strikes again when the instruction is done again, with all that belongs to it; one that was sent has to be sent.
   if (info->si_code <= 0) ::syscall(SYS_tgkill, ::getpid(), thread, signal);

@@ -11,7 +11,8 @@
 // COST. One relaxed load while it is closed; one atomic addition and eight stores a slot while it is open.
 //
 // THE HANDLER calls nothing but system calls, memcpy, CRC-32C and backtrace(). POSIX does not name backtrace() async-signal-safe; glibc's is
-// after a first call, which opens its unwinder: open() makes that call. Everything else is in the file before it is asked.
+// after a first call, which opens its unwinder: open() makes that call. Everything else is in the file before it is asked, and if it has
+// not come back after two seconds the process dies without it.
 //
 // One a process. THREADS: record functions any; open() and close() one at a time.
 #pragma once
