@@ -14,7 +14,7 @@ from importlib.metadata import distribution, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOS = tuple(f"assay/v1/{name}.proto" for name in ("scoring", "feature", "drift", "audit"))
+PROTOS = tuple(f"assay/v1/{name}.proto" for name in ("scoring", "feature", "drift", "operations", "audit"))
 # Nobody imports it, and every error carries it in google.rpc.Status.details: clients in other languages decode it from the set.
 DETAILS = "google/rpc/error_details.proto"
 TOOLS_VERSION = "1.82.3"

@@ -45,6 +45,7 @@ include "reader.pxi"   # FeatureReader
 include "events.pxi"   # EventWriter, EventLog
 include "resp.pxi"     # exchange
 include "runtime.pxi"  # OrtRuntime, OrtModel, PuppetModel
+include "black_box.pxi"  # open_black_box
 include "telemetry.pxi"  # Histogram, EngineMetrics, CallRecord
 include "audit.pxi"    # AuditLog, AuditSegment
 include "engine.pxi"   # ManualClock, CompletionQueue, Engine

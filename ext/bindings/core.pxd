@@ -654,6 +654,11 @@ cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
         kSlow
         kFailed
         kDeclined
+        kLogged
+
+    cdef cppclass RequestLogOptions:
+        double ratio
+        uint32_t calls_max
 
     cdef cppclass LaneName:
         string model
@@ -868,6 +873,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint64_t near_cache_bytes_max
         int64_t near_cache_stale_ns_max
         TracingOptions tracing
+        RequestLogOptions request_log
         uint32_t call_records_max
         ServedRowsOptions served_rows
         EngineAudit audit
@@ -998,6 +1004,8 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         void drain_records(vector[CCallRecord]& out) noexcept
         const CServedRows& served_rows() noexcept
         cbool is_tracing() noexcept
+        void set_sample_ratio(double ratio) noexcept
+        void set_log_ratio(double ratio) noexcept
         void check_idle() noexcept
 
 
@@ -1145,3 +1153,22 @@ cdef extern from "core/transport/native_transport.h" namespace "assay" nogil:
         cbool wait_closed(int64_t timeout_ns)
         void stop()
         CTransportStats stats()
+
+
+cdef extern from "core/base/black_box.h" namespace "assay::black_box" nogil:
+    const size_t kFileBytes
+    const unsigned int kFormat
+    const size_t kBlackBoxSlots "assay::black_box::kSlots"
+    const size_t kBlackBoxErrors "assay::black_box::kErrors"
+
+    cdef cppclass BlackBoxIdentity "assay::black_box::Identity":
+        string_view assay
+        string_view build
+        string_view python
+        string_view runtime
+
+    Status black_box_open "assay::black_box::open"(int file, const BlackBoxIdentity& identity) except +
+    void black_box_close "assay::black_box::close"() noexcept
+    void black_box_name_runtime "assay::black_box::name_runtime"(string_view version) noexcept
+    Status black_box_read_modules "assay::black_box::read_modules"() except +
+    cbool black_box_is_open "assay::black_box::is_open"() noexcept

@@ -152,6 +152,8 @@ cdef class Engine:
         sample_ratio: float = 0.0,
         follows_parent: bool = True,
         slow_ns: int = 0,
+        log_ratio: float = 0.0,
+        logged_calls_max: int = 0,
         call_records_max: int = 2048,
         sample_one_in: int = 0,
         sampled_rows_max: int = 10_000,
@@ -174,6 +176,10 @@ cdef class Engine:
             raise ValueError(f"batch_call_rows_max: expected 1..{rows_max} (at most slots / 4), not {batch_call_rows_max}")
         if not 0.0 <= sample_ratio <= 1.0:
             raise ValueError(f"sample_ratio: expected 0..1, not {sample_ratio}")
+        if not 0.0 <= log_ratio <= 1.0:
+            raise ValueError(f"log_ratio: expected 0..1, not {log_ratio}")
+        options.request_log.ratio = log_ratio
+        options.request_log.calls_max = logged_calls_max
         options.tracing.is_on = tracing
         options.tracing.sample_ratio = sample_ratio
         options.tracing.follows_parent = follows_parent
@@ -456,6 +462,18 @@ cdef class Engine:
     def is_tracing(self) -> bool:
         """Whether a traceparent means anything to it."""
         return bool(self._engine.get().is_tracing())
+
+    def set_sample_ratio(self, ratio: float) -> None:
+        """What part of the calls is traced from now on, where the caller did not decide."""
+        if not 0.0 <= ratio <= 1.0:
+            raise ValueError(f"ratio: expected 0..1, not {ratio}")
+        self._engine.get().set_sample_ratio(ratio)
+
+    def set_log_ratio(self, ratio: float) -> None:
+        """What part of the calls is recorded for a line of the log from now on."""
+        if not 0.0 <= ratio <= 1.0:
+            raise ValueError(f"ratio: expected 0..1, not {ratio}")
+        self._engine.get().set_log_ratio(ratio)
 
     def check_idle(self) -> None:
         self._engine.get().check_idle()

@@ -117,6 +117,7 @@ RECORD_REASONS = {
     "slow": <int>RecordReason.kSlow,
     "failed": <int>RecordReason.kFailed,
     "declined": <int>RecordReason.kDeclined,
+    "logged": <int>RecordReason.kLogged,
 }
 
 AUDIT_LEVELS = {

@@ -44,7 +44,7 @@ WHEN_NULL: Final[dict[str, int]]  # "error": 1, "default": 2, "nan": 3
 DECISIONS: Final[dict[str, int]]  # "approve": 1, "challenge": 2, "review": 3, "decline": 4
 PRIORITIES: Final[dict[str, int]]  # "interactive": 1, "bulk": 2
 CALL_KINDS: Final[dict[str, int]]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream)
-RECORD_REASONS: Final[dict[str, int]]  # bits: "sampled": 1, "slow": 2, "failed": 4, "declined": 8
+RECORD_REASONS: Final[dict[str, int]]  # bits: "sampled": 1, "slow": 2, "failed": 4, "declined": 8, "logged": 16
 AUDIT_LEVELS: Final[dict[str, int]]  # "memory": 0, "spool": 1, "fsync": 2
 AUDIT_INPUTS: Final[dict[str, int]]  # "full": 0, "sample": 1, "digest": 2
 
@@ -752,6 +752,8 @@ class Engine:
         sample_ratio: float = 0.0,
         follows_parent: bool = True,
         slow_ns: int = 0,
+        log_ratio: float = 0.0,
+        logged_calls_max: int = 0,
         call_records_max: int = 2048,
         sample_one_in: int = 0,
         sampled_rows_max: int = 10_000,
@@ -767,6 +769,9 @@ class Engine:
         `tracing`: calls get a trace and are recorded if sampled (`sample_ratio` of those that nobody decided about;
         `follows_parent`: a valid traceparent decides), declined, or `slow_ns` slow (0: not for that). Failed calls are recorded
         always. At most `call_records_max` records wait for drain_records().
+
+        `log_ratio`: that part of all calls is recorded for a line of the log, at most `logged_calls_max` between two
+        drain_records().
 
         `sample_one_in`: the rows of one entity in so many are kept for served_rows(), the newest `sampled_rows_max`. 0: none.
 
@@ -881,7 +886,26 @@ class Engine:
     def is_tracing(self) -> bool:
         """Whether a traceparent means anything to it."""
 
+    def set_sample_ratio(self, ratio: float) -> None:
+        """What part of the calls is traced from now on, where the caller did not decide. 0..1."""
+
+    def set_log_ratio(self, ratio: float) -> None:
+        """What part of the calls is recorded for a line of the log from now on. 0..1."""
+
     def check_idle(self) -> None: ...
+
+BLACK_BOX: Final[dict[str, int]]  # of its file: "format", "file_bytes", "slots", "errors"
+
+def open_black_box(file: int, *, assay: str, build: str, python: str) -> None:
+    """Starts to record what this process does, and to write it to the descriptor `file` if it dies by a fault
+    (ext/core/base/black_box.h). `file`: BLACK_BOX["file_bytes"] of allocated blocks, not used for anything else; the box closes
+    it. Raises CoreError (IO), and then the file is still the caller's; ValueError: one is open. From the main thread."""
+
+def complete_black_box(runtime: str) -> None:
+    """What is known only later: ONNX Runtime's version, and the libraries that are loaded by now. Raises CoreError (IO)."""
+
+def close_black_box() -> None:
+    """Says in the file that this process ends as it should. Idempotent."""
 
 def check_access(listener: int, method: str, *, needs_certificate: bool, has_certificate: bool, roles: int) -> int:
     """Whether a call may be answered: the number of OK, UNKNOWN_METHOD, WRONG_LISTENER, MISSING_CERTIFICATE or MISSING_ROLE.

@@ -14,6 +14,7 @@ import asyncio
 import gc
 import logging
 import os
+import platform
 import signal
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from assay import __version__
 from assay._core import BUILD, OrtRuntime
 from assay.app_metrics import audit_source, build_source, feature_source, security_source, store_source, transport_source
+from assay.app_status import audit_checks, certificate_checks, device_checks, identity, say_last_end, store_checks
 from assay.audit.opening import OpenAudit, open_audit
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
@@ -31,6 +33,7 @@ from assay.features.store import RemoteStore, Store, is_remote, open_remote_stor
 from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
+from assay.observe.black_box import BlackBox, open_box
 from assay.observe.logs import log_event
 from assay.observe.metrics_settings import metrics_export_settings
 from assay.observe.telemetry import Telemetry
@@ -56,11 +59,20 @@ class App:
     audit: OpenAudit | None
     telemetry: Telemetry
     runtime_version: str  # of ONNX Runtime
+    black_box: BlackBox
 
     @classmethod
     def build(cls, config: Config, progress: Progress | None = None) -> App:
         """Loads and proves everything, opens no port. Blocks for seconds. Raises AssayError."""
-        observe = progress or (lambda *_: None)
+        box = open_box(config, platform.python_version())
+        try:
+            return cls._build(config, box, progress or (lambda *_: None))
+        except BaseException:
+            box.close()
+            raise
+
+    @classmethod
+    def _build(cls, config: Config, box: BlackBox, observe: Progress) -> App:
         tracing = tracing_settings(config.tracing, os.environ)
         metrics_export = metrics_export_settings(config.metrics_export, os.environ)
         runtime = OrtRuntime(str(find_library()))
@@ -87,6 +99,8 @@ class App:
                 config.skew,
                 audit.log if audit else None,
                 software,
+                log_ratio=config.log_requests,
+                logged_calls_max=config.log_request_lines_per_s_max,
             )
             if remote is not None:
                 scoring.start_lookups(remote)
@@ -98,7 +112,9 @@ class App:
             store.close()
             raise
         telemetry = Telemetry(config, tracing, scoring.engine, scoring.drift, metrics_export)
-        return cls(config, store, tuple(models), scoring, audit, telemetry, runtime.version)
+        telemetry.board.identity = identity(models, runtime)
+        box.complete(runtime.version)
+        return cls(config, store, tuple(models), scoring, audit, telemetry, runtime.version, box)
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
@@ -112,8 +128,18 @@ class App:
         )
         if self.audit is not None:
             self.audit.start_shipping()
+        checks = (
+            lambda: device_checks(self.models),
+            lambda: store_checks(self.store),
+            lambda: audit_checks(self.audit),
+            self.black_box.checks,
+        )
+        for source in checks:
+            self.telemetry.board.add(source)
+        say_last_end(self.black_box)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(on_ready))
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the loop has given it back, and it would end what is left to do
         self._save()
         if self.audit is not None:
             self.audit.close()
@@ -126,13 +152,16 @@ class App:
             self.audit.close()
         self.telemetry.close()
         self.store.close()
+        self.black_box.close()
 
     # --- implementation ---
 
     async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
-        signals = _Signals(asyncio.get_running_loop())
+        signals = _Signals(asyncio.get_running_loop(), self.black_box)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.telemetry.tell_status)
         scoring = self.scoring
-        transport = Transport(scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config)
+        transport = Transport(scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config, self.telemetry)
+        self.telemetry.board.add(lambda: certificate_checks(transport.security_stats()))
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
         self.telemetry.add(lambda: security_source(transport.security_stats()))
         addresses = await transport.start(runtime_dir())
@@ -140,6 +169,7 @@ class App:
         gc.collect()
         gc.freeze()
         transport.set_serving(True)
+        self.black_box.complete(self.runtime_version)  # once more: the loop and the listeners have loaded libraries
         log_event(
             log,
             logging.INFO,
@@ -182,7 +212,8 @@ def _seconds_since(started: float) -> float:
 class _Signals:
     """The first SIGTERM or SIGINT asks for a drain, the second ends the process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, black_box: BlackBox) -> None:
+        self._black_box = black_box
         self.first: asyncio.Future[signal.Signals] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, number)
@@ -192,6 +223,7 @@ class _Signals:
             self.first.set_result(number)
             return
         log_event(log, logging.WARNING, "stopped at once by a second signal; nothing was saved", signal=number.name)
+        self._black_box.close()
         os._exit(128 + number)
 
 

@@ -452,6 +452,28 @@ class Config(BaseSettings):
     log_format: Literal["auto", "text", "json"] = Field(
         default="auto", description="Log lines as text or JSON. auto: text on a terminal, JSON elsewhere."
     )
+    log_requests: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Part of the calls that gets a line of the log of its own (message: request). Calls that are traced get one "
+        "whatever this says.",
+    )
+    log_request_lines_per_s_max: int = Field(
+        default=10, ge=0, le=1000, description="Most such lines a second; the rest is counted. 0: none at all."
+    )
+    status_interval_s: int = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How often the log has a line that says how the server is, in seconds; one comes on SIGUSR1 too. 0: only "
+        "then.",
+    )
+    black_box: str = Field(
+        default="auto",
+        description="Path of the file that tells of a crash (docs/crash.md), 320 KiB that are taken at the start. auto: in "
+        "$STATE_DIRECTORY, else in the runtime directory, named after the port. off: none.",
+    )
     metrics_listen: str = Field(
         default="auto",
         description="HOST:PORT of /metrics (Prometheus, HTTP); port 0 takes a free one. auto: 127.0.0.1:9464 if it is free. "

@@ -120,7 +120,7 @@ def test_the_shell_completes_commands_and_options() -> None:
         )
         return found.stdout.split()
 
-    assert complete("assay s", 1) == ["serve", "score"]
+    assert complete("assay s", 1) == ["serve", "score", "status"]
     assert "--entity" in complete("assay score --en", 2)
     assert complete("assay config p", 2) == ["print"]
 

@@ -27,7 +27,7 @@ PUBLIC_SERVICES = {
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 }
-ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"} | {"assay.v1.DriftService"}
+ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"} | {"assay.v1.DriftService", "assay.v1.OperationsService"}
 
 
 @pytest.fixture(scope="module")

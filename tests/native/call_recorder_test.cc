@@ -1,7 +1,9 @@
 // Which calls are told, and what: trace context, sampling, reasons, the bounded list.
 #include "core/serving/call_recorder.h"
 
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "check.h"
 #include "core/wire/traceparent.h"
@@ -262,6 +264,77 @@ TEST(a_record_outlives_its_lane) {
   const std::vector<CallRecord> found = records(house);
   REQUIRE(found.size() == 1);
   CHECK_EQ(found[0].lane->version, "1");
+}
+
+TEST(the_ratio_may_change_while_calls_come) {
+  House house(traced(0.0));
+  REQUIRE(house.add(approving(house)).ok());
+  CHECK(told(house, "").empty());
+  house.engine.set_sample_ratio(1.0);
+  CHECK_EQ(told(house, "").size(), 1u);
+  house.engine.set_sample_ratio(0.0);
+  CHECK(told(house, "").empty());
+  CHECK(told(house, kUnsampled).empty());
+  CHECK_EQ(told(house, kSampled).size(), 1u);
+}
+
+TEST(ratios_change_while_other_threads_ask) {
+  TracingOptions options;
+  options.is_on = true;
+  TraceSampler sampler(options);
+  std::atomic<bool> is_done{false};
+  std::thread setter([&] {
+    for (int i = 0; i < 1000; ++i) sampler.set_sample_ratio(i % 2 == 0 ? 0.0 : 1.0);
+    is_done = true;
+  });
+  size_t taken = 0, asked = 0;
+  for (; !is_done || asked == 0; ++asked) taken += sampler.begin("").is_sampled;
+  setter.join();
+  CHECK(taken <= asked);
+  sampler.set_sample_ratio(1.0);
+  CHECK(sampler.begin("").is_sampled);
+}
+
+TEST(some_calls_get_a_line_and_no_more_than_the_log_takes) {
+  EngineOptions options = House::small();  // no tracing
+  options.request_log = {1.0, 2};
+  House house(options);
+  REQUIRE(house.add(approving(house)).ok());
+  for (int i = 0; i < 3; ++i) {
+    CHECK(score(house, 1, "").code == Code::kOk);
+    house.step();
+    house.drain();
+  }
+  std::vector<CallRecord> found = records(house);
+  REQUIRE(found.size() == 2);
+  CHECK_EQ(found[0].reasons, bit(RecordReason::kLogged));
+  CHECK(!found[0].trace.has_id() && found[0].span_id == 0);
+  CHECK_EQ(told(house, "").size(), 1u);  // a new interval
+  house.engine.set_log_ratio(0.0);
+  CHECK(told(house, "").empty());
+}
+
+TEST(a_line_alone_makes_up_no_trace) {
+  EngineOptions options = traced(0.0);
+  options.request_log = {1.0, 100};
+  House house(options);
+  REQUIRE(house.add(approving(house)).ok());
+  std::vector<CallRecord> found = told(house, kUnsampled);
+  REQUIRE(found.size() == 1);
+  CHECK_EQ(found[0].reasons, bit(RecordReason::kLogged));
+  CHECK(found[0].trace.has_id() && !found[0].trace.is_sampled && found[0].span_id == 0);
+}
+
+TEST(refused_calls_get_lines_too) {
+  EngineOptions options = House::small();
+  options.request_log = {1.0, 100};
+  House house(options);
+  REQUIRE(house.add(approving(house)).ok());
+  CHECK(house.engine.submit_score("\xff", {house.clock.now_ns(), 0, ""}, &house.queue, ++house.token).code != Code::kOk);
+  const std::vector<CallRecord> found = records(house);
+  REQUIRE(found.size() == 1);
+  CHECK_EQ(found[0].reasons, bit(RecordReason::kLogged));
+  CHECK(found[0].answer != Code::kOk);
 }
 
 ASSAY_TEST_MAIN

@@ -101,7 +101,9 @@ class LocalServer:
         audit: _core.AuditLog | None = None,
         **config: Any,
     ) -> None:
-        self.config = Config(**{"listen": "127.0.0.1:0", "metrics_listen": "off", "transport": default_transport, **config})
+        self.config = Config(
+            **{"listen": "127.0.0.1:0", "metrics_listen": "off", "transport": default_transport, "log_requests": 0.0, **config}
+        )
         definition = FeatureSet.parse(feature_set)
         self.plan = plan or compile_plan(definition)
         self.store = _core.EmbeddedStore()
@@ -113,7 +115,17 @@ class LocalServer:
         self.puppet = _core.PuppetModel()
         tracing = tracing_settings(self.config.tracing, {})
         self.audit = audit
-        self._scoring = Scoring(self.config.engine, self.config.lane, store, 1, tracing, self.config.skew, audit)
+        self._scoring = Scoring(
+            self.config.engine,
+            self.config.lane,
+            store,
+            1,
+            tracing,
+            self.config.skew,
+            audit,
+            log_ratio=self.config.log_requests,
+            logged_calls_max=self.config.log_request_lines_per_s_max,
+        )
         self._scoring.features.add(served, is_default=True)
         self.engine = self._scoring.engine
         if remote is not None:
@@ -227,7 +239,9 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         try:
-            self._transport = Transport(self.engine, [self._writer], self._scoring.features, self._scoring.drift, self.config)
+            self._transport = Transport(
+                self.engine, [self._writer], self._scoring.features, self._scoring.drift, self.config, self.telemetry
+            )
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)
         except BaseException as error:
@@ -259,6 +273,8 @@ class ServeProcess:
             "metrics_listen=off",
             "--set",
             "audit.sink=none",
+            "--set",
+            f"black_box={self._directory / 'black-box.bin'}",
         ]
         command += arguments
         environment = {**os.environ, **(environment or {})}
@@ -276,6 +292,10 @@ class ServeProcess:
     @property
     def admin_target(self) -> str:
         return f"unix:{self.ready['admin_socket']}"
+
+    @property
+    def black_box(self) -> Path:
+        return self._directory / "black-box.bin"
 
     def stderr(self) -> str:
         return Path(self._stderr.name).read_text()

@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scoring": LEAVES | {"observe", "features", "models"},
     "transport": LEAVES | {"config_file", "observe", "features", "models", "scoring", "v1"},
     "app_metrics": LEAVES | {"audit", "observe", "features", "models", "transport"},
-    "app": LEAVES | {"app_metrics", "audit", "observe", "features", "models", "scoring", "transport", "demo"},
+    "app_status": LEAVES | {"audit", "observe", "features", "models", "transport"},
+    "app": LEAVES | {"app_metrics", "app_status", "audit", "observe", "features", "models", "scoring", "transport", "demo"},
     "cli": LEAVES
     | {
         "config_loading",

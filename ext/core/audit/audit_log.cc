@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "core/audit/segment_writer.h"
+#include "core/base/alt_stack.h"
 #include "core/base/clock.h"
 #include "core/base/signals_blocked.h"
 
@@ -136,6 +137,7 @@ void AuditLog::close() noexcept {
 // --- the writer
 
 void AuditLog::run() noexcept {
+  const AltStack stack;
   std::unique_lock<std::mutex> lock(mutex_);
   while (!is_closing_) {
     if (gathering_.appends.empty()) work_.wait_for(lock, kTendInterval);

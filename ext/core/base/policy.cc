@@ -27,6 +27,8 @@ constexpr PolicyRow kTable[] = {
 
     // Counts of all customers together, but what a model lets through is for those who run it.
     {"/assay.v1.DriftService/GetDrift", kAdmin, Role::kRead | Role::kAdmin},
+    {"/assay.v1.OperationsService/GetStatus", kAdmin, Role::kRead | Role::kAdmin},
+    {"/assay.v1.OperationsService/SetLogging", kAdmin, bit(Role::kAdmin)},
 
     {"/grpc.health.v1.Health/Check", kEverywhere, bit(Role::kAnyone)},
     {"/grpc.health.v1.Health/List", kEverywhere, bit(Role::kAnyone)},

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <iterator>
 
+#include "core/base/black_box.h"
+
 namespace assay {
 namespace {
 
@@ -172,6 +174,7 @@ const CodeInfo& code_info(Code code) noexcept {
 }
 
 void assert_failed(const char* condition, const char* file, int line) noexcept {
+  black_box::note_fatal(condition, file, line);
   std::fprintf(stderr, "%s:%d: broken invariant: %s\n", file, line, condition);
   std::fflush(stderr);
   std::abort();

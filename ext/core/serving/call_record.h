@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "core/base/black_box_format.h"
 #include "core/base/status.h"
 #include "core/serving/trace_sampler.h"
 #include "core/wire/response.h"
@@ -18,6 +19,7 @@ enum class CallKind : uint8_t { kUnary = 1, kBatch = 2, kStream = 3 };
 struct LaneName {
   std::string model;
   std::string version;
+  uint16_t black_box_model = black_box::kNoModel;
 };
 
 // Why a call is told. A record has at least one.
@@ -26,6 +28,13 @@ enum class RecordReason : uint8_t {
   kSlow = 2,      // it took TracingOptions::slow_ns or longer
   kFailed = 4,    // it, or a row of it, failed by the server's fault (is_server_failure)
   kDeclined = 8,  // a row's decision is decline
+  kLogged = 16,   // chosen for a line of the log, at its end (RequestLogOptions). Alone it is no reason for a span
+};
+
+// Calls that are chosen for a line of the log of their own.
+struct RequestLogOptions {
+  double ratio = 0.0;      // of all calls; may be changed
+  uint32_t calls_max = 0;  // between two drains
 };
 
 struct CallRecord {

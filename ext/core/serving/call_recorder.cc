@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/black_box.h"
 #include "core/base/random.h"
 #include "core/serving/lane.h"
 
@@ -55,9 +56,20 @@ bool is_server_failure(Code code) noexcept {
   }
 }
 
-CallRecorder::CallRecorder(const TracingOptions& options, uint32_t records_max, const Clock& clock)
-    : options_(options), records_max_(records_max), clock_(clock), sampler_(options) {
+CallRecorder::CallRecorder(const TracingOptions& options, uint32_t records_max, const Clock& clock, const RequestLogOptions& log)
+    : options_(options),
+      records_max_(records_max),
+      clock_(clock),
+      sampler_(options),
+      log_ratio_(log.ratio),
+      log_calls_max_(static_cast<int32_t>(std::min<uint32_t>(log.calls_max, INT32_MAX))),
+      log_calls_left_(log_calls_max_) {
   records_.reserve(records_max_);
+}
+
+bool CallRecorder::takes_line() noexcept {
+  if (__builtin_expect(log_ratio_.is_zero(), 1) || log_calls_left_.load(std::memory_order_relaxed) <= 0) return false;
+  return log_ratio_.takes(random_u64()) && log_calls_left_.fetch_sub(1, std::memory_order_relaxed) > 0;
 }
 
 void CallRecorder::ended(const Slab& slab, uint32_t head, Code answer, int64_t now_ns) noexcept {
@@ -69,7 +81,12 @@ void CallRecorder::ended(const Slab& slab, uint32_t head, Code answer, int64_t n
   if (slot.is_sampled) reasons |= bit(RecordReason::kSampled);
   if (is_server_failure(answer)) reasons |= bit(RecordReason::kFailed);
   if (options_.is_on && options_.slow_ns > 0 && now_ns - received_ns >= options_.slow_ns) reasons |= bit(RecordReason::kSlow);
+  if (takes_line()) reasons |= bit(RecordReason::kLogged);
   if (__builtin_expect(reasons == 0, 1)) return;
+  if ((reasons & bit(RecordReason::kFailed)) != 0) {
+    const uint16_t model = slot.lane != nullptr ? slot.lane->name()->black_box_model : black_box::kNoModel;
+    black_box::failed(reason_of(answer != Code::kOk ? answer : rows.first_failure), now_ns, model, std::max(rows.failed, 1u));
+  }
   CallRecord record;
   record.trace = slot.trace();
   if (slot.lane != nullptr) record.lane = slot.lane->name();
@@ -89,15 +106,20 @@ void CallRecorder::ended(const Slab& slab, uint32_t head, Code answer, int64_t n
 void CallRecorder::refused(CallRecord&& refusal) noexcept {
   if (refusal.trace.is_sampled) refusal.reasons |= bit(RecordReason::kSampled);
   if (is_server_failure(refusal.answer)) refusal.reasons |= bit(RecordReason::kFailed);
+  if (takes_line()) refusal.reasons |= bit(RecordReason::kLogged);
   if (refusal.reasons == 0) return;
   refusal.ended_ns = clock_.now_ns();
+  if ((refusal.reasons & bit(RecordReason::kFailed)) != 0) {
+    const uint16_t model = refusal.lane != nullptr ? refusal.lane->black_box_model : black_box::kNoModel;
+    black_box::failed(reason_of(refusal.answer), refusal.ended_ns, model, refusal.row_count);
+  }
   refusal.failed_rows = refusal.row_count;
   refusal.failure = refusal.answer;
   push(std::move(refusal));
 }
 
 void CallRecorder::push(CallRecord&& record) noexcept {
-  if (options_.is_on) {
+  if (options_.is_on && record.reasons != bit(RecordReason::kLogged)) {  // a line alone has no span that an id could name
     record.span_id = random_id();
     if (!record.trace.has_id()) record.trace.trace_id_high = random_id(), record.trace.trace_id_low = random_id();
   }
@@ -115,6 +137,7 @@ void CallRecorder::push(CallRecord&& record) noexcept {
 void CallRecorder::drain(std::vector<CallRecord>& out) {
   out.clear();
   out.reserve(records_max_);
+  log_calls_left_.store(log_calls_max_, std::memory_order_relaxed);
   const std::lock_guard<std::mutex> lock(mutex_);
   out.swap(records_);
 }

@@ -1,10 +1,21 @@
 #include "core/serving/calls.h"
 
+#include <algorithm>
 #include <array>
 
+#include "core/base/black_box.h"
 #include "core/serving/lane.h"
 
 namespace assay {
+namespace {
+
+uint32_t black_box_stamp(int64_t stamp_ns, int64_t received_ns) noexcept {
+  if (stamp_ns == 0) return black_box::kNotReached;
+  const int64_t since = std::max<int64_t>(stamp_ns - received_ns, 0) / black_box::kStampNs;
+  return static_cast<uint32_t>(std::min<int64_t>(since, black_box::kNotReached - 1));
+}
+
+}  // namespace
 
 bool Calls::allocate(uint32_t count, uint32_t* slots) noexcept {
   if (!slab_.allocate(count, slots)) return false;
@@ -79,6 +90,7 @@ void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
     expire_rows(head);
     count_rows(head);
   }
+  note_slots(head);
   free_chain(head);
 }
 
@@ -103,6 +115,7 @@ bool Calls::claim(CallId call) noexcept {
 void Calls::release(uint32_t head) noexcept {
   ASSAY_ASSERT(phase_of(slab_[head].call_word.load(std::memory_order_relaxed)) == CallPhase::kFinishing);
   count_rows(head);
+  note_slots(head);
   free_chain(head);
 }
 
@@ -138,6 +151,27 @@ void Calls::count_rows(uint32_t head) noexcept {
     }
   }
   counters_.answered_rows.add(answered);
+}
+
+void Calls::note_slots(uint32_t head) const noexcept {
+  if (!black_box::is_open()) return;
+  const Slot& first = slab_[head];
+  black_box::EndedSlot ended{};
+  ended.generation = generation_of(first.call_word.load(std::memory_order_relaxed));
+  ended.model = first.lane != nullptr ? first.lane->name()->black_box_model : black_box::kNoModel;
+  ended.kind = static_cast<uint8_t>(first.kind);
+  ended.priority = static_cast<uint8_t>(first.priority);
+  for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
+    const Slot& slot = slab_[index];
+    ended.received_ns = slot.stamps[0];
+    for (size_t i = 0; i < std::size(ended.stamps); ++i) ended.stamps[i] = black_box_stamp(slot.stamps[i + 1], ended.received_ns);
+    ended.slot = index;
+    ended.batch_rows = static_cast<uint16_t>(std::min<uint32_t>(slot.batch_rows, UINT16_MAX));
+    ended.outcome = static_cast<uint8_t>(slot.outcome);
+    ended.decision = static_cast<uint8_t>(slot.decision);
+    ended.is_degraded = slot.is_degraded;
+    black_box::slot_ended(ended);
+  }
 }
 
 void Calls::free_chain(uint32_t head) noexcept {

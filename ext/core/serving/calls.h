@@ -62,6 +62,7 @@ class Calls {
   void complete(uint32_t head, CompletionList& completions) noexcept;
   void expire_rows(uint32_t head) noexcept;
   void count_rows(uint32_t head) noexcept;
+  void note_slots(uint32_t head) const noexcept;
   void free_chain(uint32_t head) noexcept;
 
   Slab slab_;

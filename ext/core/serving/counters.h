@@ -14,6 +14,7 @@ class Counter {
   void add(uint64_t amount) noexcept { value_.fetch_add(amount, std::memory_order_relaxed); }
   void subtract(uint64_t amount) noexcept { value_.fetch_sub(amount, std::memory_order_relaxed); }
   uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+  const std::atomic<uint64_t>& value() const noexcept { return value_; }  // for the black box
 
  private:
   std::atomic<uint64_t> value_{0};

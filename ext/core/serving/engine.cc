@@ -1,7 +1,9 @@
 #include "core/serving/engine.h"
 
 #include <algorithm>
+#include <array>
 
+#include "core/base/black_box.h"
 #include "core/serving/admission.h"
 #include "core/serving/answer.h"
 #include "core/serving/calls.h"
@@ -15,7 +17,7 @@ namespace assay {
 struct Engine::Impl {
   Impl(const EngineOptions& options, const Clock& engine_clock)
       : clock(engine_clock),
-        recorder(options.tracing, options.call_records_max, engine_clock),
+        recorder(options.tracing, options.call_records_max, engine_clock, options.request_log),
         calls(options.slots, recorder),
         audit(options.audit),
         commits(calls, engine_clock),
@@ -36,6 +38,23 @@ struct Engine::Impl {
     return lookups.enable();
   }
 
+  // What a crash is told with.
+  struct NamedCounter {
+    const char* name;
+    const Counter& counter;
+  };
+  std::array<NamedCounter, 8> black_box_counters() const noexcept {
+    const Counters& counters = calls.counters();
+    return {{{"accepted_rows", counters.accepted_rows},
+             {"answered_rows", counters.answered_rows},
+             {"cancelled_rows", counters.cancelled_rows},
+             {"degraded_rows", counters.degraded_rows},
+             {"queued_rows", counters.queued_rows},
+             {"looking_up_rows", counters.looking_up_rows},
+             {"batches", counters.batch_count},
+             {"retried_batches", counters.retried_batches}}};
+  }
+
   const Clock& clock;
   CallRecorder recorder;
   Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
@@ -49,9 +68,14 @@ struct Engine::Impl {
   Admission admission;
 };
 
-Engine::Engine(const EngineOptions& options, const Clock& clock) : impl_(std::make_unique<Impl>(options, clock)) {}
+Engine::Engine(const EngineOptions& options, const Clock& clock) : impl_(std::make_unique<Impl>(options, clock)) {
+  for (const auto& [name, counter] : impl_->black_box_counters()) black_box::add_counter(name, counter.value());
+}
 
-Engine::~Engine() { stop(); }
+Engine::~Engine() {
+  stop();
+  for (const auto& [_, counter] : impl_->black_box_counters()) black_box::remove_counter(counter.value());
+}
 
 Status Engine::add_lane(LaneSpec spec, bool is_default) {
   if (spec.reader != nullptr && spec.reader->is_remote()) {
@@ -226,6 +250,10 @@ std::vector<LaneDrift> Engine::drift() const {
 void Engine::drain_records(std::vector<CallRecord>& out) { impl_->recorder.drain(out); }
 
 bool Engine::is_tracing() const noexcept { return impl_->recorder.is_tracing(); }
+
+void Engine::set_sample_ratio(double ratio) noexcept { impl_->recorder.sampler().set_sample_ratio(ratio); }
+
+void Engine::set_log_ratio(double ratio) noexcept { impl_->recorder.set_log_ratio(ratio); }
 
 const ServedRows& Engine::served_rows() const noexcept { return impl_->served_rows; }
 

@@ -41,6 +41,7 @@ struct EngineOptions {
   uint64_t near_cache_bytes_max = 0;           // records of a remote store that are kept (near_cache.h). 0: none
   int64_t near_cache_stale_ns_max = 600'000'000'000;  // how old they may be where the store gives nothing
   TracingOptions tracing = {};
+  RequestLogOptions request_log = {};
   uint32_t call_records_max = 2048;  // records of calls that wait to be drained
   ServedRowsOptions served_rows = {};
   EngineAudit audit = {};  // its log is started, and closed after the engine has stopped
@@ -215,6 +216,9 @@ class Engine {
   // Takes the records of calls that ended since the last time (call_record.h); `out` is overwritten.
   void drain_records(std::vector<CallRecord>& out);
   bool is_tracing() const noexcept;
+  // What part of the calls is traced where nobody decided, and what part gets a line of the log. 0..1, from now on; any thread.
+  void set_sample_ratio(double ratio) noexcept;
+  void set_log_ratio(double ratio) noexcept;
   // Finished rows that were kept to be compared with a replay.
   const ServedRows& served_rows() const noexcept;
   // Asserts that all slots are free and that created = freed for every counter. Tests call it.

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <system_error>
 
+#include "core/base/alt_stack.h"
+#include "core/base/black_box.h"
 #include "core/base/signals_blocked.h"
 
 namespace assay {
@@ -65,6 +67,11 @@ std::unique_ptr<DriftCounts> make_drift(const DriftSpec& spec, const FeaturePlan
   return std::make_unique<DriftCounts>(spec, plan, std::move(minimums));
 }
 
+std::shared_ptr<const LaneName> make_name(LaneSpec& spec) {
+  const uint16_t black_box_model = black_box::add_model(spec.model, spec.version, spec.model_sha256);
+  return std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version), black_box_model});
+}
+
 }  // namespace
 
 LaneTicket::~LaneTicket() {
@@ -102,7 +109,7 @@ Status Lane::create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const C
 
 Lane::Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& clock)
     : audit_(audit.audit == nullptr ? nullptr : std::make_unique<const ScoreAudit>(*audit.audit, *audit.commits, spec)),
-      name_(std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version)})),
+      name_(make_name(spec)),
       provenance_(encode_provenance(name_->model, name_->version, spec.model_sha256, spec.reader->plan())),
       options_(spec.options),
       has_threads_(spec.has_threads),
@@ -136,7 +143,10 @@ Status Lane::start() {
   threads_.reserve(runs_.size());
   try {
     for (auto& run : runs_) {
-      threads_.emplace_back([this, &run] { serve(*run); });
+      threads_.emplace_back([this, &run] {
+        const AltStack stack;
+        serve(*run);
+      });
       pthread_setname_np(threads_.back().native_handle(), "assay-runner");
     }
   } catch (const std::system_error& error) {

@@ -7,6 +7,7 @@
 #include <new>
 #include <system_error>
 
+#include "core/base/alt_stack.h"
 #include "core/serving/failure.h"
 #include "core/serving/lookups_settling.h"
 #include "core/base/signals_blocked.h"
@@ -50,7 +51,10 @@ Status Lookups::enable() {
     parked_ = std::vector<Parked>(calls_.slab().size());
     if (!has_thread_) return Status();
     const SignalsBlocked blocked;
-    thread_ = std::thread([this] { run_thread(); });
+    thread_ = std::thread([this] {
+      const AltStack stack;
+      run_thread();
+    });
     pthread_setname_np(thread_.native_handle(), "assay-lookups");
   } catch (const std::bad_alloc&) {
     return Status(Code::kIo, "no memory for rows that wait for a remote store: lower `slots`");

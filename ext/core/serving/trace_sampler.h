@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/serving/counters.h"
+#include "core/serving/sample_ratio.h"
 
 namespace assay {
 
@@ -35,15 +36,15 @@ class TraceSampler {
   // `traceparent`: the header, empty where there was none. One that cannot be read is counted, and as good as none.
   CallTrace begin(std::string_view traceparent) noexcept;
 
+  // For calls that come from now on. 0..1; any thread.
+  void set_sample_ratio(double ratio) noexcept { ratio_.set(ratio); }
+
   uint64_t refused_traceparents() const noexcept { return refused_traceparents_.get(); }
 
  private:
-  bool takes(uint64_t trace_id_low) const noexcept { return takes_all_ || trace_id_low < bound_; }
-
   const bool is_on_;
   const bool follows_parent_;
-  const bool takes_all_;
-  const uint64_t bound_;
+  SampleRatio ratio_;
   Counter refused_traceparents_;
 };
 

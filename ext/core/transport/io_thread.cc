@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <system_error>
 
+#include "core/base/alt_stack.h"
 #include "core/base/signals_blocked.h"
 #include "core/transport/server_connection.h"
 #include "core/transport/unary_call.h"
@@ -44,6 +45,7 @@ Status IoThread::start() {
   try {
     thread_ = std::thread([this] {
       ::pthread_setname_np(::pthread_self(), "assay-io");
+      const AltStack stack;
       loop_.run();
     });
   } catch (const std::system_error& error) { return Status(Code::kIo, error.code().message()); }

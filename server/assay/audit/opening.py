@@ -33,6 +33,12 @@ class OpenAudit:
     def has_sink(self) -> bool:
         return self.sink != NO_SINK
 
+    @property
+    def unshipped(self) -> int:
+        """Records that the sink does not have yet."""
+        stats = self.log.stats()
+        return stats.next_sequence - 1 - stats.shipped_sequence
+
     def describe(self) -> str:
         """For people."""
         size = f"{self.bytes_max >> 20:,} MiB at most"

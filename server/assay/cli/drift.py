@@ -90,11 +90,11 @@ def report(
 
 
 def _ask(target: str, tls: Tls | None, model: str, version: str, *, as_json: bool) -> GetDriftResponse:
-    from assay.cli.server_call import call
+    from assay.cli.unary_call import unary_call
     from assay.v1.drift_pb2 import GetDriftRequest, GetDriftResponse
 
     request = GetDriftRequest(model=model, version=version)
-    return call(target, tls, "assay.v1.DriftService/GetDrift", request, GetDriftResponse, as_json)
+    return unary_call(target, tls, "assay.v1.DriftService/GetDrift", request, GetDriftResponse, as_json=as_json)
 
 
 def _print(answer: GetDriftResponse) -> None:

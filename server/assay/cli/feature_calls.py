@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.cli.server_call import call
+from assay.cli.unary_call import unary_call
 
 if TYPE_CHECKING:
     from assay.client import Tls
@@ -21,7 +21,7 @@ def get_features(
     """Ends the command where the server says no."""
     from assay.v1 import feature_pb2
 
-    return call(target, tls, f"{_SERVICE}/GetFeatures", request, feature_pb2.GetFeaturesResponse, as_json)
+    return unary_call(target, tls, f"{_SERVICE}/GetFeatures", request, feature_pb2.GetFeaturesResponse, as_json=as_json)
 
 
 def describe_feature_set(
@@ -30,7 +30,9 @@ def describe_feature_set(
     """Ends the command where the server says no."""
     from assay.v1 import feature_pb2
 
-    return call(target, tls, f"{_SERVICE}/DescribeFeatureSet", request, feature_pb2.DescribeFeatureSetResponse, as_json)
+    return unary_call(
+        target, tls, f"{_SERVICE}/DescribeFeatureSet", request, feature_pb2.DescribeFeatureSetResponse, as_json=as_json
+    )
 
 
 def served_rows(target: str, tls: Tls | None, model: str, version: str, *, as_json: bool) -> RowSample:
@@ -43,7 +45,7 @@ def served_rows(target: str, tls: Tls | None, model: str, version: str, *, as_js
     rows: list[SampledRow] = []
     newest = None
     while True:
-        page = call(target, tls, f"{_SERVICE}/GetServedRows", request, feature_pb2.GetServedRowsResponse, as_json)
+        page = unary_call(target, tls, f"{_SERVICE}/GetServedRows", request, feature_pb2.GetServedRowsResponse, as_json=as_json)
         rows += [_sampled_row(row) for row in page.rows]
         newest = page.newest_position if newest is None else newest
         if page.last_position >= newest or page.last_position <= request.after_position:
@@ -68,7 +70,7 @@ def record_events(
     """One message. Ends the command where the server says no to all of it."""
     from assay.v1 import feature_pb2
 
-    return call(target, tls, f"{_SERVICE}/RecordEvents", request, feature_pb2.RecordEventsResponse, as_json)
+    return unary_call(target, tls, f"{_SERVICE}/RecordEvents", request, feature_pb2.RecordEventsResponse, as_json=as_json)
 
 
 def shown_views(response: feature_pb2.GetFeaturesResponse) -> tuple[ShownView, ...]:

@@ -13,7 +13,8 @@ from typer.core import TyperGroup
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; every command that asks a server, "
     "bench aside, where none serves); 4 a check said no (init; model check and pack; ingest and features replay with rejects; "
-    "features diff of two that differ; features check-skew; label that found no event, or a newer label); 130 stopped by Ctrl-C. "
+    "features diff of two that differ; features check-skew; label that found no event, or a newer label; status of a server "
+    "that is degraded); 130 stopped by Ctrl-C. "
     "NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
 )
 
@@ -26,6 +27,17 @@ SUBCOMMANDS = {
         "Make an ONNX model ready to serve: feature set, manifest, golden rows, sample request.",
     ),
     "score": ("assay.cli.score", "score", "Score one transaction on a running server."),
+    "status": (
+        "assay.cli.status",
+        "status",
+        "Say how a running server is: models, versions, latency, load, and what is not as it should be.",
+    ),
+    "log-level": (
+        "assay.cli.status",
+        "log_level",
+        "Change how much a running server says: the level of its log, and the part of the calls that is traced or gets a line.",
+    ),
+    "crash": ("assay.cli.crash", "app", "Show what a server that crashed did last."),
     "doctor": ("assay.cli.doctor", "doctor", "Check this machine and this installation, and say what to do."),
     "ingest": (
         "assay.cli.ingest",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +60,7 @@ def serve(
     """Serve models over gRPC. Without arguments: the demo, on 127.0.0.1:50051.
 
     SIGTERM or Ctrl-C drains: calls in flight finish, a store with a snapshot is saved. A second one stops at once.
+    SIGUSR1 asks for a line of status. The log goes to stdout; with --json to stderr.
 
     Examples:
 
@@ -82,7 +85,9 @@ def serve(
         "log_level": log_level,
     }
     loaded = load(config, assignments, options).config
-    set_up(loaded.log_level, loaded.log_format)
+    # stdout is for one thing: the document that --json asks for, else the log.
+    set_up(loaded.log_level, loaded.log_format, sys.stderr if as_json else sys.stdout)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # asks for a status line; until there is one to give, it must not end us
     app = _build(loaded)
     try:
         store_line = f"{app.store.url}, {app.store.describe()}"  # now: a remote store may take seconds not to answer
@@ -125,7 +130,7 @@ def _say_ready(app: App, addresses: Addresses, store_line: str, as_json: bool) -
                 ],
             }
         )
-    elif is_text(app.config.log_format):  # else stderr is for programs, and the line "serving" says the same
+    elif is_text(app.config.log_format):  # else nobody looks at stderr, and the line "serving" says the same
         _print_status(app, addresses, store_line)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from assay._core import DECISIONS, DriftCounts, DriftEdges
 from assay.observe.stability import alert_band, alert_ratio, merge_tail, stability_index
+from assay.observe.status import Check
 
 WINDOW_S: Final = 600.0
 SCORES_MIN: Final = 1_000  # of a window, and rows of a baseline
@@ -161,6 +162,15 @@ class DriftWatch:
             if is_due:
                 copies.keep(now, total)
         return found
+
+
+def drift_checks(reports: Iterable[DriftReport]) -> Iterator[Check]:
+    """For the status: how far each model's scores are from its baseline's. Nothing while there is no window."""
+    known = [(report.reference, report.prediction_drift) for report in reports]
+    values = [(reference, value) for reference, value in known if value is not None]
+    if values:
+        text = ",".join(f"{value:.3f}" if len(values) == 1 else f"{one.model}={value:.3f}" for one, value in values)
+        yield Check("drift", text, is_ok=all(value <= DRIFT_LINE for _, value in values))
 
 
 # --- implementation ---

@@ -88,14 +88,17 @@ class GpuWatch:
         self._is_closing.set()
         self._thread.join(2 * _WAIT_MS / 1e3)
 
+    def readings(self) -> Mapping[str, Reading]:
+        """The newest of each card. Nothing until the first one. Never asks the driver, never raises."""
+        readings = self._readings
+        is_old = self._now_s() - self._read_at_s > AGE_S_MAX
+        return dict.fromkeys(readings, _NOTHING) if is_old else readings
+
     def families(self) -> Iterator[Metric]:
         """Nothing until the first reading. Never asks the driver, never raises."""
-        readings = self._readings
+        readings = self.readings()
         if not readings:
             return
-        is_old = self._now_s() - self._read_at_s > AGE_S_MAX
-        if is_old:
-            readings = dict.fromkeys(readings, _NOTHING)
         lost = GaugeMetricFamily("assay_gpu_lost", "1 while the driver tells nothing about the card", labels=("gpu",))
         throttled = GaugeMetricFamily(
             "assay_gpu_throttled", "1 while this holds the card's clocks down", labels=("gpu", "reason")

@@ -31,6 +31,14 @@ def fine_counts(histograms: Iterable[LatencyHistogram]) -> FineCounts:
     return counts
 
 
+def together(counts: Iterable[FineCounts]) -> FineCounts:
+    """Of several one."""
+    total: Counter[int] = Counter()
+    for one in counts:
+        total.update(one)
+    return total
+
+
 def since(now: FineCounts, before: FineCounts) -> FineCounts:
     """What came after `before`. A lane that was removed meanwhile takes its values with it: less than nothing is nothing."""
     return {index: count - before.get(index, 0) for index, count in now.items() if count > before.get(index, 0)}

@@ -192,6 +192,11 @@ def metrics_export_families(exports: Mapping[str, int]) -> Iterator[Metric]:
     yield counters("assay_metric_exports", "Times that metrics were sent by OTLP, by what became of them", "outcome", exports)
 
 
+def log_families(lost_lines: int) -> Iterator[Metric]:
+    """The log itself."""
+    yield counter("assay_lost_log_lines", "Log lines that could not be written", lost_lines)
+
+
 # --- implementation ---
 
 _DEADLINE_CHECKS = ("admission", "after_look_up", "forming", "before_run", "before_encoding")

@@ -184,7 +184,9 @@ def _attributes(record: CallRecord) -> dict[str, AttributeValue]:
         semconv.ASSAY_FAILED_ROWS: record.failed_rows,
         semconv.ASSAY_BATCH_ROWS: record.batch_rows,
         semconv.ASSAY_DEGRADED: record.is_degraded,
-        semconv.ASSAY_RECORDED_BECAUSE: [name for name, bit in RECORD_REASONS.items() if record.reasons & bit],
+        semconv.ASSAY_RECORDED_BECAUSE: [
+            name for name, bit in RECORD_REASONS.items() if record.reasons & bit and name != "logged"
+        ],
     }
     if record.model:
         attributes[semconv.ASSAY_MODEL] = record.model

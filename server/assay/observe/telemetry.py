@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from assay._core import Engine, EngineMetrics
 from assay.config import Config
 from assay.observe.calls import CallWatch, Tell, log_failures
-from assay.observe.drift import DriftWatch
+from assay.observe.drift import DriftWatch, drift_checks
+from assay.observe.log_control import LogControl
+from assay.observe.logs import lost_line_count
 from assay.observe.metrics_settings import MetricsExportSettings
+from assay.observe.request_lines import RequestLines, only_traced
+from assay.observe.status import Check, StatusBoard
+from assay.observe.status_watch import StatusWatch
 from assay.observe.tracing_settings import TracingSettings
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from assay.observe.exemplars import Exemplars
-    from assay.observe.gpu import GpuWatch
+    from assay.observe.gpu import GpuWatch, Reading
     from assay.observe.metrics import Source
     from assay.observe.metrics_export import MetricsExport
     from assay.observe.metrics_server import MetricsServer
@@ -26,7 +31,7 @@ FLUSH_S = 5.0  # how long traces may take to leave when the server ends
 
 
 class Telemetry:
-    """Metrics, traces and the log of failures. Made with the engine; start(), then close()."""
+    """Metrics, traces, the log of failures and of some calls, how the server is. Made with the engine; start(), then close()."""
 
     def __init__(
         self,
@@ -48,6 +53,10 @@ class Telemetry:
         self._gpus: GpuWatch | None = None
         self._watch: CallWatch | None = None
         self._sources: list[Source] = []
+        self.board = StatusBoard(engine)
+        self.log_control = LogControl(engine, settings.sample_ratio, config.log_requests)
+        self._status = StatusWatch(self.board, self.log_control, config.status_interval_s)
+        self.board.add(self._checks)
 
     def start(self, sources: Sequence[Source] = ()) -> None:
         """Opens /metrics with the engine's families and those of `sources`. Raises ConfigError."""
@@ -65,27 +74,36 @@ class Telemetry:
                 latencies=lambda: latencies_document(self._engine.metrics()),
                 reuse_port=self._config.reuse_port,
             )
-        tell: list[Tell] = [log_failures]
+        tell: list[Tell] = [log_failures, RequestLines(self._config.log_request_lines_per_s_max).tell]
         if self._settings.is_on:
             from assay.observe.trace_export import TraceExport
 
             self._export = TraceExport(self._settings)
-            tell.append(self._export.offer)
+            tell.append(only_traced(self._export.offer))
             if has_metrics:
                 from assay.observe.exemplars import Exemplars
 
                 self._exemplars = Exemplars()
-                tell.append(self._exemplars.offer)
+                tell.append(only_traced(self._exemplars.offer))
         if self._metrics_settings.is_on:
             from assay.observe.metrics_export import MetricsExport
 
             self._metrics_export = MetricsExport(self._metrics_settings, self._families)
             self._metrics_export.start()
+        self._status.start()
         self._watch = CallWatch(self._engine.drain_records, tell, [self._drift.poll])
 
     def add(self, source: Source) -> None:
         """One more source of /metrics, of a part that is made later. Any time."""
         self._sources.append(source)
+
+    def tell_status(self) -> None:
+        """Writes the status line soon. Never waits."""
+        self._status.ask()
+
+    def wake(self) -> None:
+        """What `log_control` is to give up may have changed."""
+        self._status.wake()
 
     @property
     def metrics_address(self) -> str | None:
@@ -100,6 +118,7 @@ class Telemetry:
 
     def close(self) -> None:
         """Tells what is left, at most for FLUSH_S, and ends. Idempotent; start() need not have succeeded."""
+        self._status.close()
         if self._watch:
             self._watch.close()
         if self._export:
@@ -113,14 +132,27 @@ class Telemetry:
 
     # --- implementation ---
 
+    def _checks(self) -> Iterable[Check]:
+        if self._export is not None:
+            taken = self._export.is_taken
+            yield Check("traces", "taken" if taken else "the collector does not take them", is_ok=taken)
+        yield from drift_checks(self._drift.reports())
+        if self._gpus is not None:
+            yield from gpu_checks(self._gpus.readings())
+
     def _families(self) -> Iterable[Metric]:
         metrics = self._engine.metrics()
         yield from self._engine_families(metrics)
-        for source in (self._drift_families, *self._sources):
+        for source in (self._drift_families, *self._sources, self._log_families):
             yield from source()
         yield from self._export_families(metrics)
         if self._gpus:
             yield from self._gpus.families()
+
+    def _log_families(self) -> Iterable[Metric]:
+        from assay.observe.metrics import log_families
+
+        return log_families(lost_line_count())
 
     def _engine_families(self, metrics: EngineMetrics) -> Iterable[Metric]:
         from assay.observe.metrics import engine_families
@@ -146,6 +178,14 @@ class Telemetry:
 
 
 # --- implementation ---
+
+
+def gpu_checks(readings: Mapping[str, Reading]) -> Iterable[Check]:
+    """How busy each card is, and whether the driver still answers for it."""
+    for gpu, reading in readings.items():
+        busy = reading.utilization_ratio
+        value = "lost" if reading.is_lost else "there" if busy is None else f"{busy:.0%}"
+        yield Check(f"gpu_{gpu}", value, is_ok=not reading.is_lost)
 
 
 def _watch_gpus() -> GpuWatch | None:

@@ -63,6 +63,11 @@ class TraceExport:
         self._thread = threading.Thread(target=self._run, name="assay-traces", daemon=True)
         self._thread.start()
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether the collector took the last message."""
+        return self._is_taken
+
     def offer(self, records: Sequence[CallRecord]) -> None:
         """Never waits: what does not fit is dropped."""
         with self._changed:

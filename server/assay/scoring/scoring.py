@@ -34,6 +34,9 @@ class Scoring:
         skew: SkewConfig,
         audit: AuditLog | None = None,
         software: str = "",
+        *,
+        log_ratio: float = 0.0,
+        logged_calls_max: int = 0,
     ) -> None:
         self.engine = Engine(
             slots=engine.slots,
@@ -45,6 +48,8 @@ class Scoring:
             sample_ratio=tracing.sample_ratio,
             follows_parent=tracing.follows_parent,
             slow_ns=tracing.slow_ns,
+            log_ratio=log_ratio,
+            logged_calls_max=logged_calls_max,
             sample_one_in=skew.sample_one_in,
             sampled_rows_max=skew.rows_max,
             audit=audit,

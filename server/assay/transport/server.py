@@ -26,12 +26,14 @@ from assay.errors import ConfigError
 from assay.features.served import ServedFeatures
 from assay.features.store_writer import StoreWriter
 from assay.observe.drift import DriftWatch
+from assay.observe.status import State
 from assay.transport.access import Access
 from assay.transport.drift_service import DriftService
 from assay.transport.feature_looks import FeatureLooks
 from assay.transport.feature_service import FeatureService
 from assay.transport.health import HealthService
 from assay.transport.native import NativePort, wants_native
+from assay.transport.operations_service import OperationsService
 from assay.transport.policy import Listener, MethodTable, answered_on, services_of
 from assay.transport.reflection import REFLECTION_SERVICES, Descriptors, ReflectionService
 from assay.transport.replies import Replies
@@ -39,6 +41,7 @@ from assay.transport.scoring_service import ScoringService
 from assay.transport.security import Protection, Security, SecurityStats
 
 if TYPE_CHECKING:
+    from assay.observe.telemetry import Telemetry
     from assay.transport.grpc_types import Handler
 
 HEALTH_MESSAGE_BYTES_MAX = 1024
@@ -77,9 +80,16 @@ class Transport:
     """All services on all listeners. Made and used on one event loop; start() once, then drain() once."""
 
     def __init__(
-        self, engine: Engine, writers: Sequence[StoreWriter], served: ServedFeatures, drift: DriftWatch, config: Config
+        self,
+        engine: Engine,
+        writers: Sequence[StoreWriter],
+        served: ServedFeatures,
+        drift: DriftWatch,
+        config: Config,
+        telemetry: Telemetry,
     ) -> None:
         self._engine = engine
+        self._board = telemetry.board
         self._config = config
         self._replies = Replies(engine, asyncio.get_running_loop())
         self._scoring = ScoringService(
@@ -94,7 +104,8 @@ class Transport:
         self._looks = FeatureLooks(served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._drift = DriftService(drift, served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._security = Security(config, engine)
-        services = (self._scoring, self._features, self._looks, self._drift)
+        operations = OperationsService(telemetry, engine)
+        services = (self._scoring, self._features, self._looks, self._drift, operations)
         handlers = {name: handler for service in services for name, handler in service.handlers().items()}
         descriptors = Descriptors()
 
@@ -148,6 +159,7 @@ class Transport:
 
     def set_serving(self, is_serving: bool) -> None:
         """What health says, on all listeners."""
+        self._board.state = State.SERVING if is_serving else State.NOT_SERVING
         for port in self._ports():
             port.health.set_serving(is_serving)
 
@@ -155,6 +167,7 @@ class Transport:
         """NOT_SERVING; answer calls for `delay_s` more, so that balancers can look away; refuse new ones (GOAWAY); let those in
         flight finish within `grace_s`; close."""
         self.set_serving(False)
+        self._board.state = State.DRAINING
         await asyncio.sleep(delay_s)
         self._scoring.drain()
         others = [port.stop(grace_s) for port in self._ports() if port not in (self._health, self._public)]

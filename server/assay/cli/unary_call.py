@@ -1,4 +1,4 @@
-"""One question to a running server, as every command that asks one puts it."""
+"""One question to a running server and its answer, or the end of the command."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ TIMEOUT_S = 10.0
 Answer = TypeVar("Answer", bound="Message")
 
 
-def call(target: str, tls: Tls | None, method: str, request: Message, answer_type: type[Answer], as_json: bool) -> Answer:
-    """Calls `method` (package.Service/Method). Ends the command where the server says no."""
+def unary_call(
+    target: str, tls: Tls | None, method: str, request: Message, answer_type: type[Answer], *, as_json: bool
+) -> Answer:
+    """`method`: its full name, such as assay.v1.FeatureService/GetFeatures; a stream of one message is the same on the wire. Ends
+    the command where the server says no, or none answers."""
     import grpc
 
     from assay.client.channel import channel_options, open_channel
     from assay.client.errors import decode_failure
 
     with open_channel(target, tls, channel_options(tls, retries=True)) as channel:
-        # A stream of one message is a unary call on the wire.
         ask = channel.unary_unary(
-            f"/{method}", request_serializer=type(request).SerializeToString, response_deserializer=answer_type.FromString
+            f"/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer_type.FromString,
         )
         try:
             answer: Answer = ask(request, timeout=TIMEOUT_S)
