@@ -317,6 +317,8 @@ def test_the_lines_that_serve_prints_use_the_sample(workplace: Path, trained: di
         "log_format=text",
         "--set",
         "metrics_listen=off",
+        "--audit-sink",
+        "none",
     ]
     with subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,8 +13,11 @@ import pytest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from assay._core import STAGES
+from assay.features.store import open_remote_store
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
+from tests.support.audit_logs import open_log, read_log
 from tests.support.otlp_sink import OtlpSink, attributes_of
+from tests.support.redis_server import redis_server
 from tests.support.server import INLINE, LocalServer, ServeProcess, held, make_request, wait_until
 
 pytestmark = pytest.mark.usefixtures("transport")
@@ -85,6 +89,44 @@ def test_a_sampled_call_is_a_server_span_with_its_stages(sink: OtlpSink, lane: d
     check_nesting(sink, span, [name for name, _, _ in STAGES])
     (resource,) = {tuple(sorted(resource.items())) for resource in sink.resources}
     assert dict(resource)["service.name"] == "assay"
+
+
+def test_through_a_remote_store_and_the_audit_log_it_is_one_connected_trace(sink: OtlpSink, tmp_path: Path) -> None:
+    audit = open_log(tmp_path / "log", "fsync")
+    with redis_server() as redis, open_remote_store(redis.url, lookup_timeout_ms=10_000) as store:
+        with traced(sink, remote=store, audit=audit) as server:
+            stub_of(server).Score(make_request("traced"), metadata=[SAMPLED], timeout=10)
+            (span,) = sink.wait_servers(1)
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE_ID, PARENT_ID)
+    check_nesting(sink, span, [name for name, _, _ in STAGES])
+    stages = sink.children(span)
+    times_ns = {name: one.end_time_unix_nano - one.start_time_unix_nano for name, one in stages.items()}
+    total_ns = span.end_time_unix_nano - span.start_time_unix_nano
+    assert sum(times_ns.values()) == pytest.approx(total_ns, rel=0.02)
+    assert min(times_ns["look_up"], times_ns["commit"]) > 0  # a hop to Redis, a sync of a disk
+    (score,) = read_log(tmp_path / "log").scores()
+    assert (score.transaction_id, score.trace_id.hex()) == ("traced", TRACE_ID)
+    assert len(score.stage_ns) == 5
+
+
+def test_calls_that_shared_a_run_are_linked_to_its_span(sink: OtlpSink) -> None:
+    with traced(sink) as server:
+        stub = stub_of(server)
+        with held(server):
+            first = stub.Score.future(make_request("first"), metadata=[SAMPLED], timeout=20)
+            wait_until(lambda: server.engine.stats().batch_count == 1, "the first row runs")
+            others = [stub.Score.future(make_request(f"r{i}"), metadata=[SAMPLED], timeout=20) for i in range(3)]
+            wait_until(lambda: server.engine.stats().queued_rows == 3, "the others wait")
+        for call in (first, *others):
+            call.result()
+        servers = sink.wait_servers(4)
+        wait_until(lambda: any(span.name == "assay.batch" for span in sink.spans), "the run is told")
+    (batch,) = (span for span in sink.spans if span.name == "assay.batch")
+    assert attributes_of(batch) == {"assay.model": "puppet", "assay.version": "1", "assay.batch_rows": 3}
+    members = {(link.trace_id, link.span_id) for link in batch.links}
+    assert members == {(span.trace_id, span.span_id) for span in servers if span.links}
+    assert len(members) == 3
+    assert {(link.trace_id, link.span_id) for span in servers for link in span.links} == {(batch.trace_id, batch.span_id)}
 
 
 def test_the_callers_no_holds_and_so_does_the_ratio(sink: OtlpSink) -> None:

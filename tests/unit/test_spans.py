@@ -6,6 +6,7 @@ import random
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -14,6 +15,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from assay import __version__
 from assay._core import CALL_KINDS, CODE_TABLE, DECISIONS, PRIORITIES, RECORD_REASONS, STAGES, CallRecord
+from assay.observe.batch_spans import BATCH_SPAN
 from assay.observe.spans import SHAPES_MAX, SpanMaker
 
 RESOURCE = Resource({"service.name": "assay-test", "host.cpus": 2}, "https://opentelemetry.io/schemas/1.27.0")
@@ -97,6 +99,56 @@ def value_of(value: object) -> object:
     return [value_of(one) for one in found.values] if kind == "array_value" else found
 
 
+def without_batches(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
+    spans = request.resource_spans[0].scope_spans[0].spans
+    kept = [span for span in spans if span.name != BATCH_SPAN]
+    for span in kept:
+        span.ClearField("links")
+    copy = ExportTraceServiceRequest()
+    copy.CopyFrom(request)
+    copy.resource_spans[0].scope_spans[0].ClearField("spans")
+    copy.resource_spans[0].scope_spans[0].spans.extend(kept)
+    return copy
+
+
+def in_one_run(rng: random.Random, count: int, rows: int) -> list[CallRecord]:
+    """Records of calls that were scored by one run."""
+    stamps = tuple(range(1_000, 1_080, 10))
+    one = some_record(rng)._replace(model="m", version="1", batch_rows=rows, stamps_ns=stamps, kind=CALL_KINDS["score"])
+    return [one._replace(trace_id=rng.getrandbits(128) | 1, span_id=rng.getrandbits(63) | 1) for _ in range(count)]
+
+
+def test_calls_of_one_run_are_linked_to_its_span_and_it_to_them(rng: random.Random) -> None:
+    maker = SpanMaker(RESOURCE)
+    records = in_one_run(rng, 3, rows=5)
+    spans = maker.request(records, OFFSET_NS).resource_spans[0].scope_spans[0].spans
+    (batch,) = (span for span in spans if span.name == BATCH_SPAN)
+    servers = [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
+    assert [(link.trace_id, link.span_id) for link in batch.links] == [(one.trace_id, one.span_id) for one in servers]
+    for server in servers:
+        (link,) = server.links
+        assert (link.trace_id, link.span_id) == (batch.trace_id, batch.span_id)
+    assert not batch.parent_span_id
+    assert batch.trace_id not in {server.trace_id for server in servers}
+    assert {one.key: value_of(one.value) for one in batch.attributes} == {
+        "assay.model": "m",
+        "assay.version": "1",
+        "assay.batch_rows": 5,
+    }
+    (late,) = in_one_run(rng, 1, rows=5)  # told in a later message: it finds the span, which is not told again
+    late = late._replace(stamps_ns=records[0].stamps_ns)
+    spans = maker.request([late], OFFSET_NS).resource_spans[0].scope_spans[0].spans
+    assert BATCH_SPAN not in {span.name for span in spans}
+    assert spans[0].links[0].span_id == batch.span_id
+
+
+def test_a_call_that_was_scored_alone_has_no_batch(rng: random.Random) -> None:
+    maker = SpanMaker(RESOURCE)
+    spans = maker.request(in_one_run(rng, 1, rows=1), OFFSET_NS).resource_spans[0].scope_spans[0].spans
+    assert BATCH_SPAN not in {span.name for span in spans}
+    assert not spans[0].links
+
+
 def test_copied_spans_are_the_sdks() -> None:
     seed = random.randrange(1 << 30)
     print("seed", seed)
@@ -106,7 +158,7 @@ def test_copied_spans_are_the_sdks() -> None:
         records = [some_record(rng) for _ in range(rng.randrange(1, 8))]
         if rng.random() < 0.5:
             records += [record._replace(trace_id=rng.getrandbits(128) | 1) for record in records]  # of a shape that is known
-        request = maker.request(records, OFFSET_NS)
+        request = without_batches(maker.request(records, OFFSET_NS))
         assert request == encoded_by_the_sdk(request, records)
 
 

@@ -4,7 +4,7 @@
       decode look_up queue assemble infer commit respond    INTERNAL, one behind the other; as far as the call came
 
 A ScoreBatch decodes and looks up its rows in turn: there both are one span, admit. A message of a ScoreStream has a server span
-of its own, a child of whoever opened the stream.
+of its own, a child of whoever opened the stream. Calls that shared a run of the model are linked to its span (batch_spans.py).
 
 Imports the OpenTelemetry SDK: only where tracing is on.
 """
@@ -30,6 +30,7 @@ from opentelemetry.util.types import AttributeValue
 from assay import __version__
 from assay._core import CALL_KINDS, CODE_TABLE, DECISIONS, PRIORITIES, RECORD_REASONS, STAGES, CallRecord
 from assay.observe import semconv
+from assay.observe.batch_spans import BATCH_SPAN, BatchSpans, Ids, Run, add_link, run_of
 from assay.observe.calls import method_of
 
 SHAPES_MAX: Final = 1024  # of records whose spans are kept encoded
@@ -55,22 +56,43 @@ class SpanMaker:
         self._frame = ExportTraceServiceRequest()
         self._frame.CopyFrom(encode_spans([self._span("frame", SpanKind.INTERNAL)]))
         self._frame.resource_spans[0].scope_spans[0].ClearField("spans")
+        (batch,) = encode_spans([self._span(BATCH_SPAN, SpanKind.INTERNAL)]).resource_spans[0].scope_spans[0].spans
+        self._batch = batch
+        self._batches = BatchSpans()
         self._shape = lru_cache(SHAPES_MAX)(self._make_shape)
 
     def request(self, records: Sequence[CallRecord], wall_offset_ns: int) -> ExportTraceServiceRequest:
-        """Of each record the server span, then its stages. `wall_offset_ns`, added to a monotonic time, gives the time of day."""
+        """Of each record the server span, then its stages; then the runs that several calls shared. `wall_offset_ns`, added to a
+        monotonic time, gives the time of day."""
         request = ExportTraceServiceRequest()
         request.CopyFrom(self._frame)
         spans = request.resource_spans[0].scope_spans[0].spans
+        members: dict[Run, list[Ids]] = {}
         for record in records:
-            self._add(spans, record, wall_offset_ns)
+            server = self._add(spans, record, wall_offset_ns)
+            if (run := run_of(record)) is not None:
+                add_link(server, self._batches.ids(run))
+                members.setdefault(run, []).append(Ids(server.trace_id, server.span_id))
+        for run in self._batches.take_new(list(members)):
+            self._add_batch(spans, run, members[run], wall_offset_ns)
         return request
 
-    def _add(self, spans: Any, record: CallRecord, wall_offset_ns: int) -> None:
+    def _add_batch(self, spans: Any, run: Run, members: Sequence[Ids], wall_offset_ns: int) -> None:
+        spans.append(self._batch)
+        span = spans[-1]
+        trace_id, span.span_id = self._batches.ids(run)
+        _set_times(span, trace_id, run.formed_ns + wall_offset_ns, run.scored_ns + wall_offset_ns)
+        for key, value in ((semconv.ASSAY_MODEL, run.model), (semconv.ASSAY_VERSION, run.version)):
+            span.attributes.add(key=key).value.string_value = value
+        span.attributes.add(key=semconv.ASSAY_BATCH_ROWS).value.int_value = run.rows
+        for member in members:
+            add_link(span, member)
+
+    def _add(self, spans: Any, record: CallRecord, wall_offset_ns: int) -> Span:
         trace_id, own_id = record.trace_id.to_bytes(16, "big"), _span_id(record.span_id)
         server, *stages = self._shape(_shape_of(record))
         spans.append(server)
-        span = spans[-1]
+        span: Span = spans[-1]
         span.span_id = own_id
         if record.parent_span_id:
             span.parent_span_id = _span_id(record.parent_span_id)
@@ -83,6 +105,7 @@ class SpanMaker:
             spans[-1].span_id = _span_id(_IDS.generate_span_id())
             spans[-1].parent_span_id = own_id
             _set_times(spans[-1], trace_id, start_ns + wall_offset_ns, end_ns + wall_offset_ns)
+        return span
 
     def _make_shape(self, record: CallRecord) -> list[Span]:
         own = _context(record, record.span_id)
