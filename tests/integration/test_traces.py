@@ -93,10 +93,13 @@ def test_a_sampled_call_is_a_server_span_with_its_stages(sink: OtlpSink, lane: d
 
 def test_through_a_remote_store_and_the_audit_log_it_is_one_connected_trace(sink: OtlpSink, tmp_path: Path) -> None:
     audit = open_log(tmp_path / "log", "fsync")
-    with redis_server() as redis, open_remote_store(redis.url, lookup_timeout_ms=10_000) as store:
-        with traced(sink, remote=store, audit=audit) as server:
-            stub_of(server).Score(make_request("traced"), metadata=[SAMPLED], timeout=10)
-            (span,) = sink.wait_servers(1)
+    with (
+        redis_server() as redis,
+        open_remote_store(redis.url, lookup_timeout_ms=10_000) as store,
+        traced(sink, remote=store, audit=audit) as server,
+    ):
+        stub_of(server).Score(make_request("traced"), metadata=[SAMPLED], timeout=10)
+        (span,) = sink.wait_servers(1)
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE_ID, PARENT_ID)
     check_nesting(sink, span, [name for name, _, _ in STAGES])
     stages = sink.children(span)

@@ -16,6 +16,11 @@ T load(const char* at) noexcept {
   return value;
 }
 
+// What a later format may use.
+bool are_zero(std::string_view bytes) noexcept {
+  return std::all_of(bytes.begin(), bytes.end(), [](char byte) { return byte == 0; });
+}
+
 Digest32 chain_after(const Digest32& before, std::string_view block) noexcept {
   Blake2bp hash;
   hash.update({reinterpret_cast<const char*>(before.data()), before.size()});
@@ -38,6 +43,7 @@ Code SegmentReader::open(std::string_view bytes, SegmentReader* out) noexcept {
   if (bytes.size() < kSegmentHeaderBytes || std::memcmp(at, kSegmentMagic, 8) != 0) return Code::kSegmentMagic;
   if (load<uint32_t>(at + 8) != kSegmentFormat || load<uint32_t>(at + 12) != kSegmentHeaderBytes) return Code::kSegmentVersion;
   if (load<uint32_t>(at + 124) != crc32c(at, 124)) return Code::kSegmentChecksum;
+  if (!are_zero(bytes.substr(56, 8)) || !are_zero(bytes.substr(96, 28))) return Code::kSegmentVersion;
   *out = SegmentReader();
   out->bytes_ = bytes;
   out->header_.first_sequence = load<uint64_t>(at + 16);
@@ -68,6 +74,7 @@ bool SegmentReader::next(bool checks_chain, Block* out) noexcept {
   block.payload = left.substr(kBlockHeaderBytes, payload_bytes);
   block.chain = load<Digest32>(at + body_bytes);
   block.offset = offset_;
+  if (load<uint32_t>(at + 20) != 0) return stop(Code::kSegmentVersion);
   if (block.first_sequence != next_sequence_) return stop(Code::kSegmentSequence);
   if (!has_records(block.payload, block.record_count)) return stop(Code::kSegmentChecksum);
   if (checks_chain && chain_after(chain_, left.substr(0, body_bytes)) != block.chain) return stop(Code::kSegmentChain);

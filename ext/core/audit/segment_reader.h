@@ -28,7 +28,8 @@ class SegmentReader {
   // The next block; false at the end, and at the first one that does not pass: why() tells. `checks_chain`: whether the chain is
   // computed too, which takes most of the time.
   bool next(bool checks_chain, Block* out) noexcept;
-  // kOk: the segment ends where the last block did. kSegmentChecksum: what follows is torn, or damaged. kSegmentSequence: records
+  // kOk: the segment ends where the last block did. kSegmentChecksum: what follows is torn, or damaged. kSegmentVersion: it has what
+  // this reader does not know. kSegmentSequence: records
   // are missing or doubled. kSegmentChain: it was changed after it was written, or belongs to another log.
   Code why() const noexcept { return why_; }
   size_t offset() const noexcept { return offset_; }  // where the next block begins, or would
