@@ -1,7 +1,7 @@
 """Reads one writer's log from anywhere on, also while it is written: blocks in order, and what is wrong with it.
 
-A log is its segments in order of their names. Of a segment counts what stands before the first sequence of the next one: what is behind was
-torn, or written anew there. Every segment continues the chain of the one before.
+A log is its segments in order of their names. Of a segment counts what stands before the first sequence of the next one: what is
+behind was torn, or written anew there. Every segment continues the chain of the one before.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class LogBlock:
     block: _core.AuditBlock
     path: Path
     segment: int  # its first sequence
+    chain_before: bytes
     log_id: bytes
     key_id: bytes
 
@@ -96,8 +97,8 @@ Observe = Callable[[Finding], None]
 
 @dataclass
 class LogReader:
-    """Blocks of one log, in order, from the first segment on or from start_at(). read() gives None where nothing more stands now; asked
-    later it goes on. `observe` is told each finding once."""
+    """Blocks of one log, in order, from the first segment on or from start_at(). read() gives None where nothing more stands now;
+    asked later it goes on. `observe` is told each finding once."""
 
     log: LogDirectory
     observe: Observe = lambda _: None
@@ -114,8 +115,8 @@ class LogReader:
     _is_from_start: bool = field(default=True, init=False)
     _said: set[tuple[Kind, Path, int]] = field(default_factory=set, init=False)
 
-    def start_at_segment(self, file: SegmentFile) -> None:
-        """The first block is that segment's first."""
+    def start_at(self, file: SegmentFile) -> None:
+        """The first block is that segment's first. Before the first read()."""
         self._next = file
         self._is_from_start = False
 
@@ -129,7 +130,7 @@ class LogReader:
                 self._before_last = before
                 self._expected = Place(self._segment.next_sequence, self._segment.chain, before.log_id)
                 header = self._segment.header
-                return LogBlock(block, self._segment.file.path, header.first_sequence, header.log_id, header.key_id)
+                return LogBlock(block, self._segment.file.path, header.first_sequence, before.chain, header.log_id, header.key_id)
             if self._end is not None:
                 self._leave()
             elif not self._find_next():
@@ -260,7 +261,7 @@ class LogReader:
             self._go_back(segment, end, expected)
         else:
             self._say_tail(segment)
-        self.bytes_read += segment.bytes
+        self.bytes_read += segment.size_bytes
         self._left = path
         self.close()
         self._end = None
@@ -312,14 +313,14 @@ class LogReader:
             self._doubtful = segment.offset
             return True
         offset, sequence = found
-        path, first = segment.file.path, segment.next_sequence
+        path, start, first = segment.file.path, segment.offset, segment.next_sequence
         if sequence > first:
-            self._say(Finding(Kind.LOST, path, segment.offset, first, sequence - 1, _why_lost(segment.why), offset - segment.offset))
+            self._say(Finding(Kind.LOST, path, start, first, sequence - 1, _why_lost(segment.why), offset - start))
         else:
             text = "bytes that do not belong here stand before a block"
             if segment.why == "SEGMENT_SEQUENCE":
                 text = "a block stands here a second time, or one of another place"
-            self._say(Finding(Kind.DOUBLED, path, segment.offset, first, 0, text, offset - segment.offset))
+            self._say(Finding(Kind.DOUBLED, path, start, first, 0, text, offset - start))
         segment.resume(offset, sequence, segment.chain)
         self._has_chain = sequence == first
         return True
@@ -329,16 +330,16 @@ class LogReader:
         end = segment.end_of_zeros()
         if end <= segment.offset:
             return
-        path, first = segment.file.path, segment.next_sequence
-        sound = segment.find_sound(segment.offset, first, None)
+        path, offset, first = segment.file.path, segment.offset, segment.next_sequence
+        sound = segment.find_sound(offset, first, None)
         if sound is None:
             text = "a block that is not finished: nobody was told that its records are written"
-            self._say(Finding(Kind.TORN, path, segment.offset, first, 0, text, end - segment.offset))
+            self._say(Finding(Kind.TORN, path, offset, first, 0, text, end - offset))
         elif self._end is not None:
             text = "blocks that were written anew in the next segment"
-            self._say(Finding(Kind.VOID, path, segment.offset, first, 0, text, end - segment.offset))
-        elif sound[0] > segment.offset:
-            self._say(Finding(Kind.LOST, path, segment.offset, first, sound[1] - 1, "zeros stand in their place", end - segment.offset))
+            self._say(Finding(Kind.VOID, path, offset, first, 0, text, end - offset))
+        elif sound[0] > offset:
+            self._say(Finding(Kind.LOST, path, offset, first, sound[1] - 1, "zeros stand in their place", end - offset))
 
     def _say(self, finding: Finding) -> None:
         known = (finding.kind, finding.path, finding.offset)

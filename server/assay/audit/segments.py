@@ -1,7 +1,7 @@
 """Segments of an audit log on disk, block by block (docs/audit-format.md). Read while they are written, without a lock.
 
-A segment may be 1 GiB, so it is read through a window: some of its bytes behind a header that says where they stand in the log. Such
-a window is a segment as well, and the core, which believes nothing, checks it.
+A segment may be 1 GiB, so it is read through a window: some of its bytes behind a header that says where they stand in the log.
+Such a window is a segment as well, and the core, which believes nothing, checks it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class SegmentBlocks:
     """The blocks of one segment, from anywhere between two of them on. The file stays readable when it is removed meanwhile."""
 
     def __init__(self, file: SegmentFile) -> None:
-        """Raises OSError, and CoreError (SEGMENT_MAGIC, SEGMENT_VERSION, SEGMENT_CHECKSUM) where it does not begin as a segment."""
+        """Raises OSError; CoreError (SEGMENT_MAGIC, SEGMENT_VERSION, SEGMENT_CHECKSUM): it does not begin as a segment."""
         self.file = file
         self._handle: IO[bytes] = file.path.open("rb", buffering=0)
         try:
@@ -148,9 +148,9 @@ class SegmentBlocks:
             place = data.find(BLOCK_MAGIC)
             while 0 <= place < WINDOW_BYTES:
                 offset = at + place
-                if offset % 8 == 0 and (sequence := self._sound_sequence(offset)) is not None:
-                    if sequence >= sequence_min and (sequence_end is None or sequence < sequence_end):
-                        return offset, sequence
+                sequence = self._sound_sequence(offset) if offset % 8 == 0 else None
+                if sequence is not None and sequence_min <= sequence < (sequence_end or 1 << 64):
+                    return offset, sequence
                 place = data.find(BLOCK_MAGIC, place + 1)
         return None
 
@@ -159,7 +159,7 @@ class SegmentBlocks:
         return any(needle in data for _, data in self._chunks(0, overlap=len(needle)))
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         return os.fstat(self._handle.fileno()).st_size
 
     def close(self) -> None:
