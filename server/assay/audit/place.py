@@ -11,6 +11,7 @@ DIRECTORY/shipper.lock       held by the one process that brings records to the 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -108,13 +109,18 @@ def read_shipped_place(writer: Path) -> Shipped:
 
 def write_shipped(writer: Path, shipped: Shipped) -> None:
     """Whole or not at all, and on the disk when this comes back. Raises OSError."""
-    draft = writer / f"{SHIPPED_FILE}.new"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.write(f"{shipped.sequence} {shipped.log_id.hex()} {shipped.chain.hex()}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(writer / SHIPPED_FILE)
-    sync_directory(writer)
+    # Always of one length: on a full disk, which only makes room once this is written, it goes over the old one in place.
+    line = f"{shipped.sequence:020d} {shipped.log_id.hex()} {shipped.chain.hex()}\n".encode()
+    draft, target = writer / f"{SHIPPED_FILE}.new", writer / SHIPPED_FILE
+    try:
+        _write_synced(draft, line, os.O_CREAT | os.O_TRUNC)
+        draft.replace(target)
+        sync_directory(writer)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not target.exists():
+            raise
+        draft.unlink(missing_ok=True)
+        _write_synced(target, line, 0)
 
 
 def sync_directory(path: Path) -> None:
@@ -161,6 +167,16 @@ def _make_key(path: Path) -> None:
     finally:
         os.close(handle)
         os.unlink(draft)
+
+
+def _write_synced(path: Path, data: bytes, flags: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+    try:
+        if os.write(handle, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _present_log_id(writer: Path) -> bytes:
