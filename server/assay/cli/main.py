@@ -12,9 +12,10 @@ from typer.core import TyperGroup
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; every command that asks a server, "
-    "bench aside, where none serves); 4 a check said no (init; model check and pack; ingest and features replay with rejects; "
-    "features diff of two that differ; features check-skew; label that found no event, or a newer label); 130 stopped by Ctrl-C. "
-    "NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
+    "bench aside, where none serves), or not to be told (audit replay); 4 a check said no (init; model check and pack; ingest "
+    "and features replay with rejects; features diff of two that differ; features check-skew; label that found no event, or a "
+    "newer label; audit find and replay that found no record); 130 stopped by Ctrl-C. NO_COLOR is respected. What was asked for "
+    "goes to stdout, everything else to stderr."
 )
 
 # Subcommand -> (module, what in it, what --help says of it). tests/integration/test_cli.py holds the texts to the commands' own.
@@ -40,6 +41,7 @@ SUBCOMMANDS = {
     ),
     "model": ("assay.cli.model", "app", "Pack and check model bundles."),
     "bench": ("assay.cli.bench", "app", "Load on a server, from a generator that can outrun it."),
+    "audit": ("assay.cli.audit", "app", "Read, verify and replay the audit log; bring its records to a sink."),
     "config": ("assay.cli.config", "app", "Print the configuration or its schema."),
 }
 
