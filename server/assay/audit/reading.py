@@ -110,6 +110,7 @@ class LogReader:
     _end: int | None = field(default=None, init=False)  # the first sequence of the next segment
     _next: SegmentFile | None = field(default=None, init=False)
     _left: Path | None = field(default=None, init=False)  # the segment before the present one
+    _log_id: bytes = field(default=b"", init=False)  # of the first segment
     _doubtful: int = field(default=-1, init=False)  # offset of a block that has failed once
     _has_chain: bool = field(default=True, init=False)  # False: behind what cannot be read, so the next block is taken as it is
     _is_from_start: bool = field(default=True, init=False)
@@ -216,18 +217,19 @@ class LogReader:
         if expected is None:
             if first > 1 and self._is_from_start and not self.log.only:
                 self._say(Finding(Kind.REMOVED, path, 0, 1, first - 1, "older segments are not here any more"))
-        elif expected.log_id and header.log_id != expected.log_id:
+        elif self._log_id and header.log_id != self._log_id:
             self._say(Finding(Kind.FOREIGN, path, 32, first, 0, f"of another log, {header.log_id.hex()}"))
         elif first > expected.next_sequence:
             kind, text = Kind.LOST, "a segment is missing"
             if self._has_made_way():
-                kind, text = Kind.REMOVED, "made way while they were read"
+                kind, text = Kind.REMOVED, _OVERTAKEN
             self._say(Finding(kind, path, 0, expected.next_sequence, first - 1, text))
         elif expected.chain and header.chain != expected.chain:
             text = "its header does not continue the chain: this segment, or the one before, was changed or replaced"
             self._say(Finding(Kind.CHANGED, path, 64, first, 0, text))
         elif first == 1 and header.chain != NO_CHAIN:
             self._say(Finding(Kind.CHANGED, path, 64, first, 0, "a log begins with a chain of zeros"))
+        self._log_id = self._log_id or header.log_id
         self._segment = segment
         self._expected = Place(segment.next_sequence, segment.chain, header.log_id)
         self._before_last = None
@@ -255,7 +257,10 @@ class LogReader:
         assert expected is not None
         path = segment.file.path
         if segment.next_sequence < end:
-            self._say(Finding(Kind.LOST, path, segment.offset, segment.next_sequence, end - 1, _why_lost(segment.why)))
+            kind, text = Kind.LOST, _why_lost(segment.why)
+            if segment.why == "OK" and not path.exists():
+                kind, text = Kind.REMOVED, _OVERTAKEN
+            self._say(Finding(kind, path, segment.offset, segment.next_sequence, end - 1, text))
             self._expected = Place(end, b"", expected.log_id)
         elif segment.next_sequence > end:
             self._go_back(segment, end, expected)
@@ -346,6 +351,9 @@ class LogReader:
         if known not in self._said:
             self._said.add(known)
             self.observe(finding)
+
+
+_OVERTAKEN: Final = "made way while they were read"
 
 
 def _why_lost(why: str) -> str:
