@@ -7,7 +7,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
@@ -22,7 +22,7 @@ STAGES: Final = ("decode", "look_up", "queue", "assemble", "infer")  # of ScoreR
 FORMATS: Final = {"float32": "<f", "float64": "<d", "int32": "<i", "int64": "<q", "bool": "<?"}
 BITS_OF_WORD: Final = 64
 _LINEAGE_TAG: Final = audit_pb2.AuditRecord.LINEAGE_FIELD_NUMBER << 3 | 2
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1)  # of times without a zone: all are UTC
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,10 @@ def decision_name(number: int) -> str:
 def time_text(time_us: int) -> str:
     """RFC 3339 with microseconds, UTC; a time that no calendar has as its number."""
     try:
-        return (_EPOCH + timedelta(microseconds=time_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    except (OverflowError, ValueError):
+        moment = _EPOCH + timedelta(microseconds=time_us)
+    except OverflowError:
         return str(time_us)
+    return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def line(entry: Entry) -> str:
