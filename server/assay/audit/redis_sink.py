@@ -2,7 +2,7 @@
 
 A record is safe here once the server has answered its XADD; where it keeps an append-only file and knows WAITAOF (Redis 7.2,
 Valkey), once that file is synced too. What a failover loses beyond that, Redis loses: a replica may not have it. Nothing here
-trims the stream. """
+trims the stream."""
 
 from __future__ import annotations
 

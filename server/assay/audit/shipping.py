@@ -2,7 +2,7 @@
 
 A log's place moves on, in the file `shipped` of its writer, only once the sink has said that it has everything before. Whoever is
 killed begins again there, so a record may come twice: its log and sequence tell. While the sink is away, records stay in the
-spool. """
+spool."""
 
 from __future__ import annotations
 
@@ -283,9 +283,7 @@ def become_shipper(directory: Path, stop: Stop, *, waits: bool) -> object | None
         if not waits:
             raise InputError(f"{directory}: another process ships its records already")
         if not has_said:
-            log_event(
-                log, logging.INFO, "another process ships the audit records of this directory: waiting", directory=directory
-            )
+            log_event(log, logging.INFO, "another process ships these audit records: waiting", directory=directory)
             has_said = True
         stop.wait(LOCK_S)
     return None
