@@ -34,11 +34,13 @@ def lineages(draw: st.DrawFn) -> audit_pb2.LineageRecord:
         number=draw(st.integers(1, 1 << 31)), views=draw(st.lists(NAMES, max_size=4)), runtime="r, cpu"
     )
     offset = 0
+    inputs = []
     for name in names:
         dtype = draw(st.sampled_from(sorted(DTYPES)))
-        offset += -offset % 8
-        found.inputs.add(name=name, type=dtype, offset_bytes=offset)
+        offset += -offset % draw(st.sampled_from((1, 8)))
+        inputs.append(audit_pb2.AuditInput(name=name, type=dtype, offset_bytes=offset))
         offset += np.dtype(DTYPES[dtype]).itemsize
+    found.inputs.extend(draw(st.permutations(inputs)))  # of several tensors: not in order of the row
     found.row_bytes = offset + -offset % 8
     for score, decision in zip(sorted(draw(st.lists(FINITE, max_size=3))), (2, 3, 4), strict=False):
         found.thresholds.add(decision=decision, score=score)

@@ -120,19 +120,19 @@ def test_all_records_of_all_writers_are_shipped_once_and_in_order(tmp_path: Path
 
 
 def test_batches_are_bounded_and_end_with_a_block(tmp_path: Path) -> None:
-    write_log(spool_with_key(tmp_path), 3_000, padding=10)
+    write_log(spool_with_key(tmp_path), 9_000, padding=10)
     sink = ListSink()
     ship(tmp_path, sink)
     assert max(sink.batches) <= BATCH_RECORDS + 10
     assert len(sink.batches) >= 3
     large = tmp_path / "large"
     log = open_log(spool_with_key(large))
-    append(log, [label("x" * 60_000 + str(number)) for number in range(60)], per_block=4)
+    append(log, [label("x" * 60_000 + str(number)) for number in range(160)], per_block=4)
     log.close()
     sink = ListSink()
     ship(large, sink)
     assert max(sink.batches) * 60_000 <= BATCH_BYTES + 4 * 60_000
-    assert len(sink.records) == 62
+    assert len(sink.records) == 162
 
 
 def test_records_that_come_later_are_shipped_from_where_it_stood(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -21,7 +22,7 @@ TYPES: Final = ("score", "shadow", "explanation", "label", "checkpoint", "lineag
 STAGES: Final = ("decode", "look_up", "queue", "assemble", "infer")  # of ScoreRecord.stage_ns
 FORMATS: Final = {"float32": "<f", "float64": "<d", "int32": "<i", "int64": "<q", "bool": "<?"}
 BITS_OF_WORD: Final = 64
-_LINEAGE_TAG: Final = audit_pb2.AuditRecord.LINEAGE_FIELD_NUMBER << 3 | 2
+_LINEAGE_TAG: Final = bytes([audit_pb2.AuditRecord.LINEAGE_FIELD_NUMBER << 3 | 2])
 _EPOCH: Final = datetime(1970, 1, 1)  # of times without a zone: all are UTC
 
 
@@ -34,25 +35,28 @@ class Entry:
     sequence: int
     written_us: int
     chain: bytes  # after its block
+    type: str  # of TYPES; empty: of a newer assay's kind, or damaged
     record: audit_pb2.AuditRecord
-    lineage: audit_pb2.LineageRecord | None
+    known: KnownLineage | None
 
     @property
-    def type(self) -> str:
-        """Of TYPES; empty: of a newer assay's kind."""
-        return self.record.WhichOneof("kind") or ""
+    def lineage(self) -> audit_pb2.LineageRecord | None:
+        """None: it refers to none, or its record cannot be read."""
+        return self.known.record if self.known else None
 
     @property
     def score(self) -> audit_pb2.ScoreRecord | None:
         """Of a score, or of one in shadow."""
-        kind = self.type
-        return getattr(self.record, kind) if kind in ("score", "shadow") else None
+        if self.type == "score":
+            return self.record.score
+        return self.record.shadow if self.type == "shadow" else None
 
     @property
     def transaction_id(self) -> str:
         """Empty where it is about none."""
-        found = getattr(self.record, self.type) if self.type else None
-        return str(getattr(found, "transaction_id", ""))
+        if self.type in ("", "checkpoint", "lineage"):
+            return ""
+        return str(getattr(self.record, self.type).transaction_id)
 
     @property
     def key(self) -> str:
@@ -67,7 +71,7 @@ class Decoder:
     def __init__(self, writer: str) -> None:
         self._writer = writer
         self._segment = 0
-        self._lineages: dict[int, audit_pb2.LineageRecord] = {}
+        self._lineages: dict[int, KnownLineage] = {}
 
     def entries(self, block: LogBlock) -> Iterator[Entry]:
         """All of them. What is no AuditRecord is given as an empty one, of no type."""
@@ -85,8 +89,8 @@ class Decoder:
     def learn(self, block: LogBlock) -> None:
         self._enter(block)
         for data in block.block.records:
-            if data[:1] == bytes([_LINEAGE_TAG]):
-                self._learn(_parsed(data))
+            if data[:1] == _LINEAGE_TAG and (record := _parsed(data)).HasField("lineage"):
+                self._learn(record)
 
     # --- implementation ---
 
@@ -97,22 +101,28 @@ class Decoder:
 
     def _entry(self, block: LogBlock, index: int, data: bytes) -> Entry:
         record = _parsed(data)
-        self._learn(record)
-        kind = record.WhichOneof("kind")
-        number = getattr(record, kind).lineage if kind in ("score", "shadow") else record.lineage.number
+        kind = record.WhichOneof("kind") or ""
+        known: KnownLineage | None = None
+        if kind == "score":
+            known = self._lineages.get(record.score.lineage)
+        elif kind == "shadow":
+            known = self._lineages.get(record.shadow.lineage)
+        elif kind == "lineage":
+            known = self._learn(record)
         return Entry(
             self._writer,
             block.log_id,
             block.first_sequence + index,
             block.block.written_us,
             block.block.chain,
+            kind,
             record,
-            self._lineages.get(number),
+            known,
         )
 
-    def _learn(self, record: audit_pb2.AuditRecord) -> None:
-        if record.WhichOneof("kind") == "lineage":
-            self._lineages[record.lineage.number] = record.lineage
+    def _learn(self, record: audit_pb2.AuditRecord) -> KnownLineage:
+        known = self._lineages[record.lineage.number] = KnownLineage(record.lineage)
+        return known
 
 
 def document(entry: Entry) -> Document:
@@ -129,23 +139,44 @@ def document(entry: Entry) -> Document:
     return {**where, **(describe(entry) if describe else {})}
 
 
-def inputs_of(score: audit_pb2.ScoreRecord, lineage: audit_pb2.LineageRecord) -> dict[str, Any] | None:
-    """Input -> value as the model was given it; None for NaN, words for what JSON has no number for. None: only a
-    digest was kept, or the row does not fit the lineage."""
-    if not score.row or len(score.row) != lineage.row_bytes:
-        return None
-    values: dict[str, Any] = {}
-    for item in lineage.inputs:
-        form = FORMATS.get(item.type)
-        if form is None or item.offset_bytes + struct.calcsize(form) > len(score.row):
+class KnownLineage:
+    """A lineage, and what all of its scores say alike: made once, for there are many of them."""
+
+    def __init__(self, record: audit_pb2.LineageRecord) -> None:
+        self.record = record
+        self.names = tuple(item.name for item in record.inputs)
+        self.origin: Document = {
+            "model": record.provenance.model,
+            "version": record.provenance.version,
+            "model_sha256": record.provenance.model_sha256,
+            "feature_set": record.provenance.feature_set,
+            "feature_set_version": record.provenance.feature_set_version,
+            "schema_hash": record.provenance.schema_hash,
+            "runtime": record.runtime,
+        }
+        self.thresholds: Document = {decision_name(item.decision): item.score for item in record.thresholds}
+        ordered = sorted(range(len(self.names)), key=lambda index: record.inputs[index].offset_bytes)
+        self._row = _row_struct([record.inputs[index] for index in ordered], record.row_bytes)
+        # Where in the row's order each input stands; None: in the same.
+        self._places = None if ordered == sorted(ordered) else [ordered.index(index) for index in range(len(ordered))]
+
+    def inputs_of(self, score: audit_pb2.ScoreRecord) -> Document | None:
+        """Input -> value as the model was given it; None for NaN, words for what JSON has no number for. None: only a digest was
+        kept, or the row does not fit the lineage."""
+        if self._row is None or len(score.row) != self._row.size:
             return None
-        (value,) = struct.unpack_from(form, score.row, item.offset_bytes)
-        values[item.name] = _json_number(value)
-    return values
+        values = self._row.unpack(score.row)
+        if not math.isfinite(sum(values)):  # some value is not, or so it may be
+            values = tuple(map(_json_number, values))
+        if self._places is not None:
+            values = tuple(values[place] for place in self._places)
+        return dict(zip(self.names, values, strict=True))
 
 
 def names_of_bits(bits: bytes, lineage: audit_pb2.LineageRecord) -> list[str]:
     """The inputs whose bit is set."""
+    if not bits:
+        return []
     number = int.from_bytes(bits, "little")
     return [item.name for index, item in enumerate(lineage.inputs) if number >> index & 1]
 
@@ -156,11 +187,11 @@ def decision_name(number: int) -> str:
 
 def time_text(time_us: int) -> str:
     """RFC 3339 with microseconds, UTC; a time that no calendar has as its number."""
+    seconds, microseconds = divmod(time_us, 1_000_000)
     try:
-        moment = _EPOCH + timedelta(microseconds=time_us)
+        return f"{_second_text(seconds)}.{microseconds:06d}Z"
     except OverflowError:
         return str(time_us)
-    return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def line(entry: Entry) -> str:
@@ -188,6 +219,27 @@ def line(entry: Entry) -> str:
 # --- implementation ---
 
 
+@functools.lru_cache(maxsize=256)
+def _second_text(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
+
+
+def _row_struct(inputs: Sequence[audit_pb2.AuditInput], row_bytes: int) -> struct.Struct | None:
+    """Of a whole row with these inputs, in order of their offsets. None: they overlap, or are of types that this version does not
+    know."""
+    parts, end = ["<"], 0
+    for item in inputs:
+        form = FORMATS.get(item.type)
+        if form is None or item.offset_bytes < end:
+            return None
+        parts.append(f"{item.offset_bytes - end}x{form[1:]}")
+        end = item.offset_bytes + struct.calcsize(form)
+    return struct.Struct("".join([*parts, f"{row_bytes - end}x"])) if end <= row_bytes else None
+
+
+_NO_ORIGIN: Final = KnownLineage(audit_pb2.LineageRecord()).origin
+
+
 def _parsed(data: bytes) -> audit_pb2.AuditRecord:
     try:
         return audit_pb2.AuditRecord.FromString(data)
@@ -196,25 +248,19 @@ def _parsed(data: bytes) -> audit_pb2.AuditRecord:
 
 
 def _score(entry: Entry) -> Document:
-    score, lineage = entry.score, entry.lineage
+    score, known = entry.score, entry.known
     assert score is not None
-    provenance = lineage.provenance if lineage else scoring_pb2.Provenance()
+    lineage = known.record if known else None
     return {
         "transaction_id": score.transaction_id,
         "is_tokenised": score.is_tokenised,
         "event_time": time_text(score.event_time_us),
         "received": time_text(score.received_us),
-        "model": provenance.model,
-        "version": provenance.version,
-        "model_sha256": provenance.model_sha256,
-        "feature_set": provenance.feature_set,
-        "feature_set_version": provenance.feature_set_version,
-        "schema_hash": provenance.schema_hash,
-        "runtime": lineage.runtime if lineage else "",
+        **(known.origin if known else _NO_ORIGIN),
         "score": _json_number(score.score),
         "decision": decision_name(score.decision),
-        "thresholds": _thresholds(lineage) if lineage else {},
-        "inputs": inputs_of(score, lineage) if lineage else None,
+        "thresholds": known.thresholds if known else {},
+        "inputs": known.inputs_of(score) if known else None,
         "row": base64.b64encode(score.row).decode() if score.row else None,
         "row_digest": score.row_digest.hex() or None,
         "missing": names_of_bits(score.missing, lineage) if lineage else [],
@@ -266,17 +312,12 @@ def _checkpoint(entry: Entry) -> Document:
 
 
 def _lineage(entry: Entry) -> Document:
-    found = entry.record.lineage
+    found, known = entry.record.lineage, entry.known
+    assert known is not None
     return {
         "number": found.number,
-        "model": found.provenance.model,
-        "version": found.provenance.version,
-        "model_sha256": found.provenance.model_sha256,
-        "feature_set": found.provenance.feature_set,
-        "feature_set_version": found.provenance.feature_set_version,
-        "schema_hash": found.provenance.schema_hash,
-        "runtime": found.runtime,
-        "thresholds": _thresholds(found),
+        **known.origin,
+        "thresholds": known.thresholds,
         "inputs": [{"name": item.name, "type": item.type, "offset_bytes": item.offset_bytes} for item in found.inputs],
         "views": list(found.views),
         "row_bytes": found.row_bytes,
@@ -293,11 +334,9 @@ _DOCUMENTS: Final = {
 }
 
 
-def _thresholds(lineage: audit_pb2.LineageRecord) -> Document:
-    return {decision_name(item.decision): item.score for item in lineage.thresholds}
-
-
 def _degradations(score: audit_pb2.ScoreRecord, lineage: audit_pb2.LineageRecord | None) -> list[Document]:
+    if not score.degradations:
+        return []
     views = lineage.views if lineage else ()
     return [
         {
@@ -310,6 +349,7 @@ def _degradations(score: audit_pb2.ScoreRecord, lineage: audit_pb2.LineageRecord
     ]
 
 
+@functools.lru_cache(maxsize=1024)
 def _word(enum: Any, number: int, prefix: str) -> str:
     """The name of an enum's value as a word; of one that this version does not know, its number."""
     value = enum.DESCRIPTOR.values_by_number.get(number)

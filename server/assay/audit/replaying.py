@@ -108,9 +108,7 @@ class Replayer:
             return Replay(entry, Outcome.SAME, "", score, decision_name(decision), row_source)
         why = "the score differs" if not is_same else "the score is the same, the decision differs"
         if not is_same and self.software not in lineage.runtime:
-            why = (
-                f"{why}; it ran elsewhere: {lineage.runtime}. Here: {self.software}. Bits are promised per build and CPU class"
-            )
+            why = f"{why}; it ran elsewhere: {lineage.runtime}. Here: {self.software}. Bits are promised per build and CPU class"
             return Replay(entry, Outcome.CANNOT, why, score, decision_name(decision), row_source)
         if not is_same and not lineage.runtime.endswith(", cpu"):
             why = f"{why}; it ran on another device ({lineage.runtime}). Bits are promised per device"

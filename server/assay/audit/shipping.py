@@ -24,8 +24,8 @@ from assay.audit.sinks import ShippedRecord, Sink, SinkAwayError
 from assay.errors import InputError
 from assay.observe.logs import log_event
 
-BATCH_RECORDS: Final = 1000  # a batch ends with the block that reaches one of these
-BATCH_BYTES: Final = 1 << 20
+BATCH_RECORDS: Final = 4000  # a batch ends with the block that reaches one of these
+BATCH_BYTES: Final = 4 << 20
 IDLE_S: Final = 0.25  # between two looks at logs that have nothing new
 BACK_OFF_S_MIN: Final = 0.25
 BACK_OFF_S_MAX: Final = 10.0
