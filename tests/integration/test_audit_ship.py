@@ -263,13 +263,20 @@ def check_topic(kafka: MockKafka, count: int) -> None:
 # --- how it begins and ends
 
 
-def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    spool_with_key(tmp_path)
+def test_it_ends_with_its_parent_and_with_what_stands_there_then(tmp_path: Path) -> None:
+    """Ctrl-C in the terminal of both is for the server: it still writes."""
+    log = open_log(spool_with_key(tmp_path))
     with ShipProcess(tmp_path, f"jsonl:{tmp_path / 'out'}", "--with-parent") as shipper:
         wait_until(lambda: shipper.said("shipping audit records"), "the shipper starts")
+        shipper.process.send_signal(signal.SIGINT)
+        append(log, (label(f"t{number}") for number in range(10)))
+        wait_until(lambda: is_shipped(tmp_path, {"writer-0": 11}), "it goes on")
+        append(log, (label(f"t{number}") for number in range(5_000)))
+        log.close()
         assert shipper.process.stdin is not None
         shipper.process.stdin.close()
         assert shipper.process.wait(WAIT_S) == 0
+    assert_all_there(documents_in_files(tmp_path / "out"), {"writer-0": 5_012})
 
 
 def test_ctrl_c_and_sigterm_end_it_in_order(tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ def test_one_process_ships_a_directory(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another process ships"):
         become_shipper(tmp_path, Stop(), waits=False)
     assert become_shipper(tmp_path, Stop(waits_max=3), waits=True) is None
-    lock.close()  # type: ignore[attr-defined]
+    lock.close()
     assert become_shipper(tmp_path, threading.Event(), waits=True) is not None
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 import orjson
 
@@ -271,7 +271,7 @@ class Shipper:
         self._told = Counts(now.records, now.bytes, now.retries)
 
 
-def become_shipper(directory: Path, stop: Stop, *, waits: bool) -> object | None:
+def become_shipper(directory: Path, stop: Stop, *, waits: bool) -> IO[bytes] | None:
     """The lock, which is held as long as it is kept; None: it was told to stop. Raises OSError, and InputError where another
     process ships already and `waits` is not set."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

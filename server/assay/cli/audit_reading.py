@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -110,7 +111,7 @@ def print_entry(entry: Entry) -> None:
     table.add_column(overflow="fold")
     shown = document(entry)
     for name, value in shown.items():
-        for label, text in _inputs(shown) if name == "inputs" else _rows(name, value):
+        for label, text in _inputs(shown, entry) if name == "inputs" else _rows(name, value):
             table.add_row(plain_text(label), plain_text(text))
     answers.print(table)
     answers.print()
@@ -121,16 +122,26 @@ def print_entry(entry: Entry) -> None:
 _HIDDEN = frozenset({"row", "missing", "imputed"})  # the inputs say it
 
 
-def _inputs(shown: dict[str, Any]) -> list[tuple[str, str]]:
+def _inputs(shown: dict[str, Any], entry: Entry) -> list[tuple[str, str]]:
     """Each with its value, and whether it had one."""
     values: dict[str, Any] | None = shown["inputs"]
-    if values is None:
+    if values is None or entry.lineage is None:
         return [("inputs", "a digest was kept in their place" if shown["row_digest"] else "cannot be read")]
     marks = {
         name: " (missing, a declared default went in)" if name in shown["imputed"] else " (missing)" for name in shown["missing"]
     }
-    texts = [f"{name} {_text(value)}{marks.get(name, '')}" for name, value in values.items()]
+    texts = []
+    for item in entry.lineage.inputs:
+        value = values[item.name]
+        is_short = item.type == "float32" and isinstance(value, float)
+        texts.append(f"{item.name} {_float32_text(value) if is_short else _text(value)}{marks.get(item.name, '')}")
     return [("inputs" if index == 0 else "", text) for index, text in enumerate(texts)]
+
+
+def _float32_text(value: float) -> str:
+    """The shortest that reads back as the same float32: 57.16, not the double that is equal to it."""
+    texts = (f"{value:.{digits}g}" for digits in range(6, 10))
+    return next(text for text in texts if struct.pack("<f", float(text)) == struct.pack("<f", value))
 
 
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:
