@@ -76,6 +76,7 @@ def find(
     """Show all that the log has about one transaction: scores, explanations, labels.
 
     Card numbers stand in the log as tokens; one in TRANSACTION is looked for as its token, with the key in the log's directory.
+
     Exit code 4: nothing was found.
 
     Examples:

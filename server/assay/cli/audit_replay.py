@@ -28,7 +28,7 @@ ROW_BYTES_MAX = 1 << 20
 
 
 def replay(
-    transaction: Annotated[str | None, typer.Argument(metavar="[TRANSACTION]", help="All scores of this transaction.")] = None,
+    transaction: Annotated[str | None, typer.Argument(metavar="TRANSACTION", help="All scores of this transaction.")] = None,
     sequence: Annotated[int | None, typer.Option(min=1, help="The score with this sequence instead.")] = None,
     is_all: Annotated[bool, typer.Option("--all", help="Every score in the log instead.")] = False,
     sample: Annotated[int | None, typer.Option(min=1, help="With --all: so many of them, at random.")] = None,
@@ -51,8 +51,10 @@ def replay(
     """Compute past scores again, from their records and their bundle, and compare the bits.
 
     The recorded row goes through the same session code as in a server. Bits are promised for one build of ONNX Runtime on one
-    class of CPU; elsewhere a difference proves nothing, and is not called one. Exit codes: 0 the same; 1 different; 3 cannot be
-    told (a digest alone was kept, another model, another kind of machine); 4 no such score is in the log.
+    class of CPU; elsewhere a difference proves nothing, and is not called one.
+
+    Exit codes: 0 the same; 1 different; 3 cannot be told (a digest alone was kept, another model, another kind of machine);
+    4 no such score is in the log.
 
     Examples:
 

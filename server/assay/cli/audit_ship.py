@@ -45,14 +45,14 @@ def ship(
     """Bring the records of all servers of a directory to a sink, at least once each.
 
     A server with audit.sink does this by itself. One process ships a directory's records at a time: another one waits for its
-    turn, or ends with --once. SIGTERM and Ctrl-C end it after the batch that is under way; killed at any moment, it goes on where the
-    sink had confirmed.
+    turn, or ends with --once. SIGTERM and Ctrl-C end it after the batch that is under way; killed at any moment, it goes on
+    where the sink had confirmed.
 
     Examples:
 
         assay audit ship --sink jsonl:/var/lib/assay/archive --once
 
-        ASSAY_AUDIT__SINK=redis://:PASSWORD@redis:6379/0?stream=assay assay audit ship
+        ASSAY_AUDIT__SINK='redis://:PASSWORD@redis:6379/0?stream=assay' assay audit ship
     """
     from assay.audit.opening import spool_directory
     from assay.audit.shipping import Shipper, become_shipper

@@ -34,9 +34,10 @@ def verify(
 ) -> None:
     """Check every record's checksum, sequence and place in the chain.
 
-    Who changes, takes out or adds a record breaks the chain for all that follow. Who cuts the end off, or writes all of it
-    anew, does not: keep the head that is printed elsewhere, and give it back with --head; sinks have records of their own. Exit
-    code 1: the log is damaged, or the head is not in it.
+    Who changes, takes out or adds a record breaks the chain for all that follow. Who cuts the end off, or writes all of it anew,
+    does not: keep the head that is printed elsewhere, and give it back with --head; sinks have records of their own.
+
+    Exit code 1: the log is damaged, or the head is not in it.
 
     Examples:
 
