@@ -292,6 +292,39 @@ def test_a_part_of_a_log_can_be_verified(written: Written) -> None:
     assert [log["records"] for log in found["logs"]] == [0, 0]
 
 
+def test_shipped_files_are_verified_too(copied: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "assay", "audit", "ship", "--once", "--sink", f"jsonl:{out}", "--spool", str(copied)]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    found = run("verify", "--jsonl", str(out), "--json")
+    whole = {log["log_id"]: log["records"] for log in answer("verify", spool=copied)["logs"]}
+    assert found.returncode == 0
+    assert {log["log_id"]: log["records"] for log in json.loads(found.stdout)["logs"]} == whole
+    path = next(out.glob("*.jsonl"))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:5] + lines[7:]))
+    said = run("verify", "--jsonl", str(out))
+    assert said.returncode == 1
+    assert "missing: " in said.stdout
+    assert "not whole" in said.stdout
+    assert run("verify", "--jsonl", str(out), "--head", "f" * 64).returncode == 2
+    assert run("verify", "--jsonl", str(tmp_path / "none")).returncode == 1
+
+
+def test_what_somebody_sent_moves_no_cursor_and_is_no_markup(tmp_path: Path) -> None:
+    evil = "a\x1b[2Jb[/x]c\nd"
+    log = open_log(spool_with_key(tmp_path))
+    append(log, [label(evil)])
+    log.close()
+    for arguments in (("tail",), ("find", evil), ("verify",)):
+        found = run(*arguments, spool=tmp_path)
+        assert found.returncode == 0
+        assert "\x1b" not in found.stdout + found.stderr
+    assert len(run("tail", "--type", "label", spool=tmp_path).stdout.splitlines()) == 1
+    assert "a\\x1b[2Jb[/x]c" in run("find", evil, spool=tmp_path).stdout
+    assert answer("find", evil, spool=tmp_path)[0]["transaction_id"] == evil
+
+
 # --- replay
 
 

@@ -21,6 +21,7 @@ import redis
 from assay.audit.place import read_shipped
 from tests.support.audit_logs import append, label, open_log, spool_with_key, write_log
 from tests.support.mock_kafka import MockKafka, mock_kafka
+from tests.support.redis_cluster import redis_cluster, watched_redis
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import WAIT_S, wait_until
 
@@ -196,6 +197,30 @@ def test_a_redis_that_refuses_is_waited_for_with_its_reason(tmp_path: Path, spoi
             client.config_set("maxmemory", 0)
             client.delete(STREAM)
             wait_until(lambda: is_shipped(tmp_path, {"writer-0": 12}), "somebody mended it")
+
+
+def test_a_stream_of_a_cluster_is_found_wherever_its_slot_moves(tmp_path: Path) -> None:
+    log = open_log(spool_with_key(tmp_path))
+    with redis_cluster() as cluster:
+        owner = cluster.primary_of(STREAM.encode())
+        other = next(node for node in cluster.primaries if node is not owner)
+        with ShipProcess(tmp_path, f"{cluster.url}?stream={STREAM}") as shipper:
+            append(log, [label("before")])
+            wait_until(lambda: is_shipped(tmp_path, {"writer-0": 2}), "the first records")
+            cluster.move_slot(STREAM.encode(), other)
+            append(log, [label("after")])
+            wait_until(lambda: is_shipped(tmp_path, {"writer-0": 3}), "the slot has moved")
+            assert shipper.terminate() == 0
+        assert_all_there(documents_in_stream(other), {"writer-0": 3})
+    log.close()
+
+
+def test_the_primary_that_sentinels_name_gets_the_records(tmp_path: Path) -> None:
+    write_log(spool_with_key(tmp_path), 10)
+    with watched_redis() as watched, ShipProcess(tmp_path, f"{watched.url}?stream={STREAM}", "--once") as shipper:
+        assert shipper.process.wait(WAIT_S) == 0, shipper.stderr()
+        with redis.Redis(port=watched.port_of_primary()) as client:
+            assert client.xlen(STREAM) == 12
 
 
 def test_a_password_stands_in_no_line_and_no_command_line(tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def _print_lines(entries: list[Entry], as_json: bool) -> None:
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(document(entry), option=orjson.OPT_APPEND_NEWLINE))
         else:
-            sys.stdout.write(plain(line(entry)) + "\n")
+            text = plain(line(entry)).replace("\n", "\\n")  # a line is one line, whatever somebody sent
+            sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,12 @@ def verify(
         str | None,
         typer.Option(metavar="HEX", help="A head that an earlier verify printed and somebody kept elsewhere: is it in the log?"),
     ] = None,
+    jsonl: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Check what a jsonl: sink has instead: a file, or its directory. Is no record missing?"
+        ),
+    ] = None,
     spool: SpoolOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -37,16 +44,23 @@ def verify(
     Who changes, takes out or adds a record breaks the chain for all that follow. Who cuts the end off, or writes all of it anew,
     does not: keep the head that is printed elsewhere, and give it back with --head; sinks have records of their own.
 
-    Exit code 1: the log is damaged, or the head is not in it.
+    Exit code 1: the log is damaged, the head is not in it, or a record is missing in the files.
 
     Examples:
 
         assay audit verify
 
+        assay audit verify --jsonl /var/lib/assay/archive
+
         assay audit verify --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z --json
     """
     from assay.audit.verifying import verify_log
 
+    if jsonl is not None:
+        if first or last or head or spool or config:
+            fail("--jsonl looks at files alone; --from, --to, --head, --spool and --config do not go with it", EXIT_USAGE)
+        _verify_files(jsonl, as_json)
+        return
     span = _span(first, last)
     wanted = _head(head)
     reports: list[LogReport] = []
@@ -82,6 +96,31 @@ _KEY_WORDS = {
     False: "[yellow]another key than the one in this directory[/]",
     None: "the key in this directory cannot be read",
 }
+
+
+def _verify_files(path: Path, as_json: bool) -> None:
+    from assay.audit.exports import check_export
+
+    try:
+        with bar("reading") as progress:
+            report = check_export(path, progress)
+    except OSError as error:
+        raise AssayError(f"{error.filename}: {error.strerror}") from None
+    if as_json:
+        print_json(report.document())
+    else:
+        for log in report.logs:
+            answers.print(Text.assemble(plain_text(f"{log.writer} {log.log_id}", "bold")), soft_wrap=True)
+            answers.print(
+                f"  {log.records:,} records, sequence {log.first:,} to {log.last:,}; {log.repeats:,} came more than once"
+            )
+            for gap in log.document()["gaps"]:
+                answers.print(f"  [red]missing: {gap[0]:,} to {gap[1]:,}[/]")
+        for file, line in report.unreadable:
+            answers.print(plain_text(f"{file}, line {line}: no record", "red"), soft_wrap=True)
+        answers.print("[green]whole[/]" if report.is_whole else "[bold red]not whole[/]")
+    if not report.is_whole:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _span(first: str | None, last: str | None) -> Span:
