@@ -127,7 +127,7 @@ class App:
             ]
         )
         if self.audit is not None:
-            self.audit.start_shipping()
+            self.audit.start_shipping({"ASSAY_LOG_LEVEL": self.config.log_level, "ASSAY_LOG_FORMAT": self.config.log_format})
         checks = (
             lambda: device_checks(self.models),
             lambda: store_checks(self.store),

@@ -23,7 +23,7 @@ import pytest
 
 from assay._core import HAS_NATIVE_TRANSPORT
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
-from tests.support.audit_logs import SEGMENTS, read_log
+from tests.support.recorded_scores import SEGMENTS, read_log
 from tests.support.server import WAIT_S, make_request
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from assay.v1 import audit_pb2, scoring_pb2, scoring_pb2_grpc
-from tests.support.audit_logs import open_log, read_log
+from tests.support.recorded_scores import open_log, read_log
 from tests.support.server import WAIT_S, LocalServer, make_request, reason_of, status_of, wait_until
 from tests.support.small_disk import SmallDisk, small_disk
 

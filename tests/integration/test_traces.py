@@ -15,8 +15,8 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from assay._core import STAGES
 from assay.features.store import open_remote_store
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
-from tests.support.audit_logs import open_log, read_log
 from tests.support.otlp_sink import OtlpSink, attributes_of
+from tests.support.recorded_scores import open_log, read_log
 from tests.support.redis_server import redis_server
 from tests.support.server import INLINE, LocalServer, ServeProcess, held, make_request, wait_until
 

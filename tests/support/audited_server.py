@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.support.audit_logs import open_log
+from tests.support.recorded_scores import open_log
 from tests.support.server import LocalServer
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from assay import _core
 from assay.audit.place import ClaimedWriter, claim_writer, default_directory, read_shipped
 from assay.audit.shipper_process import ShipperProcess
+from assay.audit.sinks import open_sink
 from assay.config import AuditConfig
 from assay.errors import ConfigError, CoreError
 from assay.observe.logs import log_event
@@ -28,6 +30,7 @@ class OpenAudit:
     bytes_max: int  # of its segments
     sink: str  # none: nowhere. May hold a password
     _shipper: ShipperProcess | None = None
+    _stale_shipped: int = -1  # what the file said of a log whose end was lost: not of the one that stands there now
 
     @property
     def has_sink(self) -> bool:
@@ -45,14 +48,17 @@ class OpenAudit:
         where = f"{self.sink.partition(':')[0]} sink" if self.has_sink else "no sink: the oldest records make way"
         return f"{self.writer.path}, level {self.level}, {size}, {where}"
 
-    def start_shipping(self) -> None:
-        """Starts who carries records to the sink. Once; where there is a sink."""
+    def start_shipping(self, environment: Mapping[str, str]) -> None:
+        """Starts who carries records to the sink. Once; where there is a sink. `environment`: for its process."""
         if self.has_sink:
-            self._shipper = ShipperProcess(self.writer.path.parent, self.sink, self.take_shipped)
+            self._shipper = ShipperProcess(self.writer.path.parent, self.sink, self.take_shipped, environment)
 
     def take_shipped(self) -> None:
         """Tells the log how far the sink has come. From time to time."""
-        self.log.set_shipped(read_shipped(self.writer.path))
+        shipped = read_shipped(self.writer.path)
+        if shipped != self._stale_shipped:
+            self._stale_shipped = -1
+            self.log.set_shipped(shipped)
 
     def close(self) -> None:
         """Writes what is left. After the engine has stopped. Idempotent."""
@@ -86,6 +92,8 @@ def open_audit(config: AuditConfig, *, is_demo: bool, software: str) -> OpenAudi
         log_event(log, logging.WARNING, "scores are not recorded: audit.level is off")
         return None
     sink = sink_of(config, is_demo=is_demo)
+    if sink != NO_SINK:
+        open_sink(sink).close()  # what cannot be a sink is said now
     writer = claim_writer(spool_directory(config))
     try:
         core = _core.AuditLog(
@@ -105,6 +113,10 @@ def open_audit(config: AuditConfig, *, is_demo: bool, software: str) -> OpenAudi
         writer.release()
         raise ConfigError(f"audit.spool: {writer.path}: {error.reason}: {error.message}") from error
     opened = OpenAudit(core, writer, config.level, config.spool_bytes_max, sink)
+    # A log whose newest records a power cut took goes on with sequences that the sink has of others; the shipper will notice.
+    stats = core.stats()
+    if (shipped := read_shipped(writer.path)) >= stats.next_sequence - stats.recorded:
+        opened._stale_shipped = shipped
     opened.take_shipped()
     _say_torn(opened)
     return opened

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ SINK_VARIABLE: Final = "ASSAY_AUDIT__SINK"  # not an argument: those can be seen
 TICK_S: Final = 1.0
 RESTART_S_MIN: Final = 1.0
 RESTART_S_MAX: Final = 60.0
-LAST_RECORDS_S: Final = 5.0  # how long it may take to ship what is left when the server ends
+LAST_RECORDS_S: Final = 12.0  # how long it may take to ship what is left when the server ends: it gives a sink that is away 10
 
 log = logging.getLogger("assay.audit")
 
@@ -26,10 +26,17 @@ log = logging.getLogger("assay.audit")
 class ShipperProcess:
     """Runs from its making until close(). `on_tick` is called about once a second."""
 
-    def __init__(self, spool: Path, sink: str, on_tick: Callable[[], None], command: Sequence[str] | None = None) -> None:
-        """`command`: for tests."""
+    def __init__(
+        self,
+        spool: Path,
+        sink: str,
+        on_tick: Callable[[], None],
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        """`environment`: beside this process's own. `command`: for tests."""
         self._command = list(command or _ship_command(spool))
-        self._environment = {**os.environ, SINK_VARIABLE: sink}
+        self._environment = {**os.environ, **(environment or {}), SINK_VARIABLE: sink}
         self._on_tick = on_tick
         self._is_closing = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,8 +69,15 @@ class ShipperProcess:
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         try:
-            # It ends when its stdin closes: also where this process is killed. Its log lines are ours.
-            return subprocess.Popen(self._command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            # It ends when its stdin closes: also where this process is killed. Its log lines stand among ours. In a session of its
+            # own, so that Ctrl-C ends this process first.
+            return subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         except OSError as error:
             log_event(log, logging.ERROR, "the audit shipper cannot be started", reason=error.strerror or str(error))
             return None
@@ -83,7 +97,7 @@ class ShipperProcess:
 
 
 def _ship_command(spool: Path) -> list[str]:
-    return [sys.executable, "-m", "assay", "audit", "ship", "--follow", "--with-parent", "--spool", str(spool)]
+    return [sys.executable, "-m", "assay", "audit", "ship", "--with-parent", "--spool", str(spool)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
