@@ -69,8 +69,8 @@ class ShipperProcess:
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         try:
-            # It ends when its stdin closes: also where this process is killed. Its log lines stand among ours. In a session of its
-            # own, so that Ctrl-C ends this process first.
+            # It ends when its stdin closes: also where this process is killed. Its log lines stand among ours. In a session of
+            # its own, so that Ctrl-C ends this process first.
             return subprocess.Popen(
                 self._command,
                 env=self._environment,
