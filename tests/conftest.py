@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import random
 import shutil
@@ -59,6 +60,16 @@ def transport(request: pytest.FixtureRequest) -> Iterator[str]:
     before, server.default_transport = server.default_transport, request.param
     yield request.param
     server.default_transport = before
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Commands that tests run in this process set logging up for themselves, and a server's level can be changed from outside."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "check.h"
+#include "core/base/blake2b.h"
+#include "core/base/blake2bp.h"
 #include "core/base/clock.h"
 #include "core/base/crc32c_kernels.h"
 #include "core/base/hash.h"
@@ -240,6 +242,52 @@ TEST(clocks) {
   const int64_t start = clock.now_ns();
   clock.advance_ns(5);
   CHECK_EQ(clock.now_ns() - start, 5);
+}
+
+TEST(blake2b_is_rfc_7693s) {
+  const auto hex = [](const auto& digest) {
+    std::string text;
+    for (const uint8_t byte : digest) text += {"0123456789abcdef"[byte >> 4], "0123456789abcdef"[byte & 15]};
+    return text;
+  };
+  CHECK_EQ(hex(blake2b<64>("abc")),  // appendix A
+           "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1"
+           "7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923");
+  CHECK_EQ(hex(blake2b<32>("hello", "key")), "30002f17070c8cee9d5cc38cc0bf4ef6f2c709b2c8f556dcd5e7f8c20901bb30");
+  CHECK_EQ(hex(blake2b<32>(std::string(100'000, 'x'), "key")),
+           "a454d07435dc23eee8e61ebdaae85174f45cee025545333a94a451fb9c309666");
+  // In pieces as in one.
+  const std::string text(1'000, 'p');
+  for (const size_t step : {1u, 127u, 128u, 129u, 999u}) {
+    Blake2b hash(32);
+    for (size_t at = 0; at < text.size(); at += step) hash.update(std::string_view(text).substr(at, step));
+    std::array<uint8_t, 32> digest;
+    hash.finish(digest.data());
+    CHECK(digest == blake2b<32>(text));
+  }
+}
+
+// Digests by Python's hashlib, in tree mode (docs/audit-format.md has the function); bytes i * 7 + 3.
+TEST(blake2bp_is_hashlibs) {
+  const std::pair<size_t, const char*> kDigests[] = {{0, "b5ef811a8038f70b628fa8b294daae7492b1ebe343a80eaabbf1f6ae664dd67b"},
+                                                     {1, "5e577b6f2b9e5f312d87b127d7710f6b1959b16407390899e74cd6305a16c1b4"},
+                                                     {128, "06082f4b297bb7152c9a626c80fe32a35e172dc7d967b97a27180f2c4ce5046c"},
+                                                     {385, "3ea545dca84c1c897ea7de92a4b21d85d030e943ad82f319d48594262702b014"},
+                                                     {512, "42c54d199553e1829692797696974ddd7a6decdb9ee9bec7942c9f55dfe587a3"},
+                                                     {1024, "1e64303071d64d8c740f5dd5757dc0446bada36e7d57249c02f6ee3654989262"},
+                                                     {1500, "fb81cde5d50fbfb8a8f8f77117d11520914966d78170e6f6ce82b5bbbecaf3d8"},
+                                                     {5000, "b3b714df0e2f2f1ccf5a6de9c3eb4609a6700bc0032fdeda7290931b423dcaaa"}};
+  for (const auto& [bytes, expected] : kDigests) {
+    std::string text(bytes, '\0');
+    for (size_t i = 0; i < bytes; ++i) text[i] = static_cast<char>(i * 7 + 3);
+    for (const size_t step : {size_t{1}, size_t{100}, size_t{1024}, size_t{100'000}}) {
+      Blake2bp hash;
+      for (size_t at = 0; at < bytes; at += step) hash.update(std::string_view(text).substr(at, step));
+      std::string found;
+      for (const uint8_t byte : hash.finish()) found += {"0123456789abcdef"[byte >> 4], "0123456789abcdef"[byte & 15]};
+      CHECK_EQ(found, std::string(expected));
+    }
+  }
 }
 
 ASSAY_TEST_MAIN

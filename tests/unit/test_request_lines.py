@@ -29,7 +29,7 @@ RECORD = CallRecord(
     failed_rows=0,
     batch_rows=7,
     is_degraded=True,
-    stamps_ns=(1_000_000, 1_010_000, 1_030_000, 1_060_000, 1_100_000, 1_150_000, 0, 1_210_000),
+    stamps_ns=(1_000_000, 1_010_000, 1_030_000, 1_060_000, 1_100_000, 1_150_000, 1_150_000, 1_210_000),
     ended_ns=1_210_000,
 )
 
@@ -52,6 +52,7 @@ def test_a_line_has_all_but_who_and_what() -> None:
         "queue_ms": 0.03,
         "assemble_ms": 0.04,
         "infer_ms": 0.05,
+        "commit_ms": 0.0,
         "respond_ms": 0.06,
         "rows": 1,
         "batch_rows": 7,
