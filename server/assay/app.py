@@ -24,7 +24,7 @@ from assay import __version__
 from assay._core import BUILD, OrtRuntime
 from assay.app_metrics import audit_source, build_source, feature_source, security_source, store_source, transport_source
 from assay.app_status import audit_checks, certificate_checks, device_checks, identity, say_last_end, store_checks
-from assay.audit.opening import OpenAudit, open_audit
+from assay.audit.opening import OpenAudit, check_sink, open_audit
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
@@ -75,6 +75,7 @@ class App:
     def _build(cls, config: Config, box: BlackBox, observe: Progress) -> App:
         tracing = tracing_settings(config.tracing, os.environ)
         metrics_export = metrics_export_settings(config.metrics_export, os.environ)
+        check_sink(config.audit, is_demo=config.is_demo)
         runtime = OrtRuntime(str(find_library()))
         paths = config.models or (demo_paths.bundle_path(),)
         wish = DeviceWish.parse(config.device, config.cuda.memory_bytes_max)

@@ -86,14 +86,18 @@ def sink_of(config: AuditConfig, *, is_demo: bool) -> str:
     )
 
 
+def check_sink(config: AuditConfig, *, is_demo: bool) -> None:
+    """Before anything that takes long. Raises ConfigError."""
+    if config.level != "off" and (sink := sink_of(config, is_demo=is_demo)) != NO_SINK:
+        open_sink(sink).close()  # connects to nothing yet
+
+
 def open_audit(config: AuditConfig, *, is_demo: bool, software: str) -> OpenAudit | None:
     """None: audit.level is off, which is said. Raises ConfigError."""
     if config.level == "off":
         log_event(log, logging.WARNING, "scores are not recorded: audit.level is off")
         return None
     sink = sink_of(config, is_demo=is_demo)
-    if sink != NO_SINK:
-        open_sink(sink).close()  # what cannot be a sink is said now
     writer = claim_writer(spool_directory(config))
     try:
         core = _core.AuditLog(
