@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -116,3 +117,11 @@ def test_the_level_is_what_was_set() -> None:
             assert log_level() == level
     finally:
         logging.getLogger().setLevel(before)
+
+
+def test_a_stream_in_memory_that_was_closed_loses_lines_and_raises_nothing() -> None:
+    stream = io.StringIO()
+    handler = LineHandler(stream)
+    stream.close()
+    handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "said to nobody", None, None))
+    assert handler.lost_count == 1

@@ -151,7 +151,10 @@ def _writer_of(stream: TextIO) -> Callable[[bytes], int]:
     except (OSError, io.UnsupportedOperation):  # a stream in memory
 
         def write_text(data: bytes) -> int:
-            stream.write(data.decode())
+            try:
+                stream.write(data.decode())
+            except (OSError, ValueError):  # it was closed
+                return 0
             return len(data)
 
         return write_text
