@@ -278,7 +278,8 @@ def test_scores_that_differ_within_the_tolerance_do_not(cuda: FakeCuda, serve: C
 @pytest.mark.parametrize("script", [{"shift": 1e-3}, script_of(cuda_messages.OLD_DRIVER_AT_OPTIONS)])
 def test_cuda_refuses_to_start_without_it(cuda: FakeCuda, bundle: str, script: dict[str, object]) -> None:
     cuda.script(**script)
-    refused = cuda.run("serve", "--model", bundle, "--listen", "127.0.0.1:0", "--admin-socket", "off", "--device", "cuda")
+    options = ("--listen", "127.0.0.1:0", "--admin-socket", "off", "--audit-sink", "none", "--device", "cuda")
+    refused = cuda.run("serve", "--model", bundle, *options)
     assert refused.returncode == 1
     assert "device cuda:0: " in refused.stderr
     assert "golden" in refused.stderr or "R580" in refused.stderr

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from assay.cli.admin_target import admin_target
 from assay.cli.feature_sources import Model, Version
 from assay.cli.options import JsonOption
 from assay.cli.output import answers, console, fail, plain_text, print_json
@@ -22,12 +23,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Show how far the present is from a model's baseline.", rich_markup_mode="markdown")
 
-Server = Annotated[str, typer.Option(metavar="HOST:PORT|unix:PATH", help="Ask this running server, over its admin listener.")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|unix:PATH",
+        help="Ask this running server, over its admin listener. Default: the one server that runs on this machine.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
 def show(
-    target: Server,
+    target: Server = None,
     model: Model = "",
     version: Version = "",
     tls: TlsOn = False,
@@ -41,7 +49,9 @@ def show(
 
     Examples:
 
-        assay drift show --target unix:/run/user/1000/assay/admin-50051.sock
+        assay drift show
+
+        assay drift show --target unix:/run/user/1000/assay/admin-50051.sock --json
     """
     try:
         answer = _ask(target, make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name), model, version, as_json=as_json)
@@ -57,8 +67,8 @@ def show(
 
 @app.command()
 def report(
-    target: Server,
     out: Annotated[Path, typer.Option(help="File to write (HTML, nothing beside it).", dir_okay=False)],
+    target: Server = None,
     model: Model = "",
     version: Version = "",
     tls: TlsOn = False,
@@ -71,7 +81,7 @@ def report(
 
     Examples:
 
-        assay drift report --target unix:/run/user/1000/assay/admin-50051.sock --out drift.html
+        assay drift report --out drift.html
     """
     from assay.cli.drift_page import drift_page
 
@@ -89,12 +99,12 @@ def report(
 # --- implementation ---
 
 
-def _ask(target: str, tls: Tls | None, model: str, version: str, *, as_json: bool) -> GetDriftResponse:
+def _ask(target: str | None, tls: Tls | None, model: str, version: str, *, as_json: bool) -> GetDriftResponse:
     from assay.cli.unary_call import unary_call
     from assay.v1.drift_pb2 import GetDriftRequest, GetDriftResponse
 
     request = GetDriftRequest(model=model, version=version)
-    return unary_call(target, tls, "assay.v1.DriftService/GetDrift", request, GetDriftResponse, as_json=as_json)
+    return unary_call(admin_target(target), tls, "assay.v1.DriftService/GetDrift", request, GetDriftResponse, as_json=as_json)
 
 
 def _print(answer: GetDriftResponse) -> None:
