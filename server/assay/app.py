@@ -161,7 +161,10 @@ class App:
         signals = _Signals(asyncio.get_running_loop(), self.black_box)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.telemetry.tell_status)
         scoring = self.scoring
-        transport = Transport(scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config, self.telemetry)
+        labels = self.audit.label_records().record if self.audit is not None else None
+        transport = Transport(
+            scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config, self.telemetry, labels
+        )
         self.telemetry.board.add(lambda: certificate_checks(transport.security_stats()))
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
         self.telemetry.add(lambda: security_source(transport.security_stats()))

@@ -16,14 +16,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from assay import _core
+from assay.audit.labels import LabelRecords
 from assay.audit.opening import OpenAudit, open_audit
 from assay.audit.place import Shipped, write_shipped
 from assay.audit.shipper_process import ShipperProcess
 from assay.config import AuditConfig
 from assay.demo.paths import bundle_path
-from assay.v1 import scoring_pb2, scoring_pb2_grpc
-from tests.support.recorded_scores import read_log
-from tests.support.server import ServeProcess, wait_until
+from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from tests.support.recorded_scores import KEY, open_log, read_log
+from tests.support.server import LocalServer, ServeProcess, make_event, wait_until
 
 
 def demo_request(transaction_id: str, amount_minor: int = 5716) -> scoring_pb2.ScoreRequest:
@@ -150,3 +151,23 @@ def test_a_shipper_that_ends_is_started_again_and_a_hung_one_stopped(tmp_path: P
     shipper.close()  # though it does not end when its stdin closes
     assert shipper.restarts == 2
     assert time.monotonic() - started < 20
+
+
+def test_labels_that_come_by_rpc_are_on_record(tmp_path: Path) -> None:
+    audit = open_log(tmp_path / "log")
+    labels = LabelRecords(audit, KEY)
+    events = [make_event(f"e{number}") for number in range(3)]
+    events[1].is_fraud = True
+    events[2].transaction_id = "4111111111111111"
+    events[2].is_fraud = False
+    with LocalServer(audit=audit, on_recorded=labels.record) as server:
+        stub = feature_pb2_grpc.FeatureServiceStub(server.admin_channel())
+        request = feature_pb2.RecordEventsRequest(events=events)
+        assert stub.RecordEvents(iter([request]), timeout=20).recorded_count == 3
+        assert stub.RecordEvents(iter([request]), timeout=20).duplicate_count == 3
+    found = [record.label for _, record in read_log(tmp_path / "log").records if record.HasField("label")]
+    assert [(label.transaction_id, label.is_fraud) for label in found] == [
+        ("e1", True),
+        (_core.tokenised("4111111111111111", KEY), False),
+    ]
+    assert found[0].event_time_us == events[1].event_time.ToMicroseconds()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay import _core
+from assay.audit.labels import LabelRecords
 from assay.audit.place import ClaimedWriter, claim_writer, default_directory, read_shipped
 from assay.audit.shipper_process import ShipperProcess
 from assay.audit.sinks import open_sink
@@ -47,6 +48,10 @@ class OpenAudit:
         size = f"{self.bytes_max >> 20:,} MiB at most"
         where = f"{self.sink.partition(':')[0]} sink" if self.has_sink else "no sink: the oldest records make way"
         return f"{self.writer.path}, level {self.level}, {size}, {where}"
+
+    def label_records(self) -> LabelRecords:
+        """Who writes labels into it."""
+        return LabelRecords(self.log, self.writer.key)
 
     def start_shipping(self, environment: Mapping[str, str]) -> None:
         """Starts who carries records to the sink. Once; where there is a sink. `environment`: for its process."""

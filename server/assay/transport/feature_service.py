@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,17 +33,21 @@ _OK = 0
 _NAMES = {_OK: "recorded", _DUPLICATE: "duplicate", _TOO_LATE: "too_late"}
 _REJECTED = "rejected"
 
+OnRecorded = Callable[[bytes, Sequence[int]], object]
+
 # What one event came to: (code, transaction_id, why it was refused).
 _Outcome = tuple[int, str, Refusal | None]
 
 
 class FeatureService:
     """Records events into every feature set that is served. `writers`: one a feature set. With several, each records every event,
-    and an event that one of them rejects is rejected (recording it again after the mend is harmless)."""
+    and an event that one of them rejects is rejected (recording it again after the mend is harmless). `on_recorded`: is told of
+    each message that was recorded, with the code of each of its events, on the thread that did it."""
 
-    def __init__(self, writers: Sequence[StoreWriter], engine: Engine) -> None:
+    def __init__(self, writers: Sequence[StoreWriter], engine: Engine, on_recorded: OnRecorded | None = None) -> None:
         self._writers = tuple(writers)
         self._engine = engine
+        self._on_recorded = on_recorded
         self.counts = Counter[str](dict.fromkeys((*_NAMES.values(), _REJECTED), 0))  # events by outcome, written by the thread
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
         self._worker = Worker("assay-events")
@@ -97,7 +101,10 @@ class FeatureService:
                 return outcomes
             merged = [_worse(*pair) for pair in zip(merged, outcomes, strict=True)] if merged else outcomes
         # Here, for the caller may have left meanwhile.
-        self.counts.update(_NAMES.get(code, _REJECTED) for code, _, _ in merged)
+        codes = [code for code, _, _ in merged]
+        self.counts.update(_NAMES.get(code, _REJECTED) for code in codes)
+        if self._on_recorded is not None:
+            self._on_recorded(message, codes)
         return merged
 
 
