@@ -8,9 +8,9 @@
 #include <system_error>
 
 #include "core/base/alt_stack.h"
+#include "core/base/signals_blocked.h"
 #include "core/serving/failure.h"
 #include "core/serving/lookups_settling.h"
-#include "core/base/signals_blocked.h"
 
 namespace assay {
 namespace {
