@@ -436,7 +436,8 @@ def test_events_outlive_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["--model", "no/such/bundle"], 1, "no/such/bundle"),
+        (["--model", "no/such/bundle", "--audit-sink", "none"], 1, "no/such/bundle"),
+        (["--model", "no/such/bundle"], 2, "audit.sink"),
         (["--store", "embedded:/no/such/directory/x"], 1, "/no/such/directory"),
         (["--store", "mysql://user:hunter2@host"], 1, "not supported"),
         (["--log-level", "loud"], 2, "log_level"),

@@ -519,8 +519,8 @@ TEST(stage_times) {
   answered.stamps = {1'000, 1'001, 1'003, 1'006, 1'010, 2'000'001'015, 2'000'001'017, 2'000'001'021};
   const auto ns = [](uint64_t seconds, uint64_t nanos) { return (seconds != 0 ? number(1, seconds) : "") + number(2, nanos); };
   CHECK_EQ(member(answered.encoded(), 10), delimited(1, ns(0, 1)) + delimited(2, ns(0, 2)) + delimited(3, ns(0, 3)) +
-                                               delimited(4, ns(0, 4)) + delimited(5, ns(2, 5)) + delimited(9, ns(0, 2)) +
-                                               delimited(6, ns(0, 4)) + delimited(7, ns(2, 21)) + number(8, 300));
+                                               delimited(4, ns(0, 4)) + delimited(5, ns(2, 5)) + delimited(6, ns(0, 4)) +
+                                               delimited(7, ns(2, 21)) + number(8, 300) + delimited(9, ns(0, 2)));
   answered.stamps[3] = 0;  // a stage that was not reached has no time, and neither has the one before
   CHECK(members(member(answered.encoded(), 10), 3).empty() && members(member(answered.encoded(), 10), 4).empty());
 }

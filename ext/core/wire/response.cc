@@ -8,9 +8,6 @@
 namespace assay {
 namespace {
 
-// Of assay.v1.Timings, for kStages.
-constexpr std::array<uint32_t, kStages.size()> kTimingFields = {1, 2, 3, 4, 5, 9, 6};
-
 template <typename T>
 T load(const uint8_t* from) noexcept {
   T value;
@@ -90,15 +87,22 @@ void append_inputs(WireWriter& out, const FeaturePlan& plan, const uint8_t* row)
   }
 }
 
+// In the order of the fields' numbers, as google.protobuf writes them: commit came after the others.
 void append_timings(WireWriter& out, const Stamps& stamps, uint32_t batch_rows) {
   const auto stage = [&](uint32_t field, Stamp start, Stamp end) {
     const int64_t start_ns = stamps[static_cast<size_t>(start)], end_ns = stamps[static_cast<size_t>(end)];
     if (start_ns != 0 && end_ns != 0) out.duration_ns(field, end_ns - start_ns);
   };
   out.message(10, [&] {
-    for (size_t i = 0; i < kStages.size(); ++i) stage(kTimingFields[i], kStages[i].start, kStages[i].end);
+    stage(1, Stamp::kReceived, Stamp::kDecoded);
+    stage(2, Stamp::kDecoded, Stamp::kQueued);
+    stage(3, Stamp::kQueued, Stamp::kBatched);
+    stage(4, Stamp::kBatched, Stamp::kRunStarted);
+    stage(5, Stamp::kRunStarted, Stamp::kScored);
+    stage(6, Stamp::kCommitted, Stamp::kDone);
     stage(7, Stamp::kReceived, Stamp::kDone);
     out.varint(8, batch_rows);
+    stage(9, Stamp::kScored, Stamp::kCommitted);
   });
 }
 
