@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +26,7 @@ def admin_target(target: str | None) -> str:
         return target
     from assay.config import runtime_dir
 
-    found = sorted(path for path in runtime_dir().glob("admin-*.sock") if path.is_socket())
+    found = sorted(path for path in runtime_dir().glob("admin-*.sock") if _is_served(path))
     if not found:
         fail(
             f"no server has an admin socket in {runtime_dir()}",
@@ -34,3 +36,16 @@ def admin_target(target: str | None) -> str:
     if len(found) > 1:
         fail("several servers run here", EXIT_USAGE, f"name one: {', '.join(f'unix:{path}' for path in found)}")
     return f"unix:{found[0]}"
+
+
+def _is_served(path: Path) -> bool:
+    """Whether somebody listens there: a server that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except TimeoutError:
+            return True  # it hangs, which is worth being told
+        except OSError:
+            return False
+    return True
