@@ -13,8 +13,8 @@ AUDIT = Dashboard(
             [
                 Panel("State", [Query(f"{now('assay_audit_state')} == 1", "{{instance}} {{state}}")], kind="stat", width=6),
                 Panel(
-                    "Spool",
-                    [Query(f"{now('assay_audit_spool_bytes')} / {now('assay_audit_spool_limit_bytes')}")],
+                    "Spool that waits to be shipped",
+                    [Query(f"{now('assay_audit_unshipped_bytes')} / {now('assay_audit_spool_limit_bytes')}")],
                     "percentunit",
                     "stat",
                     width=6,
@@ -36,9 +36,9 @@ AUDIT = Dashboard(
                     thresholds=(1, 2),
                 ),
                 Panel(
-                    "Records by type, and answers",
+                    "Records, and answers",
                     [
-                        Query(rate("assay_audit_records_total", "type"), "{{type}}"),
+                        Query(rate("assay_audit_records_total", "job"), "records"),
                         Query(rate("assay_rows_total", "job", ANSWERED), "answered rows"),
                     ],
                     "ops",

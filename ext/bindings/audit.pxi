@@ -2,8 +2,8 @@
 
 AuditStats = _namedtuple(
     "AuditStats",
-    "state bytes segments next_sequence shipped_sequence oldest_unshipped_us recorded dropped ring_dropped write_failures "
-    "sync_failures allocation_failures torn_bytes blocks buffer_bytes buffer_bytes_max is_refusing last_error",
+    "state bytes next_sequence shipped_sequence unshipped_bytes oldest_unshipped_us recorded dropped ring_dropped "
+    "write_failures sync_failures allocation_failures torn_bytes blocks buffer_bytes buffer_bytes_max is_refusing last_error",
     module="assay._core",
 )
 AuditBlock = _namedtuple("AuditBlock", "first_sequence written_us offset chain records", module="assay._core")
@@ -109,8 +109,8 @@ cdef class AuditLog:
             drop_name(<CAuditDrop><int>i).decode(): stats.counts.dropped[i] for i in range(<int>CAuditDrop.kCount_)
         }
         return AuditStats(
-            _SPOOL_STATES[<int>stats.spool.state], stats.spool.bytes, stats.spool.segments, stats.spool.next_sequence,
-            stats.spool.shipped_sequence, stats.spool.oldest_unshipped_us, stats.counts.recorded, dropped,
+            _SPOOL_STATES[<int>stats.spool.state], stats.spool.bytes, stats.spool.next_sequence,
+            stats.spool.shipped_sequence, stats.spool.unshipped_bytes, stats.spool.oldest_unshipped_us, stats.counts.recorded, dropped,
             stats.counts.ring_dropped, stats.spool.write_failures, stats.spool.sync_failures,
             stats.spool.allocation_failures, stats.spool.torn_bytes, stats.blocks, stats.buffer_bytes,
             stats.buffer_bytes_max, bool(stats.is_refusing), str_of_string(stats.last_error),

@@ -691,7 +691,7 @@ cdef extern from "core/serving/lane_metrics.h" namespace "assay" nogil:
 
     cdef cppclass LaneHistograms:
         CLatencyHistogram inference[3]
-        CLatencyHistogram stages[6]
+        CLatencyHistogram stages[7]
         RowsHistogram batch_rows
 
 
@@ -792,9 +792,9 @@ cdef extern from "core/audit/spool.h" namespace "assay::audit" nogil:
     cdef cppclass CSpoolStats "assay::audit::SpoolStats":
         CSpoolState state
         uint64_t bytes
-        uint64_t segments
         uint64_t next_sequence
         uint64_t shipped_sequence
+        uint64_t unshipped_bytes
         int64_t oldest_unshipped_us
         uint64_t write_failures
         uint64_t sync_failures

@@ -622,9 +622,9 @@ class AuditStats(NamedTuple):
 
     state: Literal["writing", "reserve", "full"]
     bytes: int  # of all segments, with what is allocated and not filled yet
-    segments: int
     next_sequence: int
     shipped_sequence: int
+    unshipped_bytes: int  # of the segments with records that were not shipped: what may not make way
     oldest_unshipped_us: int  # when the segment of the oldest record that was not shipped was begun, wall clock; 0: all were
     recorded: int  # by this process
     dropped: dict[str, int]  # scores that were given without a record, by cause: sampled, full, buffer, failed
@@ -637,7 +637,7 @@ class AuditStats(NamedTuple):
     buffer_bytes: int
     buffer_bytes_max: int
     is_refusing: bool  # calls are turned away (AUDIT_UNAVAILABLE)
-    last_error: str  # of the newest failure; empty: there was none
+    last_error: str  # why there is no room; while there is some, the newest failure; empty: none
 
 @final
 class AuditLog:

@@ -69,7 +69,9 @@ def audit_checks(audit: OpenAudit | None) -> Iterable[Check]:
     texts += [f"{dropped:,} without a record"] if dropped else []
     texts += [f"{stats.ring_dropped:,} gave way"] if stats.ring_dropped else []
     texts += [f"{audit.unshipped:,} to ship"] if audit.has_sink else []
-    yield Check("audit", ", ".join(texts), is_ok=stats.state == "writing")
+    is_ok = stats.state == "writing"
+    texts += [stats.last_error] if stats.last_error and not is_ok else []
+    yield Check("audit", ", ".join(texts), is_ok=is_ok)
 
 
 def certificate_checks(stats: SecurityStats) -> Iterable[Check]:

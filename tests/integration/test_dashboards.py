@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from assay._core import HAS_NATIVE_TRANSPORT
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.prometheus import RULES, promtool
-from tests.support.promql import metrics, selectors
+from tests.support.promql import groupings, metrics, selectors
 from tests.support.server import ServeProcess
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +48,7 @@ ELSEWHERE = {
     "assay_gpu_lost": "a GPU",
     "assay_gpu_xid_errors_total": "a GPU",
     "assay_audit_unshipped_records": "a sink of the audit log",
+    "assay_audit_unshipped_bytes": "a sink of the audit log",
     "assay_audit_oldest_unshipped_seconds": "a sink of the audit log",
 }
 # Shown by assay ingest --kafka: the table of docs/ingestion.md, which test_ingest_kafka.py compares with its page.
@@ -62,6 +63,12 @@ def queries() -> Iterator[tuple[str, str, str]]:
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", []):
                 yield f"{path.stem}: {panel['title']}", target["expr"], target["legendFormat"]
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """(where it stands, expression) of each query and rule."""
+    yield from ((where, plain(expr)) for where, expr, _ in queries())
+    yield from ((rule.get("alert", rule.get("record")), rule["expr"]) for rule in RULE_LIST)
 
 
 def plain(expression: str) -> str:
@@ -158,16 +165,28 @@ def test_what_is_shown_elsewhere_is_not_shown_here(page: dict[str, set[str] | No
     assert ELSEWHERE.keys() <= every
 
 
+def test_what_a_grouping_groups_is_found() -> None:
+    expression = "sum by (le, model) (rate(assay_a_total[5m])) / count by (job) (up)"
+    assert list(groupings(expression)) == [({"le", "model"}, "rate(assay_a_total[5m])"), ({"job"}, "up")]
+
+
 def test_every_label_that_is_asked_for_is_there(page: dict[str, set[str] | None]) -> None:
-    expressions = [(where, plain(expr)) for where, expr, _ in queries()]
-    expressions += [(rule.get("alert", rule.get("record")), rule["expr"]) for rule in RULE_LIST]
-    for where, expression in expressions:
+    for where, expression in expressions():
         for metric, labels in selectors(expression):
             name = family_of(metric, page.keys())
             there = page.get(name)
             if there is None:
                 continue
             assert labels - PROMETHEUS_LABELS - {"le"} <= there, f"{where}: {metric}"
+
+
+def test_groupings_name_labels_that_what_they_group_has(page: dict[str, set[str] | None]) -> None:
+    """Prometheus takes any label, and groups by nothing."""
+    for where, expression in expressions():
+        for labels, grouped in groupings(expression):
+            there = [page.get(family_of(name, page.keys())) for name in metrics(grouped)]
+            if all(labels_of is not None for labels_of in there):
+                assert labels - PROMETHEUS_LABELS - {"le"} <= set.union(*(labels_of or set() for labels_of in there)), where
 
 
 def test_legends_name_labels_that_the_query_keeps(page: dict[str, set[str] | None]) -> None:

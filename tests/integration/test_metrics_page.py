@@ -148,7 +148,7 @@ def test_every_metric_stands_in_the_document_and_the_other_way_round(demo: Serve
     gpus = GpuWatch(FakeNvml(FakeCard()))
     wait_until(lambda: bool(list(gpus.families())), "the first reading")
     elsewhere = [*remote_store_families(False), *security_families({}, datetime.now(UTC), {}), *gpus.families()]
-    elsewhere += shipping_families(0, 0.0)
+    elsewhere += shipping_families(0, 0, 0.0)
     gpus.close()
     live = {}
     for family in [*elsewhere, *page.families.values()]:

@@ -377,6 +377,7 @@ TEST(without_room_new_calls_are_refused_and_those_under_way_recorded) {
   house.score(1);  // under way
   fill_until(logged, "reserve", SpoolState::kReserve);
   CHECK(logged.log->is_refusing());
+  CHECK(logged.log->stats().last_error.find("the oldest segment waits to be shipped") != std::string::npos);
   const Submission refused = house.score(2);
   CHECK(refused.code == Code::kAuditUnavailable && reason(refused) == "AUDIT_UNAVAILABLE");
   CHECK_EQ(reason(house.batch({score_request(3)})), "AUDIT_UNAVAILABLE");
@@ -479,7 +480,10 @@ TEST(at_level_memory_a_full_buffer_fails_rows_or_is_counted) {
     while (logged.log->append_record("x")) {}
     house.score(1);
     house.step();
-    CHECK(house.answer(1).code == (when_full == WhenFull::kRefuse ? Code::kAuditUnavailable : Code::kOk));
+    const bool is_refused = when_full == WhenFull::kRefuse;
+    CHECK(house.answer(1).code == (is_refused ? Code::kAuditUnavailable : Code::kOk));
+    // Two labels above, and the score where it was given.
+    CHECK_EQ(logged.log->stats().counts.dropped[static_cast<size_t>(AuditDrop::kBuffer)], is_refused ? 2u : 3u);
   }
 }
 

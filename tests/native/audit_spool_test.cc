@@ -281,9 +281,12 @@ TEST(with_a_sink_nothing_goes_before_it_was_shipped) {
   CHECK(disk.used() <= 4u << 20);
   CHECK_EQ(spool->stats().ring_dropped_records, 0u);
   CHECK(spool->stats().oldest_unshipped_us != 0);
+  CHECK_EQ(spool->stats().unshipped_bytes, spool->stats().bytes);
   spool->set_shipped(taken);
   spool->tend(now_us += kSecondUs);
   CHECK(spool->stats().oldest_unshipped_us == 0);
+  CHECK_EQ(spool->stats().unshipped_bytes, 0u);
+  CHECK(spool->stats().bytes > 0);
   CHECK(spool->state() == SpoolState::kWriting);
   CHECK(fill(*spool, 60'000, 200, now_us) > 10);
   CHECK(read_log(disk).why == Code::kOk);

@@ -16,6 +16,7 @@ WORDS = frozenset(
 LISTS = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 NAMES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{([^}]*)\})?")
+BY = re.compile(r"\bby\s*\(([^)]*)\)\s*\(")
 STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
 DURATIONS = re.compile(r"\[[^\]]*\]|\boffset\s+\w+|\b[0-9.]+\b")
 
@@ -30,3 +31,13 @@ def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
 
 def metrics(expression: str) -> set[str]:
     return {name for name, _ in selectors(expression)}
+
+
+def groupings(expression: str) -> Iterator[tuple[set[str], str]]:
+    """(labels, what is grouped) of each `by (labels) (what)`."""
+    for found in BY.finditer(expression):
+        depth, end = 1, found.end()
+        while depth:
+            depth += {"(": 1, ")": -1}.get(expression[end], 0)
+            end += 1
+        yield set(NAMES.findall(found[1])), expression[found.end() : end - 1]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from assay._core import BLACK_BOX, crc32c
 from assay.errors import InputError
 from assay.observe.black_box import read_file
-from assay.observe.crash_file import End, Frame, read_crash, read_end
+from assay.observe.crash_file import End, Frame, read_crash
 from assay.observe.symbols import symbol_of
 
 CRASH_AT = 4096
@@ -109,7 +109,7 @@ def test_whatever_is_in_it_the_answer_is_a_report_or_a_refusal(crash: bytes, dat
 def test_other_bytes_are_no_black_box(data: bytes) -> None:
     for found in (data, b"ASSAYBOX" + data, (b"ASSAYBOX" + data).ljust(BLACK_BOX["file_bytes"], b"\0")):
         with pytest.raises(InputError):
-            read_end(found)
+            read_crash(found)
 
 
 def test_a_flipped_bit_is_seen(crash: bytes) -> None:

@@ -67,8 +67,9 @@ bool AuditLog::append(std::string_view records, uint32_t count, const std::share
   append.count = count;
   append.lineage = lineage;
   append.sink = is_awaited() ? sink : nullptr;
+  const bool is_given = lineage == nullptr || gives_unrecorded();
   if (gather(records, std::move(append), rows, is_awaited() ? row_count : 0)) return true;
-  drop(AuditDrop::kBuffer, count);
+  if (is_given) drop(AuditDrop::kBuffer, count);
   return false;
 }
 
@@ -290,13 +291,12 @@ void AuditLog::tend() noexcept {
 void AuditLog::publish() noexcept {
   const SpoolState state = spool_->state();
   state_.store(state, std::memory_order_relaxed);
-  is_refusing_.store(options_.when_full == WhenFull::kRefuse && state != SpoolState::kWriting, std::memory_order_relaxed);
   const std::lock_guard<std::mutex> lock(mutex_);
   stats_.spool = spool_->stats();
   stats_.counts.recorded = recorded_;
   stats_.counts.ring_dropped = stats_.spool.ring_dropped_records;
   stats_.blocks = blocks_;
-  stats_.last_error = error_;
+  stats_.last_error = state == SpoolState::kWriting ? error_ : spool_->no_spare();
 }
 
 }  // namespace assay::audit

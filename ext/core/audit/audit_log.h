@@ -8,7 +8,7 @@
 //   spool   until the kernel has its record: lost if the machine dies within seconds
 //   fsync   until the disk has it
 //
-// NO ROOM (SpoolState other than kWriting, or the buffer is full). kRefuse: is_refusing() turns new calls away, rows under way are
+// NO ROOM (SpoolState other than kWriting). kRefuse: is_refusing() turns new calls away, rows under way are
 // recorded in what was the spare, and fail (kAuditUnavailable) if that fills up too. kSample: scores are given all the same; one in
 // full_one_in is recorded while the reserve lasts, the others are counted as dropped.
 //
@@ -67,7 +67,7 @@ struct AuditStats {
   uint64_t blocks = 0;
   uint64_t buffer_bytes = 0, buffer_bytes_max = 0;  // what waits to be written
   bool is_refusing = false;
-  std::string last_error;  // of the newest failure; empty: none yet
+  std::string last_error;  // why there is no room; while there is some, the newest failure; empty: none
 };
 
 inline constexpr size_t kAppendBytesMax = 96 << 10;  // of one append(); what scores has to cut a large batch
@@ -85,7 +85,7 @@ class AuditLog {
   // Whether rows wait for the writer.
   bool is_awaited() const noexcept { return options_.level != AuditLevel::kMemory; }
   // Whether new calls are to be turned away.
-  bool is_refusing() const noexcept { return is_refusing_.load(std::memory_order_relaxed); }
+  bool is_refusing() const noexcept { return options_.when_full == WhenFull::kRefuse && !has_room(); }
 
   // Whether everything is recorded; otherwise admit() says.
   bool has_room() const noexcept { return state_.load(std::memory_order_relaxed) == SpoolState::kWriting; }
@@ -152,7 +152,6 @@ class AuditLog {
   }
 
   const AuditOptions options_;
-  std::atomic<bool> is_refusing_{false};
   std::atomic<SpoolState> state_{SpoolState::kWriting};  // as calls see it
   std::array<std::atomic<uint64_t>, static_cast<size_t>(AuditDrop::kCount_)> dropped_{};
   std::atomic<uint64_t> shipped_sequence_{0};

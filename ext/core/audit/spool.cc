@@ -204,6 +204,9 @@ bool Spool::make_spare(int64_t now_us) {
       return true;
     }
     spare_ = -1;
+    no_spare_ = std::string("no room for another segment: ") + std::strerror(error);
+  } else {
+    no_spare_ = "audit.spool_bytes_max is reached, and the oldest segment waits to be shipped";
   }
   ++stats_.allocation_failures;
   spare_tried_us_ = now_us;
@@ -259,8 +262,9 @@ SpoolStats Spool::stats() const noexcept {
   stats.bytes = spare_ >= 0 ? segment_bytes_ : 0;
   for (const Segment& segment : segments_) {
     stats.bytes += segment.bytes;
-    if (stats.oldest_unshipped_us == 0 && segment.end_sequence > shipped_sequence_ + 1)
-      stats.oldest_unshipped_us = segment.made_us;
+    if (segment.end_sequence <= shipped_sequence_ + 1) continue;
+    stats.unshipped_bytes += segment.bytes;
+    if (stats.oldest_unshipped_us == 0) stats.oldest_unshipped_us = segment.made_us;
   }
   stats.segments = segments_.size();
   stats.next_sequence = next_sequence_;

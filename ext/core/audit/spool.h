@@ -44,6 +44,7 @@ struct SpoolStats {
   uint64_t segments = 0;       // without the spare
   uint64_t next_sequence = 1;  // of the next record
   uint64_t shipped_sequence = 0;
+  uint64_t unshipped_bytes = 0;       // of the segments with records that were not shipped: what may not make way
   int64_t oldest_unshipped_us = 0;    // when the segment of the oldest record that was not shipped was begun; 0: all were
   uint64_t ring_dropped_records = 0;  // gave way to newer ones, never shipped
   uint64_t write_failures = 0, sync_failures = 0, allocation_failures = 0;
@@ -76,6 +77,8 @@ class Spool {
   uint64_t next_sequence() const noexcept { return next_sequence_; }
   SpoolState state() const noexcept { return stats_.state; }
   SpoolStats stats() const noexcept;
+  // Why the last spare could not be made, unless kWriting.
+  const std::string& no_spare() const noexcept { return no_spare_; }
 
   static std::string segment_name(uint64_t first_sequence);
   // A name that segment_name() gives. False: another file.
@@ -110,6 +113,7 @@ class Spool {
   uint64_t offset_ = 0;           // where its next block goes
   int spare_ = -1;                // -1: there is none
   int64_t spare_tried_us_ = INT64_MIN;
+  std::string no_spare_;  // why the last one could not be made
   uint64_t next_sequence_ = 1;
   Digest32 chain_{};
   std::string block_;  // scratch

@@ -138,22 +138,19 @@ void BatchRun::scatter(const QueuedRow* rows, uint32_t count) noexcept {
     for (uint32_t i = 0; i < count; ++i) fail_row(rows[i].slot, status);
     return;
   }
-  if (drift_ != nullptr) count_drift(rows, count, view);
   scored_.clear();
   for (uint32_t i = 0; i < count; ++i) {
     if (score_row(rows[i].slot, element(view, i, scoring_.column), scored_ns, count)) scored_.push_back(rows[i].slot);
   }
+  if (drift_ != nullptr) count_drift();
   if (audit_ != nullptr) return record_rows();
   for (const uint32_t index : scored_) calls_.finish_row(index, Code::kOk, completions_);
 }
 
 // Before the rows are finished: another thread may free their slots then.
-void BatchRun::count_drift(const QueuedRow* rows, uint32_t count, const OutputView& view) noexcept {
+void BatchRun::count_drift() noexcept {
   const std::lock_guard<DriftShard> lock(*drift_);
-  for (uint32_t i = 0; i < count; ++i) {
-    const double score = element(view, i, scoring_.column);
-    if (std::isfinite(score)) drift_->add(memory_.out(rows[i].slot), score);
-  }
+  for (const uint32_t index : scored_) drift_->add(memory_.out(index), calls_.slab()[index].score);
 }
 
 bool BatchRun::score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept {

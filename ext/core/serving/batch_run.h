@@ -53,7 +53,7 @@ class BatchRun {
   void gather(const QueuedRow* rows, uint32_t count) noexcept;
   uint32_t drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept;
   void scatter(const QueuedRow* rows, uint32_t count) noexcept;
-  void count_drift(const QueuedRow* rows, uint32_t count, const OutputView& view) noexcept;
+  void count_drift() noexcept;
   bool score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept;
   void record_rows() noexcept;
   void record_row(uint32_t index, int64_t wall_us) noexcept;

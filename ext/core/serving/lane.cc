@@ -203,7 +203,6 @@ Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority 
   return code;
 }
 
-// Less than a batch ahead is nobody's trouble, and costs no lock.
 int64_t Lane::oldest_queued_ns(int64_t now_ns) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   int64_t oldest_ns = now_ns;
@@ -213,6 +212,7 @@ int64_t Lane::oldest_queued_ns(int64_t now_ns) noexcept {
   return now_ns - oldest_ns;
 }
 
+// Less than a batch ahead is nobody's trouble, and costs no lock.
 Code Lane::check_wait(Priority priority, int64_t time_left_ns) noexcept {
   if (ahead_.load(std::memory_order_relaxed) < rows_max_) return Code::kOk;
   const std::lock_guard<std::mutex> lock(mutex_);

@@ -67,12 +67,6 @@ class WireWriter {
     std::memcpy(&out_[length_at], length, length_bytes);
   }
 
-  // An element of a packed repeated field, inside its message().
-  void packed_varint(uint64_t value) {
-    char bytes[10];
-    append(bytes, encode_varint(value, bytes));
-  }
-
   // google.protobuf.Duration. Always written: 0 ns is an empty message. Seconds and nanos have the same sign.
   void duration_ns(uint32_t field, int64_t ns) {
     message(field, [&] {

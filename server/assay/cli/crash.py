@@ -149,13 +149,11 @@ def _errors(report: CrashReport, rows: int) -> Table:
 def _slots(report: CrashReport, rows: int) -> Table:
     from assay.observe.crash_file import STAMP_NAMES
 
-    stages = [name for name in STAMP_NAMES if name != "committed"]
-    heads = ["before the end", "slot", "model", "outcome", "decision", "batch", *stages]
+    heads = ["before the end", "slot", "model", "outcome", "decision", "batch", *STAMP_NAMES]
     table = Table(*heads, title="last rows; times in µs since their receipt", title_justify="left")
     for slot in report.slots[-rows:]:
         before = "-" if slot.ended_before_s is None else f"{slot.ended_before_s:,.3f} s"
-        stamps = dict(zip(STAMP_NAMES, slot.stamps_us, strict=True))
-        times = ["-" if (time := stamps[name]) is None else f"{time:,.1f}" for name in stages]
+        times = ["-" if time is None else f"{time:,.1f}" for time in slot.stamps_us]
         cells = [before, str(slot.slot), slot.model, slot.outcome, slot.decision, str(slot.batch_rows), *times]
         table.add_row(*(plain_text(cell) for cell in cells))
     return table

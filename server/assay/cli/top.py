@@ -1,4 +1,4 @@
-"""`assay top`: what a server does right now, from its /metrics."""
+"""`assay top`: what a server does right now, from its metrics listener: /metrics and, for percentiles, /latencies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def top(
 ) -> None:
     """Watch a running server: rates, latencies by stage, batches, refusals, store, drift, audit, GPUs.
 
-    Everything is read from the server's page of metrics: nothing else is asked of it. What is shown happened between two looks.
+    Everything is read from the server's metrics listener: nothing else is asked of it. What is shown happened between two looks.
     With --json each look is one document, to standard output. Ctrl-C ends it.
 
     Examples:

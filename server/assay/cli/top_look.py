@@ -136,7 +136,7 @@ def _audit(interval: Interval) -> dict[str, Any]:
         return {}
     return {
         **found,
-        "records_per_s": interval.rates_by("type", "assay_audit_records_total"),
+        "records_per_s": interval.rate("assay_audit_records_total"),
         "dropped_records_per_s": interval.rates_by("cause", "assay_audit_dropped_records_total"),
         "failures_per_s": interval.rates_by("operation", "assay_audit_failures_total"),
     }

@@ -144,14 +144,14 @@ def _store(store: Mapping[str, Any]) -> Text:
 def _audit(audit: Mapping[str, Any]) -> Text:
     state = audit.get("state", "")
     text = Text()
-    text.append(f"{plain(state)}  ", "" if state == "writing" else "bold red")
+    text.append(f"{plain(state)}  ", "bold red" if state in ("reserve", "full") else "")
     parts = []
     if "spool_bytes" in audit:
         parts.append(f"spool {_bytes(audit['spool_bytes'])} of {_bytes(audit.get('spool_limit_bytes', 0))}")
     if "unshipped_records" in audit:
         parts.append(f"{audit['unshipped_records']:,.0f} unshipped, oldest {_duration(audit.get('oldest_unshipped_s', 0))}")
     if audit["records_per_s"]:
-        parts.append("records/s " + _rates(audit["records_per_s"]).plain)
+        parts.append(f"{_rate(audit['records_per_s'])} records/s")
     text.append(", ".join(parts))
     for name, key in (("dropped/s", "dropped_records_per_s"), ("failures/s", "failures_per_s")):
         if audit[key]:

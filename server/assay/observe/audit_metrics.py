@@ -34,10 +34,11 @@ def audit_families(stats: AuditStats | None, *, bytes_max: int, has_sink: bool) 
     if has_sink:
         unshipped = stats.next_sequence - 1 - stats.shipped_sequence
         age_s = time.time() - stats.oldest_unshipped_us / 1e6 if stats.oldest_unshipped_us else 0.0
-        yield from shipping_families(unshipped, max(0.0, age_s))
+        yield from shipping_families(unshipped, stats.unshipped_bytes, max(0.0, age_s))
 
 
-def shipping_families(unshipped: int, oldest_s: float) -> Iterator[Metric]:
+def shipping_families(unshipped: int, unshipped_bytes: int, oldest_s: float) -> Iterator[Metric]:
     """How far the sink is behind."""
     yield gauge("assay_audit_unshipped_records", "Records that the sink does not have yet", unshipped)
+    yield gauge("assay_audit_unshipped_bytes", "Room of the segments with such records, which may not make way", unshipped_bytes)
     yield gauge("assay_audit_oldest_unshipped_seconds", "Age of the segment with the oldest of them", oldest_s)

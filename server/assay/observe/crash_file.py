@@ -99,12 +99,6 @@ class CrashReport:
     error_count: int
 
 
-def read_end(data: bytes) -> End:
-    """How the process that wrote this ended. Raises InputError."""
-    _check_header(data)
-    return _end(data)
-
-
 def read_crash(data: bytes) -> CrashReport:
     """Raises InputError for anything but a whole file of this format."""
     _check_header(data)
