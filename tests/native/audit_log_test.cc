@@ -21,7 +21,7 @@ struct Logged {
   std::shared_ptr<AuditLog> log;
 
   explicit Logged(AuditLevel level = AuditLevel::kSpool, WhenFull when_full = WhenFull::kRefuse, uint64_t bytes_max = 16 << 20,
-                  bool has_thread = false, bool has_sink = false) {
+                  bool has_thread = false, bool has_sink = false, int64_t gather_us = 600) {
     SpoolOptions spool_options;
     spool_options.bytes_max = bytes_max;
     spool_options.is_durable = level == AuditLevel::kFsync;
@@ -34,6 +34,7 @@ struct Logged {
     options.when_full = when_full;
     options.full_one_in = 2;
     options.has_thread = has_thread;
+    options.gather_us = gather_us;
     options.inputs = "full";
     options.software = "test";
     log = std::make_shared<AuditLog>(options, std::move(spool));
@@ -488,6 +489,53 @@ TEST(at_level_memory_a_full_buffer_fails_rows_or_is_counted) {
 }
 
 // --- threads
+
+// A sink that can be waited for.
+struct Waiting final : CommitSink {
+  std::mutex mutex;
+  std::condition_variable told;
+  size_t rows = 0;
+  void committed(const uint32_t*, size_t count, Code outcome) noexcept override {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (outcome == Code::kOk) rows += count;
+    told.notify_all();
+  }
+  void wait_for(size_t count) {
+    std::unique_lock<std::mutex> lock(mutex);
+    told.wait(lock, [&] { return rows >= count; });
+  }
+};
+
+// The writer rests for an hour: what comes meanwhile is one group, and only close() ends the rest. At kSpool a crowd has to come first.
+TEST(after_a_crowd_the_writer_lets_a_group_gather) {
+  for (const AuditLevel level : {AuditLevel::kMemory, AuditLevel::kSpool}) {
+    Logged logged(level, WhenFull::kRefuse, 16 << 20, true, false, 3'600'000'000);
+    const uint64_t blocks_before = logged.log->stats().blocks;
+    const std::vector<uint32_t> rows(kCrowdRows);
+    Waiting waiting;
+    std::string records;
+    for (size_t i = 0; i < kCrowdRows; ++i) append_record("crowd", records);
+    CHECK(logged.log->append(records, kCrowdRows, nullptr, rows.data(), kCrowdRows, &waiting));
+    logged.log->flush();
+    for (int i = 0; i < 3; ++i) CHECK(logged.log->append_record("later"));
+    logged.log->close();
+    CHECK_EQ(waiting.rows, level == AuditLevel::kSpool ? kCrowdRows : 0u);
+    CHECK_EQ(logged.log->stats().blocks - blocks_before, 3u);  // the crowd, those that gathered, the last checkpoint
+    CHECK_EQ(logged.log->stats().counts.recorded, kCrowdRows + 3 + 2);
+  }
+}
+
+TEST(who_comes_alone_is_written_at_once) {
+  Logged logged(AuditLevel::kSpool, WhenFull::kRefuse, 16 << 20, true, false, 3'600'000'000);
+  Waiting waiting;
+  const std::vector<uint32_t> rows(kCrowdRows);
+  std::string records;
+  append_record("alone", records);
+  for (size_t i = 1; i <= 20; ++i) {  // it would wait for an hour
+    CHECK(logged.log->append(records, 1, nullptr, rows.data(), 1, &waiting));
+    waiting.wait_for(i);
+  }
+}
 
 TEST(under_load_every_answered_score_is_on_record_once) {
   for (const AuditLevel level : {AuditLevel::kMemory, AuditLevel::kSpool, AuditLevel::kFsync}) {

@@ -96,7 +96,7 @@ bool AuditLog::gather(std::string_view records, Append append, const uint32_t* r
       to.records.resize(to.appends.empty() ? 0 : to.appends.back().end_bytes);
       return false;
     }
-    wake = to.appends.size() == 1 && !is_writing_;
+    wake = to.appends.size() == 1 && !is_writing_ && !is_resting_;
   }
   if (wake) work_.notify_one();
   return true;
@@ -142,8 +142,18 @@ void AuditLog::run() noexcept {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!is_closing_) {
     if (gathering_.appends.empty()) work_.wait_for(lock, kTendInterval);
+    const auto begun = std::chrono::steady_clock::now();
+    const size_t rows = gathering_.rows.size(), appends = gathering_.appends.size();
     take_and_write(lock);
+    if (is_awaited() ? rows >= kCrowdRows : appends > 0) rest(lock, begun);
   }
+}
+
+// Until the next group may begin, or the log is closed.
+void AuditLog::rest(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point begun) noexcept {
+  is_resting_ = true;
+  work_.wait_until(lock, begun + std::chrono::microseconds(options_.gather_us), [this] { return is_closing_; });
+  is_resting_ = false;
 }
 
 void AuditLog::step() noexcept {

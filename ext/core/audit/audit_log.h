@@ -8,6 +8,10 @@
 //   spool   until the kernel has its record: lost if the machine dies within seconds
 //   fsync   until the disk has it
 //
+// GROUPS. After a group of at least kCrowdRows the writer begins the next one no sooner than gather_us after it began that one, and
+// nobody wakes it meanwhile: under load a write, its wakes and the answers that it lets go are shared by more rows, for at most so
+// much of a row's time. A row that comes alone is written at once. At kMemory nobody waits, so there is such a rest after every group.
+//
 // NO ROOM (SpoolState other than kWriting). kRefuse: is_refusing() turns new calls away, rows under way are
 // recorded in what was the spare, and fail (kAuditUnavailable) if that fills up too. kSample: scores are given all the same; one in
 // full_one_in is recorded while the reserve lasts, the others are counted as dropped.
@@ -17,6 +21,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -38,6 +43,7 @@ struct AuditOptions {
   WhenFull when_full = WhenFull::kRefuse;
   uint32_t full_one_in = 100;  // kSample: of the transactions while the reserve lasts
   size_t buffer_bytes_max = 16 << 20;
+  int64_t gather_us = 600;
   bool has_thread = true;  // false (tests): step() writes
   std::string inputs;      // what scores record of their rows: full, sample or digest. For checkpoints
   std::string software;    // who writes: versions. For checkpoints
@@ -70,6 +76,7 @@ struct AuditStats {
   std::string last_error;  // why there is no room; while there is some, the newest failure; empty: none
 };
 
+inline constexpr size_t kCrowdRows = 8;
 inline constexpr size_t kAppendBytesMax = 96 << 10;  // of one append(); what scores has to cut a large batch
 
 class AuditLog {
@@ -137,6 +144,7 @@ class AuditLog {
 
   bool gather(std::string_view records, Append append, const uint32_t* rows, size_t row_count) noexcept;
   void run() noexcept;
+  void rest(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point begun) noexcept;
   void take_and_write(std::unique_lock<std::mutex>& lock) noexcept;
   void write_all(Gathered& gathered) noexcept;
   static Span next_span(const Gathered& gathered, const Span& before) noexcept;
@@ -173,6 +181,7 @@ class AuditLog {
   Gathered gathering_;            // guarded by mutex_
   AuditStats stats_;              // guarded by mutex_; as of the writer's last look
   bool is_writing_ = false;       // guarded by mutex_
+  bool is_resting_ = false;       // guarded by mutex_
   bool is_closing_ = false;       // guarded by mutex_
   bool is_closed_ = false;        // of who closes
   std::thread thread_;            // last: it uses all of the above
