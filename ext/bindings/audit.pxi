@@ -3,9 +3,10 @@
 AuditStats = _namedtuple(
     "AuditStats",
     "state bytes next_sequence shipped_sequence unshipped_bytes oldest_unshipped_us recorded dropped ring_dropped "
-    "write_failures sync_failures allocation_failures torn_bytes blocks buffer_bytes buffer_bytes_max is_refusing last_error",
+    "write_failures sync_failures allocation_failures lost_records torn_bytes blocks buffer_bytes buffer_bytes_max is_refusing last_error",
     module="assay._core",
 )
+AuditBlockPlace = _namedtuple("AuditBlockPlace", "offset end_offset first_sequence end_sequence", module="assay._core")
 AuditBlock = _namedtuple("AuditBlock", "first_sequence written_us offset chain records", module="assay._core")
 
 cdef dict _SPOOL_STATES = {
@@ -112,7 +113,7 @@ cdef class AuditLog:
             _SPOOL_STATES[<int>stats.spool.state], stats.spool.bytes, stats.spool.next_sequence,
             stats.spool.shipped_sequence, stats.spool.unshipped_bytes, stats.spool.oldest_unshipped_us, stats.counts.recorded, dropped,
             stats.counts.ring_dropped, stats.spool.write_failures, stats.spool.sync_failures,
-            stats.spool.allocation_failures, stats.spool.torn_bytes, stats.blocks, stats.buffer_bytes,
+            stats.spool.allocation_failures, stats.spool.lost_records, stats.spool.torn_bytes, stats.blocks, stats.buffer_bytes,
             stats.buffer_bytes_max, bool(stats.is_refusing), str_of_string(stats.last_error),
         )
 
@@ -174,6 +175,21 @@ cdef class AuditSegment:
             records.append(PyBytes_FromStringAndSize(record.data(), <Py_ssize_t>record.size()))
         chain = bytes_of_string(bytes_of_array(block.chain))
         return AuditBlock(block.first_sequence, block.written_us, block.offset, chain, records)
+
+
+def find_audit_block(data: bytes, starts_end: int, sequence_min: int, sequence_end: int) -> AuditBlockPlace | None:
+    """The first block in `data` that is whole, wherever its chain comes from. See ext/core/audit/segment_reader.h."""
+    cdef CAuditBlock block
+    cdef string_view view = view_of_bytes(data)
+    cdef size_t begin_max = starts_end
+    cdef uint64_t first = sequence_min, end = sequence_end
+    cdef cbool is_found
+    with nogil:
+        is_found = find_block(view, begin_max, first, end, &block)
+    if not is_found:
+        return None
+    end_offset = block.offset + audit_block_bytes(block.payload.size())
+    return AuditBlockPlace(block.offset, end_offset, block.first_sequence, block.first_sequence + block.record_count)
 
 
 def tokenised(text: str, key: bytes) -> str:

@@ -741,6 +741,7 @@ cdef extern from "core/base/card_numbers.h" namespace "assay" nogil:
     cbool append_tokenised(string_view text, string_view key, string& out) except +
 
 cdef extern from "core/audit/segment_layout.h" namespace "assay::audit" nogil:
+    size_t audit_block_bytes "assay::audit::block_bytes"(size_t payload_bytes) noexcept
     const size_t kAuditRecordBytesMax "assay::audit::kRecordBytesMax"
     cdef cppclass LogId:
         pass
@@ -758,6 +759,7 @@ cdef extern from "core/audit/segment_writer.h" namespace "assay::audit" nogil:
 cdef extern from "core/audit/segment_reader.h" namespace "assay::audit" nogil:
     cdef cppclass CAuditBlock "assay::audit::Block":
         uint64_t first_sequence
+        uint32_t record_count
         int64_t written_us
         string_view payload
         Digest32 chain
@@ -771,6 +773,7 @@ cdef extern from "core/audit/segment_reader.h" namespace "assay::audit" nogil:
         size_t offset() noexcept
         uint64_t next_sequence() noexcept
         const Digest32& chain() noexcept
+    cbool find_block(string_view data, size_t starts_end, uint64_t sequence_min, uint64_t sequence_end, CAuditBlock* out) noexcept
     cbool next_audit_record "assay::audit::next_record"(string_view& payload, string_view* record) noexcept
 
 cdef extern from "core/audit/spool_files.h" namespace "assay::audit" nogil:
@@ -798,6 +801,7 @@ cdef extern from "core/audit/spool.h" namespace "assay::audit" nogil:
         int64_t oldest_unshipped_us
         uint64_t write_failures
         uint64_t sync_failures
+        uint64_t lost_records
         uint64_t allocation_failures
         uint64_t torn_bytes
     cdef cppclass CSpool "assay::audit::Spool":

@@ -632,7 +632,8 @@ class AuditStats(NamedTuple):
     write_failures: int
     sync_failures: int
     allocation_failures: int
-    torn_bytes: int  # found behind the last sound block at the start
+    lost_records: int  # found at the start: they stood before sound ones, or before a segment without a beginning
+    torn_bytes: int  # found then behind the last sound block, and in segments without a beginning
     blocks: int
     buffer_bytes: int
     buffer_bytes_max: int
@@ -666,8 +667,7 @@ class AuditLog:
         `full_one_in` is recorded while the last segment lasts. `software`: who writes, for checkpoints. Without `threads`
         step() writes (tests).
 
-        Raises CoreError: IO, SEGMENT_MAGIC, SEGMENT_VERSION, SEGMENT_CHECKSUM (the newest segment does not begin as one),
-        PLAN_INVALID (bytes_max)."""
+        Raises CoreError: IO, SEGMENT_VERSION (the newest segment has a later format), PLAN_INVALID (bytes_max)."""
 
     def append_record(self, record: bytes) -> bool:
         """An assay.v1.AuditRecord that is nobody's score, at most 64 KiB. False: there was no room."""
@@ -694,6 +694,19 @@ class AuditBlock(NamedTuple):
     offset: int  # in the segment
     chain: bytes  # 32; after it
     records: list[bytes]  # assay.v1.AuditRecord
+
+class AuditBlockPlace(NamedTuple):
+    """Where a block stands, and what it holds."""
+
+    offset: int
+    end_offset: int
+    first_sequence: int
+    end_sequence: int  # of the record after its last
+
+def find_audit_block(data: bytes, starts_end: int, sequence_min: int, sequence_end: int) -> AuditBlockPlace | None:
+    """The first block that begins in `data` before `starts_end`, at a multiple of 8, is whole, and has a first sequence from
+    `sequence_min` on and before `sequence_end`; its chain is not looked at. None: there is none, or too much looks like one (no
+    more than 8 times the size of `data` is checked). Releases the GIL."""
 
 @final
 class AuditSegment:

@@ -2,7 +2,8 @@
 // wants to be read; the rest is the segment.
 //
 // Beside what the sanitizers see, it holds: with the chain checked no more is read than without; blocks lie one behind the other and
-// their records in them; a block that passes every check is what the writer makes of its records.
+// their records in them; a block that passes every check is what the writer makes of its records; what is found behind damage is a
+// block as well.
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -56,6 +57,18 @@ void check_written(const std::string& segment, const Block& block, const Digest3
   ASSAY_ASSERT(segment.compare(block.offset, used, written, 0, used) == 0);
 }
 
+// Behind what is not read: every block that is found lies further on, and has its records.
+void check_rest(const std::string& segment, SegmentReader& reader) {
+  Block block;
+  for (size_t from = reader.offset(); find_block(std::string_view(segment).substr(from), segment.size(), 0, UINT64_MAX, &block);) {
+    check_records(block);
+    block.offset += from;
+    reader.resume(block);
+    ASSAY_ASSERT(reader.offset() > from && reader.offset() <= segment.size());
+    from = reader.offset();
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -74,5 +87,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     check_written(segment, same, before);
   }
   ASSAY_ASSERT(chained.offset() <= plain.offset() && plain.offset() <= segment.size());
+  check_rest(segment, plain);
   return 0;
 }

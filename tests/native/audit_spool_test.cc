@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include "core/base/blake2bp.h"
+#include "core/base/hash.h"
 
 using namespace fixture;
 
@@ -138,6 +139,39 @@ TEST(a_segment_of_any_bytes_is_read_to_an_end) {
   }
 }
 
+TEST(a_block_is_found_behind_bytes_that_only_look_like_one) {
+  Digest32 chain{};
+  std::string block;
+  encode_block(payload_of({"found"}), 7, 1, kNowUs, chain, block);
+  std::string fake = block;
+  fake[40] ^= 1;
+  Block found;
+  const std::string few = std::string(16, '\0') + fake + fake + block;
+  REQUIRE(find_block(few, few.size(), 7, 8, &found));
+  CHECK_EQ(found.offset, 16 + 2 * block.size());
+  CHECK(found.first_sequence == 7 && found.record_count == 1);
+  CHECK(!find_block(few, few.size(), 8, UINT64_MAX, &found) && !find_block(few, few.size(), 1, 7, &found));
+  CHECK(!find_block(few, found.offset, 7, 8, &found));  // it would begin too late
+  CHECK(!find_block(" " + few, few.size(), 7, 8, &found));  // not at a multiple of 8
+  CHECK(!find_block(few.substr(0, few.size() - 4), few.size(), 7, 8, &found));
+}
+
+TEST(bytes_that_look_like_blocks_are_not_checked_for_ever) {
+  Digest32 chain{};
+  std::string block, fakes;
+  encode_block(payload_of({"found"}), 7, 1, kNowUs, chain, block);
+  std::string header = block.substr(0, kBlockHeaderBytes);
+  const uint32_t payload_bytes = 200'000;
+  std::memcpy(header.data() + 4, &payload_bytes, sizeof payload_bytes);
+  for (const size_t count : {2u, 200u}) {
+    fakes.clear();
+    for (size_t i = 0; i < count; ++i) fakes += header;
+    fakes += block + std::string(payload_bytes, '\0');
+    Block found;
+    CHECK_EQ(find_block(fakes, fakes.size(), 7, 8, &found), count == 2);
+  }
+}
+
 // --- the spool
 
 TEST(a_spool_goes_on_where_the_last_one_ended) {
@@ -204,15 +238,98 @@ TEST(a_segment_with_nothing_sound_in_it_is_put_aside) {
   CHECK_EQ(read_log(disk).records[0].record, "new");
 }
 
-TEST(a_newest_segment_that_is_none_stops_the_start) {
-  PuppetDisk disk;
-  {
+// What was acknowledged behind a damaged place stays on record, and the damage stays damage: nobody's sequence is given again.
+TEST(behind_damage_the_log_goes_on_behind_the_last_sound_block) {
+  for (const char* what : {"a bit", "a page of zeros", "a forged block", "the last block too"}) {
+    PuppetDisk disk;
+    {
+      auto spool = open(disk, options_of());
+      for (int i = 1; i <= 9; ++i) CHECK(append(*spool, some_records(1, 5000, static_cast<char>('0' + i))).ok());
+    }
+    std::string& bytes = disk.files.at(disk.segments()[0]).bytes;
+    const size_t block = block_bytes(5000 + 2), third = kSegmentHeaderBytes + 2 * block;
+    const bool is_torn = what == std::string("the last block too");
+    if (what == std::string("a bit") || is_torn) bytes[third + 100] ^= 1;
+    if (is_torn) bytes[kSegmentHeaderBytes + 8 * block + 100] ^= 1;
+    if (what == std::string("a page of zeros")) std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(third), 4096, '\0');
+    if (what == std::string("a forged block")) {
+      Digest32 chain{};  // not that of the block before
+      std::string forged;
+      encode_block(payload_of(some_records(1, 5000, 'f')), 3, 1, kNowUs, chain, forged);
+      bytes.replace(third, block, forged);
+    }
     auto spool = open(disk, options_of());
-    CHECK(append(*spool, {"a"}).ok());
+    CHECK_EQ(spool->next_sequence(), is_torn ? 9u : 10u);
+    CHECK_EQ(spool->stats().lost_records, what == std::string("a forged block") ? 0u : 1u);
+    CHECK_EQ(spool->stats().torn_bytes > 0, is_torn);
+    CHECK(append(*spool, {"next"}).ok());
+    SegmentReader reader;  // the new segment continues the chain of the last sound block
+    REQUIRE(SegmentReader::open(disk.files.at(disk.segments()[1]).bytes, &reader) == Code::kOk);
+    Block last;
+    const std::string_view old = disk.files.at(disk.segments()[0]).bytes;
+    REQUIRE(find_block(old, old.size(), is_torn ? 8 : 9, UINT64_MAX, &last));
+    CHECK(reader.header().chain == last.chain);
   }
-  disk.files.at(disk.segments()[0]).bytes[0] = 'X';
-  std::unique_ptr<Spool> spool;
-  CHECK(Spool::open(options_of(), std::make_unique<PuppetFiles>(disk), kNowUs, &spool).code == Code::kSegmentMagic);
+}
+
+TEST(newest_segments_without_a_beginning_are_put_aside) {
+  for (const bool has_blocks : {false, true}) {
+    PuppetDisk disk;
+    {
+      auto spool = open(disk, options_of(4));
+      for (int i = 0; i < 45; ++i) CHECK(append(*spool, some_records(1, 60'000)).ok());
+    }
+    const std::vector<std::string> names = disk.segments();
+    REQUIRE(names.size() == 3);
+    uint64_t first = 0;
+    CHECK(Spool::parse_segment_name(names[2], &first));
+    for (const size_t i : {1u, 2u}) {
+      std::string& bytes = disk.files.at(names[i]).bytes;
+      if (has_blocks) {
+        std::fill_n(bytes.begin(), kSegmentHeaderBytes, '\0');
+      } else {
+        bytes.clear();
+      }
+    }
+    auto spool = open(disk, options_of(4));
+    CHECK_EQ(spool->next_sequence(), has_blocks ? 46u : first);
+    SegmentReader before, after;
+    CHECK(SegmentReader::open(disk.files.at(names[0]).bytes, &before) == Code::kOk);
+    for (Block block; before.next(true, &block);) {}
+    CHECK_EQ(spool->stats().lost_records, spool->next_sequence() - before.next_sequence());
+    CHECK(append(*spool, {"next"}).ok());
+    REQUIRE(disk.segments().size() == 2);
+    CHECK(SegmentReader::open(disk.files.at(disk.segments()[1]).bytes, &after) == Code::kOk);
+    CHECK(after.header().log_id == before.header().log_id);
+    CHECK_EQ(after.header().chain == before.chain(), !has_blocks);
+    CHECK(disk.files.count(names[2] + ".torn") + disk.files.count(names[1] + ".torn") == 2);
+  }
+}
+
+TEST(what_is_aside_makes_way_for_the_next) {
+  PuppetDisk disk;
+  disk.files["00000000000000000001.audit.torn"].bytes = "old";
+  disk.files["00000000000000000007.audit"].bytes = std::string(kSegmentBytesMin, 'x');
+  auto spool = open(disk, options_of());
+  CHECK_EQ(spool->next_sequence(), 7u);
+  CHECK(disk.files.count("00000000000000000001.audit.torn") == 0 && disk.files.count("00000000000000000007.audit.torn") == 1);
+}
+
+TEST(a_newest_segment_of_a_later_format_stops_the_start) {
+  for (const bool is_header : {true, false}) {
+    PuppetDisk disk;
+    {
+      auto spool = open(disk, options_of());
+      CHECK(append(*spool, {"a"}).ok());
+    }
+    std::string& bytes = disk.files.at(disk.segments()[0]).bytes;
+    const size_t at = is_header ? 0 : kSegmentHeaderBytes, length = is_header ? 124 : kBlockHeaderBytes + 2 + 32;
+    bytes[at + (is_header ? 8 : 20)] ^= 2;
+    const uint32_t checksum = crc32c(bytes.data() + at, length);
+    std::memcpy(bytes.data() + at + length, &checksum, sizeof checksum);
+    std::unique_ptr<Spool> spool;
+    CHECK(Spool::open(options_of(), std::make_unique<PuppetFiles>(disk), kNowUs, &spool).code == Code::kSegmentVersion);
+  }
 }
 
 TEST(what_was_appended_survives_a_power_cut_at_any_sync) {

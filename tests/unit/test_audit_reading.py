@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ from assay.audit.reading import Finding, Kind, LogBlock, LogReader
 from assay.audit.segments import LogDirectory, SegmentBlocks, SegmentFile, first_sequence_of, log_directories
 from assay.audit.verifying import Span, verify_log
 from assay.errors import CoreError, InputError
+from assay.v1 import audit_pb2
 from tests.support.audit_logs import RawSegment, append, label, open_log, segments, spool_with_key, write_log
 
 LOG_ID = b"log-of-the-tests"
@@ -372,7 +374,76 @@ def test_any_bytes_as_a_segment_are_answered(tmp_path: Path) -> None:
         findings_of(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["a bit", "zeros"])
+def test_damage_before_a_restart_stays_damage_and_costs_no_other_record(tmp_path: Path, what: str) -> None:
+    """The log goes on behind its last sound block: no sequence is given twice, so that what is lost is missed."""
+    log = open_log(tmp_path)
+    append(log, (label(f"t{number}", 400) for number in range(1, 201)))
+    del log  # as if it had been killed
+    path = segments(tmp_path)[0]
+    damaged = RawSegment.parse(path.read_bytes()).blocks[5]
+    if what == "a bit":
+        flip(path, damaged.offset + 200)
+    else:
+        with path.open("r+b") as file:
+            file.seek(damaged.offset)
+            file.write(bytes(100))
+    lost = (damaged.first_sequence, damaged.first_sequence + 9)
+    log = open_log(tmp_path)
+    append(log, [label("later")])
+    assert log.stats().lost_records == 10
+    log.close()
+    (found,) = findings_of(tmp_path)
+    assert (found.kind, found.first, found.last) == (Kind.LOST, *lost)
+    there = [audit_pb2.AuditRecord.FromString(record).label.transaction_id for record in ids(read(tmp_path))]
+    assert [text for text in there if text] == [
+        f"t{number}" for number in range(1, 201) if not lost[0] <= number + 1 <= lost[1]
+    ] + ["later"]
+
+
+def test_what_is_no_file_is_no_segment(log: Path, tmp_path: Path) -> None:
+    """A pipe would be waited for, a link leads anywhere."""
+    before = sequences(read(log))
+    (log / "00000000000000900000.audit").mkdir()
+    (log / "00000000000000900001.audit").symlink_to("nowhere")
+    (log / "00000000000000900002.audit").symlink_to(segments(log)[0])
+    os.mkfifo(log / "00000000000000900003.audit")
+    assert sequences(read(log)) == before
+    assert findings_of(log) == []
+
+
+def test_a_segment_that_the_disk_does_not_give_costs_its_records_and_no_others(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, after = segments(log)[1:3]
+    bad = path.stat().st_ino
+    pread = os.pread
+
+    def failing(handle: int, count: int, offset: int) -> bytes:
+        if os.fstat(handle).st_ino == bad and offset + count > 300_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(handle, count, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    (found,) = findings_of(log)
+    assert found.kind is Kind.LOST
+    assert "Input/output error" in found.text
+    assert found.last == int(after.stem) - 1
+    assert found.first >= int(path.stem)
+
+
 # --- what was written anew
+
+
+def test_more_than_a_block_behind_the_end_was_not_written_anew(tmp_path: Path) -> None:
+    """Somebody has hidden acknowledged records: the next segment has their sequences for others."""
+    first = RawSegment(1, LOG_ID).add([label("a")])
+    second = first.next.add([label("x")])
+    first.add([label("b")]).add([label("c")])
+    first.write(tmp_path)
+    second.write(tmp_path)
+    (found,) = findings_of(tmp_path)
+    assert (found.kind, found.first, found.is_damage) == (Kind.DOUBLED, 2, True)
 
 
 def test_a_block_that_was_written_anew_in_the_next_segment_does_not_count(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from assay.audit import place
 from assay.audit.jsonl_sink import JsonlSink
 from assay.audit.place import Shipped, read_shipped, read_shipped_place, write_shipped
-from assay.audit.shipping import BACK_OFF_S_MAX, BATCH_BYTES, BATCH_RECORDS, REPORT_S, Shipper, become_shipper
+from assay.audit.shipping import BACK_OFF_S_MAX, BATCH_BYTES, BATCH_RECORDS, REPORT_S, Batch, LogShipping, Shipper, become_shipper
 from assay.audit.sinks import ShippedRecord, SinkAwayError, has_password, kafka_parts, open_sink, sink_location
 from assay.errors import ConfigError, InputError
 from tests.support.audit_logs import RawSegment, append, label, open_log, segments, spool_with_key, write_log
@@ -329,6 +329,35 @@ def test_damage_is_said_and_does_not_hold_up_the_rest(tmp_path: Path, caplog: py
 
 
 # --- the place
+
+
+def test_a_log_that_cannot_be_read_does_not_hold_up_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("writer-0", "writer-1"):
+        write_log(tmp_path / name, 5)
+    next_batch = LogShipping.next_batch
+
+    def failing(shipping: LogShipping) -> Batch | None:
+        if shipping.log.name == "writer-0":
+            raise ValueError("year 148108 is out of range")
+        return next_batch(shipping)
+
+    sink, clock = ListSink(), Clock()
+    shipper = Shipper(tmp_path, sink, Stop(), clock=clock)
+    with monkeypatch.context() as broken:
+        broken.setattr(LogShipping, "next_batch", failing)
+        shipper.run_once(0)
+        shipper.run_once(0)
+    assert sink.sequences == list(range(1, 8))
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    assert shipper.unreadable == ["writer-0"]
+    shipper.run_once(0)
+    assert len(sink.sequences) == 7
+    clock.now_s += BACK_OFF_S_MAX
+    shipper.run_once(0)
+    assert sink.sequences == [*range(1, 8), *range(1, 8)]
+    assert shipper.unreadable == []
 
 
 def test_the_place_is_written_whole_and_read_back(tmp_path: Path) -> None:

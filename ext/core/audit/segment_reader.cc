@@ -36,6 +36,31 @@ bool has_records(std::string_view payload, uint32_t count) noexcept {
   return payload.empty() && found == count;
 }
 
+// By its header: cheap.
+bool may_be_block(std::string_view left) noexcept {
+  const char* const at = left.data();
+  if (left.size() < block_bytes(0) || std::memcmp(at, kBlockMagic, 4) != 0) return false;
+  const size_t payload_bytes = load<uint32_t>(at + 4);
+  return payload_bytes <= kPayloadBytesMax && block_bytes(payload_bytes) <= left.size();
+}
+
+// All of the block that `left` begins with but whether it follows the one before: sequence and chain.
+Code check_block(std::string_view left, Block* out) noexcept {
+  if (!may_be_block(left)) return Code::kSegmentChecksum;
+  const char* const at = left.data();
+  const size_t payload_bytes = load<uint32_t>(at + 4);
+  const size_t body_bytes = kBlockHeaderBytes + payload_bytes;
+  const size_t chained_bytes = body_bytes + sizeof(Digest32);
+  if (load<uint32_t>(at + chained_bytes) != crc32c(at, chained_bytes)) return Code::kSegmentChecksum;
+  if (load<uint32_t>(at + 20) != 0) return Code::kSegmentVersion;
+  out->first_sequence = load<uint64_t>(at + 8);
+  out->record_count = load<uint32_t>(at + 16);
+  out->written_us = load<int64_t>(at + 24);
+  out->payload = left.substr(kBlockHeaderBytes, payload_bytes);
+  out->chain = load<Digest32>(at + body_bytes);
+  return has_records(out->payload, out->record_count) ? Code::kOk : Code::kSegmentChecksum;
+}
+
 }  // namespace
 
 Code SegmentReader::open(std::string_view bytes, SegmentReader* out) noexcept {
@@ -59,30 +84,40 @@ Code SegmentReader::open(std::string_view bytes, SegmentReader* out) noexcept {
 bool SegmentReader::next(bool checks_chain, Block* out) noexcept {
   if (why_ != Code::kOk) return false;
   const std::string_view left = bytes_.substr(offset_);
-  const char* const at = left.data();
-  if (left.empty() || (left.size() >= 4 && load<uint32_t>(at) == 0)) return false;
-  if (left.size() < block_bytes(0) || std::memcmp(at, kBlockMagic, 4) != 0) return stop(Code::kSegmentChecksum);
-  const size_t payload_bytes = load<uint32_t>(at + 4);
-  if (payload_bytes > kPayloadBytesMax || block_bytes(payload_bytes) > left.size()) return stop(Code::kSegmentChecksum);
-  const size_t body_bytes = kBlockHeaderBytes + payload_bytes;
-  const size_t chained_bytes = body_bytes + sizeof(Digest32);
-  if (load<uint32_t>(at + chained_bytes) != crc32c(at, chained_bytes)) return stop(Code::kSegmentChecksum);
+  if (left.empty() || (left.size() >= 4 && load<uint32_t>(left.data()) == 0)) return false;
   Block block;
-  block.first_sequence = load<uint64_t>(at + 8);
-  block.record_count = load<uint32_t>(at + 16);
-  block.written_us = load<int64_t>(at + 24);
-  block.payload = left.substr(kBlockHeaderBytes, payload_bytes);
-  block.chain = load<Digest32>(at + body_bytes);
+  if (const Code code = check_block(left, &block); code != Code::kOk) return stop(code);
   block.offset = offset_;
-  if (load<uint32_t>(at + 20) != 0) return stop(Code::kSegmentVersion);
   if (block.first_sequence != next_sequence_) return stop(Code::kSegmentSequence);
-  if (!has_records(block.payload, block.record_count)) return stop(Code::kSegmentChecksum);
-  if (checks_chain && chain_after(chain_, left.substr(0, body_bytes)) != block.chain) return stop(Code::kSegmentChain);
-  chain_ = block.chain;
-  next_sequence_ += block.record_count;
-  offset_ += block_bytes(payload_bytes);
+  if (checks_chain && chain_after(chain_, left.substr(0, kBlockHeaderBytes + block.payload.size())) != block.chain)
+    return stop(Code::kSegmentChain);
+  resume(block);
   *out = block;
   return true;
+}
+
+void SegmentReader::resume(const Block& block) noexcept {
+  why_ = Code::kOk;
+  chain_ = block.chain;
+  next_sequence_ = block.first_sequence + block.record_count;
+  offset_ = block.offset + block_bytes(block.payload.size());
+}
+
+bool find_block(std::string_view bytes, size_t starts_end, uint64_t sequence_min, uint64_t sequence_end, Block* out) noexcept {
+  size_t checked_bytes_left = kScanFactor * bytes.size();
+  for (size_t at = 0; at < starts_end && at + block_bytes(0) <= bytes.size(); at += 8) {
+    const std::string_view left = bytes.substr(at);
+    if (!may_be_block(left)) continue;
+    const auto sequence = load<uint64_t>(left.data() + 8);
+    if (sequence < sequence_min || sequence >= sequence_end) continue;
+    const size_t payload_bytes = load<uint32_t>(left.data() + 4);
+    if (payload_bytes > checked_bytes_left) return false;
+    checked_bytes_left -= payload_bytes;
+    if (check_block(left, out) != Code::kOk) continue;
+    out->offset = at;
+    return true;
+  }
+  return false;
 }
 
 bool next_record(std::string_view& payload, std::string_view* record) noexcept {

@@ -28,6 +28,8 @@ class SegmentReader {
   // The next block; false at the end, and at the first one that does not pass: why() tells. `checks_chain`: whether the chain is
   // computed too, which takes most of the time.
   bool next(bool checks_chain, Block* out) noexcept;
+  // Goes on behind a block that find_block() found, whatever stands before it. REQUIRES: its offset is in the segment.
+  void resume(const Block& block) noexcept;
   // kOk: the segment ends where the last block did. kSegmentChecksum: what follows is torn, or damaged. kSegmentVersion: it has what
   // this reader does not know. kSegmentSequence: records
   // are missing or doubled. kSegmentChain: it was changed after it was written, or belongs to another log.
@@ -49,6 +51,12 @@ class SegmentReader {
   Digest32 chain_{};
   Code why_ = Code::kOk;
 };
+
+// The first block that begins before `starts_end`, at a multiple of 8, passes every check but for its chain, and has one of these
+// sequences: what can still be read behind damage. Bytes that only look like blocks are checked up to kScanFactor times the size of
+// `bytes`, and then given up.
+bool find_block(std::string_view bytes, size_t starts_end, uint64_t sequence_min, uint64_t sequence_end, Block* out) noexcept;
+inline constexpr size_t kScanFactor = 8;
 
 // Takes the next record off a payload. False: none is left, or (the payload is not empty) it is malformed.
 bool next_record(std::string_view& payload, std::string_view* record) noexcept;

@@ -16,6 +16,7 @@ namespace {
 
 constexpr char kSpareName[] = "spare";
 constexpr std::string_view kSuffix = ".audit";
+constexpr char kAsideSuffix[] = ".torn";
 constexpr size_t kDigits = 20;              // of a sequence, so that names sort as numbers do
 constexpr uint64_t kSegmentsPerSpool = 16;  // at least, so that little goes at once
 constexpr uint64_t kSegmentBytesUsual = 16 << 20;
@@ -23,6 +24,27 @@ constexpr int64_t kSpareRetryUs = 500'000;
 
 Status refused(const char* what, int error) {
   return Status(Code::kAuditUnavailable, std::string(what) + ": " + std::strerror(error));
+}
+
+bool is_aside(std::string_view name) noexcept {
+  const size_t at = name.rfind(kAsideSuffix);
+  uint64_t sequence = 0;
+  return at != std::string_view::npos && Spool::parse_segment_name(name.substr(0, at), &sequence);
+}
+
+// Reads on to the last sound block, over what is damaged. Returns how many records that was.
+uint64_t read_to_end(std::string_view bytes, SegmentReader* reader) noexcept {
+  uint64_t lost_records = 0;
+  for (Block block;;) {
+    while (reader->next(true, &block)) {}
+    const size_t from = reader->offset();
+    const uint64_t expected = reader->next_sequence();
+    if (reader->why() == Code::kSegmentVersion) return lost_records;
+    if (!find_block(bytes.substr(from), bytes.size() - from, expected, UINT64_MAX, &block)) return lost_records;
+    lost_records += block.first_sequence - expected;
+    block.offset += from;
+    reader->resume(block);
+  }
 }
 
 LogId make_log_id() {
@@ -67,46 +89,78 @@ Status Spool::recover() {
       segments_.push_back(segment);
     } else if (entry.name == kSpareName) {
       files_->remove(entry.name);
+    } else if (is_aside(entry.name)) {
+      aside_.push_back(entry.name);
     }
   }
   std::sort(segments_.begin(), segments_.end(),
             [](const Segment& a, const Segment& b) { return a.first_sequence < b.first_sequence; });
   for (size_t i = 0; i + 1 < segments_.size(); ++i) segments_[i].end_sequence = segments_[i + 1].first_sequence;
-  if (segments_.empty()) {
-    log_id_ = make_log_id();
-    return Status();
+  bool is_found = false;
+  while (!is_found && !segments_.empty()) {
+    if (Status status = recover_last(&is_found); !status.ok()) return status;
   }
-  return recover_last(segments_.back());
+  if (!is_found) log_id_ = make_log_id();
+  return Status();
 }
 
-// Where the log goes on. What stands behind the last sound block was never acknowledged where blocks are synced; it is left as it
-// is, for whoever wants to know what became of a disk.
-Status Spool::recover_last(Segment& last) {
-  const std::string name = segment_name(last.first_sequence);
+// The newest segment: the log goes on behind it (is_found), or it is none and put aside.
+Status Spool::recover_last(bool* is_found) {
+  const std::string name = segment_name(segments_.back().first_sequence);
   std::string bytes;
   if (const int error = files_->read(name, kSegmentBytesMax, bytes); error != 0)
     return Status(Code::kIo, name + ": " + std::strerror(error));
   SegmentReader reader;
-  if (const Code code = SegmentReader::open(bytes, &reader); code != Code::kOk) return Status(code, name);
-  for (Block block; reader.next(true, &block);) {}
-  log_id_ = reader.header().log_id;
-  next_sequence_ = last.end_sequence = reader.next_sequence();
-  chain_ = reader.chain();
-  const size_t used_bytes = bytes.find_last_not_of('\0') + 1;  // the magic at least
-  if (reader.why() != Code::kOk) stats_.torn_bytes = used_bytes - reader.offset();
-  if (last.end_sequence == last.first_sequence && reader.why() == Code::kOk) {
-    files_->remove(name);  // its name is the next segment's
-    segments_.pop_back();
-    return Status();
+  Code code = SegmentReader::open(bytes, &reader);
+  *is_found = code == Code::kOk;
+  if (*is_found) {
+    stats_.lost_records += read_to_end(bytes, &reader);
+    code = reader.why();
   }
-  if (last.end_sequence == last.first_sequence) {  // nothing sound in it: aside, for the same reason
-    files_->rename(name, name + ".torn");
-    segments_.pop_back();
-    return Status();
-  }
-  const size_t kept_bytes = std::max(used_bytes, reader.offset());
-  if (kept_bytes < last.bytes && files_->truncate(name, kept_bytes) == 0) last.bytes = kept_bytes;
+  if (code == Code::kSegmentVersion) return Status(code, name);
+  const size_t used_bytes = bytes.find_last_not_of('\0') + 1;
+  *is_found ? go_on_behind(reader, used_bytes) : leave_headless(bytes, used_bytes);
   return Status();
+}
+
+void Spool::go_on_behind(const SegmentReader& reader, size_t used_bytes) {
+  Segment& last = segments_.back();
+  log_id_ = reader.header().log_id;
+  last.end_sequence = reader.next_sequence();
+  if (next_sequence_ > last.end_sequence && next_sequence_ > 1) stats_.lost_records += next_sequence_ - last.end_sequence;
+  next_sequence_ = std::max(next_sequence_, last.end_sequence);
+  if (chain_ == Digest32{}) chain_ = reader.chain();
+  const size_t torn_bytes = used_bytes - std::min(used_bytes, reader.offset());
+  stats_.torn_bytes += torn_bytes;
+  const std::string name = segment_name(last.first_sequence);
+  if (last.end_sequence > last.first_sequence) {
+    const size_t kept_bytes = std::max(used_bytes, reader.offset());
+    if (kept_bytes < last.bytes && files_->truncate(name, kept_bytes) == 0) last.bytes = kept_bytes;
+    return;
+  }
+  torn_bytes > 0 ? put_aside(name, used_bytes) : static_cast<void>(files_->remove(name));  // its name is the next one's
+  segments_.pop_back();
+}
+
+// Nothing tells which log its blocks are of, so they are not read; their sequences are not given again.
+void Spool::leave_headless(std::string_view bytes, size_t used_bytes) {
+  const uint64_t first_sequence = segments_.back().first_sequence;
+  next_sequence_ = std::max(next_sequence_, first_sequence);
+  for (Block block; find_block(bytes, bytes.size(), next_sequence_, UINT64_MAX, &block);) {
+    next_sequence_ = block.first_sequence + block.record_count;
+    chain_ = block.chain;
+    bytes.remove_prefix(block.offset + block_bytes(block.payload.size()));
+  }
+  stats_.torn_bytes += used_bytes;
+  put_aside(segment_name(first_sequence), used_bytes);
+  segments_.pop_back();
+}
+
+// For whoever wants to know what became of a disk; what was aside before makes way.
+void Spool::put_aside(const std::string& name, size_t used_bytes) {
+  for (const std::string& before : std::exchange(aside_, {})) files_->remove(before);
+  files_->truncate(name, used_bytes);
+  files_->rename(name, name + kAsideSuffix);
 }
 
 // --- blocks

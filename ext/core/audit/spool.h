@@ -48,13 +48,17 @@ struct SpoolStats {
   int64_t oldest_unshipped_us = 0;    // when the segment of the oldest record that was not shipped was begun; 0: all were
   uint64_t ring_dropped_records = 0;  // gave way to newer ones, never shipped
   uint64_t write_failures = 0, sync_failures = 0, allocation_failures = 0;
-  uint64_t torn_bytes = 0;  // found behind the last sound block when the spool was opened
+  uint64_t lost_records = 0;  // found when the spool was opened: before sound ones, or before a segment without a beginning
+  uint64_t torn_bytes = 0;    // found then behind the last sound block, and in segments without a beginning
 };
+
+class SegmentReader;
 
 class Spool {
  public:
-  // Takes up where the last writer ended, behind the last sound block of its last segment. Without room for a segment it begins as
-  // kFull. kIo; kSegmentMagic, kSegmentVersion, kSegmentChecksum where the newest segment does not begin as one.
+  // Takes up where the last writer ended, behind the last sound block, so that no sequence is given twice: damage before it stays
+  // damage for whoever reads the log. Newest segments that do not begin as one (a power cut took their headers) are put aside.
+  // Without room for a segment it begins as kFull. kIo; kSegmentVersion: a later format.
   static Status open(const SpoolOptions& options, std::unique_ptr<SpoolFiles> files, int64_t now_us, std::unique_ptr<Spool>* out);
   ~Spool();  // without close(): as if the process had been killed
   Spool(const Spool&) = delete;
@@ -95,7 +99,10 @@ class Spool {
 
   Spool(const SpoolOptions& options, std::unique_ptr<SpoolFiles> files);
   Status recover();
-  Status recover_last(Segment& last);
+  Status recover_last(bool* is_found);
+  void go_on_behind(const SegmentReader& reader, size_t used_bytes);
+  void leave_headless(std::string_view bytes, size_t used_bytes);
+  void put_aside(const std::string& name, size_t used_bytes);
   bool make_spare(int64_t now_us);
   bool make_room();
   bool may_remove_oldest() const noexcept;
@@ -116,7 +123,8 @@ class Spool {
   std::string no_spare_;  // why the last one could not be made
   uint64_t next_sequence_ = 1;
   Digest32 chain_{};
-  std::string block_;  // scratch
+  std::string block_;               // scratch
+  std::vector<std::string> aside_;  // files that were put aside at an earlier start
   uint64_t shipped_sequence_ = 0;
   SpoolStats stats_;  // what is counted, and the state
 };

@@ -127,19 +127,28 @@ def open_audit(config: AuditConfig, *, is_demo: bool, software: str) -> OpenAudi
     if (shipped := read_shipped(writer.path)) >= stats.next_sequence - stats.recorded:
         opened._stale_shipped = shipped
     opened.take_shipped()
-    _say_torn(opened)
+    _say_found(opened)
     return opened
 
 
 # --- implementation ---
 
 
-def _say_torn(audit: OpenAudit) -> None:
-    if torn := audit.log.stats().torn_bytes:
+def _say_found(audit: OpenAudit) -> None:
+    stats = audit.log.stats()
+    if stats.lost_records:
+        log_event(
+            log,
+            logging.ERROR,
+            "records of the audit log cannot be read: the log goes on behind the last that can; `assay audit verify` has them",
+            directory=audit.writer.path,
+            records=stats.lost_records,
+        )
+    if torn := stats.torn_bytes:
         log_event(
             log,
             logging.WARNING,
-            "the audit log's last block was torn when the last server ended",
+            "the end of the audit log was torn when the last server ended",
             directory=audit.writer.path,
             bytes=torn,
         )

@@ -15,7 +15,6 @@ from typing import Final
 
 from assay import _core
 from assay.audit.segments import NO_CHAIN, LogDirectory, SegmentBlocks, SegmentFile, open_segment
-from assay.errors import CoreError
 
 
 class Kind(enum.Enum):
@@ -23,7 +22,7 @@ class Kind(enum.Enum):
 
     REMOVED = "removed"  # older segments made way; no damage
     TORN = "torn"  # bytes of a block that was never acknowledged; no damage
-    VOID = "void"  # whole blocks that were written anew in the next segment; no damage
+    VOID = "void"  # a block that was written anew in the next segment; no damage
     LOST = "lost"  # records that cannot be read, or are not there
     DOUBLED = "doubled"  # a block that stands there again
     CHANGED = "changed"  # the chain does not fit
@@ -181,7 +180,7 @@ class LogReader:
             if found is None:  # removed meanwhile: the next one is first
                 continue
             self._end = after.first_sequence if after else None
-            if isinstance(found, CoreError):
+            if isinstance(found, str):
                 if self._skip_headless(file, found):
                     continue
                 return False
@@ -199,10 +198,9 @@ class LogReader:
         later = [file for file in files if file.first_sequence >= wanted]
         return (later[0], later[1] if len(later) > 1 else None) if later else (None, None)
 
-    def _skip_headless(self, file: SegmentFile, error: CoreError) -> bool:
+    def _skip_headless(self, file: SegmentFile, what: str) -> bool:
         """False: it is the newest, so nothing follows."""
         first, last = file.first_sequence, (self._end or 1) - 1
-        what = f"the segment does not begin as one ({error.reason})"
         self._say(Finding(Kind.LOST, file.path, 0, first, last, what, _bytes_of(file.path)))
         if self._end is None:
             return False
@@ -292,7 +290,7 @@ class LogReader:
             if block is not None:
                 self._has_chain = True
                 return block
-            if segment.why == "OK":
+            if segment.why == "OK" and self._end is None:
                 return None
             if segment.why == "SEGMENT_CHAIN":
                 self._say_changed(segment)
@@ -311,16 +309,19 @@ class LogReader:
     def _pass_over(self, segment: SegmentBlocks) -> bool:
         """Goes to the next sound block. False: there is none, so it may be a block under way, or the torn end."""
         found = segment.find_sound(segment.offset, segment.next_sequence, self._end)
-        if found is None or found == (segment.offset, segment.next_sequence):  # it has been finished meanwhile
-            return found is not None
+        if found is None:
+            return False
+        if (found.offset, found.first_sequence) == (segment.offset, segment.next_sequence):  # it has been finished meanwhile
+            return True
         # A block under way may be read torn though the one behind it is whole: it was finished while this was read.
         if self._end is None and self._doubtful != segment.offset:
             self._doubtful = segment.offset
             return True
-        offset, sequence = found
+        offset, sequence = found.offset, found.first_sequence
         path, start, first = segment.file.path, segment.offset, segment.next_sequence
         if sequence > first:
-            self._say(Finding(Kind.LOST, path, start, first, sequence - 1, _why_lost(segment.why), offset - start))
+            text = "zeros stand in their place" if segment.why == "OK" else _why_lost(segment.why)
+            self._say(Finding(Kind.LOST, path, start, first, sequence - 1, text, offset - start))
         else:
             text = "bytes that do not belong here stand before a block"
             if segment.why == "SEGMENT_SEQUENCE":
@@ -341,10 +342,20 @@ class LogReader:
             text = "a block that is not finished: nobody was told that its records are written"
             self._say(Finding(Kind.TORN, path, offset, first, 0, text, end - offset))
         elif self._end is not None:
-            text = "blocks that were written anew in the next segment"
-            self._say(Finding(Kind.VOID, path, offset, first, 0, text, end - offset))
-        elif sound[0] > offset:
-            self._say(Finding(Kind.LOST, path, offset, first, sound[1] - 1, "zeros stand in their place", end - offset))
+            self._say_anew(segment, sound, end)
+        elif sound.offset > offset:
+            last = sound.first_sequence - 1
+            self._say(Finding(Kind.LOST, path, offset, first, last, "zeros stand in their place", end - offset))
+
+    def _say_anew(self, segment: SegmentBlocks, sound: _core.AuditBlockPlace, end: int) -> None:
+        """A block whose writing failed is written anew in the next segment: one, the last. More than that was acknowledged."""
+        path, offset, first = segment.file.path, segment.offset, segment.next_sequence
+        is_last = segment.find_sound(sound.end_offset, first, None) is None
+        if is_last and (sound.offset, sound.first_sequence) == (offset, first):
+            kind, text = Kind.VOID, "a block that was written anew in the next segment"
+        else:
+            kind, text = Kind.DOUBLED, "blocks of which the next segment has the sequences again, for other records"
+        self._say(Finding(kind, path, offset, first, 0, text, end - offset))
 
     def _say(self, finding: Finding) -> None:
         known = (finding.kind, finding.path, finding.offset)

@@ -19,13 +19,13 @@ from assay.audit.place import SEGMENT_SUFFIX, writer_directories
 from assay.errors import CoreError, InputError
 
 HEADER_BYTES: Final = 128
-BLOCK_HEADER: Final = struct.Struct("<4sIQII q")
-BLOCK_MAGIC: Final = b"ABLK"
+BLOCK_HEADER_BYTES: Final = 32
 BLOCK_TRAILER_BYTES: Final = 36
 PAYLOAD_BYTES_MAX: Final = 256 << 10
-BLOCK_BYTES_MAX: Final = (BLOCK_HEADER.size + PAYLOAD_BYTES_MAX + BLOCK_TRAILER_BYTES + 7) // 8 * 8
+BLOCK_BYTES_MAX: Final = (BLOCK_HEADER_BYTES + PAYLOAD_BYTES_MAX + BLOCK_TRAILER_BYTES + 7) // 8 * 8
 WINDOW_BYTES: Final = 1 << 20  # several blocks of the largest kind
 NO_CHAIN: Final = bytes(32)
+SEQUENCE_MAX: Final = (1 << 64) - 1
 SEQUENCE_DIGITS: Final = 20  # of a file's name
 
 
@@ -41,8 +41,12 @@ class LogDirectory:
         return self.path.name
 
     def segments(self) -> list[SegmentFile]:
-        """In order. They may be gone when they are opened. Raises OSError."""
-        names = [self.only.name] if self.only else os.listdir(self.path)
+        """In order. They may be gone when they are opened. What is called like one and no file of its own, as a link, is none.
+        Raises OSError."""
+        with os.scandir(self.path) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        if self.only:
+            names = [self.only.name]
         found = [SegmentFile(self.path / name, first) for name in names if (first := first_sequence_of(name))]
         return sorted(found, key=lambda segment: segment.first_sequence)
 
@@ -73,6 +77,7 @@ def log_directories(path: Path) -> list[LogDirectory]:
     if path.is_file():
         if not first_sequence_of(path.name):
             raise InputError(f"{path}: not a segment: those are called by {SEQUENCE_DIGITS} digits and {SEGMENT_SUFFIX}")
+        path = path.resolve()
         return [LogDirectory(path.parent, path)]
     if not path.is_dir():
         raise InputError(f"{path}: there is no audit log; name its directory with --spool (audit.spool of the server)")
@@ -95,7 +100,8 @@ class SegmentBlocks:
     def __init__(self, file: SegmentFile) -> None:
         """Raises OSError; CoreError (SEGMENT_MAGIC, SEGMENT_VERSION, SEGMENT_CHECKSUM): it does not begin as a segment."""
         self.file = file
-        self._handle: IO[bytes] = file.path.open("rb", buffering=0)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe, which comes meanwhile, nothing is read
+        self._handle: IO[bytes] = os.fdopen(os.open(file.path, flags), "rb", buffering=0)
         try:
             begin = _core.AuditSegment(self._pread(0, HEADER_BYTES))
         except BaseException:
@@ -112,7 +118,15 @@ class SegmentBlocks:
         self._window_end = 0
 
     def next_block(self, *, checks_chain: bool = True) -> _core.AuditBlock | None:
-        """None: see `why`. Asked again, it looks again: the block may have been under way."""
+        """None: see `why`. Asked again, it looks again: the block may have been under way, or the disk may have recovered."""
+        try:
+            return self._next_block(checks_chain)
+        except OSError as error:
+            self.why = f"they cannot be read: {error.strerror}"
+            self._window = None
+            return None
+
+    def _next_block(self, checks_chain: bool) -> _core.AuditBlock | None:
         if self._window is None:
             self._open_window()
         while True:
@@ -137,26 +151,28 @@ class SegmentBlocks:
     def end_of_zeros(self) -> int:
         """Where, from `offset` on, the last byte that is not zero ends."""
         end = self.offset
-        for at, data in self._chunks(self.offset):
-            if kept := len(data.rstrip(b"\0")):
-                end = at + kept
+        with contextlib.suppress(OSError):
+            for at, data in self._chunks(self.offset):
+                if kept := len(data.rstrip(b"\0")):
+                    end = at + kept
         return end
 
-    def find_sound(self, start: int, sequence_min: int, sequence_end: int | None) -> tuple[int, int] | None:
-        """(offset, first sequence) of the first block from `start` on that is whole and of these sequences."""
-        for at, data in self._chunks(start, overlap=len(BLOCK_MAGIC) - 1):
-            place = data.find(BLOCK_MAGIC)
-            while 0 <= place < WINDOW_BYTES:
-                offset = at + place
-                sequence = self._sound_sequence(offset) if offset % 8 == 0 else None
-                if sequence is not None and sequence_min <= sequence < (sequence_end or 1 << 64):
-                    return offset, sequence
-                place = data.find(BLOCK_MAGIC, place + 1)
+    def find_sound(self, start: int, sequence_min: int, sequence_end: int | None) -> _core.AuditBlockPlace | None:
+        """The first block from `start`, a multiple of 8, on that is whole and of these sequences. None: there is none, or what
+        stands before it cannot be read."""
+        with contextlib.suppress(OSError):
+            for at, data in self._chunks(start, overlap=BLOCK_BYTES_MAX):
+                found = _core.find_audit_block(data, WINDOW_BYTES, sequence_min, sequence_end or SEQUENCE_MAX)
+                if found is not None:
+                    return found._replace(offset=at + found.offset, end_offset=at + found.end_offset)
         return None
 
     def contains(self, needle: bytes) -> bool:
-        """Whether these bytes stand anywhere in the file. Much quicker than to read its records."""
-        return any(needle in data for _, data in self._chunks(0, overlap=len(needle)))
+        """Whether these bytes may stand in the file: also where it cannot be read. Much quicker than to read its records."""
+        try:
+            return any(needle in data for _, data in self._chunks(0, overlap=len(needle)))
+        except OSError:
+            return True
 
     @property
     def size_bytes(self) -> int:
@@ -191,14 +207,6 @@ class SegmentBlocks:
         header = self._begin[:16] + struct.pack("<Q", sequence) + self._begin[24:64] + chain + self._begin[96:124]
         return header + struct.pack("<I", _core.crc32c(header))
 
-    def _sound_sequence(self, offset: int) -> int | None:
-        data = self._pread(offset, BLOCK_BYTES_MAX)
-        if len(data) < BLOCK_HEADER.size:
-            return None
-        sequence: int = BLOCK_HEADER.unpack_from(data)[2]
-        window = _core.AuditSegment(self._header_at(sequence, NO_CHAIN) + data)
-        return sequence if window.next_block(checks_chain=False) is not None else None
-
     def _chunks(self, start: int, overlap: int = 0) -> Iterator[tuple[int, bytes]]:
         while data := self._pread(start, WINDOW_BYTES + overlap):
             yield start, data
@@ -212,11 +220,13 @@ class SegmentBlocks:
         return b"".join(parts)
 
 
-def open_segment(file: SegmentFile) -> SegmentBlocks | CoreError | None:
-    """None: it was removed meanwhile. An error: it does not begin as a segment. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            return SegmentBlocks(file)
-        except CoreError as error:
-            return error
-    return None
+def open_segment(file: SegmentFile) -> SegmentBlocks | str | None:
+    """None: it was removed meanwhile. Words: why it cannot be read."""
+    try:
+        return SegmentBlocks(file)
+    except FileNotFoundError:
+        return None
+    except CoreError as error:
+        return f"the segment does not begin as one ({error.reason})"
+    except OSError as error:
+        return f"the segment cannot be read ({error.strerror})"

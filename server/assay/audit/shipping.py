@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Protocol
@@ -177,6 +177,7 @@ class Shipper:
         self._clock = clock
         self._share = share
         self._logs: dict[str, LogShipping] = {}
+        self._try_at_s: dict[str, float] = {}  # of logs that could not be read
         self._counts = Counts()
         self._told = Counts()
         self._tell_at_s = clock() + REPORT_S
@@ -185,8 +186,13 @@ class Shipper:
     def counts(self) -> Counts:
         return self._counts
 
+    @property
+    def unreadable(self) -> list[str]:
+        """Writers whose logs could not be read when they were tried last."""
+        return sorted(self._try_at_s)
+
     def run_once(self, give_up_s: float) -> None:
-        """All that stands there. Raises SinkAwayError where the sink was away for so long, OSError."""
+        """All that stands there and can be read. Raises SinkAwayError where the sink was away for so long, OSError."""
         while not self._stop.is_set() and self._ship_round(self._clock() + give_up_s):
             pass
 
@@ -207,13 +213,13 @@ class Shipper:
     def _ship_round(self, give_up_at_s: float | None) -> bool:
         """A batch of each log. False: none has anything new."""
         has_new = False
-        for shipping in self._shippings():
-            batch = shipping.next_batch()
+        for path in writer_directories(self._directory):  # a server may have come, with a log of its own
+            batch = self._next_batch(path)
             if batch is None:
                 continue
             if not self._deliver(batch, give_up_at_s):
                 return False  # told to stop meanwhile: the batch is read again by whoever comes next
-            write_shipped(shipping.log.path, batch.shipped)
+            write_shipped(path, batch.shipped)
             self._counts.records += len(batch.records)
             self._counts.bytes += sum(len(record.json) for record in batch.records)
             has_new = True
@@ -221,12 +227,23 @@ class Shipper:
                 break
         return has_new
 
-    def _shippings(self) -> Iterator[LogShipping]:
-        """A server may have come, with a log of its own."""
-        for path in writer_directories(self._directory):
+    def _next_batch(self, path: Path) -> Batch | None:
+        """None: nothing new, or this log cannot be read. The others do not wait for it; it is tried again after a while."""
+        if self._clock() < self._try_at_s.get(path.name, 0.0):
+            return None
+        try:
             if path.name not in self._logs:
                 self._logs[path.name] = LogShipping(LogDirectory(path))
-            yield self._logs[path.name]
+            batch = self._logs[path.name].next_batch()
+        except Exception as error:  # whatever stands there
+            text = "an audit log cannot be read: nothing of it is shipped until it can"
+            log_event(log, logging.ERROR, text, writer=path, error=f"{type(error).__name__}: {error}")
+            self._try_at_s[path.name] = self._clock() + BACK_OFF_S_MAX
+            if (shipping := self._logs.pop(path.name, None)) is not None:
+                shipping.close()
+            return None
+        self._try_at_s.pop(path.name, None)
+        return batch
 
     def _deliver(self, batch: Batch, give_up_at_s: float | None) -> bool:
         """False: it was told to stop while the sink was away."""

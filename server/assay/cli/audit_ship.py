@@ -90,6 +90,8 @@ def ship(
             raise AssayError(f"the spool cannot be used: {error.filename}: {error.strerror}") from None
         finally:
             shipper.close()
+    if not follow and shipper.unreadable:
+        raise AssayError(f"not shipped, for they cannot be read: {', '.join(shipper.unreadable)}; the log says why")
     counts = shipper.counts
     log_event(log, logging.INFO, "ended", records=counts.records, bytes=counts.bytes, retries=counts.retries)
     if as_json:
