@@ -85,6 +85,23 @@ cdef class AuditLog:
             raise ValueError(f"record: at most {kAuditRecordBytesMax} bytes, not {len(record)}")
         return bool(self._log.get().append_record(view_of_bytes(record)))
 
+    def commit(self, records: list[bytes]) -> bool:
+        """Appends them and waits until they are where the level wants them. Releases the GIL. See ext/core/audit/audit_log.h."""
+        cdef vector[string] taken
+        cdef cbool is_kept
+        for record in records:
+            if len(record) > <Py_ssize_t>kAuditRecordBytesMax:
+                raise ValueError(f"records: at most {kAuditRecordBytesMax} bytes each, not {len(record)}")
+            taken.push_back(string(view_of_bytes(record)))
+        with nogil:
+            is_kept = self._log.get().commit(taken)
+        return bool(is_kept)
+
+    @property
+    def is_refusing(self) -> bool:
+        """Calls are turned away (AUDIT_UNAVAILABLE)."""
+        return bool(self._log.get().is_refusing())
+
     def set_shipped(self, sequence: int) -> None:
         """The sink has everything up to here: its segments may go."""
         self._log.get().set_shipped(sequence)

@@ -846,6 +846,8 @@ cdef extern from "core/audit/audit_log.h" namespace "assay::audit" nogil:
         CAuditLog(const CAuditOptions& options, unique_ptr[CSpool] spool)
         Status start() noexcept
         cbool append_record(string_view record) noexcept
+        cbool commit(const vector[string]& records) noexcept
+        cbool is_refusing() noexcept
         void set_shipped(uint64_t sequence) noexcept
         void flush() noexcept
         void close() noexcept

@@ -161,7 +161,7 @@ class App:
         signals = _Signals(asyncio.get_running_loop(), self.black_box)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.telemetry.tell_status)
         scoring = self.scoring
-        labels = self.audit.label_records().record if self.audit is not None else None
+        labels = self.audit.label_records() if self.audit is not None else None
         transport = Transport(
             scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config, self.telemetry, labels
         )

@@ -23,6 +23,7 @@ from assay.audit.shipper_process import ShipperProcess
 from assay.config import AuditConfig
 from assay.demo.paths import bundle_path
 from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from tests.support.audit_logs import label
 from tests.support.recorded_scores import KEY, open_log, read_log
 from tests.support.server import LocalServer, ServeProcess, make_event, wait_until
 
@@ -153,6 +154,38 @@ def test_a_shipper_that_ends_is_started_again_and_a_hung_one_stopped(tmp_path: P
     assert time.monotonic() - started < 20
 
 
+def test_labels_that_cannot_be_put_on_record_are_refused(tmp_path: Path) -> None:
+    """Before anything is recorded where the log has no room already; where it fails after that, the caller comes again."""
+    audit = open_log(tmp_path / "log", bytes_max=4 << 20, has_sink=True)
+    labels = LabelRecords(audit, KEY)
+    event, fraud, filling = make_event("e1"), make_event("e2"), label("filling", 60_000)
+    fraud.is_fraud = True
+    with LocalServer(audit=audit, labels=labels) as server:
+        stub = feature_pb2_grpc.FeatureServiceStub(server.admin_channel())
+
+        def record(*events: feature_pb2.Event) -> feature_pb2.RecordEventsResponse:
+            answer: feature_pb2.RecordEventsResponse = stub.RecordEvents(
+                iter([feature_pb2.RecordEventsRequest(events=events)]), timeout=20
+            )
+            return answer
+
+        while not audit.is_refusing:
+            audit.commit([filling])
+        assert record(event).recorded_count == 1
+        with pytest.raises(grpc.RpcError) as refused:
+            record(fraud)
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "audit log has no room" in str(refused.value.details())
+        while audit.commit([filling]):  # the reserve, too
+            pass
+        assert not labels.record(feature_pb2.RecordEventsRequest(events=[fraud]).SerializeToString(), [0])
+        audit.set_shipped(audit.stats().next_sequence - 1)
+        wait_until(lambda: audit.step() or not audit.is_refusing, "there is room again")
+        assert record(fraud).recorded_count == 1
+    found = [record.label.transaction_id for _, record in read_log(tmp_path / "log").records if record.HasField("label")]
+    assert [name for name in found if name != "filling"] == ["e2"]
+
+
 def test_labels_that_come_by_rpc_are_on_record(tmp_path: Path) -> None:
     audit = open_log(tmp_path / "log")
     labels = LabelRecords(audit, KEY)
@@ -160,14 +193,12 @@ def test_labels_that_come_by_rpc_are_on_record(tmp_path: Path) -> None:
     events[1].is_fraud = True
     events[2].transaction_id = "4111111111111111"
     events[2].is_fraud = False
-    with LocalServer(audit=audit, on_recorded=labels.record) as server:
+    with LocalServer(audit=audit, labels=labels) as server:
         stub = feature_pb2_grpc.FeatureServiceStub(server.admin_channel())
         request = feature_pb2.RecordEventsRequest(events=events)
         assert stub.RecordEvents(iter([request]), timeout=20).recorded_count == 3
         assert stub.RecordEvents(iter([request]), timeout=20).duplicate_count == 3
     found = [record.label for _, record in read_log(tmp_path / "log").records if record.HasField("label")]
-    assert [(label.transaction_id, label.is_fraud) for label in found] == [
-        ("e1", True),
-        (_core.tokenised("4111111111111111", KEY), False),
-    ]
+    once = [("e1", True), (_core.tokenised("4111111111111111", KEY), False)]
+    assert [(label.transaction_id, label.is_fraud) for label in found] == 2 * once
     assert found[0].event_time_us == events[1].event_time.ToMicroseconds()

@@ -21,7 +21,8 @@ struct Logged {
   std::shared_ptr<AuditLog> log;
 
   explicit Logged(AuditLevel level = AuditLevel::kSpool, WhenFull when_full = WhenFull::kRefuse, uint64_t bytes_max = 16 << 20,
-                  bool has_thread = false, bool has_sink = false, int64_t gather_us = 600) {
+                  bool has_thread = false, bool has_sink = false, int64_t gather_us = 600,
+                  int64_t hung_us = 3'600'000'000) {
     SpoolOptions spool_options;
     spool_options.bytes_max = bytes_max;
     spool_options.is_durable = level == AuditLevel::kFsync;
@@ -35,6 +36,7 @@ struct Logged {
     options.full_one_in = 2;
     options.has_thread = has_thread;
     options.gather_us = gather_us;
+    options.hung_us = hung_us;
     options.inputs = "full";
     options.software = "test";
     log = std::make_shared<AuditLog>(options, std::move(spool));
@@ -425,6 +427,35 @@ TEST(when_the_reserve_is_full_too_a_row_under_way_fails_or_is_answered) {
   }
 }
 
+TEST(a_record_that_nobody_waits_for_is_counted_where_it_is_lost) {
+  for (const WhenFull when_full : {WhenFull::kRefuse, WhenFull::kSample}) {
+    Logged logged(AuditLevel::kFsync, when_full, 4 << 20, false, true);
+    fill_until(logged, "full", SpoolState::kFull);
+    const auto failed = [&] { return logged.log->stats().counts.dropped[static_cast<size_t>(AuditDrop::kFailed)]; };
+    const uint64_t before = failed(), recorded = logged.log->stats().counts.recorded;
+    const bool is_refused = when_full == WhenFull::kRefuse;
+    for (int i = 0; i < 3; ++i) CHECK(logged.log->append_record("label"));
+    logged.log->step();
+    CHECK_EQ(failed() - before, 3u);
+    CHECK_EQ(logged.log->commit({"one", "two"}), !is_refused);
+    CHECK_EQ(failed() - before, is_refused ? 3u : 5u);
+    CHECK_EQ(logged.log->stats().counts.recorded, recorded);
+  }
+}
+
+TEST(what_is_committed_is_on_the_disk) {
+  for (const AuditLevel level : {AuditLevel::kMemory, AuditLevel::kFsync}) {
+    Logged logged(level);
+    std::vector<std::string> records(5, std::string(60'000, 'x'));  // several chunks
+    records.push_back("last");
+    const int syncs = logged.disk.syncs;
+    CHECK(logged.log->commit(records) && logged.log->commit({}));
+    logged.log->step();
+    CHECK_EQ(logged.disk.syncs > syncs, level == AuditLevel::kFsync);
+    CHECK_EQ(logged.log->stats().counts.recorded, 1 + records.size());
+  }
+}
+
 TEST(in_the_reserve_one_score_in_some_is_recorded) {
   Logged logged(AuditLevel::kSpool, WhenFull::kSample, 4 << 20, false, true);
   House house(logged.engine_options());
@@ -523,6 +554,37 @@ TEST(after_a_crowd_the_writer_lets_a_group_gather) {
     CHECK_EQ(logged.log->stats().blocks - blocks_before, 3u);  // the crowd, those that gathered, the last checkpoint
     CHECK_EQ(logged.log->stats().counts.recorded, kCrowdRows + 3 + 2);
   }
+}
+
+// Its disk does not come back from a sync.
+TEST(a_write_that_hangs_is_as_no_room) {
+  Logged logged(AuditLevel::kFsync, WhenFull::kRefuse, 16 << 20, true, false, 0, /*hung_us=*/0);
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool hangs = true, is_hanging = false;
+  logged.disk.on_sync = [&] {
+    std::unique_lock<std::mutex> lock(mutex);
+    is_hanging = hangs;
+    changed.notify_all();
+    changed.wait(lock, [&] { return !hangs; });
+  };
+  std::thread waits([&] { CHECK(logged.log->commit({"hangs"})); });
+  {
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [&] { return is_hanging; });
+  }
+  CHECK(logged.log->append_record("sees it"));
+  CHECK(logged.log->is_refusing());
+  CHECK(logged.log->stats().spool.state == SpoolState::kFull);
+  CHECK(logged.log->stats().last_error.find("has not come back") != std::string::npos);
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    hangs = false;
+  }
+  changed.notify_all();
+  waits.join();
+  logged.log->close();
+  CHECK(logged.log->stats().counts.recorded >= 3);
 }
 
 TEST(who_comes_alone_is_written_at_once) {

@@ -37,7 +37,7 @@ from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.near_cache import near_ages_ms
 from assay.scoring.scoring import Scoring
-from assay.transport.feature_service import OnRecorded
+from assay.transport.feature_service import LabelLog
 from assay.transport.policy import Listener, MethodTable
 from assay.transport.security import SecurityStats
 from assay.transport.server import Addresses, Transport
@@ -100,7 +100,7 @@ class LocalServer:
         lane: dict[str, Any] | None = None,
         remote: RemoteStore | None = None,
         audit: _core.AuditLog | None = None,
-        on_recorded: OnRecorded | None = None,
+        labels: LabelLog | None = None,
         **config: Any,
     ) -> None:
         self.config = Config(
@@ -117,7 +117,7 @@ class LocalServer:
         self.puppet = _core.PuppetModel()
         tracing = tracing_settings(self.config.tracing, {})
         self.audit = audit
-        self._on_recorded = on_recorded
+        self._labels = labels
         self._scoring = Scoring(
             self.config.engine,
             self.config.lane,
@@ -249,7 +249,7 @@ class LocalServer:
                 self._scoring.drift,
                 self.config,
                 self.telemetry,
-                self._on_recorded,
+                self._labels,
             )
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)

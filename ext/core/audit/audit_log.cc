@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <optional>
 #include <system_error>
 
 #include "core/audit/segment_writer.h"
@@ -18,8 +19,29 @@ namespace {
 constexpr auto kTendInterval = std::chrono::seconds(1);
 constexpr int64_t kCheckpointIntervalUs = 60'000'000;
 constexpr size_t kSpanLineagesMax = 2;  // so that their records fit into the block beside the others
-constexpr size_t kSpanBytesMax = kPayloadBytesMax - kSpanLineagesMax * (kRecordBytesMax + 3);
+constexpr size_t kVarintBytesMax = 3;   // of a record's length
+constexpr size_t kSpanBytesMax = kPayloadBytesMax - kSpanLineagesMax * (kRecordBytesMax + kVarintBytesMax);
 static_assert(kAppendBytesMax <= kSpanBytesMax);
+
+// One row, that of a thread that waits for it.
+class Waiter final : public CommitSink {
+ public:
+  void committed(const uint32_t*, size_t, Code outcome) noexcept override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    outcome_ = outcome;
+    told_.notify_one();  // under the lock: once it is free, the waiter may be gone
+  }
+  Code wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    told_.wait(lock, [this] { return outcome_.has_value(); });
+    return *outcome_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable told_;
+  std::optional<Code> outcome_;
+};
 
 }  // namespace
 
@@ -67,7 +89,7 @@ bool AuditLog::append(std::string_view records, uint32_t count, const std::share
   append.count = count;
   append.lineage = lineage;
   append.sink = is_awaited() ? sink : nullptr;
-  const bool is_given = lineage == nullptr || gives_unrecorded();
+  const bool is_given = sink == nullptr || gives_unrecorded();
   if (gather(records, std::move(append), rows, is_awaited() ? row_count : 0)) return true;
   if (is_given) drop(AuditDrop::kBuffer, count);
   return false;
@@ -79,10 +101,41 @@ bool AuditLog::append_record(std::string_view record) noexcept {
   return append(framed, 1, nullptr, nullptr, 0, nullptr);
 }
 
+bool AuditLog::commit(const std::vector<std::string>& records) noexcept {
+  std::string chunk;
+  uint32_t count = 0;
+  bool is_kept = true;
+  for (const std::string& record : records) {
+    if (chunk.size() + record.size() + kVarintBytesMax > kAppendBytesMax) {
+      is_kept &= commit_chunk(chunk, count);
+      chunk.clear();
+      count = 0;
+    }
+    audit::append_record(record, chunk);
+    ++count;
+  }
+  return (count == 0 || commit_chunk(chunk, count)) && is_kept;
+}
+
+bool AuditLog::commit_chunk(std::string_view records, uint32_t count) noexcept {
+  Waiter waiter;
+  const uint32_t row = 0;
+  if (!append(records, count, nullptr, &row, 1, &waiter)) return gives_unrecorded();
+  if (!is_awaited()) return true;
+  if (!options_.has_thread) step();
+  return waiter.wait() == Code::kOk;
+}
+
+// Whether the write under way takes too long.
+bool AuditLog::is_hung() const noexcept {
+  return is_writing_ && std::chrono::steady_clock::now() - writing_since_ >= std::chrono::microseconds(options_.hung_us);
+}
+
 bool AuditLog::gather(std::string_view records, Append append, const uint32_t* rows, size_t row_count) noexcept {
   bool wake = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (is_hung()) state_.store(SpoolState::kFull, std::memory_order_relaxed);  // until it comes back
     Gathered& to = gathering_;
     append.end_bytes = to.records.size() + records.size();
     append.end_rows = to.rows.size() + row_count;
@@ -113,6 +166,10 @@ void AuditLog::flush() noexcept {
 AuditStats AuditLog::stats() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   AuditStats stats = stats_;
+  if (is_hung()) {
+    stats.spool.state = SpoolState::kFull;
+    stats.last_error = "a write of the audit spool has not come back for seconds";
+  }
   for (size_t i = 0; i < dropped_.size(); ++i) stats.counts.dropped[i] = dropped_[i].load(std::memory_order_relaxed);
   stats.buffer_bytes = gathering_.records.size();
   stats.buffer_bytes_max = options_.buffer_bytes_max;
@@ -165,6 +222,7 @@ void AuditLog::step() noexcept {
 void AuditLog::take_and_write(std::unique_lock<std::mutex>& lock) noexcept {
   std::swap(gathering_, writing_);
   is_writing_ = true;
+  writing_since_ = std::chrono::steady_clock::now();
   lock.unlock();
   write_all(writing_);
   tend();
@@ -249,14 +307,14 @@ void AuditLog::build_payload(const Gathered& gathered, const Span& span) {
   payload_.append(gathered.records, span.begin_bytes, span.end_bytes - span.begin_bytes);
 }
 
-// Tells those who wait. By kSample a score is given though its record is lost.
+// Tells those who wait. Where nobody does, or by kSample, what a lost record tells of has happened all the same.
 void AuditLog::settle(const Gathered& gathered, const Span& span, bool is_written) noexcept {
   const bool is_answered = is_written || options_.when_full == WhenFull::kSample;
   const Code outcome = is_answered ? Code::kOk : Code::kAuditUnavailable;
-  if (!is_written && (is_answered || !is_awaited())) drop(AuditDrop::kFailed, span.count);
   size_t begin = span.begin_rows;
   for (size_t i = span.begin; i < span.end; ++i) {
     const Append& append = gathered.appends[i];
+    if (!is_written && (is_answered || append.sink == nullptr)) drop(AuditDrop::kFailed, append.count);
     const bool is_last = i + 1 == span.end || gathered.appends[i + 1].sink != append.sink;
     if (!is_last) continue;
     if (append.sink != nullptr && append.end_rows > begin)

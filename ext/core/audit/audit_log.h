@@ -12,7 +12,7 @@
 // nobody wakes it meanwhile: under load a write, its wakes and the answers that it lets go are shared by more rows, for at most so
 // much of a row's time. A row that comes alone is written at once. At kMemory nobody waits, so there is such a rest after every group.
 //
-// NO ROOM (SpoolState other than kWriting). kRefuse: is_refusing() turns new calls away, rows under way are
+// NO ROOM (SpoolState other than kWriting; a write that hangs counts as kFull). kRefuse: is_refusing() turns new calls away, rows under way are
 // recorded in what was the spare, and fail (kAuditUnavailable) if that fills up too. kSample: scores are given all the same; one in
 // full_one_in is recorded while the reserve lasts, the others are counted as dropped.
 //
@@ -44,6 +44,7 @@ struct AuditOptions {
   uint32_t full_one_in = 100;  // kSample: of the transactions while the reserve lasts
   size_t buffer_bytes_max = 16 << 20;
   int64_t gather_us = 600;
+  int64_t hung_us = 5'000'000;  // a write that takes longer is not waited for by new calls
   bool has_thread = true;  // false (tests): step() writes
   std::string inputs;      // what scores record of their rows: full, sample or digest. For checkpoints
   std::string software;    // who writes: versions. For checkpoints
@@ -105,8 +106,11 @@ class AuditLog {
   // was no room; nothing is kept, and by when_full the caller fails the rows or answers them (they are counted).
   bool append(std::string_view records, uint32_t count, const std::shared_ptr<const Lineage>& lineage, const uint32_t* rows,
               size_t row_count, CommitSink* sink) noexcept;
-  // A record of another kind, of nobody's row. False: no room.
+  // A record of another kind, of nobody's row, for which nobody waits. False: no room.
   bool append_record(std::string_view record) noexcept;
+  // The same of several, each at most kRecordBytesMax; comes back once they are where the level wants them. False: they are not,
+  // and what they tell must be refused. (By kSample it need not be: they are counted as dropped, and this is true.) May block.
+  bool commit(const std::vector<std::string>& records) noexcept;
 
   // The sink has everything up to here.
   void set_shipped(uint64_t sequence) noexcept;
@@ -142,6 +146,8 @@ class AuditLog {
     uint32_t count = 0;
   };
 
+  bool commit_chunk(std::string_view records, uint32_t count) noexcept;
+  bool is_hung() const noexcept;  // REQUIRES: mutex_
   bool gather(std::string_view records, Append append, const uint32_t* rows, size_t row_count) noexcept;
   void run() noexcept;
   void rest(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point begun) noexcept;
@@ -181,6 +187,7 @@ class AuditLog {
   Gathered gathering_;            // guarded by mutex_
   AuditStats stats_;              // guarded by mutex_; as of the writer's last look
   bool is_writing_ = false;       // guarded by mutex_
+  std::chrono::steady_clock::time_point writing_since_;  // guarded by mutex_
   bool is_resting_ = false;       // guarded by mutex_
   bool is_closing_ = false;       // guarded by mutex_
   bool is_closed_ = false;        // of who closes

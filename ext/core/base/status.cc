@@ -146,7 +146,7 @@ constexpr CodeInfo kTable[] = {
      "The store holds no event of this transaction_id at this event_time. Record the event first, or mend the label."},
 
     {Code::kAuditUnavailable, "AUDIT_UNAVAILABLE", kAway, 1000,
-     "The score could not be recorded in the audit log, and so is not given. Wait as RetryInfo says, then try again."},
+     "The audit log has no room for a record of it, and nothing goes unrecorded. Wait as RetryInfo says, then try again."},
     {Code::kSegmentMagic, "SEGMENT_MAGIC", kLost, 0, "The file is not a segment of an audit log. Check the path."},
     {Code::kSegmentVersion, "SEGMENT_VERSION", kLost, 0,
      "The segment has a format that this version of assay does not know. Use the version that wrote it, or a newer one."},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 from google.rpc import status_pb2
@@ -33,7 +33,19 @@ _OK = 0
 _NAMES = {_OK: "recorded", _DUPLICATE: "duplicate", _TOO_LATE: "too_late"}
 _REJECTED = "rejected"
 
-OnRecorded = Callable[[bytes, Sequence[int]], object]
+
+class LabelLog(Protocol):
+    """Where labels are put on record (assay.audit.labels). Called by the thread that records events."""
+
+    def refuses(self, message: bytes) -> bool:
+        """Whether labels of this RecordEventsRequest could not be put on record now."""
+        ...
+
+    def record(self, message: bytes, codes: Sequence[int]) -> bool:
+        """`message` was recorded, `codes`: what each of its events came to. False: its labels are not on record, so the caller
+        has to come again."""
+        ...
+
 
 # What one event came to: (code, transaction_id, why it was refused).
 _Outcome = tuple[int, str, Refusal | None]
@@ -41,13 +53,12 @@ _Outcome = tuple[int, str, Refusal | None]
 
 class FeatureService:
     """Records events into every feature set that is served. `writers`: one a feature set. With several, each records every event,
-    and an event that one of them rejects is rejected (recording it again after the mend is harmless). `on_recorded`: is told of
-    each message that was recorded, with the code of each of its events, on the thread that did it."""
+    and an event that one of them rejects is rejected (recording it again after the mend is harmless)."""
 
-    def __init__(self, writers: Sequence[StoreWriter], engine: Engine, on_recorded: OnRecorded | None = None) -> None:
+    def __init__(self, writers: Sequence[StoreWriter], engine: Engine, labels: LabelLog | None = None) -> None:
         self._writers = tuple(writers)
         self._engine = engine
-        self._on_recorded = on_recorded
+        self._labels = labels
         self.counts = Counter[str](dict.fromkeys((*_NAMES.values(), _REJECTED), 0))  # events by outcome, written by the thread
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
         self._worker = Worker("assay-events")
@@ -94,6 +105,8 @@ class FeatureService:
         return response
 
     def _record(self, message: bytes) -> list[_Outcome] | Refusal:
+        if self._labels is not None and self._labels.refuses(message):
+            return self._engine.refuse("AUDIT_UNAVAILABLE")
         merged: list[_Outcome] = []
         for writer in self._writers:
             outcomes = writer.record_events(message)
@@ -103,8 +116,8 @@ class FeatureService:
         # Here, for the caller may have left meanwhile.
         codes = [code for code, _, _ in merged]
         self.counts.update(_NAMES.get(code, _REJECTED) for code in codes)
-        if self._on_recorded is not None:
-            self._on_recorded(message, codes)
+        if self._labels is not None and not self._labels.record(message, codes):
+            return self._engine.refuse("AUDIT_UNAVAILABLE")
         return merged
 
 

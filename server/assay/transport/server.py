@@ -30,7 +30,7 @@ from assay.observe.status import State
 from assay.transport.access import Access
 from assay.transport.drift_service import DriftService
 from assay.transport.feature_looks import FeatureLooks
-from assay.transport.feature_service import FeatureService, OnRecorded
+from assay.transport.feature_service import FeatureService, LabelLog
 from assay.transport.health import HealthService
 from assay.transport.native import NativePort, wants_native
 from assay.transport.operations_service import OperationsService
@@ -87,9 +87,9 @@ class Transport:
         drift: DriftWatch,
         config: Config,
         telemetry: Telemetry,
-        on_recorded: OnRecorded | None = None,
+        labels: LabelLog | None = None,
     ) -> None:
-        """`on_recorded`: as FeatureService has it."""
+        """`labels`: where labels of recorded events are put on record."""
         self._engine = engine
         self._board = telemetry.board
         self._config = config
@@ -102,7 +102,7 @@ class Transport:
             streams_max=config.limits.streams_max,
             stream_age_s_max=config.connection.stream_age_s_max,
         )
-        self._features = FeatureService(writers, engine, on_recorded)
+        self._features = FeatureService(writers, engine, labels)
         self._looks = FeatureLooks(served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._drift = DriftService(drift, served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._security = Security(config, engine)
