@@ -315,7 +315,25 @@ TEST(card_numbers_become_tokens) {
   CHECK_EQ(tokenise("4111111111111111"), tokenise("4111111111111111"));
   CHECK(tokenise("4111111111111111") == tokenise("4111-1111-1111-1111"));
   CHECK(tokenise("5555555555554444") != tokenise("4111111111111111"));
-  for (const char* other : {"", "tx-1", "4111111111111112", "123456789012", "41111111111111111111", "a4b1c1d1e1f1g1h1i1j1k1l1m1",
+  // Glued to other digits: the run as a whole, so that what stands beside the number does not tell it.
+  for (const std::string& glued :
+       {std::string("41111111111111110001"), std::string("202603014111111111111111"), std::string("14111111111111111"),
+        std::string("41111111111111117"), std::string("41111111111111115555555555554444"), std::string("00004111111111111111"),
+        "2026" + std::string("378282246310005") + "9", std::string(200, '9') + "4111111111111111"}) {
+    const std::string tokenised = tokenise("id:" + glued + "x");
+    CHECK_EQ(tokenised.size(), std::string("id:card-x").size() + 24);
+  }
+  CHECK(tokenise("41111111111111110001") != tokenise("41111111111111110002"));
+  // Gujarati, Vai, segmented.
+  for (const std::string& zero : {std::string("\xe0\xab\xa6"), std::string("\xea\x98\xa0"), std::string("\xf0\x9f\xaf\xb0")}) {
+    std::string digits;
+    for (const char digit : std::string_view("4111111111111111")) {
+      digits += zero;
+      digits.back() = static_cast<char>(digits.back() + (digit - '0'));
+    }
+    CHECK_EQ(tokenise(digits), tokenise("4111111111111111"));
+  }
+  for (const char* other : {"", "tx-1", "4111111111111112", "123456789012", "12345678901234567890", "a4b1c1d1e1f1g1h1i1j1k1l1m1",
                             "c0ffee00-1234-4abc-9def-001122334455"})
     CHECK_EQ(tokenise(other), other);
 }

@@ -121,7 +121,7 @@ class DiskFiles final : public SpoolFiles {
 }  // namespace
 
 Status open_disk_files(const std::string& directory, std::unique_ptr<SpoolFiles>* out) {
-  const int opened = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int opened = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (opened < 0) return Status(Code::kIo, "the audit spool's directory cannot be opened: " + std::string(std::strerror(errno)));
   *out = std::make_unique<DiskFiles>(opened);
   return Status();

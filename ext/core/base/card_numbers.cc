@@ -19,6 +19,44 @@ bool fits_luhn(std::string_view digits) noexcept {
   return sum % 10 == 0;
 }
 
+// The first digits and the lengths of the numbers of one kind of card, as its network publishes them.
+struct Issuer {
+  uint16_t first, last;  // of `prefix_digits` digits
+  uint8_t prefix_digits, digits_min, digits_max;
+};
+constexpr Issuer kIssuers[] = {
+    {4, 4, 1, 16, 16},       {4, 4, 1, 19, 19},        // Visa
+    {51, 55, 2, 16, 16},     {2221, 2720, 4, 16, 16},  // Mastercard
+    {34, 34, 2, 15, 15},     {37, 37, 2, 15, 15},      // American Express
+    {6011, 6011, 4, 16, 16}, {644, 659, 3, 16, 16},    // Discover, RuPay
+    {300, 305, 3, 14, 14},   {36, 36, 2, 14, 14},      {38, 39, 2, 14, 14},      // Diners Club
+    {3528, 3589, 4, 16, 16}, {62, 62, 2, 16, 19},      {2200, 2204, 4, 16, 16},  // JCB, UnionPay, Mir
+    {5018, 5018, 4, 16, 19}, {5020, 5020, 4, 16, 19},  {5038, 5038, 4, 16, 19},  // Maestro
+    {5893, 5893, 4, 16, 19}, {6304, 6304, 4, 16, 19},  {6759, 6763, 4, 16, 19},
+};
+
+// Whether such a number begins at the front of `digits`.
+bool begins_with(std::string_view digits, const Issuer& issuer) noexcept {
+  if (digits.size() < issuer.digits_min) return false;
+  int prefix = 0;
+  for (size_t i = 0; i < issuer.prefix_digits; ++i) prefix = prefix * 10 + (digits[i] - '0');
+  if (prefix < issuer.first || prefix > issuer.last) return false;
+  for (size_t length = issuer.digits_min; length <= issuer.digits_max && length <= digits.size(); ++length) {
+    if (fits_luhn(digits.substr(0, length))) return true;
+  }
+  return false;
+}
+
+// Whether a number of a known issuer stands anywhere in a run of digits.
+bool holds_card(std::string_view digits) noexcept {
+  for (; digits.size() >= kCardDigitsMin; digits.remove_prefix(1)) {
+    for (const Issuer& issuer : kIssuers) {
+      if (begins_with(digits, issuer)) return true;
+    }
+  }
+  return false;
+}
+
 void append_token(std::string_view digits, std::string_view key, std::string& out) {
   constexpr char kHex[] = "0123456789abcdef";
   out.append(kTokenPrefix);
@@ -45,10 +83,14 @@ const char* card_end(const char* at, const char* end, std::string* card) {
   return found;
 }
 
-const char* group_end(const char* at, const char* end) noexcept {
+// The end of the run of digits that begins at `at`, and the run in ASCII.
+const char* group_end(const char* at, const char* end, std::string* digits) {
+  digits->clear();
   while (at != end) {
     const Character character = character_at(at, end);
-    if (digit_value(character.point) < 0) break;
+    const int value = digit_value(character.point);
+    if (value < 0) break;
+    digits->push_back(static_cast<char>('0' + value));
     at += character.bytes;
   }
   return at;
@@ -73,15 +115,19 @@ bool append_tokenised(std::string_view text, std::string_view key, std::string& 
   const char* const end = text.data() + text.size();
   for (const char* at = text.data(); at != end;) {
     const Character character = character_at(at, end);
-    const bool is_digit = digit_value(character.point) >= 0;
-    if (const char* const until = is_digit ? card_end(at, end, &card) : nullptr; until != nullptr) {
-      append_token(card, key, out);
-      is_found = true;
-      at = until;
+    if (digit_value(character.point) < 0) {
+      out.append(at, character.bytes);
+      at += character.bytes;
       continue;
     }
-    const char* const until = is_digit ? group_end(at, end) : at + character.bytes;
-    out.append(at, until);
+    const char* until = card_end(at, end, &card);
+    bool is_card = until != nullptr;
+    if (!is_card) {
+      until = group_end(at, end, &card);
+      is_card = holds_card(card);
+    }
+    is_card ? append_token(card, key, out) : static_cast<void>(out.append(at, until));
+    is_found |= is_card;
     at = until;
   }
   return is_found;

@@ -1,7 +1,8 @@
 // Card numbers in text that is about to be kept: replaced by tokens.
 //
-// 13 to 19 digits whose check digit fits (Luhn, ISO/IEC 7812-1), with what people write between groups. Of random numbers of that
-// length about a tenth look like one too and are replaced as well: they stay findable, for the same text gives the same token.
+// 13 to 19 digits whose check digit fits (Luhn, ISO/IEC 7812-1), with what people write between groups; and a longer run of digits
+// that holds a number of a known issuer, as one with a date before it or a counter behind: the whole run. Of random numbers of 13 to
+// 19 digits about a tenth look like one too and are replaced as well: they stay findable, for the same text gives the same token.
 // Nothing is ever refused for it here.
 #pragma once
 

@@ -1,8 +1,23 @@
 #include "core/base/digit_runs.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "core/base/utf8.h"
 
 namespace assay {
+namespace {
+
+// The zeros of Unicode's decimal digits (general category Nd, version 14) but ASCII's; one to nine follow each.
+constexpr uint32_t kZeros[] = {
+    0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0, 0xf20, 0x1040,
+    0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0,
+    0xa9f0, 0xaa50, 0xabf0, 0xff10, 0x104a0, 0x10d30, 0x11066, 0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0, 0x11650,
+    0x116c0, 0x11730, 0x118e0, 0x11950, 0x11c50, 0x11d50, 0x11da0, 0x16a60, 0x16ac0, 0x16b50, 0x1d7ce, 0x1d7d8, 0x1d7e2,
+    0x1d7ec, 0x1d7f6, 0x1e140, 0x1e2f0, 0x1e950, 0x1fbf0,
+};
+
+}  // namespace
 
 bool is_ascii_letter(uint32_t point) noexcept { return (point | 0x20) >= 'a' && (point | 0x20) <= 'z'; }
 
@@ -16,10 +31,10 @@ Character character_at(const char* at, const char* end) noexcept {
 }
 
 int digit_value(uint32_t point) noexcept {
-  for (const uint32_t zero : {uint32_t{'0'}, 0x660u, 0x6f0u, 0x966u, 0xff10u}) {
-    if (point >= zero && point <= zero + 9) return static_cast<int>(point - zero);
-  }
-  return point >= 0x1d7ce && point <= 0x1d7ff ? static_cast<int>((point - 0x1d7ce) % 10) : -1;
+  if (point < 0x80) return point >= '0' && point <= '9' ? static_cast<int>(point - '0') : -1;
+  const uint32_t* const after = std::upper_bound(std::begin(kZeros), std::end(kZeros), point);
+  if (after == std::begin(kZeros) || point - after[-1] > 9) return -1;
+  return static_cast<int>(point - after[-1]);
 }
 
 const char* number_end(const char* at, const char* end, int* digit_count) noexcept {

@@ -14,7 +14,7 @@ struct Character {
 // REQUIRES: at < end.
 Character character_at(const char* at, const char* end) noexcept;
 
-// 0 to 9, also of those that look or read like them: Arabic, Persian, Devanagari, full width, mathematical. -1: no digit.
+// 0 to 9, of any script: what Unicode calls a decimal digit. -1: no digit.
 int digit_value(uint32_t point) noexcept;
 
 // Between two digits of one number: "4111 - 1111".

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from assay.errors import ConfigError
-from assay.private_file import exposure
+from assay.private_file import exposure, weakness_of
 
 KEY_FILE: Final = "key"
 KEY_BYTES: Final = 32
@@ -51,11 +51,15 @@ class ClaimedWriter:
 def claim_writer(directory: Path) -> ClaimedWriter:
     """The first writer's directory that is free; makes what is not there. Raises ConfigError."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(directory)
+        if weakness := weakness_of(directory):
+            raise ConfigError(f"audit.spool: {directory} {weakness}; it must be a directory of your own (mode 0700)")
         key = _own_key(directory / KEY_FILE)
         for number in range(WRITERS_MAX):
             path = directory / f"writer-{number}"
-            path.mkdir(mode=0o700, exist_ok=True)
+            _make_directory(path)
+            if path.is_symlink() or (weakness := weakness_of(path)):
+                raise ConfigError(f"audit.spool: {path} {weakness or 'is a link'}; put aside what stands there")
             if (lock := try_lock(path / "lock")) is not None:
                 return ClaimedWriter(path, key, lock)
     except OSError as error:
@@ -80,7 +84,11 @@ def read_key(directory: Path) -> bytes:
 
 def writer_directories(directory: Path) -> list[Path]:
     """Of every server that has written here, in order of their numbers."""
-    found = [path for path in directory.glob("writer-*") if path.is_dir() and path.name.removeprefix("writer-").isdigit()]
+    found = [
+        path
+        for path in directory.glob("writer-*")
+        if path.is_dir() and not path.is_symlink() and path.name.removeprefix("writer-").isdigit()
+    ]
     return sorted(found, key=lambda path: int(path.name.removeprefix("writer-")))
 
 
@@ -146,17 +154,29 @@ def try_lock(path: Path) -> IO[bytes] | None:
 # --- implementation ---
 
 
+def _make_directory(path: Path) -> None:
+    """For its owner alone, its name on the disk. Raises OSError."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing:
+        sync_directory(folder.parent)
+
+
 def _own_key(path: Path) -> bytes:
     if not path.exists():
         _make_key(path)
+    if path.stat().st_uid not in (os.geteuid(), 0):
+        raise ConfigError(f"audit key: {path} belongs to another user, who knows it")
     if problem := exposure(path):
         raise ConfigError(f"audit key: {problem}")
     return read_key(path.parent)
 
 
 def _make_key(path: Path) -> None:
+    if any(True for writer in writer_directories(path.parent) for _ in writer.glob(f"*{SEGMENT_SUFFIX}")):
+        raise ConfigError(f"audit key: {path} is gone, and the log there was written with it: put the key back, or the log aside")
     # Whole or not at all, and never over another's: link() fails where one has appeared meanwhile.
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(handle, secrets.token_bytes(KEY_BYTES))
@@ -167,6 +187,7 @@ def _make_key(path: Path) -> None:
     finally:
         os.close(handle)
         os.unlink(draft)
+    sync_directory(path.parent)
 
 
 def _write_synced(path: Path, data: bytes, flags: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def stop_signals(stop: Callable[[], object]) -> Iterator[None]:
-    """The first SIGTERM or Ctrl-C calls `stop`; the second does what it did before. Main thread only."""
+    """The first SIGTERM or Ctrl-C calls `stop`, in a thread of its own; the second does what it did before. Main thread only."""
     before: dict[int, Any] = {}
 
     def restore() -> None:
@@ -19,7 +20,9 @@ def stop_signals(stop: Callable[[], object]) -> Iterator[None]:
 
     def handle(*_: object) -> None:
         restore()
-        stop()
+        # Not here: a handler runs in the midst of whatever the main thread does, and would wait for ever for a lock that it
+        # holds, as that of the threading.Event that it waits for.
+        _thread.start_new_thread(stop, ())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         before[number] = signal.signal(number, handle)

@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import os
 import socket
-import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from assay.features.served import ServedFeatures
 from assay.features.store_writer import StoreWriter
 from assay.observe.drift import DriftWatch
 from assay.observe.status import State
+from assay.private_file import weakness_of
 from assay.transport.access import Access
 from assay.transport.drift_service import DriftService
 from assay.transport.feature_looks import FeatureLooks
@@ -281,7 +281,7 @@ class _Port:
         is replaced. Raises ConfigError, which says how to mend it."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if weakness := _weakness_of(path.parent):
+            if weakness := weakness_of(path.parent):
                 raise ConfigError(f"{key}: {path.parent} {weakness}; it must be a directory of your own (mode 0700): {mend}")
             if obstacle := _remove_dead_socket(path):
                 raise ConfigError(f"{key}: {path} {obstacle}; {mend}")
@@ -371,17 +371,6 @@ def _admin_path(config: Config, default_dir: Path, public: str) -> Path:
 def _forward_path(default_dir: Path, public: str) -> Path:
     """Named after the process: a port may be another server's too, at another address."""
     return default_dir / f"forward-{public.rpartition(':')[2]}-{os.getpid()}.sock"
-
-
-def _weakness_of(directory: Path) -> str | None:
-    """A directory that others may write to, or a link of theirs to one, would let them put their own socket in our place."""
-    if directory.lstat().st_uid not in (os.getuid(), 0):
-        return "belongs to another user"
-    found = directory.stat()
-    is_sticky = bool(found.st_mode & stat.S_ISVTX)
-    if found.st_uid not in (os.getuid(), 0) or (found.st_mode & 0o022 and not is_sticky):
-        return "can be written by other users"
-    return None
 
 
 def _remove_dead_socket(path: Path) -> str | None:
