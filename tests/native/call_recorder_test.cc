@@ -67,6 +67,7 @@ TEST(traceparent_is_read_strictly) {
   CHECK(!parent.is_sampled);
   CHECK(parse_traceparent("00-" + kTraceId + "-" + kSpanId + "-fe", &parent) && !parent.is_sampled);
   CHECK(parse_traceparent("01-" + kTraceId + "-" + kSpanId + "-ff-later", &parent) && parent.is_sampled);
+  CHECK(parse_traceparent("00-" + std::string(32, '1') + "-" + std::string(16, '2') + "-00", &parent));
   const TraceParent before = parent;
   for (size_t size = 0; size < kSampled.size(); ++size) CHECK(!parse_traceparent(kSampled.substr(0, size), &parent));
   for (size_t at = 0; at < kSampled.size(); ++at) {
@@ -78,7 +79,8 @@ TEST(traceparent_is_read_strictly) {
   }
   for (const std::string& wrong :
        {"ff" + kSampled.substr(2), kSampled + "-", kSampled + "-x", kSampled + "0", "01" + kSampled.substr(2) + "x",
-        "00-" + std::string(32, '0') + "-" + kSpanId + "-01", "00-" + kTraceId + "-" + std::string(16, '0') + "-01"}) {
+        "00-" + std::string(32, '0') + "-" + kSpanId + "-01", "00-" + kTraceId + "-" + std::string(16, '0') + "-01",
+        "00-" + std::string(16, '0') + "4111111111111111-" + kSpanId + "-01", "00-" + kTraceId + "-4111111111111111-01"}) {
     CHECK(!parse_traceparent(wrong, &parent));
   }
   CHECK_EQ(parent.span_id, before.span_id);

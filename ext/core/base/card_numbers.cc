@@ -47,16 +47,6 @@ bool begins_with(std::string_view digits, const Issuer& issuer) noexcept {
   return false;
 }
 
-// Whether a number of a known issuer stands anywhere in a run of digits.
-bool holds_card(std::string_view digits) noexcept {
-  for (; digits.size() >= kCardDigitsMin; digits.remove_prefix(1)) {
-    for (const Issuer& issuer : kIssuers) {
-      if (begins_with(digits, issuer)) return true;
-    }
-  }
-  return false;
-}
-
 void append_token(std::string_view digits, std::string_view key, std::string& out) {
   constexpr char kHex[] = "0123456789abcdef";
   out.append(kTokenPrefix);
@@ -103,6 +93,15 @@ bool may_hold_card(std::string_view text) noexcept {
   size_t digits = 0;
   for (const char c : text) digits += (c >= '0' && c <= '9') || static_cast<uint8_t>(c) >= 0x80 ? 1 : 0;
   return digits >= kCardDigitsMin;
+}
+
+bool holds_card(std::string_view digits) noexcept {
+  for (; digits.size() >= kCardDigitsMin; digits.remove_prefix(1)) {
+    for (const Issuer& issuer : kIssuers) {
+      if (begins_with(digits, issuer)) return true;
+    }
+  }
+  return false;
 }
 
 bool append_tokenised(std::string_view text, std::string_view key, std::string& out) {

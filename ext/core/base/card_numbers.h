@@ -14,6 +14,9 @@ namespace assay {
 // Whether it is worth a closer look: most ids have fewer digits than a card number.
 bool may_hold_card(std::string_view text) noexcept;
 
+// Whether a number of a known issuer, with its check digit, stands anywhere in a run of digits. REQUIRES: '0' to '9' alone.
+bool holds_card(std::string_view digits) noexcept;
+
 // Appends `text` to `out`, with "card-" and 24 hex digits (BLAKE2b-96 of the digits, keyed) in place of each card number. True: there
 // was one. `key`: 1 to 64 bytes; without it nobody can tell a token's number by trying all.
 bool append_tokenised(std::string_view text, std::string_view key, std::string& out);

@@ -1,5 +1,7 @@
 #include "core/wire/traceparent.h"
 
+#include "core/base/card_numbers.h"
+
 namespace assay {
 namespace {
 
@@ -26,6 +28,14 @@ bool read_hex(std::string_view digits, uint64_t* out) noexcept {
   return true;
 }
 
+// An id that is a card number would be told to whoever sees a trace. No tracer makes such ids but one in a million.
+bool may_be_card(std::string_view id) noexcept {
+  for (const char c : id) {
+    if (c < '0' || c > '9') return false;
+  }
+  return holds_card(id);
+}
+
 }  // namespace
 
 bool parse_traceparent(std::string_view text, TraceParent* out) noexcept {
@@ -41,6 +51,7 @@ bool parse_traceparent(std::string_view text, TraceParent* out) noexcept {
   if (!is_hex || version == 0xff) return false;
   if (text.size() > kBytes && (version == 0 || text[kBytes] != '-')) return false;
   if ((found.trace_id_high | found.trace_id_low) == 0 || found.span_id == 0) return false;
+  if (may_be_card(text.substr(kTraceIdAt, kTraceIdBytes)) || may_be_card(text.substr(kSpanIdAt, kSpanIdBytes))) return false;
   found.is_sampled = (flags & kSampledFlag) != 0;
   *out = found;
   return true;

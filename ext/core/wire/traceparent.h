@@ -14,8 +14,8 @@ struct TraceParent {
   bool is_sampled = false;
 };
 
-// Reads a traceparent header: lower-case digits in the lengths of version 00, no id of zeros, no version ff. Of a later version the
-// known fields are read and what follows behind a dash is left alone. False: not one; `out` is unchanged.
+// Reads a traceparent header: lower-case digits in the lengths of version 00, no id of zeros or with a card number in it, no version
+// ff. Of a later version the known fields are read and what follows behind a dash is left alone. False: not one; `out` is unchanged.
 bool parse_traceparent(std::string_view text, TraceParent* out) noexcept;
 
 }  // namespace assay
