@@ -60,7 +60,8 @@ void check_written(const std::string& segment, const Block& block, const Digest3
 // Behind what is not read: every block that is found lies further on, and has its records.
 void check_rest(const std::string& segment, SegmentReader& reader) {
   Block block;
-  for (size_t from = reader.offset(); find_block(std::string_view(segment).substr(from), segment.size(), 0, UINT64_MAX, &block);) {
+  for (size_t from = reader.offset();
+       find_block(std::string_view(segment).substr(from), segment.size(), 0, UINT64_MAX, &block);) {
     check_records(block);
     block.offset += from;
     reader.resume(block);

@@ -21,8 +21,7 @@ struct Logged {
   std::shared_ptr<AuditLog> log;
 
   explicit Logged(AuditLevel level = AuditLevel::kSpool, WhenFull when_full = WhenFull::kRefuse, uint64_t bytes_max = 16 << 20,
-                  bool has_thread = false, bool has_sink = false, int64_t gather_us = 600,
-                  int64_t hung_us = 3'600'000'000) {
+                  bool has_thread = false, bool has_sink = false, int64_t gather_us = 600, int64_t hung_us = 3'600'000'000) {
     SpoolOptions spool_options;
     spool_options.bytes_max = bytes_max;
     spool_options.is_durable = level == AuditLevel::kFsync;

@@ -151,7 +151,7 @@ TEST(a_block_is_found_behind_bytes_that_only_look_like_one) {
   CHECK_EQ(found.offset, 16 + 2 * block.size());
   CHECK(found.first_sequence == 7 && found.record_count == 1);
   CHECK(!find_block(few, few.size(), 8, UINT64_MAX, &found) && !find_block(few, few.size(), 1, 7, &found));
-  CHECK(!find_block(few, found.offset, 7, 8, &found));  // it would begin too late
+  CHECK(!find_block(few, found.offset, 7, 8, &found));      // it would begin too late
   CHECK(!find_block(" " + few, few.size(), 7, 8, &found));  // not at a multiple of 8
   CHECK(!find_block(few.substr(0, few.size() - 4), few.size(), 7, 8, &found));
 }

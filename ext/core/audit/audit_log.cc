@@ -209,7 +209,8 @@ void AuditLog::run() noexcept {
 // Until the next group may begin, or the log is closed.
 void AuditLog::rest(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point begun) noexcept {
   is_resting_ = true;
-  work_.wait_until(lock, begun + std::chrono::microseconds(options_.gather_us), [this] { return is_closing_; });
+  const std::chrono::microseconds length(options_.gather_us * (is_awaited() ? 1 : kMemoryRests));
+  work_.wait_until(lock, begun + length, [this] { return is_closing_; });
   is_resting_ = false;
 }
 

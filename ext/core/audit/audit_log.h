@@ -10,11 +10,12 @@
 //
 // GROUPS. After a group of at least kCrowdRows the writer begins the next one no sooner than gather_us after it began that one, and
 // nobody wakes it meanwhile: under load a write, its wakes and the answers that it lets go are shared by more rows, for at most so
-// much of a row's time. A row that comes alone is written at once. At kMemory nobody waits, so there is such a rest after every group.
+// much of a row's time. A row that comes alone is written at once. At kMemory nobody waits, so there is such a rest after every group,
+// kMemoryRests times as long.
 //
-// NO ROOM (SpoolState other than kWriting; a write that hangs counts as kFull). kRefuse: is_refusing() turns new calls away, rows under way are
-// recorded in what was the spare, and fail (kAuditUnavailable) if that fills up too. kSample: scores are given all the same; one in
-// full_one_in is recorded while the reserve lasts, the others are counted as dropped.
+// NO ROOM (SpoolState other than kWriting; a write that hangs counts as kFull). kRefuse: is_refusing() turns new calls away, rows
+// under way are recorded in what was the spare, and fail (kAuditUnavailable) if that fills up too. kSample: scores are given all the
+// same; one in full_one_in is recorded while the reserve lasts, the others are counted as dropped.
 //
 // THREADS. append(), admits(), stats(): any. One mutex, held for a copy of at most kAppendBytesMax.
 #pragma once
@@ -45,9 +46,9 @@ struct AuditOptions {
   size_t buffer_bytes_max = 16 << 20;
   int64_t gather_us = 600;
   int64_t hung_us = 5'000'000;  // a write that takes longer is not waited for by new calls
-  bool has_thread = true;  // false (tests): step() writes
-  std::string inputs;      // what scores record of their rows: full, sample or digest. For checkpoints
-  std::string software;    // who writes: versions. For checkpoints
+  bool has_thread = true;       // false (tests): step() writes
+  std::string inputs;           // what scores record of their rows: full, sample or digest. For checkpoints
+  std::string software;         // who writes: versions. For checkpoints
 };
 
 // A record that others refer to by number: where the model of a score comes from. Written into every segment before the first record
@@ -78,6 +79,7 @@ struct AuditStats {
 };
 
 inline constexpr size_t kCrowdRows = 8;
+inline constexpr int kMemoryRests = 4;
 inline constexpr size_t kAppendBytesMax = 96 << 10;  // of one append(); what scores has to cut a large batch
 
 class AuditLog {
@@ -182,16 +184,16 @@ class AuditLog {
   Gathered writing_;
 
   mutable std::mutex mutex_;
-  std::condition_variable work_;  // for the writer
-  std::condition_variable idle_;  // for flush()
-  Gathered gathering_;            // guarded by mutex_
-  AuditStats stats_;              // guarded by mutex_; as of the writer's last look
-  bool is_writing_ = false;       // guarded by mutex_
+  std::condition_variable work_;                         // for the writer
+  std::condition_variable idle_;                         // for flush()
+  Gathered gathering_;                                   // guarded by mutex_
+  AuditStats stats_;                                     // guarded by mutex_; as of the writer's last look
+  bool is_writing_ = false;                              // guarded by mutex_
   std::chrono::steady_clock::time_point writing_since_;  // guarded by mutex_
-  bool is_resting_ = false;       // guarded by mutex_
-  bool is_closing_ = false;       // guarded by mutex_
-  bool is_closed_ = false;        // of who closes
-  std::thread thread_;            // last: it uses all of the above
+  bool is_resting_ = false;                              // guarded by mutex_
+  bool is_closing_ = false;                              // guarded by mutex_
+  bool is_closed_ = false;                               // of who closes
+  std::thread thread_;                                   // last: it uses all of the above
 };
 
 }  // namespace assay::audit
