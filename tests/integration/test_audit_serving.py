@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from assay import _core
 from assay.audit.labels import LabelRecords
 from assay.audit.opening import OpenAudit, open_audit
-from assay.audit.place import Shipped, write_shipped
+from assay.audit.shipped import Shipped, write_shipped
 from assay.audit.shipper_process import ShipperProcess
 from assay.config import AuditConfig
 from assay.demo.paths import bundle_path

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from assay.audit.place import read_shipped
+from assay.audit.shipped import read_shipped
 from tests.support.audit_logs import append, label, open_log, spool_with_key, write_log
 from tests.support.mock_kafka import MockKafka, mock_kafka
 from tests.support.redis_cluster import redis_cluster, watched_redis

@@ -83,7 +83,7 @@ def scores(draw: st.DrawFn, lineage: audit_pb2.LineageRecord) -> audit_pb2.Score
 
 def entry_of(record: audit_pb2.AuditRecord, *before: audit_pb2.AuditRecord) -> Entry:
     data = [item.SerializeToString() for item in (*before, record)]
-    block = LogBlock(AuditBlock(7, 1_700_000_000_000_001, 128, b"c" * 32, data), None, 1, b"b" * 32, b"l" * 16, b"k" * 8)  # type: ignore[arg-type]
+    block = LogBlock(AuditBlock(7, 1_700_000_000_000_001, 128, b"c" * 32, data), 1, b"b" * 32, b"l" * 16, b"k" * 8)
     return list(Decoder("writer-0").entries(block))[-1]
 
 
@@ -165,7 +165,7 @@ def test_a_decision_is_that_of_the_highest_threshold_that_the_score_reaches(
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_record_of_some_kind_or_none(data: bytes) -> None:
-    block = LogBlock(AuditBlock(1, 2, 128, b"c" * 32, [data]), None, 1, b"b" * 32, b"l" * 16, b"k" * 8)  # type: ignore[arg-type]
+    block = LogBlock(AuditBlock(1, 2, 128, b"c" * 32, [data]), 1, b"b" * 32, b"l" * 16, b"k" * 8)
     (entry,) = Decoder("writer-0").entries(block)
     assert entry.type in ("", *TYPES)
     orjson.dumps(document(entry))

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from assay.audit import place
+from assay.audit import shipped
 from assay.audit.jsonl_sink import JsonlSink
-from assay.audit.place import Shipped, read_shipped, read_shipped_place, write_shipped
+from assay.audit.shipped import Shipped, read_shipped, read_shipped_place, write_shipped
 from assay.audit.shipping import BACK_OFF_S_MAX, BATCH_BYTES, BATCH_RECORDS, REPORT_S, Batch, LogShipping, Shipper, become_shipper
 from assay.audit.sinks import ShippedRecord, SinkAwayError, has_password, kafka_parts, open_sink, sink_location
 from assay.errors import ConfigError, InputError
@@ -366,7 +366,7 @@ def test_the_place_is_written_whole_and_read_back(tmp_path: Path) -> None:
     assert read_shipped_place(tmp_path) == written
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shipped"]
     assert (tmp_path / "shipped").stat().st_mode & 0o777 == 0o600
-    for text in ("", "x", "-1", "1 zz", "²"):
+    for text in ("", "x", "-1", "1 zz", "²", "9" * 30):
         (tmp_path / "shipped").write_text(text)
         assert read_shipped_place(tmp_path) == Shipped()
     (tmp_path / "shipped").write_text("7\n")
@@ -376,14 +376,14 @@ def test_the_place_is_written_whole_and_read_back(tmp_path: Path) -> None:
 def test_the_place_is_written_on_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room comes only once the place has moved: it must need none."""
     write_shipped(tmp_path, Shipped(1, LOG_ID, b"c" * 32))
-    real = place._write_synced
+    real = shipped._write_synced
 
     def full(path: Path, data: bytes, flags: int) -> None:
         if flags:
             raise OSError(28, os.strerror(28), str(path))
         real(path, data, flags)
 
-    monkeypatch.setattr(place, "_write_synced", full)
+    monkeypatch.setattr(shipped, "_write_synced", full)
     write_shipped(tmp_path, Shipped(99_999, LOG_ID, b"d" * 32))
     assert read_shipped_place(tmp_path) == Shipped(99_999, LOG_ID, b"d" * 32)
     (tmp_path / "shipped").unlink()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from assay.audit.reading import Progress
 from assay.errors import InputError
-
-Progress = Callable[[int, int], None]
 
 LINE_BYTES_MAX: Final = 4 << 20
 GAPS_MAX: Final = 1000  # of one log that are named

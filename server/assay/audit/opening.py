@@ -9,7 +9,8 @@ from pathlib import Path
 
 from assay import _core
 from assay.audit.labels import LabelRecords
-from assay.audit.place import ClaimedWriter, claim_writer, default_directory, read_shipped
+from assay.audit.place import ClaimedWriter, claim_writer, default_directory
+from assay.audit.shipped import read_shipped
 from assay.audit.shipper_process import ShipperProcess
 from assay.audit.sinks import open_sink
 from assay.config import AuditConfig

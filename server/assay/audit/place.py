@@ -5,26 +5,24 @@ DIRECTORY/writer-0/          one server's log; a second server that shares the d
     00000000000000000001.audit ...   segments (docs/audit-format.md)
     spare                            the next segment, allocated already
     lock                             held while a server writes
-    shipped                          up to where the sink has everything: sequence, log, chain (write_shipped())
+    shipped                          up to where the sink has everything (shipped.py)
 DIRECTORY/shipper.lock       held by the one process that brings records to the sink
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import IO, Final
 
 from assay.errors import ConfigError
 from assay.private_file import exposure, weakness_of
 
 KEY_FILE: Final = "key"
 KEY_BYTES: Final = 32
-SHIPPED_FILE: Final = "shipped"
 SHIPPER_LOCK: Final = "shipper.lock"
 WRITERS_MAX: Final = 64
 SEGMENT_SUFFIX: Final = ".audit"
@@ -92,45 +90,6 @@ def writer_directories(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("writer-")))
 
 
-class Shipped(NamedTuple):
-    """How far a sink has come with one writer's log."""
-
-    sequence: int = 0  # everything up to here is in the sink
-    log_id: bytes = b""
-    chain: bytes = b""  # after that record's block: tells whether it is still the same log that stands there
-
-
-def read_shipped(writer: Path) -> int:
-    """Up to where the sink has everything; 0: nothing yet, no number stands there, or that of a log that was here before."""
-    shipped = read_shipped_place(writer)
-    return shipped.sequence if shipped.log_id in (b"", _present_log_id(writer)) else 0
-
-
-def read_shipped_place(writer: Path) -> Shipped:
-    """What write_shipped() has written; nothing where none stands there."""
-    try:
-        words = (writer / SHIPPED_FILE).read_text("ascii").split()
-        return Shipped(int(words[0]), *map(bytes.fromhex, words[1:3])) if words[0].isdigit() else Shipped()
-    except (OSError, ValueError, IndexError):
-        return Shipped()
-
-
-def write_shipped(writer: Path, shipped: Shipped) -> None:
-    """Whole or not at all, and on the disk when this comes back. Raises OSError."""
-    # Always of one length: on a full disk, which only makes room once this is written, it goes over the old one in place.
-    line = f"{shipped.sequence:020d} {shipped.log_id.hex()} {shipped.chain.hex()}\n".encode()
-    draft, target = writer / f"{SHIPPED_FILE}.new", writer / SHIPPED_FILE
-    try:
-        _write_synced(draft, line, os.O_CREAT | os.O_TRUNC)
-        draft.replace(target)
-        sync_directory(writer)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not target.exists():
-            raise
-        draft.unlink(missing_ok=True)
-        _write_synced(target, line, 0)
-
-
 def sync_directory(path: Path) -> None:
     """Names in it are on the disk when this comes back. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -188,28 +147,3 @@ def _make_key(path: Path) -> None:
         os.close(handle)
         os.unlink(draft)
     sync_directory(path.parent)
-
-
-def _write_synced(path: Path, data: bytes, flags: int) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
-    try:
-        if os.write(handle, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _present_log_id(writer: Path) -> bytes:
-    """Of the newest segment (docs/audit-format.md)."""
-    newest = max((path for path in writer.glob(f"*{SEGMENT_SUFFIX}") if path.stem.isdigit()), default=None)
-    if newest is None:
-        return b""
-    try:
-        with newest.open("rb") as file:
-            return file.read(_LOG_ID.stop)[_LOG_ID]
-    except OSError:
-        return b""
-
-
-_LOG_ID: Final = slice(32, 48)

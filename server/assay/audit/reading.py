@@ -67,7 +67,6 @@ class Place:
 
     next_sequence: int
     chain: bytes
-    log_id: bytes
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class LogBlock:
     """A block, and the segment that it stands in."""
 
     block: _core.AuditBlock
-    path: Path
     segment: int  # its first sequence
     chain_before: bytes
     log_id: bytes
@@ -92,6 +90,7 @@ class LogBlock:
 
 
 Observe = Callable[[Finding], None]
+Progress = Callable[[int, int], None]  # bytes that were read, and in all
 
 
 @dataclass
@@ -124,13 +123,13 @@ class LogReader:
         """Raises OSError."""
         while self._segment is not None or self._open_next():
             assert self._segment is not None
-            before = Place(self._segment.next_sequence, self._segment.chain, self._segment.header.log_id)
+            before = Place(self._segment.next_sequence, self._segment.chain)
             block = self._next_block(self._segment)
             if block is not None:
                 self._before_last = before
-                self._expected = Place(self._segment.next_sequence, self._segment.chain, before.log_id)
+                self._expected = Place(self._segment.next_sequence, self._segment.chain)
                 header = self._segment.header
-                return LogBlock(block, self._segment.file.path, header.first_sequence, before.chain, header.log_id, header.key_id)
+                return LogBlock(block, header.first_sequence, before.chain, header.log_id, header.key_id)
             if self._end is not None:
                 self._leave()
             elif not self._find_next():
@@ -204,7 +203,7 @@ class LogReader:
         self._say(Finding(Kind.LOST, file.path, 0, first, last, what, _bytes_of(file.path)))
         if self._end is None:
             return False
-        self._expected = Place(self._end, b"", self._expected.log_id if self._expected else b"")
+        self._expected = Place(self._end, b"")
         return True
 
     def _enter(self, segment: SegmentBlocks) -> None:
@@ -229,7 +228,7 @@ class LogReader:
             self._say(Finding(Kind.CHANGED, path, 64, first, 0, "a log begins with a chain of zeros"))
         self._log_id = self._log_id or header.log_id
         self._segment = segment
-        self._expected = Place(segment.next_sequence, segment.chain, header.log_id)
+        self._expected = Place(segment.next_sequence, segment.chain)
         self._before_last = None
 
     def _has_made_way(self) -> bool:
@@ -249,19 +248,18 @@ class LogReader:
 
     def _leave(self) -> None:
         """The segment has ended, and the next one says where."""
-        segment, end, expected = self._segment, self._end, self._expected
+        segment, end = self._segment, self._end
         assert segment is not None
         assert end is not None
-        assert expected is not None
         path = segment.file.path
         if segment.next_sequence < end:
             kind, text = Kind.LOST, _why_lost(segment.why)
             if segment.why == "OK" and not path.exists():
                 kind, text = Kind.REMOVED, _OVERTAKEN
             self._say(Finding(kind, path, segment.offset, segment.next_sequence, end - 1, text))
-            self._expected = Place(end, b"", expected.log_id)
+            self._expected = Place(end, b"")
         elif segment.next_sequence > end:
-            self._go_back(segment, end, expected)
+            self._go_back(segment, end)
         else:
             self._say_tail(segment)
         self.bytes_read += segment.size_bytes
@@ -269,7 +267,7 @@ class LogReader:
         self.close()
         self._end = None
 
-    def _go_back(self, segment: SegmentBlocks, end: int, expected: Place) -> None:
+    def _go_back(self, segment: SegmentBlocks, end: int) -> None:
         """Blocks were given that the next segment has anew."""
         before, path = self._before_last, segment.file.path
         if before is not None and before.next_sequence == end:
@@ -279,7 +277,7 @@ class LogReader:
         else:
             text = "the next segment has other records of these sequences"
             self._say(Finding(Kind.DOUBLED, path, segment.offset, end, segment.next_sequence - 1, text))
-            self._expected = Place(end, b"", expected.log_id)
+            self._expected = Place(end, b"")
 
     # --- blocks
 

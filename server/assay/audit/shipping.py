@@ -16,10 +16,11 @@ from typing import IO, Final, Protocol
 
 import orjson
 
-from assay.audit.place import SHIPPER_LOCK, Shipped, read_shipped_place, try_lock, write_shipped, writer_directories
+from assay.audit.place import SHIPPER_LOCK, try_lock, writer_directories
 from assay.audit.reading import HARMLESS, Finding, Kind, LogBlock, LogReader
 from assay.audit.records import Decoder, document
 from assay.audit.segments import LogDirectory, SegmentFile
+from assay.audit.shipped import Shipped, read_shipped_place, write_shipped
 from assay.audit.sinks import ShippedRecord, Sink, SinkAwayError
 from assay.errors import InputError
 from assay.observe.logs import log_event

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from assay import _core
-from assay.audit.place import Shipped, read_key, read_shipped_place
-from assay.audit.reading import Finding, Kind, LogBlock, LogReader
+from assay.audit.place import read_key
+from assay.audit.reading import Finding, Kind, LogBlock, LogReader, Progress
 from assay.audit.records import Decoder, time_text
 from assay.audit.segments import LogDirectory, SegmentBlocks, SegmentFile, open_segment, spool_of
+from assay.audit.shipped import Shipped, read_shipped_place
 from assay.errors import ConfigError
 from assay.v1 import audit_pb2
-
-Progress = Callable[[int, int], None]
 
 _CHECKPOINT_TAG = bytes([audit_pb2.AuditRecord.CHECKPOINT_FIELD_NUMBER << 3 | 2])
 FINDINGS_MAX = 1000  # of one log that are kept; the others are counted

@@ -42,7 +42,7 @@ def tail(
 
         assay audit tail --follow --json | jq .score
     """
-    from assay.audit.finding import Tail
+    from assay.audit.searching import Tail
     from assay.audit.segments import log_directories
 
     types = {str(item) for item in type or []}
@@ -85,8 +85,8 @@ def find(
 
         assay audit find 4711 --json --spool /var/lib/assay/audit
     """
-    from assay.audit.finding import find_transaction
     from assay.audit.records import document
+    from assay.audit.searching import find_transaction
 
     logs = logs_at(spool, config)
     try:

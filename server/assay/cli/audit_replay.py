@@ -96,7 +96,7 @@ def _replayer(bundles: list[Path]) -> Replayer:
 
 
 def _entries(logs: list[LogDirectory], transaction: str | None, sequence: int | None) -> list[Entry]:
-    from assay.audit.finding import find_sequence, find_transaction
+    from assay.audit.searching import find_sequence, find_transaction
 
     with bar("searching") as progress:
         if transaction is not None:
@@ -123,8 +123,8 @@ def _replay_some(entries: list[Entry], replayer: Replayer, row_json: Path | None
 
 
 def _replay_all(logs: list[LogDirectory], replayer: Replayer, sample: int | None, as_json: bool) -> int:
-    from assay.audit.finding import all_scores
     from assay.audit.replaying import Outcome
+    from assay.audit.searching import all_scores
 
     outcomes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

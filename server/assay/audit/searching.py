@@ -8,13 +8,10 @@ from dataclasses import dataclass
 
 from assay import _core
 from assay.audit.place import read_key
-from assay.audit.reading import Finding, LogReader
+from assay.audit.reading import LogReader, Observe, Progress
 from assay.audit.records import Decoder, Entry
 from assay.audit.segments import LogDirectory, SegmentBlocks, SegmentFile, open_segment, spool_of
 from assay.errors import ConfigError, InputError
-
-Progress = Callable[[int, int], None]
-Observe = Callable[[Finding], None]
 
 
 def id_in_log(transaction_id: str, log: LogDirectory) -> str:
