@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from assay.audit.shipped import read_shipped
+from assay.audit.shipper_process import ShipperProcess
 from tests.support.audit_logs import append, label, open_log, spool_with_key, write_log
 from tests.support.mock_kafka import MockKafka, mock_kafka
 from tests.support.redis_cluster import redis_cluster, watched_redis
@@ -349,6 +350,25 @@ def test_a_sink_that_is_none_is_usage(tmp_path: Path, sink: str, said: str) -> N
         assert shipper.process.wait(WAIT_S) == 2
         assert said in shipper.stderr()
         assert "hunter2" not in shipper.stderr()
+
+
+def test_a_servers_shipper_runs_nothing_that_stands_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write there would have the sink's password."""
+    write_log(spool_with_key(tmp_path / "spool"), 10)
+    where = tmp_path / "where"
+    where.mkdir()
+    for name in ("typer", "orjson", "assay"):
+        (where / f"{name}.py").write_text("import pathlib\npathlib.Path('ran').touch()\n")
+    monkeypatch.chdir(where)
+    shipper = ShipperProcess(tmp_path / "spool", f"jsonl:{tmp_path / 'out'}", lambda: None)
+    try:
+        wait_until(lambda: shipper.restarts or is_shipped(tmp_path / "spool", {"writer-0": 12}), "all records")
+    finally:
+        shipper.close()
+    assert shipper.restarts == 0
+    assert sorted(path.name for path in where.iterdir()) == ["assay.py", "orjson.py", "typer.py"]
 
 
 def test_a_password_on_the_command_line_is_refused(tmp_path: Path) -> None:

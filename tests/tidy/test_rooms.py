@@ -115,3 +115,14 @@ def test_no_pickle_in_the_package() -> None:
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant), f"{path}: allow_pickle"
                 assert node.value.value is False, f"{path}: allow_pickle"
+
+
+def test_no_child_imports_from_the_working_directory() -> None:
+    """Whoever may write there would run code as the server: python -P."""
+    children = 0
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            if isinstance(node, ast.List) and node.elts and ast.unparse(node.elts[0]) == "sys.executable":
+                children += 1
+                assert ast.unparse(node.elts[1]) == "'-P'", f"{path.relative_to(ROOT)}:{node.lineno}: start it with -P"
+    assert children >= 2

@@ -97,7 +97,8 @@ class ShipperProcess:
 
 
 def _ship_command(spool: Path) -> list[str]:
-    return [sys.executable, "-m", "assay", "audit", "ship", "--with-parent", "--spool", str(spool)]
+    # -P: no module of the working directory, for whoever may write there would run as this server, with the sink's password.
+    return [sys.executable, "-P", "-m", "assay", "audit", "ship", "--with-parent", "--spool", str(spool)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
