@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ SINK_VARIABLE: Final = "ASSAY_AUDIT__SINK"  # not an argument: those can be seen
 TICK_S: Final = 1.0
 RESTART_S_MIN: Final = 1.0
 RESTART_S_MAX: Final = 60.0
+TELL_S: Final = 60.0  # between two lines about ticks that fail
 LAST_RECORDS_S: Final = 12.0  # how long it may take to ship what is left when the server ends: it gives a sink that is away 10
 
 log = logging.getLogger("assay.audit")
@@ -33,11 +35,14 @@ class ShipperProcess:
         on_tick: Callable[[], None],
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`environment`: beside this process's own. `command`: for tests."""
         self._command = list(command or _ship_command(spool))
         self._environment = {**os.environ, **(environment or {}), SINK_VARIABLE: sink}
         self._on_tick = on_tick
+        self._clock = clock
+        self._tell_at_s = clock()
         self._is_closing = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
@@ -78,8 +83,9 @@ class ShipperProcess:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        except OSError as error:
-            log_event(log, logging.ERROR, "the audit shipper cannot be started", reason=error.strerror or str(error))
+        except (OSError, ValueError, MemoryError) as error:  # the last two: of what no process can be given, now or ever
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            log_event(log, logging.ERROR, "the audit shipper cannot be started", reason=reason)
             return None
 
     def _watch(self, process: subprocess.Popen[bytes] | None) -> int:
@@ -89,8 +95,16 @@ class ShipperProcess:
             if self._is_closing.wait(TICK_S):
                 break
             ticks += 1
-            self._on_tick()
+            self._tick()
         return ticks
+
+    def _tick(self) -> None:
+        try:
+            self._on_tick()
+        except Exception:  # of who is told: this thread goes on, for nobody else starts the shipper again
+            if self._clock() >= self._tell_at_s:
+                self._tell_at_s = self._clock() + TELL_S
+                log.exception("how far the audit sink has come was not told")
 
 
 # --- implementation ---
