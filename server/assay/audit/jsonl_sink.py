@@ -1,7 +1,8 @@
 """Files of JSON lines, one for each hour (UTC) in which records were written: DIRECTORY/2026-03-01T12.jsonl.
 
-A record is safe here once its file is synced, and so is the directory that names it. A line that a killed shipper left
-unfinished is cut off before the next one is written; what could not be written or synced is cut off at once, and comes again.
+A record is safe here once its file is synced and so is the directory that names it, and the file still has that name. A line
+that a killed shipper left unfinished is cut off before the next one is written; what could not be written or synced is cut off
+at once, and comes again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from assay.audit.place import sync_directory, try_lock
 from assay.audit.sinks import ShippedRecord, SinkAwayError
 
 LOCK_FILE: Final = ".lock"
+MOVED_MAX: Final = 3  # files in a row that may be taken away under a batch until the sink is called away
 _MENDED_BYTES: Final = 64 << 10  # looked through at a time for the end of the last whole line
 
 
@@ -51,14 +53,22 @@ class JsonlSink:
     def _claim(self) -> None:
         """One process writes here, for it cuts off what is not finished."""
         if self._lock is None:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_directory(self._directory)
             self._lock = try_lock(self._directory / LOCK_FILE)
             if self._lock is None:
                 raise SinkAwayError(f"{self._directory} is written to by another shipper; give this one a directory of its own")
 
     def _append(self, name: str, lines: bytes) -> None:
-        if name != self._name or not _is_there(self._directory / name):
-            self._open(name)
+        for _ in range(MOVED_MAX):
+            if name != self._name or not self._has_its_name():
+                self._open(name)
+            self._write(lines)
+            # Whoever copies files away and unlinks them leaves what came after the copy nowhere: it is written anew.
+            if self._has_its_name():
+                return
+        raise SinkAwayError(f"{self._directory / name} was moved away while it was written, {MOVED_MAX} times")
+
+    def _write(self, lines: bytes) -> None:
         size = os.fstat(self._file).st_size
         try:
             left = memoryview(lines)
@@ -70,17 +80,23 @@ class JsonlSink:
             os.ftruncate(self._file, size)
             raise
 
+    def _has_its_name(self) -> bool:
+        """Whether the open file is the one that stands in the directory."""
+        try:
+            found = os.stat(self._directory / self._name, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self._file))
+
     def _open(self, name: str) -> None:
         self._close_file()
         path = self._directory / name
-        is_new = not path.exists()
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._name = name
         end = _end_of_whole_lines(self._file)
         if end < os.fstat(self._file).st_size:
             os.ftruncate(self._file, end)
-        if is_new:
-            sync_directory(self._directory)
+        sync_directory(self._directory)  # of an old file too: who made it may have been killed before
+        self._name = name
 
     def _close_file(self) -> None:
         if self._file >= 0:
@@ -95,9 +111,15 @@ def _file_name(record: ShippedRecord) -> str:
     return datetime.fromtimestamp(record.written_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H.jsonl")
 
 
-def _is_there(path: Path) -> bool:
-    """Whoever archives files may have moved the open one away: then a new one begins."""
-    return path.exists()
+def _make_directory(directory: Path) -> None:
+    """With what it stands in, their names on the disk: those too that a shipper made which was killed before it had synced."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    real = directory.resolve()
+    for above in real.parents:
+        # No shipper has made anything in a directory that it may not write to, nor beyond what was mounted.
+        if not os.access(above, os.R_OK | os.W_OK) or above.stat().st_dev != real.stat().st_dev:
+            break
+        sync_directory(above)
 
 
 def _end_of_whole_lines(file: int) -> int:
