@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from assay.audit.reading import Progress
+from assay.audit.records import json_integer
 from assay.errors import InputError
 
 LINE_BYTES_MAX: Final = 4 << 20
@@ -67,10 +69,10 @@ class ExportedLog:
             "writer": self.writer,
             "records": self.records,
             "repeats": self.repeats,
-            "first_sequence": self.first,
-            "last_sequence": self.last,
-            "missing_records": sum(last - first + 1 for first, last in gaps),
-            "gaps": gaps[:GAPS_MAX],
+            "first_sequence": json_integer(self.first),
+            "last_sequence": json_integer(self.last),
+            "missing_records": json_integer(sum(last - first + 1 for first, last in gaps)),
+            "gaps": [(json_integer(first), json_integer(last)) for first, last in gaps[:GAPS_MAX]],
         }
 
 
@@ -135,8 +137,13 @@ def _record(line: bytes) -> tuple[str, str, int] | None:
         return None
     try:
         found = orjson.loads(line)
-        log_id, writer, sequence = found["log_id"], found["writer"], found["sequence"]
+        log_id, writer, sequence = found["log_id"], found["writer"], _sequence(found["sequence"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     is_record = isinstance(log_id, str) and isinstance(writer, str) and isinstance(sequence, int) and sequence > 0
     return (log_id, writer, sequence) if is_record else None
+
+
+def _sequence(found: Any) -> Any:
+    """Behind what a log counts it is text: docs/audit-format.md."""
+    return int(found) if isinstance(found, str) and re.fullmatch("1[0-9]{19}", found) else found

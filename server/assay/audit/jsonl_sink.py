@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
 
@@ -17,7 +17,10 @@ from assay.audit.place import sync_directory, try_lock
 from assay.audit.sinks import ShippedRecord, SinkAwayError
 
 LOCK_FILE: Final = ".lock"
+NO_DATE_FILE: Final = "no-date.jsonl"
 MOVED_MAX: Final = 3  # files in a row that may be taken away under a batch until the sink is called away
+_EPOCH: Final = datetime(1970, 1, 1)  # without a zone: all hours are UTC
+_HOUR_US: Final = 3_600_000_000
 _MENDED_BYTES: Final = 64 << 10  # looked through at a time for the end of the last whole line
 
 
@@ -108,7 +111,11 @@ class JsonlSink:
 
 
 def _file_name(record: ShippedRecord) -> str:
-    return datetime.fromtimestamp(record.written_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H.jsonl")
+    try:
+        hour = _EPOCH + timedelta(hours=record.written_us // _HOUR_US)
+    except OverflowError:  # of a time that no calendar has
+        return NO_DATE_FILE
+    return f"{hour.isoformat(timespec='hours')}.jsonl"
 
 
 def _make_directory(directory: Path) -> None:

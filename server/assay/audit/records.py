@@ -22,6 +22,7 @@ TYPES: Final = ("score", "shadow", "explanation", "label", "checkpoint", "lineag
 STAGES: Final = ("decode", "look_up", "queue", "assemble", "infer")  # of ScoreRecord.stage_ns
 FORMATS: Final = {"float32": "<f", "float64": "<d", "int32": "<i", "int64": "<q", "bool": "<?"}
 BITS_OF_WORD: Final = 64
+JSON_INTEGER_MAX: Final = (1 << 64) - 1
 _LINEAGE_TAG: Final = bytes([audit_pb2.AuditRecord.LINEAGE_FIELD_NUMBER << 3 | 2])
 _EPOCH: Final = datetime(1970, 1, 1)  # of times without a zone: all are UTC
 
@@ -131,7 +132,7 @@ def document(entry: Entry) -> Document:
         "type": entry.type,
         "writer": entry.writer,
         "log_id": entry.log_id.hex(),
-        "sequence": entry.sequence,
+        "sequence": json_integer(entry.sequence),
         "written": time_text(entry.written_us),
         "chain": entry.chain.hex(),
     }
@@ -192,6 +193,11 @@ def time_text(time_us: int) -> str:
         return f"{_second_text(seconds)}.{microseconds:06d}Z"
     except OverflowError:
         return str(time_us)
+
+
+def json_integer(value: int) -> int | str:
+    """Not negative; as text where 64 bits do not hold it. No log counts so far, but a forged block may begin at the very end."""
+    return value if value <= JSON_INTEGER_MAX else str(value)
 
 
 def line(entry: Entry) -> str:
