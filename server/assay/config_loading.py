@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic_settings import EnvSettingsSource
 from assay.config import ENV_PREFIX, Config, Section
 from assay.config_file import read_config_file
 from assay.errors import ConfigError
-from assay.store_url import parse_store_url
+from assay.store_url import has_password, parse_store_url
 
 # Variables of ours that are not configuration: the build's, the tests' and the caches'. Where one ends in _: all that begin so.
 ENV_NOT_CONFIG = (
@@ -66,9 +67,22 @@ def load_config(command_line: Mapping[str, Any] | None = None, file: Path | None
 def set_dotted(values: dict[str, Any], assignment: str) -> None:
     """Puts `engine.slots=4096` into a nested mapping. Raises ConfigError."""
     key, separator, value = assignment.partition("=")
-    if not separator or not key:
+    if not separator or not re.fullmatch(r"[\w .-]+", key):  # not one that was forgotten, with a URL in its place
         raise ConfigError("--set expects KEY=VALUE, for example --set engine.slots=4096")
     _put(values, tuple(key.strip().split(".")), value)
+
+
+def check_command_line(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError where `values`, of a command line and nested like the file, hold a secret: other users see those."""
+    secrets = {key for key, kind in _known_fields(Config) if kind is SecretStr}
+    given = {".".join(path): value for path, value in _leaves(values)}
+    wrong = [
+        f"{key}: other users see command lines; a URL with a password goes into {_variable(key)} or a file"
+        for key, value in given.items()
+        if key in secrets and isinstance(value, str) and has_password(value)
+    ]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
 
 
 def printable_config(loaded: LoadedConfig) -> dict[str, tuple[Any, str]]:
@@ -97,6 +111,11 @@ def _known_fields(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Itera
             yield from _known_fields(field.annotation, (*prefix, name))
         else:
             yield ".".join((*prefix, name)), field.annotation
+
+
+def _variable(key: str) -> str:
+    """Of the environment, for a dotted key."""
+    return ENV_PREFIX + key.upper().replace(".", "__")
 
 
 def _is_known(key: str) -> bool:
@@ -207,7 +226,7 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
         if not _is_known(key):
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {ENV_PREFIX}{near[0].upper().replace('.', '__')}?" if near else ""
+            hint = f"; did you mean {_variable(near[0])}?" if near else ""
             wrong.append(f"{name}: no such variable (environment){hint}")
     if wrong:
         raise ConfigError("\n".join(wrong))

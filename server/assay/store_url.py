@@ -14,6 +14,9 @@ PORT_DEFAULT, SENTINEL_PORT_DEFAULT = 6379, 26379
 HOSTS_MAX = 64
 
 
+PATH_SCHEMES = ("embedded", "jsonl")  # what follows is a path, whatever stands in it
+
+
 class StoreKind(enum.Enum):
     """How the servers behind a URL share the records among them."""
 
@@ -92,6 +95,15 @@ def parse_store_url(url: str) -> StoreUrl | None:
         options=options,
         has_user=bool(at),
     )
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL of a store or of a sink must not stand where others see it, such as a command line: it names a user, or an
+    option with a password. Of a wrong URL too."""
+    if url.partition(":")[0] in PATH_SCHEMES:
+        return False
+    options = parse_qsl(url.partition("?")[2], keep_blank_values=True)
+    return "@" in url or any("password" in name.lower() for name, _ in options)
 
 
 # --- implementation ---

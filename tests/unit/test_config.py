@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from assay.cli.config import load
 from assay.config import Config, runtime_dir
 from assay.config_loading import known_keys, load_config, printable_config, set_dotted
 from assay.errors import ConfigError
@@ -234,6 +236,31 @@ def test_a_secret_is_never_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config({"store": {"url": [secret]}, "engine": {"slots": secret}})
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "variable"), [("store.url", "ASSAY_STORE__URL"), ("audit.sink", "ASSAY_AUDIT__SINK")])
+@pytest.mark.parametrize("url", ["redis://:hunter2@h/0?stream=s", "redis://h/0?stream=s&password=hunter2"])
+def test_a_secret_does_not_stand_on_a_command_line(key: str, variable: str, url: str) -> None:
+    """--set and the options that are keys alike: `ps` shows both."""
+    for given in ([f"{key}={url}"], {key: url}):
+        with pytest.raises(ConfigError, match=f"^{re.escape(key)}: .*command line.*{variable}") as caught:
+            load(None, *((given, None) if isinstance(given, list) else (None, given)))
+        assert "hunter2" not in str(caught.value)
+    harmless = "redis://h/0?stream=s"
+    loaded = load(None, [f"{key}={harmless}"])
+    assert loaded.sources[key] == "command line"
+
+
+def test_both_secrets_are_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"audit\.sink: .*\n(.*)store\.url: "):
+        load(None, ["audit.sink=redis://:hunter2@h", "store.url=redis://:hunter2@h"])
+
+
+def test_what_is_no_key_is_not_shown() -> None:
+    """A key that was forgotten leaves its value in the key's place."""
+    with pytest.raises(ConfigError, match="--set expects KEY=VALUE") as caught:
+        load(None, ["redis://:hunter2@h/0?stream=s"])
+    assert "hunter2" not in str(caught.value)
 
 
 def test_configuration_is_frozen() -> None:

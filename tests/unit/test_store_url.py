@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assay.store_url import Place, StoreKind, parse_store_url
+from assay.store_url import Place, StoreKind, has_password, parse_store_url
 
 
 def test_every_form() -> None:
@@ -77,3 +77,41 @@ def test_user_and_password_are_decoded_and_stay_out_of_what_is_shown() -> None:
 def test_a_password_that_was_not_encoded_makes_it_none() -> None:
     for url in ("redis+cluster://:12/34word@h,i", "redis+sentinel://:a#word@h/s", "redis+unix://:a?word@/run/x"):
         assert parse_store_url(url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:p@h/0?stream=s",
+        "redis://u@h/0",
+        "kafka://u:p@h/t",
+        "mysql://u:p@h",
+        "redis+unix://:a?word@/run/x",
+        "redis://h/0?password=p&stream=s",
+        "rediss://h/0?stream=s&ssl_password=p",
+        "redis+sentinel://h/s?sentinel_password=p",
+        "redis://h/0?stream=s&PassWord=p",
+        "redis://h/0?pass%77ord=p",
+        "redis://h:x/0?password=",
+        "kafka://h/t?sasl.password=p",
+    ],
+)
+def test_a_url_with_a_password_is_known_for_one(url: str) -> None:
+    assert has_password(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "none",
+        "auto",
+        "embedded:",
+        "embedded:/a@b?password=x",
+        "jsonl:/a@b",
+        "redis://password/0?stream=passwords",
+        "rediss://h/0?ssl_ca_certs=password.pem",
+        "kafka://h/t?config=/run/password",
+    ],
+)
+def test_a_url_without_one_too(url: str) -> None:
+    assert not has_password(url)

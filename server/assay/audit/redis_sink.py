@@ -20,7 +20,7 @@ from assay.audit.sinks import ShippedRecord, SinkAwayError
 from assay.errors import ConfigError
 from assay.features.redis_commands import Command, Commands
 from assay.features.redis_errors import say
-from assay.features.redis_servers import Part, RedisServers, servers_of
+from assay.features.redis_servers import Part, RedisServers, options_problem, servers_of
 from assay.store_url import PASSWORD_MEND, StoreUrl, parse_store_url
 
 TIMEOUT_S: Final = 10.0
@@ -41,8 +41,11 @@ def redis_sink(url: str) -> RedisSink:
     stream = options.pop("stream", "")
     if not stream or len(stream.encode()) > STREAM_BYTES_MAX:
         raise ConfigError(f"audit.sink: name the stream: {_FORM}")
+    place = dataclasses.replace(parsed, options=options)
+    if problem := options_problem(place):
+        raise ConfigError(f"audit.sink: {problem}, beside stream")
     try:
-        servers = servers_of(dataclasses.replace(parsed, options=options), TIMEOUT_S, CONNECT_S)
+        servers = servers_of(place, TIMEOUT_S, CONNECT_S)
     except (ValueError, TypeError, redis.RedisError) as error:
         raise ConfigError(f"audit.sink: not a Redis URL ({type(error).__name__}); expected {_FORM}") from None
     return RedisSink(servers, stream.encode(), parsed)

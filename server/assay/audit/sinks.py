@@ -59,12 +59,6 @@ def open_sink(url: str) -> Sink:
     raise ConfigError(f"audit.sink: expected {FORMS}")  # not the URL: what stands there may be a password
 
 
-def has_password(url: str) -> bool:
-    """Whether the URL must not stand where others see it, such as a command line."""
-    parsed = parse_store_url(url)
-    return parsed.has_user if parsed else "@" in url and not url.startswith("jsonl:")
-
-
 def sink_location(url: str) -> str:
     """What may be shown of a sink's URL that open_sink() took."""
     parsed = parse_store_url(url)

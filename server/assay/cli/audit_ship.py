@@ -56,9 +56,10 @@ def ship(
     """
     from assay.audit.opening import spool_directory
     from assay.audit.shipping import Shipper, become_shipper
-    from assay.audit.sinks import has_password, open_sink, sink_location
+    from assay.audit.sinks import open_sink, sink_location
     from assay.cli.config import load
     from assay.observe.logs import log_event, set_up
+    from assay.store_url import has_password
 
     if sink is not None and has_password(sink):
         fail("--sink: other users see command lines; a URL with a password goes into ASSAY_AUDIT__SINK or a file", EXIT_USAGE)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from assay.cli.output import answers, print_json, shown
 from assay.config import DEVICE_PATTERN, Config
-from assay.config_loading import LoadedConfig, load_config, printable_config, set_dotted
+from assay.config_loading import LoadedConfig, check_command_line, load_config, printable_config, set_dotted
 
 app = typer.Typer(help="Print the configuration or its schema.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -34,7 +34,7 @@ DeviceName = Annotated[
 
 
 def load(file: Path | None, assignments: list[str] | None, options: dict[str, Any] | None = None) -> LoadedConfig:
-    """The configuration of a command: its own options win over --set. Raises ConfigError."""
+    """The configuration of a command: its own options win over --set. Raises ConfigError, for a password among them too."""
     command_line: dict[str, Any] = {}
     for assignment in assignments or []:
         set_dotted(command_line, assignment)
@@ -42,6 +42,7 @@ def load(file: Path | None, assignments: list[str] | None, options: dict[str, An
         if value is not None:
             section, _, name = key.rpartition(".")
             (command_line.setdefault(section, {}) if section else command_line)[name] = value
+    check_command_line(command_line)
     return load_config(command_line, file)
 
 

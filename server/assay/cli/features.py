@@ -23,7 +23,7 @@ from assay.cli.feature_sources import (
 from assay.cli.features_describe import describe
 from assay.cli.features_diff import diff
 from assay.cli.features_skew import check_skew, served_rows
-from assay.cli.options import JsonOption
+from assay.cli.options import JsonOption, store_url
 from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, bar, console, fail, plain_text, print_counts, print_json
 from assay.cli.rejects_option import check_rejects
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
@@ -98,7 +98,11 @@ def show(
     entity: Annotated[str, typer.Argument(metavar="ENTITY", help="Kind of entity, as the feature set names it: customer_id.")],
     entity_id: Annotated[str, typer.Argument(metavar="ID", help="Which one.")],
     store: Annotated[
-        str | None, typer.Option(help="Store: embedded:PATH or redis://HOST:PORT/DB. Default: the demo's history.")
+        str | None,
+        typer.Option(
+            help="Store: embedded:PATH or redis://HOST:PORT/DB. Default: ASSAY_STORE__URL, the place for one with a password, "
+            "else the demo's history."
+        ),
     ] = None,
     feature_set: FeatureSetOption = None,
     target: Target = None,
@@ -128,6 +132,7 @@ def show(
 
     if target is not None and (store, feature_set) != (None, None):
         fail("--target asks a server, which has a store and a feature set; leave --store and --feature-set out", EXIT_USAGE)
+    store = store_url(store) if target is None else store
     if target is None and store is None and feature_set is not None:
         fail("the demo's history belongs to the demo's feature set", EXIT_USAGE, hint="say where yours is: --store embedded:PATH")
     try:

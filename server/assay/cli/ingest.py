@@ -11,7 +11,7 @@ import typer
 
 from assay.cli.feature_sources import FeatureSetOption, load_feature_set
 from assay.cli.ingest_modes import LateEvents, choose_mode, writer_options
-from assay.cli.options import JsonOption
+from assay.cli.options import JsonOption, store_url
 from assay.cli.output import (
     EXIT_REFUSED,
     EXIT_USAGE,
@@ -42,7 +42,10 @@ def ingest(
     ctx: typer.Context,
     store: Annotated[
         str | None,
-        typer.Option(help="Store: embedded:PATH, a snapshot file (made if it is not there), or redis://HOST:PORT/DB."),
+        typer.Option(
+            help="Store: embedded:PATH, a snapshot file (made if it is not there), or redis://HOST:PORT/DB. Default: "
+            "ASSAY_STORE__URL, the place for one with a password."
+        ),
     ] = None,
     events: Annotated[Path | None, typer.Option(help="Events, one JSON object a line; - is standard input.")] = None,
     view: Annotated[str | None, typer.Option(help="Attribute view to fill from --attributes.")] = None,
@@ -159,6 +162,7 @@ def ingest(
         if not check_sample(asked, as_json=as_json):
             raise typer.Exit(EXIT_REFUSED)
         return
+    store = store_url(store)
     if store is None:
         fail("--store is missing", EXIT_USAGE, hint="--store embedded:PATH or redis://HOST:PORT/DB")
     files = {"--events": events, "--attributes": attributes, "--feature-set": feature_set, "--kafka-config": kafka_config}

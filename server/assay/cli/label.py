@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from assay.cli.feature_sources import FeatureSetOption, Target, load_feature_set, served_feature_set
-from assay.cli.options import JsonOption, pairs
+from assay.cli.options import JsonOption, pairs, store_url
 from assay.cli.output import EXIT_REFUSED, EXIT_USAGE, answers, fail, plain_text, print_error, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError, InputError
@@ -34,7 +34,11 @@ def label(
         str | None, typer.Option("--label-time", help="When that became known, with a zone. Default: now.")
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="Store: embedded:PATH of a server that is stopped, or redis://HOST:PORT/DB.")
+        str | None,
+        typer.Option(
+            help="Store: embedded:PATH of a server that is stopped, or redis://HOST:PORT/DB. Default: ASSAY_STORE__URL, the "
+            "place for one with a password."
+        ),
     ] = None,
     target: Target = None,
     feature_set: FeatureSetOption = None,
@@ -56,6 +60,7 @@ def label(
 
         assay label 4711 --genuine --event-time 2018-05-01T10:30:00Z --entity terminal_id=3156 --target unix:admin.sock
     """
+    store = store_url(store) if target is None else store
     if is_fraud is None or event_time is None or not entity or (store is None) == (target is None):
         fail("expected --fraud or --genuine, --event-time, --entity, and one of --store and --target", EXIT_USAGE)
     if target is not None and feature_set is not None:

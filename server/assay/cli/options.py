@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from typing import Annotated, Final
 
 import typer
 
 from assay.cli.output import EXIT_USAGE, fail
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+
+
+STORE_VARIABLE: Final = "ASSAY_STORE__URL"
+
+
+def store_url(given: str | None) -> str | None:
+    """What --store says, else the variable: the place for a URL with a password. Ends the command where --store has one."""
+    if given is None:
+        return os.environ.get(STORE_VARIABLE) or None
+    from assay.store_url import has_password
+
+    if has_password(given):
+        fail(f"--store: other users see command lines; a URL with a password goes into {STORE_VARIABLE}", EXIT_USAGE)
+    return given
 
 
 def pairs(option: str, texts: list[str], form: str = "NAME=VALUE") -> dict[str, str]:

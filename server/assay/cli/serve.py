@@ -40,7 +40,11 @@ def serve(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="embedded: (in memory), embedded:PATH (snapshot at PATH), or redis://HOST:PORT/DB.")
+        str | None,
+        typer.Option(
+            help="embedded: (in memory), embedded:PATH (snapshot at PATH), or redis://HOST:PORT/DB. A password belongs into "
+            "ASSAY_STORE__URL or a file."
+        ),
     ] = None,
     audit_sink: Annotated[
         str | None,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import redis
@@ -27,6 +28,7 @@ NODES_MAX: Final = 1024
 NO_SERVER: Final = "no server"  # has the slots that no node has
 REFRESH_NODES_MAX: Final = 16  # that are asked for the map before it is given up
 REFRESH_S: Final = 0.25
+TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")  # others are ours to set, or make it unsafe
 SENTINEL_OPTIONS: Final = {"sentinel_username": "username", "sentinel_password": "password"}
 
 REDIRECTIONS: Final = (AskError, TryAgainError)  # MovedError is an AskError: the record is elsewhere, or on its way there
@@ -79,6 +81,21 @@ def address_of(redirection: AskError, asked: Part) -> Address:
 
 def name_of(address: Address) -> str:
     return f"{address[0]}:{address[1]}"
+
+
+def options_problem(url: StoreUrl) -> str | None:
+    """What is wrong with the options of a URL, without their values: what redis-py would find out late, or take though it should
+    not. None: nothing."""
+    known = {*(TLS_OPTIONS if url.is_tls else ()), *(SENTINEL_OPTIONS if url.kind is StoreKind.SENTINEL else ())}
+    for name, value in url.options.items():
+        if name not in known or not value:
+            return (
+                f"an option is not supported or empty; rediss:// takes {', '.join(TLS_OPTIONS)}, and redis+sentinel:// "
+                f"{', '.join(SENTINEL_OPTIONS)}"
+            )
+        if name in TLS_OPTIONS and not Path(value).exists():
+            return f"{name}: there is no such file"
+    return None
 
 
 def servers_of(url: StoreUrl, timeout_s: float, connect_timeout_s: float) -> RedisServers:

@@ -12,7 +12,6 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import redis
@@ -25,18 +24,17 @@ from assay.features.line import Line
 from assay.features.records import Records
 from assay.features.redis_errors import say
 from assay.features.redis_reading import Answer, ask
-from assay.features.redis_servers import REDIRECTIONS, SENTINEL_OPTIONS, Part, RedisServers, servers_of
+from assay.features.redis_servers import REDIRECTIONS, Part, RedisServers, options_problem, servers_of
 from assay.features.redis_writer import RedisWriter, get_records, take_records
 from assay.features.store_writer import ALL_VIEWS, WriterOptions
 from assay.observe.logs import log_event
-from assay.store_url import PASSWORD_MEND, StoreKind, StoreUrl, parse_store_url
+from assay.store_url import PASSWORD_MEND, StoreUrl, parse_store_url
 
 log = logging.getLogger("assay.store")
 
 TOOL_TIMEOUT_S = 5.0  # of what nobody waits for in a call: writing, looking
 CONNECT_TIMEOUT_S = 0.25  # of a look-up thread, at least; rows do not wait for it: they give up by themselves
 SLOW_SHARE = 0.5  # of the time that a look-up may take: an answer that took longer is of little use
-TLS_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")  # others are ours to set, or make it unsafe
 FORMS = (
     "redis://HOST:PORT/DB, redis+unix:///PATH, redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST; rediss for TLS"
 )
@@ -259,17 +257,10 @@ class _Breakers:
 
 
 def _parse(url: str) -> StoreUrl:
-    """Finds what redis-py would find out late, or take though it should not. Never shows the URL."""
+    """Never shows the URL."""
     parsed = parse_store_url(url)
     if parsed is None:
         raise StoreError(f"store URL: not a Redis URL; expected {FORMS}. {PASSWORD_MEND}")
-    known = {*(TLS_OPTIONS if parsed.is_tls else ()), *(SENTINEL_OPTIONS if parsed.kind is StoreKind.SENTINEL else ())}
-    for name, value in parsed.options.items():
-        if name not in known or not value:
-            raise StoreError(
-                "store URL: an option is not supported or empty; rediss:// takes "
-                f"{', '.join(TLS_OPTIONS)}, and redis+sentinel:// {', '.join(SENTINEL_OPTIONS)}"
-            )
-        if name in TLS_OPTIONS and not Path(value).exists():
-            raise StoreError(f"store URL: {name}: there is no such file")
+    if problem := options_problem(parsed):
+        raise StoreError(f"store URL: {problem}")
     return parsed
