@@ -28,6 +28,7 @@ from tests.support.server import WAIT_S, wait_until
 
 PASSWORD = "hunter2hunter2"
 STREAM = "assay:audit"
+NOT_SYNCED, EVICTS = "the audit sink confirms records before a disk has them", "the audit sink may evict records"
 # With everysec, and without WAITAOF, a Redis that is killed may lose what it answered in its last second.
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
@@ -169,6 +170,7 @@ def test_a_server_with_an_append_only_file_is_asked_to_sync_it(tmp_path: Path) -
     with redis_server(*DURABLE) as server:
         with ShipProcess(tmp_path, f"{server.url}?stream={STREAM}", "--once") as shipper:
             assert shipper.process.wait(WAIT_S) == 0
+            messages = [line["message"] for line in shipper.lines()]
         with server.client() as client:
             commands: Any = client.info("commandstats")
             try:
@@ -177,7 +179,23 @@ def test_a_server_with_an_append_only_file_is_asked_to_sync_it(tmp_path: Path) -
             except redis.ResponseError:
                 knows = False
         assert ("cmdstat_waitaof" in commands) == knows
+        assert (NOT_SYNCED in messages) == (not knows)
+        assert EVICTS not in messages
         assert_all_there(documents_in_stream(server), {"writer-0": 12})
+
+
+def test_what_a_server_does_not_promise_is_said_once(tmp_path: Path) -> None:
+    """It keeps no file, and may drop the stream for other keys."""
+    log = open_log(spool_with_key(tmp_path))
+    options = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    with redis_server(*options) as server, ShipProcess(tmp_path, f"{server.url}?stream={STREAM}") as shipper:
+        for count in (2, 3, 4):
+            append(log, [label("a")])
+            wait_until(lambda count=count: is_shipped(tmp_path, {"writer-0": count}), "a record")  # type: ignore[misc]
+        assert shipper.terminate() == 0
+        messages = [line["message"] for line in shipper.lines() if line["severity_text"] == "WARN"]
+        assert messages == [NOT_SYNCED, EVICTS]
+    log.close()
 
 
 @pytest.mark.parametrize(
