@@ -258,6 +258,42 @@ TEST(a_forked_child_leaves_its_parents_box_alone) {
   ::close(file);
 }
 
+// By vfork() a child has its parent's memory as well.
+TEST(a_child_that_shares_the_memory_leaves_it_alone_too) {
+  const int file = make_file();
+  const int status = in_child(file, [] {
+    const pid_t child = ::vfork();
+    if (child == 0) {
+      ::raise(SIGSEGV);
+      ::_exit(1);
+    }
+    int ended_by = 0;
+    ::waitpid(child, &ended_by, 0);
+    if (!WIFSIGNALED(ended_by)) ::_exit(1);
+    ::alarm(20);
+    std::thread([] { ::raise(SIGBUS); }).join();
+  });
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+  CHECK_EQ(read_file(file).crash.signal, SIGBUS);
+  ::close(file);
+}
+
+// Somebody had SIGABRT ignored, and it was sent: the process lives on, and its death by another thread's fault is told.
+TEST(who_survives_a_signal_may_die_of_the_next) {
+  const int file = make_file();
+  const int status = in_child(file, [&] {
+    close();
+    ::signal(SIGABRT, SIG_IGN);
+    if (!open(::dup(file), {"1.2.3", "", "", "1.31"}).ok()) ::_exit(99);
+    ::raise(SIGABRT);
+    ::alarm(20);
+    std::thread([] { ::raise(SIGSEGV); }).join();
+  });
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+  CHECK_EQ(read_file(file).crash.signal, SIGSEGV);
+  ::close(file);
+}
+
 TEST(a_good_end_is_one_and_closes_what_was_open) {
   const int file = make_file();
   const int status = in_child(file, [] {

@@ -20,8 +20,8 @@ from assay.audit import kafka_sink, redis_sink
 from assay.audit.exports import check_export
 from assay.audit.jsonl_sink import JsonlSink
 from assay.audit.kafka_sink import KafkaSink
-from assay.audit.shipped import read_shipped
 from assay.audit.redis_sink import RedisSink
+from assay.audit.shipped import read_shipped
 from assay.audit.shipping import Shipper
 from assay.features.redis_servers import Part
 from assay.store_url import parse_store_url

@@ -158,6 +158,7 @@ def test_the_second_signal_does_what_it_did_before(number: signal.Signals) -> No
     try:
         with stop_signals(lambda: told.append("stop")):
             signal.raise_signal(number)
+            wait_until(lambda: told == ["stop"], "it is told, by a thread of its own")
             signal.raise_signal(signal.SIGTERM)
             assert told == ["stop", "before"]
         signal.raise_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <execinfo.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -188,27 +189,37 @@ void strike_later(int signal, int thread) noexcept {
   ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
 }
 
+// Whether this thread is the one that tells. Another's waits here, for that one ends the process; if it has not after twice the time
+// that it may take, this one ends it, untold.
+bool begin_to_die(int thread) noexcept {
+  int nobody = 0;
+  if (g_dying_thread.compare_exchange_strong(nobody, thread)) return true;
+  for (time_t i = 0; nobody != thread && i < 2 * kUnwindSecondsMax; ++i) ::poll(nullptr, 0, 1000);
+  return false;
+}
+
 void on_signal(int signal, siginfo_t* info, void* context) {
   const int error_before = errno;
   const int thread = static_cast<int>(::syscall(SYS_gettid));
-  int nobody = 0;
-  if (!g_dying_thread.compare_exchange_strong(nobody, thread) && nobody != thread) {
-    for (;;) ::pause();  // another thread is at it, and ends the process
-  }
-  // A child that was forked has the handler, but the file is its parent's.
-  const bool is_first = nobody == 0 && ::getpid() == g_process && is_recording.load();
+  // A child that was forked has the handler, by vfork() the memory too; the file is its parent's.
+  const bool is_mine = ::getpid() == g_process && begin_to_die(thread);
+  const bool is_first = is_mine && is_recording.load();
   if (is_first) {
     note_signal(signal, *info, context);
     write_rest();
     write_crash();
   }
   const auto* const known = std::find(kSignals.begin(), kSignals.end(), signal);
-  ::sigaction(signal, &g_before[static_cast<size_t>(known - kSignals.begin())], nullptr);
+  const struct sigaction& former = g_before[static_cast<size_t>(known - kSignals.begin())];
+  ::sigaction(signal, &former, nullptr);
   if (is_first) {
     strike_later(signal, thread);
     note_stack_and_counters();
     write_crash();
   }
+  // Where it is ignored now, or a handler comes back, the process lives on and dies another time.
+  const bool may_live_on = (former.sa_flags & SA_SIGINFO) != 0 || former.sa_handler != SIG_DFL;
+  if (is_mine && may_live_on) g_dying_thread.store(0);
   errno = error_before;
   // The kernel's own strikes again when the instruction is done again, with all that belongs to it; one that was sent has to be sent.
   if (info->si_code <= 0) ::syscall(SYS_tgkill, ::getpid(), thread, signal);
