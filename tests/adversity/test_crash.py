@@ -204,6 +204,23 @@ def config(path: Path | str) -> Config:
     return Config(black_box=str(path), listen="127.0.0.1:50051")
 
 
+@pytest.mark.parametrize("size_bytes", [10, 800_000])
+def test_another_file_is_not_written_over(tmp_path: Path, size_bytes: int) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"m" * size_bytes)
+    with pytest.raises(ConfigError, match=r"black_box: .*model\.onnx: is a file that is no black box.*choose another path"):
+        open_box(config(path), "3.11")
+    assert path.read_bytes() == b"m" * size_bytes
+
+
+def test_a_file_that_was_only_allocated_is_a_box(tmp_path: Path) -> None:
+    path = tmp_path / "box"
+    path.write_bytes(bytes(FILE_BYTES))
+    box = open_box(config(path), "3.11")
+    assert box.problem is None
+    box.close()
+
+
 @pytest.mark.parametrize("kind", ["folder", "link", "missing folder"])
 def test_what_cannot_be_a_box_is_said(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "box"
@@ -276,7 +293,7 @@ def test_the_newest_crash_is_found_without_a_name(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_no_obstacle(tmp_path: Path) -> None:
     box = tmp_path / "box"
-    box.write_bytes(os.urandom(1000))
+    box.write_bytes(b"ASSAYBOX" + os.urandom(1000))
     with ServeProcess("--set", f"black_box={box}") as server:
         wait_until(lambda: box.stat().st_size == FILE_BYTES, "the box is made anew")
         assert said(server, "the last run") == []

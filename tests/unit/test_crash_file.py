@@ -133,3 +133,24 @@ def test_no_more_than_a_box_is_read(tmp_path: Path) -> None:
         os.ftruncate(opened.fileno(), 1 << 40)
     with pytest.raises(InputError):
         read_file(file)
+
+
+def test_names_of_a_hostile_file_are_cut_before_they_are_read(tmp_path: Path) -> None:
+    """Many functions whose names all begin a text of megabytes that has no end."""
+    count, texts = 50_000, b"n" * (8 << 20)
+    sections_at = 64
+    symbols_at = sections_at + 3 * 64
+    texts_at = symbols_at + count * 24
+    segments_at = texts_at + len(texts)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, segments_at, sections_at, 0, 64, 56, 1, 64, 3, 0
+    )
+    section = struct.Struct("<IIQQQQIIQQ")
+    sections = section.pack(*[0] * 10)
+    sections += section.pack(0, 2, 0, 0, symbols_at, count * 24, 2, 0, 8, 24)
+    sections += section.pack(0, 3, 0, 0, texts_at, len(texts), 0, 0, 1, 0)
+    symbols = b"".join(struct.pack("<IBBHQQ", 0, 2, 0, 1, 0x1000 + number, 1) for number in range(count))
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, 0x1000, 0x1000, count, count, 1)
+    path = tmp_path / "hostile.so"
+    path.write_bytes(header + sections + symbols + texts + segment)
+    assert symbol_of(Frame(0, str(path), 7)) == "n" * 200 + "+0x0"

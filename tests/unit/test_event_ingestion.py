@@ -19,6 +19,7 @@ from assay.features.rejects import Rejects
 from assay.features.store import open_store
 from tests.support.clock import Clock
 from tests.support.feature_sets import SHOP
+from tests.support.server import wait_until
 
 SET = FeatureSet.parse(SHOP)
 PLAN = compile_plan(SET)

@@ -7,13 +7,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import orjson
 import typer
 from rich.table import Table
 
 from assay.cli.audit_options import ConfigOption, DecisionName, RecordType, SpoolOption, logs_at, say_finding, spool_path
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_REFUSED, answers, bar, fail, plain, plain_text, print_json
+from assay.cli.output import EXIT_REFUSED, answers, bar, fail, plain, plain_text, print_json, print_json_lines
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -173,12 +172,11 @@ def _is_score_of(entry: Entry, decisions: set[str], model: str | None) -> bool:
 def _print_lines(entries: list[Entry], as_json: bool) -> None:
     from assay.audit.records import document, line
 
+    if as_json:
+        print_json_lines(map(document, entries))
+        return
     for entry in entries:
-        if as_json:
-            sys.stdout.buffer.write(orjson.dumps(document(entry), option=orjson.OPT_APPEND_NEWLINE))
-        else:
-            text = plain(line(entry)).replace("\n", "\\n")  # a line is one line, whatever somebody sent
-            sys.stdout.write(text + "\n")
+        sys.stdout.write(plain(line(entry)) + "\n")
     sys.stdout.flush()
 
 

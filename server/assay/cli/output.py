@@ -6,8 +6,9 @@ EXIT_CODES in main.py says what the exit codes mean.
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -37,25 +38,46 @@ class Advance(Protocol):
         """Sets the work done so far."""
 
 
+# What JSON leaves as it is and a terminal does not: control characters past ASCII's (U+009B moves the cursor), and those that
+# reorder or hide what stands beside them.
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+def safe_json(value: Any, option: int = 0) -> bytes:
+    """The same value as orjson writes it, in characters that do nothing to a terminal."""
+    text = orjson.dumps(value, option=option | orjson.OPT_APPEND_NEWLINE)
+    if text.isascii() and b"\x7f" not in text:
+        return text
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text.decode()).encode()
+
+
 def print_json(value: Any) -> None:
     """Writes one JSON document to stdout."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    print_json_lines([value], orjson.OPT_INDENT_2)
+
+
+def print_json_lines(values: Iterable[Any], option: int = 0) -> None:
+    """Writes JSON documents to stdout, a line each."""
+    for value in values:
+        sys.stdout.buffer.write(safe_json(value, option))
     sys.stdout.flush()
 
 
 def print_record(record: FlushRecord) -> None:
     """Writes what a flush did to stdout, as one line of JSON."""
-    typer.echo(orjson.dumps(record.document()))
+    print_json_lines([record.document()])
 
 
-def plain(text: str) -> str:
-    """What somebody else sent, fit for a terminal: it moves no cursor and hides nothing."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+def plain(text: str, *, keeps_lines: bool = False) -> str:
+    """What somebody else sent, fit for a terminal: it moves no cursor, hides nothing and, but where it may have several lines, is
+    one."""
+    kept = "\n" if keeps_lines else ""
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 
 
-def shown(text: str) -> str:
+def shown(text: str, *, keeps_lines: bool = False) -> str:
     """plain(), for a place where rich takes [brackets] for markup."""
-    return escape(plain(text))
+    return escape(plain(text, keeps_lines=keeps_lines))
 
 
 def plain_text(text: str, style: str = "") -> Text:
@@ -65,9 +87,9 @@ def plain_text(text: str, style: str = "") -> Text:
 
 def print_error(message: str, hint: str = "") -> None:
     """Says what went wrong and what to do. Lines are not broken: paths and commands in them stay ready to copy."""
-    console.print(f"[bold red]error:[/] {shown(message)}", soft_wrap=True)
+    console.print(f"[bold red]error:[/] {shown(message, keeps_lines=True)}", soft_wrap=True)
     if hint:
-        console.print(f"[dim]hint:[/] {shown(hint)}", soft_wrap=True)
+        console.print(f"[dim]hint:[/] {shown(hint, keeps_lines=True)}", soft_wrap=True)
 
 
 def print_counts(*counts: tuple[int, str]) -> None:

@@ -18,7 +18,7 @@ from assay import __version__
 from assay._core import BUILD, close_black_box, complete_black_box, open_black_box
 from assay.config import Config, runtime_dir
 from assay.errors import ConfigError, CoreError, InputError
-from assay.observe.crash_file import FILE_BYTES, CrashReport, End, read_crash
+from assay.observe.crash_file import FILE_BYTES, MAGIC, CrashReport, End, read_crash
 from assay.observe.status import Check
 
 FILES_MAX = 16  # of servers at one port: with reuse_port, or port 0
@@ -180,8 +180,10 @@ def _open_locked(path: Path) -> int:
 
 
 def _unhappy_end(descriptor: int) -> CrashReport | None:
-    """None: the last owner ended well, or there was none that can be read of."""
+    """None: the last owner ended well, or there was none that can be read of. Raises InputError for a file that is no box."""
     data = os.pread(descriptor, FILE_BYTES + 1, 0)
+    if not data.startswith(MAGIC) and any(data):  # all zeros: its owner was killed before it had begun
+        raise InputError("is a file that is no black box, and is not written over")
     try:
         report = read_crash(data) if data else None
     except InputError:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from assay._core import BLACK_BOX, CALL_KINDS, CODE_TABLE, DECISIONS, PRIORITIES, crc32c
 from assay.errors import InputError
 
+MAGIC = b"ASSAYBOX"
 FILE_BYTES = BLACK_BOX["file_bytes"]
 STAMP_NAMES = ("decoded", "queued", "batched", "run_started", "scored", "committed", "done")
 
@@ -103,7 +104,7 @@ def read_crash(data: bytes) -> CrashReport:
     """Raises InputError for anything but a whole file of this format."""
     _check_header(data)
     end = _end(data)
-    _, pid, _, started_wall_ns, started_ns = _HEADER.unpack_from(data, len(_MAGIC))
+    _, pid, _, started_wall_ns, started_ns = _HEADER.unpack_from(data, len(MAGIC))
     (assay, build, python) = _HEADER_TEXTS.unpack_from(data, 40)
     crash = dict(zip(_CRASH_FIELDS, _CRASH.unpack_from(data, _CRASH_AT), strict=True))
     if end is End.CRASHED and crc32c(data[_MODELS_AT:]) != crash["rest_crc"]:
@@ -142,7 +143,6 @@ def read_crash(data: bytes) -> CrashReport:
 
 # --- implementation ---
 
-_MAGIC = b"ASSAYBOX"
 _HEADER = struct.Struct("<IIQqq")
 _HEADER_TEXTS = struct.Struct("<64s128s64s")
 _CRASH_AT, _MODELS_AT, _MODULES_AT, _ERRORS_AT, _SLOTS_AT = 4096, 8192, 20_480, 61_440, 65_536
@@ -167,9 +167,9 @@ _REASONS = {row.number: row.reason for row in CODE_TABLE}
 
 
 def _check_header(data: bytes) -> None:
-    if len(data) != FILE_BYTES or not data.startswith(_MAGIC):
-        raise InputError(f"not a black box: expected {FILE_BYTES:,} bytes that begin with {_MAGIC.decode()}")
-    (found,) = struct.unpack_from("<I", data, len(_MAGIC))
+    if len(data) != FILE_BYTES or not data.startswith(MAGIC):
+        raise InputError(f"not a black box: expected {FILE_BYTES:,} bytes that begin with {MAGIC.decode()}")
+    (found,) = struct.unpack_from("<I", data, len(MAGIC))
     if found != BLACK_BOX["format"]:
         raise InputError(f"a black box of format {found}; this assay reads {BLACK_BOX['format']}")
     for name, start, size in (("header", 0, 4096), ("end", _CRASH_AT, 4096)):

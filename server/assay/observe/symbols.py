@@ -16,6 +16,7 @@ from typing import BinaryIO
 from assay.observe.crash_file import Frame
 
 TABLE_BYTES_MAX = 64 << 20
+NAME_BYTES_MAX = 200
 SECTIONS_MAX = 4096
 
 
@@ -98,4 +99,4 @@ def _part(file: BinaryIO, at: int, size: int) -> bytes:
 
 
 def _text(texts: bytes, at: int) -> str:
-    return texts[at : texts.find(b"\0", at)].decode(errors="replace")[:200]
+    return texts[at : at + NAME_BYTES_MAX].partition(b"\0")[0].decode(errors="replace")
