@@ -195,27 +195,6 @@ def test_nothing_that_a_client_chose_becomes_a_label(demo: ServeProcess) -> None
     assert CARD_NUMBER not in scrape(demo.ready["metrics"])
 
 
-def test_a_client_that_says_nothing_holds_the_page_for_its_limit_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It trickles, so that no single read is late: the limit of the whole scrape ends it, and the next one is answered."""
-    monkeypatch.setattr(metrics_server, "SCRAPE_S_MAX", 0.2)
-    server = open_metrics("127.0.0.1:0", (), reuse_port=False)
-    assert server is not None
-    host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port))) as slow:
-        slow.sendall(b"GET /metrics HT")
-        assert "process_cpu_seconds_total" in scrape(server.address)
-        wait_until(lambda: not _takes(slow, b"T"), "the slow client is sent away")
-    server.close()
-
-
-def _takes(connection: socket.socket, data: bytes) -> bool:
-    try:
-        connection.sendall(data)
-    except OSError:
-        return False
-    return True
-
-
 def test_a_busy_default_port_costs_a_line_and_a_busy_named_one_the_start(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -197,6 +197,12 @@ def log_families(lost_lines: int) -> Iterator[Metric]:
     yield counter("assay_lost_log_lines", "Log lines that could not be written", lost_lines)
 
 
+def page_families(drop_counts: Mapping[str, int]) -> Iterator[Metric]:
+    """The listener of /metrics."""
+    text = "Connections to the metrics page that were ended before their answer was out, by cause"
+    yield counters("assay_metrics_dropped_connections", text, "cause", drop_counts)
+
+
 # --- implementation ---
 
 _DEADLINE_CHECKS = ("admission", "after_look_up", "forming", "before_run", "before_encoding")

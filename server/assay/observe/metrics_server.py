@@ -1,18 +1,15 @@
-"""/metrics over HTTP: one thread that answers one scrape at a time. /latencies beside it has the core's latency histograms as
-they are (latencies.py), for `assay top`.
+"""/metrics over HTTP: one thread that makes one page at a time. /latencies beside it has the core's latency histograms as they
+are (latencies.py), for `assay top`.
 
 A scrape makes some hundred lines in Python while calls wait for the interpreter; so it stops for a moment behind each family.
-Nobody can make it more than one thread, nor hold that one longer than SCRAPE_S_MAX.
+Nobody can make it more than one thread, nor keep that one from others: page_listener.py.
 """
 
 from __future__ import annotations
 
+import io
 import logging
-import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from socketserver import TCPServer
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -25,9 +22,9 @@ from assay.errors import ConfigError
 from assay.observe.families import paced
 from assay.observe.logs import log_event
 from assay.observe.metrics import Source
+from assay.observe.page_listener import PageListener
 
 DEFAULT_ADDRESS = "127.0.0.1:9464"  # the port of OpenTelemetry's Prometheus exporters
-SCRAPE_S_MAX = 5.0
 
 Latencies = Callable[[], Any]
 """Makes what /latencies answers, fit for JSON."""
@@ -45,20 +42,27 @@ class MetricsServer:
         registry = CollectorRegistry()
         registry.register(_Page(sources))
         ProcessCollector(registry=registry)
-        self._server = _Server(address, registry, latencies, reuse_port)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="assay-metrics", daemon=True)
-        self._thread.start()
+        of_us = {"registry": registry, "latencies": staticmethod(latencies) if latencies else None}
+        self._handler: type[_Handler] = type("_Handler", (_Handler,), of_us)
+        self._listener = PageListener(address, self._answer, reuse_port=reuse_port)
 
     @property
     def address(self) -> str:
         """HOST:PORT with the real port."""
-        host, port = self._server.server_address[:2]
-        return f"[{host!s}]:{port}" if self._server.address_family == socket.AF_INET6 else f"{host!s}:{port}"
+        return self._listener.address
+
+    @property
+    def drop_counts(self) -> Mapping[str, int]:
+        """Connections that were ended before their answer was out, by cause: late, crowded, large."""
+        return self._listener.drop_counts
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._listener.close()
+
+    # --- implementation ---
+
+    def _answer(self, head: bytes) -> bytes:
+        return self._handler(head).wfile.getvalue()
 
 
 def open_metrics(
@@ -95,36 +99,23 @@ class _Page(Collector):
             yield from paced(source())
 
 
-class _Server(TCPServer):
-    allow_reuse_address = True
-
-    def __init__(self, address: str, registry: Collector, latencies: Latencies | None, reuse_port: bool) -> None:
-        host, _, port = address.rpartition(":")
-        family, _, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        self.address_family = family
-        self.allow_reuse_port = reuse_port
-        of_us = {"registry": registry, "latencies": staticmethod(latencies) if latencies else None}
-        super().__init__(where[:2], type("_Handler", (_Handler,), of_us))  # type: ignore[arg-type]
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        # Each read and write has a limit; this is the limit of all of them together.
-        limit = threading.Timer(SCRAPE_S_MAX, _end, (request,))
-        limit.daemon = True
-        limit.start()
-        try:
-            super().finish_request(request, client_address)
-        finally:
-            limit.cancel()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a scrape failed", exc_info=True)
-
-
 class _Handler(MetricsHandler):
+    """One request: from bytes to bytes."""
+
     server_version = "assay"
     sys_version = ""
-    timeout = SCRAPE_S_MAX
     latencies: Latencies | None = None
+    wfile: io.BytesIO
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+        super().__init__(None, ("", 0), None)  # type: ignore[arg-type]  # no socket and no server: all is in memory
+
+    def setup(self) -> None:
+        self.rfile, self.wfile = io.BytesIO(self._head), io.BytesIO()
+
+    def finish(self) -> None:
+        """Whoever made it takes what was written."""
 
     def do_GET(self) -> None:  # noqa: N802 (the name that the base class calls)
         if self.path != "/latencies" or self.latencies is None:
@@ -136,8 +127,3 @@ class _Handler(MetricsHandler):
         self.send_header("Content-Length", str(len(document)))
         self.end_headers()
         self.wfile.write(document)
-
-
-def _end(request: socket.socket) -> None:
-    with suppress(OSError):  # closed a moment ago
-        request.shutdown(socket.SHUT_RDWR)

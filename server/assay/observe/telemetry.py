@@ -143,7 +143,7 @@ class Telemetry:
     def _families(self) -> Iterable[Metric]:
         metrics = self._engine.metrics()
         yield from self._engine_families(metrics)
-        for source in (self._drift_families, *self._sources, self._log_families):
+        for source in (self._drift_families, *self._sources, self._log_families, self._page_families):
             yield from source()
         yield from self._export_families(metrics)
         if self._gpus:
@@ -153,6 +153,11 @@ class Telemetry:
         from assay.observe.metrics import log_families
 
         return log_families(lost_line_count())
+
+    def _page_families(self) -> Iterable[Metric]:
+        from assay.observe.metrics import page_families
+
+        return page_families(self._metrics.drop_counts if self._metrics else {})
 
     def _engine_families(self, metrics: EngineMetrics) -> Iterable[Metric]:
         from assay.observe.metrics import engine_families
