@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from assay.observe.status import Check
+from assay.transport.worker import HELD_ITEMS_MAX
 from assay.v1 import operations_pb2, operations_pb2_grpc, scoring_pb2_grpc
 from tests.support.otlp_sink import OtlpSink
 from tests.support.server import LocalServer, ServeProcess, make_request, metadata_of, reason_of, status_of, wait_until
@@ -81,6 +82,30 @@ def test_while_it_drains_it_says_so() -> None:
         found = operations(server).GetStatus(operations_pb2.GetStatusRequest(), timeout=10)
         assert (found.state, found.is_healthy) == (operations_pb2.SERVER_STATE_DRAINING, False)
         drained()
+
+
+def test_looks_past_the_limit_are_refused() -> None:
+    """They wait for one thread, which a check may hold; drain and certificates do not wait for them."""
+    goes_on, is_asked = threading.Event(), threading.Event()
+
+    def slow() -> list[Check]:
+        is_asked.set()
+        goes_on.wait(20)
+        return []
+
+    with LocalServer() as server:
+        server.telemetry.board.add(slow)
+        stub, request = operations(server), operations_pb2.GetStatusRequest()
+        try:
+            asked = [stub.GetStatus.future(request, timeout=20) for _ in range(HELD_ITEMS_MAX)]
+            assert is_asked.wait(20)
+            wait_until(lambda: server.held_count() == HELD_ITEMS_MAX, "all of them wait")
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.GetStatus(request, timeout=20)
+            assert reason_of(status_of(refused.value)) == "QUEUE_FULL"
+        finally:
+            goes_on.set()
+        assert {call.result().pid for call in asked} == {os.getpid()}
 
 
 # --- SetLogging

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from google.protobuf.message import DecodeError
 from assay._core import Engine, Refusal, printable
 from assay.observe.log_control import REVERT_S_MAX
 from assay.observe.logs import LEVELS
+from assay.transport.look_worker import LookWorker
 from assay.transport.operations_messages import logging_message, status_message
 from assay.transport.principals import principals_of
 from assay.transport.status import abort
@@ -27,26 +27,37 @@ if TYPE_CHECKING:
 class OperationsService:
     """Rare calls of people and their scripts; each is a few milliseconds of Python, a look not on the event loop."""
 
-    def __init__(self, telemetry: Telemetry, engine: Engine) -> None:
+    def __init__(self, telemetry: Telemetry, engine: Engine, *, answer_bytes_max: int) -> None:
         self._telemetry = telemetry
         self._engine = engine
+        self._looks = LookWorker("assay-status", "looks at the status", engine, answer_bytes_max=answer_bytes_max)
+
+    @property
+    def held_count(self) -> int:
+        """Looks that are under way or wait."""
+        return self._looks.held_count
 
     def handlers(self) -> dict[str, Handler]:
         """Full method name -> handler."""
         return {
-            "/assay.v1.OperationsService/GetStatus": grpc.unary_unary_rpc_method_handler(
-                self._get_status, response_serializer=operations_pb2.GetStatusResponse.SerializeToString
-            ),
+            "/assay.v1.OperationsService/GetStatus": grpc.unary_unary_rpc_method_handler(self._get_status),
             "/assay.v1.OperationsService/SetLogging": grpc.unary_unary_rpc_method_handler(
                 self._set_logging, response_serializer=operations_pb2.SetLoggingResponse.SerializeToString
             ),
         }
 
+    def close(self) -> None:
+        """Waits for the look that is being made, if there is one: not on the event loop."""
+        self._looks.close()
+
     # --- implementation ---
 
-    async def _get_status(self, _: bytes, context: Context) -> operations_pb2.GetStatusResponse:
-        status = await asyncio.to_thread(self._telemetry.board.status)
-        return status_message(status, self._telemetry.log_control.now)
+    async def _get_status(self, data: bytes, context: Context) -> bytes:
+        return await self._looks.answer(self._status, len(data), context)
+
+    def _status(self) -> bytes:
+        """On the thread."""
+        return status_message(self._telemetry.board.status(), self._telemetry.log_control.now).SerializeToString()
 
     async def _set_logging(self, data: bytes, context: Context) -> operations_pb2.SetLoggingResponse:
         request = self._read(data)

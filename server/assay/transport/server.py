@@ -106,8 +106,8 @@ class Transport:
         self._looks = FeatureLooks(served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._drift = DriftService(drift, served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._security = Security(config, engine)
-        operations = OperationsService(telemetry, engine)
-        services = (self._scoring, self._features, self._looks, self._drift, operations)
+        self._operations = OperationsService(telemetry, engine, answer_bytes_max=config.limits.send_message_bytes_max)
+        services = (self._scoring, self._features, self._looks, self._drift, self._operations)
         handlers = {name: handler for service in services for name, handler in service.handlers().items()}
         descriptors = Descriptors()
 
@@ -180,6 +180,7 @@ class Transport:
         await asyncio.to_thread(self._features.close)
         await asyncio.to_thread(self._looks.close)
         await asyncio.to_thread(self._drift.close)
+        await asyncio.to_thread(self._operations.close)
         self._replies.close()
         for path in (self._admin_path, self._forward_path):
             if path is not None:
@@ -216,8 +217,8 @@ class Transport:
 
     @property
     def held_count(self) -> int:
-        """Messages of events, looks at features and at drift that are under way or wait for their turn."""
-        return self._features.held_count + self._looks.held_count + self._drift.held_count
+        """Messages of events, looks at features, drift and status that are under way or wait for their turn."""
+        return self._features.held_count + self._looks.held_count + self._drift.held_count + self._operations.held_count
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()
