@@ -21,8 +21,10 @@ from assay.audit.exports import check_export
 from assay.audit.jsonl_sink import JsonlSink
 from assay.audit.kafka_sink import KafkaSink
 from assay.audit.redis_sink import RedisSink
+from assay.audit.segments import LogDirectory
 from assay.audit.shipped import read_shipped
 from assay.audit.shipping import Shipper
+from assay.audit.verifying import verify_log
 from assay.features.redis_servers import Part
 from assay.store_url import parse_store_url
 from assay.v1 import audit_pb2
@@ -190,6 +192,16 @@ def test_sequences_at_the_end_of_what_a_log_counts(
     RawSegment(first, LOG_ID).add([label("a"), label("b"), label("c")]).write(spool_with_key(tmp_path))
     found = into(tmp_path, monkeypatch)
     assert [int(json.loads(line)["sequence"]) for line in found] == [first, first + 1, first + 2]
+
+
+@pytest.mark.parametrize("first", [(1 << 64) - 3, (1 << 64) - 1])
+def test_a_report_of_such_sequences_is_json(first: int, tmp_path: Path) -> None:
+    log = spool_with_key(tmp_path)
+    path = RawSegment(first, LOG_ID).add([label("a")] * 3).write(log)
+    report = verify_log(LogDirectory(log))
+    assert json.loads(orjson.dumps(report.document()))["records"] == report.records > 0
+    path.write_bytes(path.read_bytes()[:-3])  # and of a finding about one
+    assert json.loads(orjson.dumps(verify_log(LogDirectory(log)).document()))["findings"]
 
 
 @pytest.mark.parametrize("first", [(1 << 64) - 3, (1 << 64) - 2])

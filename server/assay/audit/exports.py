@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from assay.audit.reading import Progress
-from assay.audit.records import json_integer
+from assay.audit.segments import json_integer
 from assay.errors import InputError
 
 LINE_BYTES_MAX: Final = 4 << 20

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from assay import _core
-from assay.audit.segments import NO_CHAIN, LogDirectory, SegmentBlocks, SegmentFile, open_segment
+from assay.audit.segments import NO_CHAIN, LogDirectory, SegmentBlocks, SegmentFile, json_integer, open_segment
 
 
 class Kind(enum.Enum):
@@ -54,8 +54,8 @@ class Finding:
             "is_damage": self.is_damage,
             "file": str(self.path),
             "offset": self.offset,
-            "first_sequence": self.first,
-            "last_sequence": self.last or None,
+            "first_sequence": json_integer(self.first),
+            "last_sequence": json_integer(self.last) or None,
             "bytes": self.bytes,
             "text": self.text,
         }

@@ -14,6 +14,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from assay.audit.reading import LogBlock
+from assay.audit.segments import json_integer
 from assay.v1 import audit_pb2, scoring_pb2
 
 Document = dict[str, Any]
@@ -22,7 +23,6 @@ TYPES: Final = ("score", "shadow", "explanation", "label", "checkpoint", "lineag
 STAGES: Final = ("decode", "look_up", "queue", "assemble", "infer")  # of ScoreRecord.stage_ns
 FORMATS: Final = {"float32": "<f", "float64": "<d", "int32": "<i", "int64": "<q", "bool": "<?"}
 BITS_OF_WORD: Final = 64
-JSON_INTEGER_MAX: Final = (1 << 64) - 1
 _LINEAGE_TAG: Final = bytes([audit_pb2.AuditRecord.LINEAGE_FIELD_NUMBER << 3 | 2])
 _EPOCH: Final = datetime(1970, 1, 1)  # of times without a zone: all are UTC
 
@@ -193,11 +193,6 @@ def time_text(time_us: int) -> str:
         return f"{_second_text(seconds)}.{microseconds:06d}Z"
     except OverflowError:
         return str(time_us)
-
-
-def json_integer(value: int) -> int | str:
-    """Not negative; as text where 64 bits do not hold it. No log counts so far, but a forged block may begin at the very end."""
-    return value if value <= JSON_INTEGER_MAX else str(value)
 
 
 def line(entry: Entry) -> str:

@@ -72,6 +72,11 @@ def first_sequence_of(name: str) -> int:
     return int(digits) if is_name and int(digits) < 1 << 64 else 0
 
 
+def json_integer(value: int) -> int | str:
+    """Not negative; as text where 64 bits do not hold it. No log counts so far, but a forged block may begin at the very end."""
+    return value if value <= SEQUENCE_MAX else str(value)
+
+
 def log_directories(path: Path) -> list[LogDirectory]:
     """The logs of a spool directory; or of one writer's directory, or one segment. Raises InputError."""
     if path.is_file():

@@ -9,7 +9,7 @@ from assay import _core
 from assay.audit.place import read_key
 from assay.audit.reading import Finding, Kind, LogBlock, LogReader, Progress
 from assay.audit.records import Decoder, time_text
-from assay.audit.segments import LogDirectory, SegmentBlocks, SegmentFile, open_segment, spool_of
+from assay.audit.segments import LogDirectory, SegmentBlocks, SegmentFile, json_integer, open_segment, spool_of
 from assay.audit.shipped import Shipped, read_shipped_place
 from assay.errors import ConfigError
 from assay.v1 import audit_pb2
@@ -77,7 +77,7 @@ class LogReport:
             "blocks": self.blocks,
             "segments": self.segments,
             "first_sequence": self.first_sequence or None,
-            "last_sequence": self.last_sequence or None,
+            "last_sequence": json_integer(self.last_sequence) or None,
             "first_written": time_text(self.first_us) if self.records else None,
             "last_written": time_text(self.last_us) if self.records else None,
             "head": self.head.hex() or None,
