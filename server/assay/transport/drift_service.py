@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from assay._core import Engine
 from assay.features.served import ModelFeatures, ServedFeatures
 from assay.observe.drift import SCORES_MIN, AlertDrift, BinsDrift, DriftReport, DriftWatch
 from assay.transport.feature_messages import provenance
-from assay.transport.look_worker import Answer, LookWorker
+from assay.transport.look_worker import LookWorker
 from assay.v1 import drift_pb2
 
 if TYPE_CHECKING:
@@ -45,17 +43,10 @@ class DriftService:
     # --- implementation ---
 
     async def _get_drift(self, data: bytes, context: Context) -> bytes:
-        return await self._looks.answer(partial(self._answer, data), len(data), context)
+        return await self._looks.answer_of_model(self._served, drift_pb2.GetDriftRequest, self._report, data, context)
 
-    def _answer(self, data: bytes) -> Answer:
+    def _report(self, _: drift_pb2.GetDriftRequest, model: ModelFeatures) -> bytes:
         """On the thread."""
-        try:
-            request = drift_pb2.GetDriftRequest.FromString(data)
-        except DecodeError:
-            return self._engine.refuse("MALFORMED_MESSAGE", "expected a GetDriftRequest")
-        model = self._served.find(request.model, request.version)
-        if not isinstance(model, ModelFeatures):
-            return self._engine.refuse(model)
         return drift_message(model, self._watch.report(model.model, model.version)).SerializeToString()
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from assay._core import Engine, Refusal
 from assay.errors import CoreError, RecordError, StoreError
@@ -23,10 +20,6 @@ if TYPE_CHECKING:
     from assay.transport.grpc_types import Context, Handler
 
 log = logging.getLogger("assay.store")
-
-Request = TypeVar(
-    "Request", feature_pb2.GetFeaturesRequest, feature_pb2.GetServedRowsRequest, feature_pb2.DescribeFeatureSetRequest
-)
 
 
 class FeatureLooks:
@@ -57,29 +50,17 @@ class FeatureLooks:
     # --- implementation ---
 
     async def _get_features(self, data: bytes, context: Context) -> bytes:
-        return await self._run(feature_pb2.GetFeaturesRequest, self._look, data, context)
+        return await self._looks.answer_of_model(self._served, feature_pb2.GetFeaturesRequest, self._look, data, context)
 
     async def _get_served_rows(self, data: bytes, context: Context) -> bytes:
-        return await self._run(feature_pb2.GetServedRowsRequest, self._page, data, context)
+        return await self._looks.answer_of_model(self._served, feature_pb2.GetServedRowsRequest, self._page, data, context)
 
     async def _describe_feature_set(self, data: bytes, context: Context) -> bytes:
-        return await self._run(feature_pb2.DescribeFeatureSetRequest, self._describe, data, context)
-
-    async def _run(
-        self, kind: type[Request], make: Callable[[Request, ModelFeatures], Answer], data: bytes, context: Context
-    ) -> bytes:
-        """Makes the answer to a request of this kind on the thread."""
-        return await self._looks.answer(partial(self._answer, kind, make, data), len(data), context)
+        return await self._looks.answer_of_model(
+            self._served, feature_pb2.DescribeFeatureSetRequest, self._describe, data, context
+        )
 
     # On the thread.
-
-    def _answer(self, kind: type[Request], make: Callable[[Request, ModelFeatures], Answer], data: bytes) -> Answer:
-        try:
-            request = kind.FromString(data)
-        except DecodeError:
-            return self._engine.refuse("MALFORMED_MESSAGE", f"expected a {kind.__name__}")
-        model = self._served.find(request.model, request.version)
-        return make(request, model) if isinstance(model, ModelFeatures) else self._engine.refuse(model)
 
     def _look(self, request: feature_pb2.GetFeaturesRequest, model: ModelFeatures) -> Answer:
         if not request.entities:

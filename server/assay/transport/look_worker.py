@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from assay._core import Engine, Refusal
+from assay.features.served import ModelFeatures, ServedFeatures
 from assay.transport.status import abort, refuse_large
 from assay.transport.worker import Worker
+from assay.v1 import drift_pb2, feature_pb2
 
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context
@@ -16,6 +21,14 @@ if TYPE_CHECKING:
 LOOK_S_MAX = 10.0  # of a caller that names no deadline, or a later one
 
 Answer = bytes | Refusal
+Request = TypeVar("Request", bound=Message)
+ModelRequest = TypeVar(
+    "ModelRequest",
+    feature_pb2.GetFeaturesRequest,
+    feature_pb2.GetServedRowsRequest,
+    feature_pb2.DescribeFeatureSetRequest,
+    drift_pb2.GetDriftRequest,
+)
 
 
 class LookWorker:
@@ -36,9 +49,10 @@ class LookWorker:
         """Waits for the look that is being made, if there is one: not on the event loop."""
         self._worker.close()
 
-    async def answer(self, make: Callable[[], Answer], request_bytes: int, context: Context) -> bytes:
-        """What `make` returns, on the thread and within the caller's deadline: one that nobody waits for is not begun."""
-        looking = self._worker.start(make, request_bytes)
+    async def answer(self, kind: type[Request], make: Callable[[Request], Answer], data: bytes, context: Context) -> bytes:
+        """What `make` says to a request of this kind, read and made on the thread within the caller's deadline: one that nobody
+        waits for is not begun."""
+        looking = self._worker.start(partial(self._read_and_make, kind, make, data), len(data))
         if looking is None:
             await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{self.held_count} {self._what} are under way"))
         remaining_s = context.time_remaining()
@@ -53,3 +67,28 @@ class LookWorker:
         if len(answer) > self._answer_bytes_max:
             await abort(context, refuse_large(self._engine, answer, self._answer_bytes_max))
         return answer
+
+    async def answer_of_model(
+        self,
+        served: ServedFeatures,
+        kind: type[ModelRequest],
+        make: Callable[[ModelRequest, ModelFeatures], Answer],
+        data: bytes,
+        context: Context,
+    ) -> bytes:
+        """The same for a request that names a model."""
+
+        def make_of_model(request: ModelRequest) -> Answer:
+            model = served.find(request.model, request.version)
+            return make(request, model) if isinstance(model, ModelFeatures) else self._engine.refuse(model)
+
+        return await self.answer(kind, make_of_model, data, context)
+
+    # --- implementation. On the thread
+
+    def _read_and_make(self, kind: type[Request], make: Callable[[Request], Answer], data: bytes) -> Answer:
+        try:
+            request = kind.FromString(data)
+        except DecodeError:
+            return self._engine.refuse("MALFORMED_MESSAGE", f"expected a {kind.__name__}")
+        return make(request)

@@ -53,11 +53,12 @@ class OperationsService:
     # --- implementation ---
 
     async def _get_status(self, data: bytes, context: Context) -> bytes:
-        return await self._looks.answer(self._status, len(data), context)
+        return await self._looks.answer(operations_pb2.GetStatusRequest, self._look, data, context)
 
-    def _status(self) -> bytes:
+    def _look(self, _: operations_pb2.GetStatusRequest) -> bytes:
         """On the thread."""
-        return status_message(self._telemetry.board.status(), self._telemetry.log_control.now).SerializeToString()
+        status = self._telemetry.board.status()
+        return status_message(status, self._telemetry.log_control.now).SerializeToString()
 
     async def _set_logging(self, data: bytes, context: Context) -> operations_pb2.SetLoggingResponse:
         request = self._read(data)

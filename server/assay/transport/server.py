@@ -177,10 +177,8 @@ class Transport:
         if self._health is not None:
             await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
         self._security.close()
-        await asyncio.to_thread(self._features.close)
-        await asyncio.to_thread(self._looks.close)
-        await asyncio.to_thread(self._drift.close)
-        await asyncio.to_thread(self._operations.close)
+        for service in (self._features, self._looks, self._drift, self._operations):
+            await asyncio.to_thread(service.close)
         self._replies.close()
         for path in (self._admin_path, self._forward_path):
             if path is not None:
@@ -218,7 +216,7 @@ class Transport:
     @property
     def held_count(self) -> int:
         """Messages of events, looks at features, drift and status that are under way or wait for their turn."""
-        return self._features.held_count + self._looks.held_count + self._drift.held_count + self._operations.held_count
+        return sum(service.held_count for service in (self._features, self._looks, self._drift, self._operations))
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()
