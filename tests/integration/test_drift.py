@@ -251,7 +251,7 @@ def test_at_most_so_many_calls_wait(plain: LocalServer, monkeypatch: pytest.Monk
     assert {call.result(WAIT_S).baseline_rows for call in waiting} == {0}
 
 
-EVIL = "a\x1b[2Jb[/x]<script>c"
+EVIL = "a\x1b[2Jb[/x]<script>c\nFORGED"
 
 
 def test_what_a_server_says_is_shown_as_text(tmp_path: Path) -> None:
@@ -264,6 +264,7 @@ def test_what_a_server_says_is_shown_as_text(tmp_path: Path) -> None:
         shown = run("show", "--target", target)
         assert (shown.exit_code, "\x1b" in shown.output) == (0, False), shown.output
         assert shown.output.count("a\\x1b[2Jb[/x]") == 4
+        assert not [line for line in shown.output.splitlines() if line.startswith("FORGED")]
         assert "fewer than chance explains" in shown.output
         assert run("report", "--target", target, "--out", tmp_path / "page.html").exit_code == 0
     page = Shown((tmp_path / "page.html").read_text(encoding="utf-8"))

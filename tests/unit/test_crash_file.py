@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from assay._core import BLACK_BOX, crc32c
+from assay.cli.main import app
 from assay.errors import InputError
 from assay.observe.black_box import read_file
 from assay.observe.crash_file import End, Frame, read_crash
@@ -110,6 +112,18 @@ def test_other_bytes_are_no_black_box(data: bytes) -> None:
     for found in (data, b"ASSAYBOX" + data, (b"ASSAYBOX" + data).ljust(BLACK_BOX["file_bytes"], b"\0")):
         with pytest.raises(InputError):
             read_crash(found)
+
+
+def test_its_texts_forge_no_line(crash: bytes, tmp_path: Path) -> None:
+    changed = bytearray(crash)
+    for at in (40, 104, 232, CRASH_AT + 56, CRASH_AT + 72, CRASH_AT + 328, 8192, 8256, 8320):  # each text's place
+        changed[at : at + 10] = b"x\r\nFORGED\0"
+    file = tmp_path / "box"
+    file.write_bytes(sealed(changed))
+    shown = CliRunner().invoke(app, ["crash", "show", str(file)])
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.count("x\\r\\nFORGED") == 9
+    assert not [line for line in shown.output.splitlines() if line.startswith("FORGED")]
 
 
 def test_a_flipped_bit_is_seen(crash: bytes) -> None:

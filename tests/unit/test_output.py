@@ -1,4 +1,4 @@
-"""What somebody else sent does nothing to the terminal that shows it."""
+"""What commands print of somebody else's text."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import json
 
 import pytest
 
-from assay.cli.output import plain, print_error, safe_json, shown
+from assay.cli.output import json_text, plain, plain_lines
 
-UNSAFE = "\x00\x1b\x7f\x85\x9b\u061c\u200b\u200e\u2028\u202e\u2066\ufeff"
-
-
-def test_a_text_is_one_line_and_moves_no_cursor() -> None:
-    text = "boom\nSIGKILL, forged line\r\x1b[2J\x9b31m\u202e"
-    assert plain(text).isprintable()
-    assert plain(text) == "boom\\nSIGKILL, forged line\\r\\x1b[2J\\x9b31m\\u202e"
-    assert plain("Zo\u00eb \U0001f600") == "Zo\u00eb \U0001f600"
-    assert shown("[red]\n") == "\\[red]\\n"
-    assert plain("two\nlines\r", keeps_lines=True) == "two\nlines\\r"
+# CSI of xterm in one character, DEL, marks that turn text around, that have no width, ends of lines, one past 16 bits.
+HIDDEN = ("\x9b", "\x85", "\x7f", "\u202e", "\u2066", "\u200b", "\u200d", "\ufeff", "\u2028", "\u2029", "\xa0", "\U000e0041")
 
 
-def test_an_error_may_have_several_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    print_error("one: wrong\ntwo: wrong\x1b[1m")
-    assert capfd.readouterr().err.splitlines() == ["error: one: wrong", "two: wrong\\x1b[1m"]
+@pytest.mark.parametrize("control", [*HIDDEN, "\n", "\r", "\t", "\x1b", "\0"])
+def test_a_plain_text_is_one_line_of_what_can_be_seen(control: str) -> None:
+    shown = plain(f"a{control}b é 数")
+    assert shown.isprintable()
+    assert (shown[:2], shown[-5:]) == ("a\\", "b é 数")
 
 
-def test_json_has_the_same_value_in_characters_that_do_nothing() -> None:
-    value = {"id": f"c1{UNSAFE}31mX", UNSAFE: ["Zo\u00eb", 1.5, None]}
-    text = safe_json(value)
+def test_lines_stay_lines() -> None:
+    assert plain_lines("one\ntwo\x1b[2J\r\n") == "one\ntwo\\x1b[2J\\r\n"
+
+
+@pytest.mark.parametrize("control", HIDDEN)
+@pytest.mark.parametrize("is_indented", [False, True])
+def test_json_hides_nothing_and_has_the_same_value(control: str, is_indented: bool) -> None:
+    value = {f"key{control}": [f"a{control}b", "\x1b[2J\n", "é 数 😀", 1.5, None]}
+    text = json_text(value, is_indented=is_indented)
+    assert all(character.isprintable() or character == "\n" for character in text)
     assert json.loads(text) == value
-    assert all(character.isprintable() for character in text.decode().rstrip("\n"))
-    assert "Zo\u00eb" in text.decode()
-    assert safe_json({"a": "b"}) == b'{"a":"b"}\n'
+    assert "é 数 😀" in text
+    assert text.endswith("}\n")
+    assert is_indented or text.count("\n") == 1

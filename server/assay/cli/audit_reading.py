@@ -12,7 +12,7 @@ from rich.table import Table
 
 from assay.cli.audit_options import ConfigOption, DecisionName, RecordType, SpoolOption, logs_at, say_finding, spool_path
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_REFUSED, answers, bar, fail, plain, plain_text, print_json, print_json_lines
+from assay.cli.output import EXIT_REFUSED, answers, bar, fail, plain, plain_text, print_json, print_json_line
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -172,11 +172,11 @@ def _is_score_of(entry: Entry, decisions: set[str], model: str | None) -> bool:
 def _print_lines(entries: list[Entry], as_json: bool) -> None:
     from assay.audit.records import document, line
 
-    if as_json:
-        print_json_lines(map(document, entries))
-        return
     for entry in entries:
-        sys.stdout.write(plain(line(entry)) + "\n")
+        if as_json:
+            print_json_line(document(entry))
+        else:
+            sys.stdout.write(plain(line(entry)) + "\n")
     sys.stdout.flush()
 
 

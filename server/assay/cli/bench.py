@@ -11,7 +11,7 @@ from rich.text import Text
 
 from assay.cli.connection_hints import connection_hint
 from assay.cli.feature_sources import FeatureSetOption
-from assay.cli.output import EXIT_FAILED, EXIT_USAGE, answers, bar, console, fail, print_error, print_json, progress
+from assay.cli.output import EXIT_FAILED, EXIT_USAGE, answers, bar, console, fail, plain, print_error, print_json, progress
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsServerName
 from assay.errors import AssayError
 
@@ -237,7 +237,7 @@ def _report(plan: Plan, results: list[StepResult], out: Path | None, as_json: bo
         console.print(f"[yellow]note:[/] {note}", soft_wrap=True)
     for result in results:
         if result.failure:
-            print_error(result.failure)
+            print_error(plain(result.failure))
     if out is not None:
         _write(out, document)
 

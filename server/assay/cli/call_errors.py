@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from assay.cli.connection_hints import connection_hint
-from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, console, print_error, print_json, shown
+from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, console, plain, print_error, print_json, shown
 
 if TYPE_CHECKING:
     from assay.client import ScoreError
@@ -23,7 +23,7 @@ def show_error(error: ScoreError, target: str, as_json: bool) -> int:
         print_json({"error": _error_dict(error)})
         return exit_code
     reason = f" {error.reason}" if error.reason not in ("", error.status.name) else ""
-    print_error(f"{error.status.name}{reason}: {_without_violations(error)}")
+    print_error(plain(f"{error.status.name}{reason}: {_without_violations(error)}"))
     for violation in error.violations:
         said = shown(f"{violation.reason}: {violation.description}")
         console.print(f"  [bold]{shown(violation.field)}[/] {said}", soft_wrap=True)

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from assay.cli.config import ConfigFile, DeviceName, load
 from assay.cli.finding import Finding
-from assay.cli.output import EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_json, shown
+from assay.cli.output import EXIT_UNHEALTHY, EXIT_USAGE, answers, console, fail, print_json, shown, shown_lines
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -347,5 +347,5 @@ def _table(findings: list[Finding]) -> Table:
         table.add_column(column, overflow="fold")
     for finding in findings:
         colour = colours[finding.status]
-        table.add_row(shown(finding.name), f"[{colour}]{finding.status}[/]", shown(finding.found), shown(finding.mend))
+        table.add_row(shown(finding.name), f"[{colour}]{finding.status}[/]", shown_lines(finding.found), shown(finding.mend))
     return table

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from assay.cli.feature_sources import (
     SOURCE,
@@ -18,7 +19,7 @@ from assay.cli.feature_sources import (
     served_feature_set,
 )
 from assay.cli.options import JsonOption
-from assay.cli.output import EXIT_USAGE, answers, fail, plain_text, print_json
+from assay.cli.output import EXIT_USAGE, answers, fail, plain_lines, plain_text, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
 from assay.errors import AssayError
 
@@ -85,7 +86,7 @@ def _print(feature_set: FeatureSet) -> None:
 
     answers.print(plain_text(f"{feature_set.name} {feature_set.version}, schema hash {feature_set.schema_hash}"))
     if feature_set.description:
-        answers.print(plain_text(feature_set.description))
+        answers.print(Text(plain_lines(feature_set.description)))
     answers.print(plain_text(f"entities: {', '.join(feature_set.entities)}"))
     _print_table(
         "request features",

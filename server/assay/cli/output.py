@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -38,46 +38,46 @@ class Advance(Protocol):
         """Sets the work done so far."""
 
 
-# What JSON leaves as it is and a terminal does not: control characters past ASCII's (U+009B moves the cursor), and those that
-# reorder or hide what stands beside them.
-_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-
-
-def safe_json(value: Any, option: int = 0) -> bytes:
-    """The same value as orjson writes it, in characters that do nothing to a terminal."""
-    text = orjson.dumps(value, option=option | orjson.OPT_APPEND_NEWLINE)
-    if text.isascii() and b"\x7f" not in text:
-        return text
-    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text.decode()).encode()
-
-
 def print_json(value: Any) -> None:
     """Writes one JSON document to stdout."""
-    print_json_lines([value], orjson.OPT_INDENT_2)
+    _write_json(value, is_indented=True)
 
 
-def print_json_lines(values: Iterable[Any], option: int = 0) -> None:
-    """Writes JSON documents to stdout, a line each."""
-    for value in values:
-        sys.stdout.buffer.write(safe_json(value, option))
-    sys.stdout.flush()
+def print_json_line(value: Any) -> None:
+    """The same, as one line."""
+    _write_json(value, is_indented=False)
+
+
+def json_text(value: Any, *, is_indented: bool) -> str:
+    """A JSON document with a newline behind it, fit for a terminal: characters that it would obey, or that hide something, are
+    escaped. Its value is the same."""
+    option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if is_indented else 0)
+    return _NOT_PLAIN.sub(_json_escape, orjson.dumps(value, option=option).decode())
 
 
 def print_record(record: FlushRecord) -> None:
     """Writes what a flush did to stdout, as one line of JSON."""
-    print_json_lines([record.document()])
+    print_json_line(record.document())
 
 
-def plain(text: str, *, keeps_lines: bool = False) -> str:
-    """What somebody else sent, fit for a terminal: it moves no cursor, hides nothing and, but where it may have several lines, is
-    one."""
-    kept = "\n" if keeps_lines else ""
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
+def plain(text: str) -> str:
+    """What somebody else sent, fit for a terminal: it moves no cursor, begins no line and hides nothing."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def shown(text: str, *, keeps_lines: bool = False) -> str:
+def plain_lines(text: str) -> str:
+    """plain(), for a text of ours that has several lines, or one of somebody else's that stands alone."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def shown(text: str) -> str:
     """plain(), for a place where rich takes [brackets] for markup."""
-    return escape(plain(text, keeps_lines=keeps_lines))
+    return escape(plain(text))
+
+
+def shown_lines(text: str) -> str:
+    """plain_lines(), for such a place."""
+    return escape(plain_lines(text))
 
 
 def plain_text(text: str, style: str = "") -> Text:
@@ -86,10 +86,11 @@ def plain_text(text: str, style: str = "") -> Text:
 
 
 def print_error(message: str, hint: str = "") -> None:
-    """Says what went wrong and what to do. Lines are not broken: paths and commands in them stay ready to copy."""
-    console.print(f"[bold red]error:[/] {shown(message, keeps_lines=True)}", soft_wrap=True)
+    """Says what went wrong and what to do. Lines are not broken: paths and commands in them stay ready to copy. Our errors may
+    have several; what a server says of one comes as plain()."""
+    console.print(f"[bold red]error:[/] {shown_lines(message)}", soft_wrap=True)
     if hint:
-        console.print(f"[dim]hint:[/] {shown(hint, keeps_lines=True)}", soft_wrap=True)
+        console.print(f"[dim]hint:[/] {shown_lines(hint)}", soft_wrap=True)
 
 
 def print_counts(*counts: tuple[int, str]) -> None:
@@ -125,3 +126,20 @@ def bar(description: str) -> Iterator[Callable[[int, int], None]]:
     """The same in percent, for code that reports (done, total); total 0 is unknown."""
     with progress(description, 100) as advance:
         yield lambda done, total: advance(100 * done // total) if total else None
+
+
+# --- implementation ---
+
+_NOT_PLAIN = re.compile(r"[^\n -~]")  # to be looked at; newlines are JSON's own, for those of a text are escaped by now
+
+
+def _write_json(value: Any, *, is_indented: bool) -> None:
+    sys.stdout.buffer.write(json_text(value, is_indented=is_indented).encode())
+    sys.stdout.flush()
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    """Past 16 bits, JSON has two escapes for one character."""
+    character = found[0]
+    units = character.encode("utf-16-be").hex()
+    return character if character.isprintable() else "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
