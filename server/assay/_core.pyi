@@ -672,7 +672,7 @@ class AuditLog:
     def append_record(self, record: bytes) -> bool:
         """An assay.v1.AuditRecord that is nobody's score, at most 64 KiB. False: there was no room."""
 
-    def commit(self, records: Sequence[bytes]) -> bool:
+    def commit(self, records: list[bytes]) -> bool:
         """Appends records as append_record() does and waits until they are where the level wants them. False: they are not, and
         what they tell must be refused. Where lost records are only counted (`refuses` is off) True all the same. Any thread.
         Releases the GIL."""
