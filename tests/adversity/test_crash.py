@@ -204,23 +204,6 @@ def config(path: Path | str) -> Config:
     return Config(black_box=str(path), listen="127.0.0.1:50051")
 
 
-@pytest.mark.parametrize("size_bytes", [10, 800_000])
-def test_another_file_is_not_written_over(tmp_path: Path, size_bytes: int) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"m" * size_bytes)
-    with pytest.raises(ConfigError, match=r"black_box: .*model\.onnx: is a file that is no black box.*choose another path"):
-        open_box(config(path), "3.11")
-    assert path.read_bytes() == b"m" * size_bytes
-
-
-def test_a_file_that_was_only_allocated_is_a_box(tmp_path: Path) -> None:
-    path = tmp_path / "box"
-    path.write_bytes(bytes(FILE_BYTES))
-    box = open_box(config(path), "3.11")
-    assert box.problem is None
-    box.close()
-
-
 @pytest.mark.parametrize("kind", ["folder", "link", "missing folder"])
 def test_what_cannot_be_a_box_is_said(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "box"
@@ -298,3 +281,33 @@ def test_a_damaged_file_is_no_obstacle(tmp_path: Path) -> None:
         wait_until(lambda: box.stat().st_size == FILE_BYTES, "the box is made anew")
         assert said(server, "the last run") == []
         assert show(box).stdout.startswith(f"{box}: no crash")
+
+
+@pytest.mark.parametrize("data", [b"\x08\x07\x12\x07pytorch" * 50_000, b"x", bytes(4095) + b"x", bytes(FILE_BYTES + 1)])
+def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"black_box: .*holds something else.*; choose another path, or off"):
+        open_box(config(model), "3.11")
+    assert model.read_bytes() == data
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    taken = tmp_path / "black-box-50051.bin"
+    taken.write_bytes(data)
+    assert "holds something else" in str(open_box(config("auto"), "3.11").problem)
+    assert taken.read_bytes() == data
+
+
+@pytest.mark.parametrize("size_bytes", [0, 4096, FILE_BYTES])
+def test_one_that_a_death_at_the_start_left_is_taken(tmp_path: Path, size_bytes: int) -> None:
+    """Blocks are taken before anything is written, and the header is written last."""
+    box = tmp_path / "box"
+    box.write_bytes(bytes(size_bytes))
+    with box.open("r+b") as file:
+        file.seek(max(0, size_bytes - 1))
+        file.write(b"x" if size_bytes > 4096 else b"")
+    program = (
+        "import sys\nfrom assay.config import Config\nfrom assay.observe.black_box import open_box\n"
+        "open_box(Config(black_box=sys.argv[1]), '3.11').close()\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(box)], check=True, timeout=60)
+    assert read_file(box).end is End.CLEAN

@@ -18,7 +18,7 @@ from assay import __version__
 from assay._core import BUILD, close_black_box, complete_black_box, open_black_box
 from assay.config import Config, runtime_dir
 from assay.errors import ConfigError, CoreError, InputError
-from assay.observe.crash_file import FILE_BYTES, MAGIC, CrashReport, End, read_crash
+from assay.observe.crash_file import FILE_BYTES, HEADER_BYTES, MAGIC, CrashReport, End, read_crash
 from assay.observe.status import Check
 
 FILES_MAX = 16  # of servers at one port: with reuse_port, or port 0
@@ -133,6 +133,7 @@ def _take(path: Path) -> tuple[int, CrashReport | None]:
     """The file, locked and with all its blocks, and how its last owner ended. Raises OSError, InputError."""
     descriptor = _open_locked(path)
     try:
+        _check_ours(descriptor, path)
         last = _unhappy_end(descriptor)
         if last is not None and last.end is End.CRASHED:
             _put_aside(path)
@@ -179,11 +180,21 @@ def _open_locked(path: Path) -> int:
         os.close(descriptor)  # somebody renamed it meanwhile
 
 
+def _check_ours(descriptor: int, path: Path) -> None:
+    """Whatever else stands under the name may be somebody's only copy: a box that is damaged may go, a model may not. One that a
+    process left which died at its start has blocks and no header yet."""
+    head = os.pread(descriptor, HEADER_BYTES, 0)
+    is_unwritten = not any(head) and os.fstat(descriptor).st_size <= FILE_BYTES
+    if not is_unwritten and not head.startswith(MAGIC):
+        raise InputError(
+            f"{path.name} holds something else and was left as it is: expected no file, an empty one, or one that begins with "
+            f"{MAGIC.decode()}"
+        )
+
+
 def _unhappy_end(descriptor: int) -> CrashReport | None:
-    """None: the last owner ended well, or there was none that can be read of. Raises InputError for a file that is no box."""
+    """None: the last owner ended well, or there was none that can be read of."""
     data = os.pread(descriptor, FILE_BYTES + 1, 0)
-    if not data.startswith(MAGIC) and any(data):  # all zeros: its owner was killed before it had begun
-        raise InputError("is a file that is no black box, and is not written over")
     try:
         report = read_crash(data) if data else None
     except InputError:

@@ -16,6 +16,7 @@ from assay._core import BLACK_BOX, CALL_KINDS, CODE_TABLE, DECISIONS, PRIORITIES
 from assay.errors import InputError
 
 MAGIC = b"ASSAYBOX"
+HEADER_BYTES = 4096
 FILE_BYTES = BLACK_BOX["file_bytes"]
 STAMP_NAMES = ("decoded", "queued", "batched", "run_started", "scored", "committed", "done")
 
@@ -172,7 +173,7 @@ def _check_header(data: bytes) -> None:
     (found,) = struct.unpack_from("<I", data, len(MAGIC))
     if found != BLACK_BOX["format"]:
         raise InputError(f"a black box of format {found}; this assay reads {BLACK_BOX['format']}")
-    for name, start, size in (("header", 0, 4096), ("end", _CRASH_AT, 4096)):
+    for name, start, size in (("header", 0, HEADER_BYTES), ("end", _CRASH_AT, 4096)):
         (crc,) = struct.unpack_from("<I", data, start + size - 4)
         if crc32c(data[start : start + size - 4]) != crc:
             raise InputError(f"the black box is damaged: its {name} does not fit its checksum")
