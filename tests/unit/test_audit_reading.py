@@ -432,6 +432,30 @@ def test_a_segment_that_the_disk_does_not_give_costs_its_records_and_no_others(
     assert found.first >= int(path.stem)
 
 
+def test_what_may_be_read_another_time_is_not_given_up(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shipper would pass it over for good."""
+    path, bad = segments(log)[1], segments(log)[1].stat().st_ino
+    whole = sequences(read(log))
+    open_file, pread = os.open, os.pread
+
+    def crowded(name: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if str(name) == str(path):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return open_file(name, flags, mode, dir_fd=dir_fd)
+
+    def starved(handle: int, count: int, offset: int) -> bytes:
+        if os.fstat(handle).st_ino == bad and offset > 0:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return pread(handle, count, offset)
+
+    for name, fault, text in (("open", crowded, "Too many open files"), ("pread", starved, "Cannot allocate memory")):
+        with monkeypatch.context() as broken:
+            broken.setattr(os, name, fault)
+            with pytest.raises(OSError, match=text):
+                read(log)
+    assert sequences(read(log)) == whole
+
+
 # --- what was written anew
 
 

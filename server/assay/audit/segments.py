@@ -7,6 +7,7 @@ Such a window is a segment as well, and the core, which believes nothing, checks
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ BLOCK_BYTES_MAX: Final = (BLOCK_HEADER_BYTES + PAYLOAD_BYTES_MAX + BLOCK_TRAILER
 WINDOW_BYTES: Final = 1 << 20  # several blocks of the largest kind
 NO_CHAIN: Final = bytes(32)
 SEQUENCE_MAX: Final = (1 << 64) - 1
+DAMAGE: Final = frozenset({errno.EIO, errno.ELOOP, errno.EISDIR, errno.ENXIO})  # a sector that is lost; what is no file
 SEQUENCE_DIGITS: Final = 20  # of a file's name
 
 
@@ -123,10 +125,13 @@ class SegmentBlocks:
         self._window_end = 0
 
     def next_block(self, *, checks_chain: bool = True) -> _core.AuditBlock | None:
-        """None: see `why`. Asked again, it looks again: the block may have been under way, or the disk may have recovered."""
+        """None: see `why`. Asked again, it looks again: the block may have been under way. Raises OSError where the disk may give
+        another time what it does not give now."""
         try:
             return self._next_block(checks_chain)
         except OSError as error:
+            if error.errno not in DAMAGE:
+                raise
             self.why = f"they cannot be read: {error.strerror}"
             self._window = None
             return None
@@ -156,7 +161,7 @@ class SegmentBlocks:
     def end_of_zeros(self) -> int:
         """Where, from `offset` on, the last byte that is not zero ends."""
         end = self.offset
-        with contextlib.suppress(OSError):
+        with _damage_ends():
             for at, data in self._chunks(self.offset):
                 if kept := len(data.rstrip(b"\0")):
                     end = at + kept
@@ -165,7 +170,7 @@ class SegmentBlocks:
     def find_sound(self, start: int, sequence_min: int, sequence_end: int | None) -> _core.AuditBlockPlace | None:
         """The first block from `start`, a multiple of 8, on that is whole and of these sequences. None: there is none, or what
         stands before it cannot be read."""
-        with contextlib.suppress(OSError):
+        with _damage_ends():
             for at, data in self._chunks(start, overlap=BLOCK_BYTES_MAX):
                 found = _core.find_audit_block(data, WINDOW_BYTES, sequence_min, sequence_end or SEQUENCE_MAX)
                 if found is not None:
@@ -226,7 +231,8 @@ class SegmentBlocks:
 
 
 def open_segment(file: SegmentFile) -> SegmentBlocks | str | None:
-    """None: it was removed meanwhile. Words: why it cannot be read."""
+    """None: it was removed meanwhile. Words: why it can never be read. Raises OSError where it may be another time: too many open
+    files are no reason to give a segment up."""
     try:
         return SegmentBlocks(file)
     except FileNotFoundError:
@@ -234,4 +240,16 @@ def open_segment(file: SegmentFile) -> SegmentBlocks | str | None:
     except CoreError as error:
         return f"the segment does not begin as one ({error.reason})"
     except OSError as error:
+        if error.errno not in DAMAGE:
+            raise
         return f"the segment cannot be read ({error.strerror})"
+
+
+@contextlib.contextmanager
+def _damage_ends() -> Iterator[None]:
+    """What stands behind a place that the disk has lost is not looked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DAMAGE:
+            raise
