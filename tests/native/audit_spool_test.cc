@@ -457,6 +457,29 @@ TEST(old_segments_go_when_they_may) {
   CHECK(append(*spool, {"a"}).ok());
 }
 
+// Blocks bear the time of day, whatever it is set to; ages count by the clock of tend().
+TEST(a_wall_clock_that_is_set_makes_nothing_old) {
+  PuppetDisk disk;
+  SpoolOptions options = options_of(16);
+  options.age_us_max = 100 * kSecondUs;
+  auto spool = open(disk, options);
+  spool->tend(kNowUs);
+  const std::string payload(60'000, 'a');
+  for (const int64_t wall_us : {int64_t{0}, kNowUs + 1'000'000 * kSecondUs}) {
+    for (int i = 0; i < 40; ++i) {
+      if (!spool->fits(payload.size())) CHECK(spool->rotate(wall_us).ok());
+      CHECK(spool->append(payload, 1, wall_us).ok());
+      spool->tend(kNowUs + kSecondUs);
+    }
+  }
+  const size_t before = disk.segments().size();
+  CHECK(before >= 4);
+  spool->tend(kNowUs + 100 * kSecondUs);
+  CHECK_EQ(disk.segments().size(), before);
+  spool->tend(kNowUs + 102 * kSecondUs);
+  CHECK_EQ(disk.segments().size(), 1u);
+}
+
 TEST(too_few_bytes_are_refused) {
   PuppetDisk disk;
   std::unique_ptr<Spool> spool;

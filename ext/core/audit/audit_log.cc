@@ -23,6 +23,8 @@ constexpr size_t kVarintBytesMax = 3;   // of a record's length
 constexpr size_t kSpanBytesMax = kPayloadBytesMax - kSpanLineagesMax * (kRecordBytesMax + kVarintBytesMax);
 static_assert(kAppendBytesMax <= kSpanBytesMax);
 
+int64_t monotonic_us() noexcept { return SystemClock::instance().now_ns() / 1000; }
+
 // One row, that of a thread that waits for it.
 class Waiter final : public CommitSink {
  public:
@@ -51,7 +53,8 @@ void AuditLog::Gathered::clear() noexcept {
   rows.clear();
 }
 
-AuditLog::AuditLog(const AuditOptions& options, std::unique_ptr<Spool> spool) : options_(options), spool_(std::move(spool)) {
+AuditLog::AuditLog(const AuditOptions& options, std::unique_ptr<Spool> spool)
+    : options_(options), wall_offset_us_(wall_now_us() - monotonic_us()), spool_(std::move(spool)) {
   write_checkpoint(CheckpointReason::kStart);
   publish();
 }
@@ -200,17 +203,16 @@ void AuditLog::run() noexcept {
   while (!is_closing_) {
     if (gathering_.appends.empty()) work_.wait_for(lock, kTendInterval);
     const auto begun = std::chrono::steady_clock::now();
-    const size_t rows = gathering_.rows.size(), appends = gathering_.appends.size();
+    const bool has_work = !gathering_.appends.empty();
     take_and_write(lock);
-    if (is_awaited() ? rows >= kCrowdRows : appends > 0) rest(lock, begun);
+    if (has_work && !is_awaited()) rest(lock, begun);
   }
 }
 
 // Until the next group may begin, or the log is closed.
 void AuditLog::rest(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point begun) noexcept {
   is_resting_ = true;
-  const std::chrono::microseconds length(options_.gather_us * (is_awaited() ? 1 : kMemoryRests));
-  work_.wait_until(lock, begun + length, [this] { return is_closing_; });
+  work_.wait_until(lock, begun + std::chrono::microseconds(options_.memory_rest_us), [this] { return is_closing_; });
   is_resting_ = false;
 }
 
@@ -340,13 +342,16 @@ void AuditLog::write_checkpoint(CheckpointReason reason) noexcept {
   const Span span = next_span(own, {});
   const Status status = try_span(own, span);  // what could not be said now, the next one says
   if (!status.ok()) error_ = status.detail;
-  checkpoint_us_ = now_us;
+  checkpoint_us_ = age_now_us();
   checkpoint_recorded_ = recorded_;
 }
 
+// A wall clock that is set ahead makes nothing old.
+int64_t AuditLog::age_now_us() const noexcept { return monotonic_us() + wall_offset_us_; }
+
 // Room, and what is due.
 void AuditLog::tend() noexcept {
-  const int64_t now_us = wall_now_us();
+  const int64_t now_us = age_now_us();
   spool_->set_shipped(shipped_sequence_.load(std::memory_order_relaxed));
   spool_->tend(now_us);
   const bool had_room = state_.load(std::memory_order_relaxed) == SpoolState::kWriting;

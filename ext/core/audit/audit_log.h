@@ -8,10 +8,8 @@
 //   spool   until the kernel has its record: lost if the machine dies within seconds
 //   fsync   until the disk has it
 //
-// GROUPS. After a group of at least kCrowdRows the writer begins the next one no sooner than gather_us after it began that one, and
-// nobody wakes it meanwhile: under load a write, its wakes and the answers that it lets go are shared by more rows, for at most so
-// much of a row's time. A row that comes alone is written at once. At kMemory nobody waits, so there is such a rest after every group,
-// kMemoryRests times as long.
+// At kMemory, where nobody waits, the writer begins the next group no sooner than memory_rest_us after it began the one before, and
+// nobody wakes it meanwhile: writes and wakes are shared by more records. (Where rows wait, such a rest cost more than it saved.)
 //
 // NO ROOM (SpoolState other than kWriting; a write that hangs counts as kFull). kRefuse: is_refusing() turns new calls away, rows
 // under way are recorded in what was the spare, and fail (kAuditUnavailable) if that fills up too. kSample: scores are given all the
@@ -44,7 +42,7 @@ struct AuditOptions {
   WhenFull when_full = WhenFull::kRefuse;
   uint32_t full_one_in = 100;  // kSample: of the transactions while the reserve lasts
   size_t buffer_bytes_max = 16 << 20;
-  int64_t gather_us = 600;
+  int64_t memory_rest_us = 2'400;
   int64_t hung_us = 5'000'000;  // a write that takes longer is not waited for by new calls
   bool has_thread = true;       // false (tests): step() writes
   std::string inputs;           // what scores record of their rows: full, sample or digest. For checkpoints
@@ -78,8 +76,6 @@ struct AuditStats {
   std::string last_error;  // why there is no room; while there is some, the newest failure; empty: none
 };
 
-inline constexpr size_t kCrowdRows = 8;
-inline constexpr int kMemoryRests = 4;
 inline constexpr size_t kAppendBytesMax = 96 << 10;  // of one append(); what scores has to cut a large batch
 
 class AuditLog {
@@ -161,6 +157,7 @@ class AuditLog {
   void build_payload(const Gathered& gathered, const Span& span);
   void settle(const Gathered& gathered, const Span& span, bool is_written) noexcept;
   void write_checkpoint(CheckpointReason reason) noexcept;
+  int64_t age_now_us() const noexcept;
   void tend() noexcept;
   void publish() noexcept;
   void drop(AuditDrop cause, uint64_t count) noexcept {
@@ -168,6 +165,7 @@ class AuditLog {
   }
 
   const AuditOptions options_;
+  const int64_t wall_offset_us_;                         // of the wall clock when this began, over the monotonic one
   std::atomic<SpoolState> state_{SpoolState::kWriting};  // as calls see it
   std::array<std::atomic<uint64_t>, static_cast<size_t>(AuditDrop::kCount_)> dropped_{};
   std::atomic<uint64_t> shipped_sequence_{0};
@@ -179,7 +177,7 @@ class AuditLog {
   uint32_t payload_records_ = 0;
   uint64_t recorded_ = 0, blocks_ = 0;
   uint64_t checkpoint_recorded_ = 0;  // at the last checkpoint
-  int64_t checkpoint_us_ = 0;
+  int64_t checkpoint_us_ = 0;         // by age_now_us()
   std::string error_;
   Gathered writing_;
 

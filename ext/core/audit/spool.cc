@@ -70,7 +70,8 @@ Status Spool::open(const SpoolOptions& options, std::unique_ptr<SpoolFiles> file
   std::unique_ptr<Spool> spool(new Spool(options, std::move(files)));
   Status status = spool->recover();
   if (!status.ok()) return status;
-  if (spool->make_spare(now_us) && spool->rotate(now_us).ok()) spool->tend(now_us);
+  spool->tended_us_ = now_us;
+  if (spool->make_spare() && spool->rotate(now_us).ok()) spool->tend(now_us);
   spool->settle_state();
   *out = std::move(spool);
   return Status();
@@ -190,13 +191,13 @@ Status Spool::append(std::string_view payload, uint32_t records, int64_t now_us)
   offset_ += block_.size();
   next_sequence_ += records;
   segments_.back().end_sequence = next_sequence_;
-  segments_.back().changed_us = now_us;
+  segments_.back().changed_us = tended_us_;
   return Status();
 }
 
 Status Spool::rotate(int64_t now_us) {
   if (file_ >= 0) end_segment(false);
-  if (spare_ < 0) make_spare(now_us);
+  if (spare_ < 0) make_spare();
   const Status status =
       spare_ >= 0 ? begin_segment(now_us) : Status(Code::kAuditUnavailable, "the audit spool has no room for another segment");
   settle_state();
@@ -221,7 +222,7 @@ Status Spool::begin_segment(int64_t now_us) {
   }
   file_ = file;
   offset_ = kSegmentHeaderBytes;
-  segments_.push_back({next_sequence_, next_sequence_, segment_bytes_, now_us, now_us});
+  segments_.push_back({next_sequence_, next_sequence_, segment_bytes_, now_us, tended_us_});
   return Status();
 }
 
@@ -242,19 +243,20 @@ void Spool::end_segment(bool is_cut) {
 // --- room
 
 void Spool::tend(int64_t now_us) {
+  tended_us_ = now_us;
   while (options_.age_us_max > 0 && may_remove_oldest() && segments_.front().changed_us < now_us - options_.age_us_max) {
     if (!remove_oldest()) break;
   }
-  if (spare_ < 0) make_spare(now_us);
+  if (spare_ < 0) make_spare();
   settle_state();
 }
 
-bool Spool::make_spare(int64_t now_us) {
-  if (spare_tried_us_ <= now_us && now_us < spare_tried_us_ + kSpareRetryUs) return false;
+bool Spool::make_spare() {
+  if (spare_tried_us_ != kNeverUs && tended_us_ < spare_tried_us_ + kSpareRetryUs) return false;
   if (make_room()) {
     const int error = files_->create(kSpareName, segment_bytes_, &spare_);
     if (error == 0) {
-      spare_tried_us_ = INT64_MIN;
+      spare_tried_us_ = kNeverUs;
       return true;
     }
     spare_ = -1;
@@ -263,7 +265,7 @@ bool Spool::make_spare(int64_t now_us) {
     no_spare_ = "audit.spool_bytes_max is reached, and the oldest segment waits to be shipped";
   }
   ++stats_.allocation_failures;
-  spare_tried_us_ = now_us;
+  spare_tried_us_ = tended_us_;
   return false;
 }
 

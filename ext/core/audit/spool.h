@@ -71,7 +71,8 @@ class Spool {
   // Appends one block. REQUIRES: fits(). Not kOk: nothing was appended, and nothing fits() any more.
   Status append(std::string_view payload, uint32_t records, int64_t now_us);
 
-  // What must be done from time to time, at least once a second while not kWriting: makes the spare, removes what may go.
+  // What must be done from time to time, at least once a second: makes the spare, removes what may go. `now_us`: the time of day at
+  // open(), and since then a clock that does not jump; the ages of segments count by it.
   void tend(int64_t now_us);
   // Everything up to here has reached the sink.
   void set_shipped(uint64_t sequence) noexcept;
@@ -94,7 +95,7 @@ class Spool {
     uint64_t end_sequence = 0;  // of the record after its last
     uint64_t bytes = 0;         // of the file
     int64_t made_us = 0;
-    int64_t changed_us = 0;
+    int64_t changed_us = 0;  // by tend()'s clock
   };
 
   Spool(const SpoolOptions& options, std::unique_ptr<SpoolFiles> files);
@@ -103,7 +104,7 @@ class Spool {
   void go_on_behind(const SegmentReader& reader, size_t used_bytes);
   void leave_headless(std::string_view bytes, size_t used_bytes);
   void put_aside(const std::string& name, size_t used_bytes);
-  bool make_spare(int64_t now_us);
+  bool make_spare();
   bool make_room();
   bool may_remove_oldest() const noexcept;
   bool remove_oldest();
@@ -119,7 +120,9 @@ class Spool {
   int file_ = -1;                 // of segments_.back(); -1: none is open
   uint64_t offset_ = 0;           // where its next block goes
   int spare_ = -1;                // -1: there is none
-  int64_t spare_tried_us_ = INT64_MIN;
+  int64_t tended_us_ = 0;         // of the last tend()
+  static constexpr int64_t kNeverUs = INT64_MIN;
+  int64_t spare_tried_us_ = kNeverUs;
   std::string no_spare_;  // why the last one could not be made
   uint64_t next_sequence_ = 1;
   Digest32 chain_{};
