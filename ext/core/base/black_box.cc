@@ -28,6 +28,9 @@ namespace {
 
 constexpr std::array<int, 5> kSignals = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 constexpr time_t kUnwindSecondsMax = 2;
+constexpr int kTurnMsMax = 5'000;  // that a thread waits for the end that another one brings
+constexpr int kTurnLookMs = 20;
+constexpr int kNoTimer = -1;
 constexpr size_t kWords = kRecordBytes / sizeof(uint64_t);
 
 // A ring of records of 64 bytes. Writers share a counter and nothing else.
@@ -171,65 +174,97 @@ void note_stack_and_counters() noexcept {
   }
 }
 
+// The action that was there before ours.
+void put_back(int signal) noexcept {
+  const auto* const known = std::find(kSignals.begin(), kSignals.end(), signal);
+  ::sigaction(signal, &g_before[static_cast<size_t>(known - kSignals.begin())], nullptr);
+}
+
 // Unwinding may wait for the loader's lock, and whoever has it may wait for ever. So the signal, whose action is the former one by
-// now, comes again after a while.
-void strike_later(int signal, int thread) noexcept {
+// now, comes again after a while. Returns the timer for strike_no_more().
+int strike_later(int signal, int thread) noexcept {
   sigevent event{};
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = signal;
   event._sigev_un._tid = thread;
   int timer = 0;  // the kernel's own: glibc's timer_create() is none that a handler may call
-  if (::syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) != 0) return;
+  if (::syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) != 0) return kNoTimer;
   itimerspec when{};
   when.it_value.tv_sec = kUnwindSecondsMax;
   ::syscall(SYS_timer_settime, timer, 0, &when, nullptr);
+  return timer;
+}
+
+void strike_no_more(int timer) noexcept {
+  if (timer != kNoTimer) ::syscall(SYS_timer_delete, timer);
+}
+
+void let_through(int signal) noexcept {
   sigset_t only;
   ::sigemptyset(&only);
   ::sigaddset(&only, signal);
   ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
 }
 
-// Whether this thread is the one that tells. Another's waits here, for that one ends the process; if it has not after twice the time
-// that it may take, this one ends it, untold.
-bool begin_to_die(int thread) noexcept {
-  int nobody = 0;
-  if (g_dying_thread.compare_exchange_strong(nobody, thread)) return true;
-  for (time_t i = 0; nobody != thread && i < 2 * kUnwindSecondsMax; ++i) ::poll(nullptr, 0, 1000);
+// One thread writes, and ends the process; the others wait for that. False: this thread had its turn before, or the other has not
+// brought the end in all that time, so that this one has to: a process that is stuck is worse than one that is dead.
+bool take_turn(int thread) noexcept {
+  for (int waited_ms = 0; waited_ms < kTurnMsMax; waited_ms += kTurnLookMs) {
+    int nobody = 0;
+    if (g_dying_thread.compare_exchange_strong(nobody, thread)) return true;
+    if (nobody == thread) return false;
+    ::poll(nullptr, 0, kTurnLookMs);
+  }
   return false;
+}
+
+void on_signal(int signal, siginfo_t* info, void* context);
+
+struct sigaction our_action() noexcept {
+  struct sigaction action{};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  ::sigfillset(&action.sa_mask);
+  return action;
+}
+
+// Everything into the file, with the former action in place before the stack is looked at.
+void tell(int signal, const siginfo_t& info, const void* context, int thread) noexcept {
+  note_signal(signal, info, context);
+  write_rest();
+  write_crash();
+  put_back(signal);
+  const int timer = strike_later(signal, thread);
+  let_through(signal);
+  note_stack_and_counters();
+  write_crash();
+  strike_no_more(timer);
 }
 
 void on_signal(int signal, siginfo_t* info, void* context) {
   const int error_before = errno;
   const int thread = static_cast<int>(::syscall(SYS_gettid));
-  // A child that was forked has the handler, by vfork() the memory too; the file is its parent's.
-  const bool is_mine = ::getpid() == g_process && begin_to_die(thread);
-  const bool is_first = is_mine && is_recording.load();
+  // A child that was forked has the handler, but the file is its parent's; one of vfork() has its parent's memory, too.
+  const bool is_ours = ::getpid() == g_process && is_recording.load();
+  const bool is_first = is_ours && take_turn(thread);
   if (is_first) {
-    note_signal(signal, *info, context);
-    write_rest();
-    write_crash();
+    tell(signal, *info, context, thread);
+  } else {
+    put_back(signal);
   }
-  const auto* const known = std::find(kSignals.begin(), kSignals.end(), signal);
-  const struct sigaction& former = g_before[static_cast<size_t>(known - kSignals.begin())];
-  ::sigaction(signal, &former, nullptr);
-  if (is_first) {
-    strike_later(signal, thread);
-    note_stack_and_counters();
-    write_crash();
-  }
-  // Where it is ignored now, or a handler comes back, the process lives on and dies another time.
-  const bool may_live_on = (former.sa_flags & SA_SIGINFO) != 0 || former.sa_handler != SIG_DFL;
-  if (is_mine && may_live_on) g_dying_thread.store(0);
   errno = error_before;
   // The kernel's own strikes again when the instruction is done again, with all that belongs to it; one that was sent has to be sent.
-  if (info->si_code <= 0) ::syscall(SYS_tgkill, ::getpid(), thread, signal);
+  if (info->si_code > 0) return;
+  ::syscall(SYS_tgkill, ::getpid(), thread, signal);
+  if (!is_first) return;  // it comes when this returns
+  // The former action let the process live: it ignores the signal, or is a handler that returns. The next death is told, too.
+  const struct sigaction action = our_action();
+  ::sigaction(signal, &action, nullptr);
+  g_dying_thread.store(0);
 }
 
 Status install() {
-  struct sigaction action{};
-  action.sa_sigaction = on_signal;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  ::sigfillset(&action.sa_mask);
+  const struct sigaction action = our_action();
   for (size_t i = 0; i < kSignals.size(); ++i) {
     if (::sigaction(kSignals[i], &action, &g_before[i]) != 0) return Status(Code::kIo, std::strerror(errno));
   }

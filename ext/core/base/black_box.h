@@ -3,7 +3,8 @@
 // WHAT. The last 4,096 slots that ended (times, outcome, batch; no id, no value), the last 64 errors that were the server's fault,
 // counters, versions, loaded libraries. On SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT (so on a broken invariant and on
 // std::terminate) the handler adds the signal, the thread and its stack, writes all of it, puts the former action back and lets the
-// signal strike again: exit status and core dump are what they were without it, and Python's faulthandler still has its say.
+// signal strike again: exit status and core dump are what they were without it, and Python's faulthandler still has its say. Where the
+// former action lets the process live (a signal that was sent, and is ignored or handled), it lives, and its next death is told, too.
 //
 // WHERE. A file whose blocks were allocated before (posix_fallocate, by whoever opens it): writing needs no free space. Nothing is
 // written to it between start and death: no disk can slow a score down. black_box_format.h has the layout.
