@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from assay.cli.main import app
 from assay.errors import InputError
 from assay.observe.black_box import read_file
 from assay.observe.crash_file import End, Frame, read_crash
-from assay.observe.symbols import symbol_of
+from assay.observe.symbols import NAME_BYTES_MAX, SYMBOLS_MAX, symbol_of
 
 CRASH_AT = 4096
 PROGRAM = """
@@ -82,6 +83,43 @@ def test_a_function_has_its_name(crash: bytes) -> None:
 @pytest.mark.parametrize("path", ["/dev/zero", "/etc/passwd", "/none", "/"])
 def test_what_is_no_program_has_no_names(path: str) -> None:
     assert symbol_of(Frame(1, path, 1)) is None
+
+
+def make_elf(path: Path, texts: bytes, names: Sequence[int]) -> Path:
+    """A program with a function of 16 bytes for each of `names` (places in `texts`), the first at 0x1000."""
+    symbols = b"".join(struct.pack("<IBBHQQ", name, 2, 0, 1, 0x1000 + 16 * index, 16) for index, name in enumerate(names))
+    symbols_at = 64 + 56 + 2 * 64
+    texts_at = symbols_at + len(symbols)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01", 3, 62, 1, 0, 64, 120, 0, 64, 56, 1, 64, 2, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0x1000, 0x1000, 0, 1 << 40, 1 << 40, 1)
+    symbol_table = struct.pack("<IIQQQQIIQQ", 0, 2, 0, 0, symbols_at, len(symbols), 1, 0, 8, 24)
+    text_table = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, texts_at, len(texts), 0, 0, 1, 0)
+    path.write_bytes(header + segment + symbol_table + text_table + symbols + texts)
+    return path
+
+
+def name_at(path: Path, index: int) -> str | None:
+    return symbol_of(Frame(1, str(path), 0x1000 + 16 * index + 4))
+
+
+def test_a_name_is_read_to_its_end(tmp_path: Path) -> None:
+    program = make_elf(tmp_path / "program", b"\0first\0last", [1, 7, 0, 100])
+    assert [name_at(program, index) for index in range(5)] == ["first+0x4", "last+0x4", "+0x4", "+0x4", None]
+
+
+def test_names_without_an_end_and_more_of_them_than_programs_have_are_cut(tmp_path: Path) -> None:
+    """Read to its end, each name would be megabytes, and the whole hours."""
+    program = make_elf(tmp_path / "program", b"A" * (8 << 20), range(SYMBOLS_MAX + 10))
+    assert name_at(program, 0) == name_at(program, SYMBOLS_MAX - 1) == "A" * NAME_BYTES_MAX + "+0x4"
+    assert name_at(program, SYMBOLS_MAX) is None
+
+
+def test_places_past_every_file_are_none(tmp_path: Path) -> None:
+    program = make_elf(tmp_path / "program", b"\0first", [1])
+    with program.open("r+b") as file:
+        file.seek(40)  # where its sections are
+        file.write(b"\xff" * 8)
+    assert name_at(program, 0) is None
 
 
 def sealed(data: bytearray) -> bytes:
@@ -147,24 +185,3 @@ def test_no_more_than_a_box_is_read(tmp_path: Path) -> None:
         os.ftruncate(opened.fileno(), 1 << 40)
     with pytest.raises(InputError):
         read_file(file)
-
-
-def test_names_of_a_hostile_file_are_cut_before_they_are_read(tmp_path: Path) -> None:
-    """Many functions whose names all begin a text of megabytes that has no end."""
-    count, texts = 50_000, b"n" * (8 << 20)
-    sections_at = 64
-    symbols_at = sections_at + 3 * 64
-    texts_at = symbols_at + count * 24
-    segments_at = texts_at + len(texts)
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, segments_at, sections_at, 0, 64, 56, 1, 64, 3, 0
-    )
-    section = struct.Struct("<IIQQQQIIQQ")
-    sections = section.pack(*[0] * 10)
-    sections += section.pack(0, 2, 0, 0, symbols_at, count * 24, 2, 0, 8, 24)
-    sections += section.pack(0, 3, 0, 0, texts_at, len(texts), 0, 0, 1, 0)
-    symbols = b"".join(struct.pack("<IBBHQQ", 0, 2, 0, 1, 0x1000 + number, 1) for number in range(count))
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, 0x1000, 0x1000, count, count, 1)
-    path = tmp_path / "hostile.so"
-    path.write_bytes(header + sections + symbols + texts + segment)
-    assert symbol_of(Frame(0, str(path), 7)) == "n" * 200 + "+0x0"

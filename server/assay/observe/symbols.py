@@ -16,8 +16,10 @@ from typing import BinaryIO
 from assay.observe.crash_file import Frame
 
 TABLE_BYTES_MAX = 64 << 20
-NAME_BYTES_MAX = 200
 SECTIONS_MAX = 4096
+SYMBOLS_MAX = 1 << 18  # of one file; the first ones. Three times as many as the largest library that is loaded has
+NAME_BYTES_MAX = 200
+FILES_KEPT_MAX = 8  # with their names: tens of megabytes for the worst of files
 
 
 def symbol_of(frame: Frame) -> str | None:
@@ -59,7 +61,7 @@ class _Names:
         return f"{name}+{address - start:#x}" if address < start + size else None
 
 
-@lru_cache(256)
+@lru_cache(FILES_KEPT_MAX)
 def _names_of(path: str) -> _Names | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -82,9 +84,10 @@ def _read(file: BinaryIO) -> _Names | None:
     if symbols is None or symbols[6] >= len(table):
         return None
     texts = _part(file, table[symbols[6]][4], table[symbols[6]][5])
+    first_symbols = _part(file, symbols[4], min(symbols[5], SYMBOLS_MAX * _SYMBOL.size))
     functions = sorted(
         (value, size, _text(texts, name))
-        for name, info, _, _, value, size in _SYMBOL.iter_unpack(_part(file, symbols[4], symbols[5]))
+        for name, info, _, _, value, size in _SYMBOL.iter_unpack(first_symbols)
         if info & 0xF == _FUNCTION and value
     )
     places = tuple((offset, size, address) for kind, _, offset, address, _, size, _, _ in loaded if kind == _LOAD)
@@ -99,4 +102,5 @@ def _part(file: BinaryIO, at: int, size: int) -> bytes:
 
 
 def _text(texts: bytes, at: int) -> str:
+    """Cut before it is looked at: a table without an end of a name may have 64 MiB, and millions of names in it."""
     return texts[at : at + NAME_BYTES_MAX].partition(b"\0")[0].decode(errors="replace")
