@@ -215,11 +215,12 @@ TEST(the_rings_keep_the_last_and_counters_their_values) {
 }
 
 TEST(threads_record_while_another_dies) {
+  constexpr int kThreads = 4;
   const int file = make_file();
   in_child(file, [] {
     std::vector<std::thread> threads;
     std::atomic<uint32_t> next{1};
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&next] {
         for (;;) slot_ended(ended(next.fetch_add(1)));
       });
@@ -234,7 +235,9 @@ TEST(threads_record_while_another_dies) {
     EndedSlot slot;
     whole += read_record(found.slots[i], &sequence, &slot);
   }
-  CHECK(whole >= kSlots - 4);  // at most one a thread was being written
+  // Of each thread one that was being written, and one over which it wrote the rest of an older: it had lost its core in the middle
+  // of that for as long as the others took to come round.
+  CHECK(whole >= kSlots - 2 * kThreads);
   ::close(file);
 }
 

@@ -90,6 +90,9 @@ int g_file = -1;
 pid_t g_process = 0;
 struct sigaction g_before[kSignals.size()];
 std::atomic<int> g_dying_thread{0};
+std::atomic<bool> g_is_copying{false};  // nobody begins a record meanwhile: at most one a thread is copied half written
+
+bool may_record() noexcept { return is_open() && !g_is_copying.load(std::memory_order_relaxed); }
 
 template <size_t kSize>
 void set_text(char (&to)[kSize], std::string_view text) noexcept {
@@ -123,8 +126,10 @@ bool write_crash() noexcept {
 bool write_rest() noexcept {
   std::memcpy(g_image + Layout::kModelTable, g_models, sizeof g_models);
   std::memcpy(g_image + Layout::kModuleTable, g_modules, sizeof g_modules);
+  g_is_copying.store(true);
   g_errors.copy_to(g_image + Layout::kErrorRing);
   g_slots.copy_to(g_image + Layout::kSlotRing);
+  g_is_copying.store(false);
   const uint8_t* const rest = g_image + Layout::kModelTable;
   g_crash.rest_crc = crc32c(rest, kFileBytes - Layout::kModelTable);
   return write_at(rest, kFileBytes - Layout::kModelTable, Layout::kModelTable);
@@ -404,11 +409,11 @@ void remove_counter(const std::atomic<uint64_t>& value) noexcept {
 }
 
 void slot_ended(EndedSlot slot) noexcept {
-  if (is_open()) g_slots.add(slot);
+  if (may_record()) g_slots.add(slot);
 }
 
 void failed(std::string_view reason, int64_t now_ns, uint16_t model, uint32_t rows) noexcept {
-  if (!is_open()) return;
+  if (!may_record()) return;
   Failed record{};
   record.now_ns = now_ns;
   set_text(record.reason, reason);
