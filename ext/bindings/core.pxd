@@ -888,6 +888,31 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         double minimum
         Decision decision
 
+    cdef cppclass CCardUseStats "assay::CardUseStats":
+        string model
+        string version
+        uint32_t rows_max
+        uint32_t rows
+
+    cdef cppclass CCardStats "assay::CardStats":
+        cbool is_dead
+        cbool is_hot
+        string why
+        string last_fault
+        uint64_t runs
+        vector[CCardUseStats] uses
+
+    cdef cppclass CCardOptions "assay::CardOptions":
+        int64_t hang_ns_max
+        int64_t hold_ns_min
+        int64_t hold_ns_max
+        int64_t patience_ns_min
+
+    cdef cppclass CCard "assay::Card":
+        CCard(const CCardOptions& options) except +
+        void set_hot(cbool is_hot) noexcept
+        CCardStats stats(int64_t now_ns) except +
+
     cdef cppclass LaneOptions:
         uint32_t batch_rows_max
         uint32_t queue_rows_max
@@ -902,6 +927,8 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         shared_ptr[const CFeatureReader] reader
         vector[unique_ptr[Runner]] runners
         unique_ptr[Runner] inline_runner
+        shared_ptr[CCard] card
+        vector[unique_ptr[Runner]] standbys
         cbool has_threads
         uint32_t score_output
         uint32_t score_column
@@ -1067,10 +1094,48 @@ cdef extern from "core/runtime/puppet_model.h" namespace "assay" nogil:
         vector[uint64_t] batches() noexcept
 
 
+cdef extern from "core/runtime/run_faults.h" namespace "assay" nogil:
+    cdef enum class Fault(uint8_t):
+        kOther
+        kOutOfMemory
+        kSticky
+
+    Fault c_run_fault "assay::run_fault"(string_view text) noexcept
+
+
+cdef extern from "core/runtime/faulty_model.h" namespace "assay" nogil:
+    cdef enum class FaultKind(uint8_t):
+        kError
+        kHang
+        kNan
+
+    cdef cppclass FaultRule:
+        FaultKind kind
+        string text
+        uint64_t rows_min
+        uint64_t rows_max
+        uint64_t first_run
+        uint64_t runs_max
+        int64_t nan_row
+
+    cdef cppclass CFaultyModel "assay::FaultyModel":
+        @staticmethod
+        unique_ptr[Runner] wrap(shared_ptr[CFaultyModel] model, unique_ptr[Runner] inner) noexcept
+        void add(const FaultRule& rule) except +
+        void clear() noexcept
+        void release() noexcept
+        vector[uint64_t] batches() except +
+        uint64_t hanging() noexcept
+
+
 # -------------------------------------------------------------------------------------------------------------- bridge
 
 cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     string bytes_of_array[T](const T& array) except +
+    vector[string] card_fault_names() except +
+    vector[string] cpu_cause_names() except +
+    vector[uint64_t] card_faults(const CCardStats& stats) except +
+    vector[uint64_t] card_cpu_rows(const CCardStats& stats) except +
     ctypedef void (*ReportProgress)(void* context, uint64_t done, uint64_t total) noexcept nogil
 
     cdef cppclass ProgressFunction "std::function<void(uint64_t, uint64_t)>":

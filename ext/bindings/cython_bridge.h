@@ -41,6 +41,10 @@ inline std::vector<int64_t> batch_rows_bounds() { return {kBatchRowsBounds.begin
 inline std::vector<Stage> stages() { return {kStages.begin(), kStages.end()}; }
 inline std::vector<int64_t> fine_upper_ns() { return {kFineUpperNs.begin(), kFineUpperNs.end()}; }
 inline std::vector<std::string> degradation_names() { return {kDegradationNames.begin(), kDegradationNames.end()}; }
+inline std::vector<std::string> card_fault_names() { return {kCardFaultNames.begin(), kCardFaultNames.end()}; }
+inline std::vector<std::string> cpu_cause_names() { return {kCpuCauseNames.begin(), kCpuCauseNames.end()}; }
+inline std::vector<uint64_t> card_faults(const CardStats& stats) { return {stats.faults.begin(), stats.faults.end()}; }
+inline std::vector<uint64_t> card_cpu_rows(const CardStats& stats) { return {stats.cpu_rows.begin(), stats.cpu_rows.end()}; }
 template <size_t kBounds>
 std::vector<uint64_t> counts_of(const Histogram<kBounds>& histogram) {
   return {histogram.counts.begin(), histogram.counts.end()};

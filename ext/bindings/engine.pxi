@@ -128,6 +128,67 @@ cdef dict _HOPS_ENDS = {
 Hops = _namedtuple("Hops", "end hop_count batch", module="assay._core")
 
 
+cdef dict _named(const vector[string]& names, const vector[uint64_t]& counts):
+    cdef size_t i
+    return {str_of_string(names[i]): counts[i] for i in range(names.size())}
+
+
+CardUse = _namedtuple("CardUse", "model version rows_max rows", module="assay._core")
+CardStats = _namedtuple("CardStats", "is_dead is_hot why last_fault runs faults cpu_rows uses", module="assay._core")
+
+
+@cython.final
+cdef class Card:
+    """One CUDA device, as the lanes that run on it share it. See ext/core/serving/card.h."""
+
+    cdef shared_ptr[CCard] _card
+
+    def __cinit__(
+        self,
+        *,
+        hang_ns_max: int = 5_000_000_000,
+        hold_ns_min: int = 10_000_000_000,
+        hold_ns_max: int = 600_000_000_000,
+        patience_ns_min: int = 20_000_000,
+    ):
+        cdef CCardOptions options
+        options.hang_ns_max = hang_ns_max
+        options.hold_ns_min = hold_ns_min
+        options.hold_ns_max = hold_ns_max
+        options.patience_ns_min = patience_ns_min
+        if min(hang_ns_max, hold_ns_min, patience_ns_min) <= 0 or hold_ns_max < hold_ns_min:
+            raise ValueError("times of a card: expected more than 0, and hold_ns_max at least hold_ns_min")
+        self._card = make_shared[CCard](options)
+
+    def set_hot(self, is_hot: bool) -> None:
+        """While it is hot it is given no batches: the CPU runs all rows."""
+        self._card.get().set_hot(is_hot)
+
+    def stats(self, now_ns: int | None = None) -> CardStats:
+        """What is known now. A run that hangs is found out here too. `now_ns`: of the engine's clock; None: the system's."""
+        cdef int64_t at_ns = CSystemClock.instance().now_ns() if now_ns is None else now_ns
+        cdef CCardStats stats = self._card.get().stats(at_ns)
+        cdef size_t i
+        return CardStats(
+            bool(stats.is_dead),
+            bool(stats.is_hot),
+            str_of_string(stats.why),
+            str_of_string(stats.last_fault),
+            stats.runs,
+            _named(card_fault_names(), card_faults(stats)),
+            _named(cpu_cause_names(), card_cpu_rows(stats)),
+            tuple([
+                CardUse(
+                    str_of_string(stats.uses[i].model),
+                    str_of_string(stats.uses[i].version),
+                    stats.uses[i].rows_max,
+                    stats.uses[i].rows,
+                )
+                for i in range(stats.uses.size())
+            ]),
+        )
+
+
 @cython.final
 cdef class Engine:
     """Requests in, answers out. See ext/core/serving/engine.h."""
@@ -221,7 +282,7 @@ cdef class Engine:
         version: str,
         model_sha256: str,
         reader: FeatureReader,
-        runner: OrtModel | PuppetModel,
+        runner: OrtModel | PuppetModel | FaultyModel,
         runners: int = 1,
         threads: bool = True,
         score_output: int = 0,
@@ -235,6 +296,8 @@ cdef class Engine:
         runtime: str = "",
         drift: DriftEdges | None = None,
         is_default: bool = False,
+        card: Card | None = None,
+        standby: OrtModel | PuppetModel | None = None,
     ) -> None:
         cdef LaneSpec spec
         cdef unique_ptr[Runner] one
@@ -263,6 +326,11 @@ cdef class Engine:
         for _ in range(runners):
             _make_runner(runner, reader.plan, spec.options.batch_rows_max, score_output, &one)
             spec.runners.push_back(move(one))
+            if standby is not None:
+                _make_runner(standby, reader.plan, spec.options.batch_rows_max, score_output, &one)
+                spec.standbys.push_back(move(one))
+        if card is not None:
+            spec.card = card._card
         if inline_overrun_ns > 0:
             _make_runner(runner, reader.plan, 1, score_output, &spec.inline_runner)
         with nogil:
@@ -516,6 +584,9 @@ cdef int _make_runner(object model, FeaturePlan plan, size_t rows_max, uint32_t 
         (<OrtModel>model)._make_runner(plan, rows_max, output, runner)
     elif isinstance(model, PuppetModel):
         runner[0] = CPuppetModel.make_runner((<PuppetModel>model)._model, plan.row_bytes)
+    elif isinstance(model, FaultyModel):
+        _make_runner((<FaultyModel>model).inner, plan, rows_max, output, runner)
+        runner[0] = CFaultyModel.wrap((<FaultyModel>model)._model, move(runner[0]))
     else:
         raise TypeError(f"runner: expected OrtModel or PuppetModel, not {type(model).__name__}")
     return 0

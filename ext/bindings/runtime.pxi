@@ -158,6 +158,73 @@ cdef class PuppetModel:
         return CPuppetModel.score_of(view_of_bytes(row))
 
 
+_RUN_FAULTS = {<int>Fault.kOther: "other", <int>Fault.kOutOfMemory: "out of memory", <int>Fault.kSticky: "sticky"}
+
+
+def run_fault(text: str) -> str:
+    """What ONNX Runtime's text of a failed run means: "out of memory", "sticky" (no later run of this process can succeed on that
+    device) or "other"."""
+    cdef string kept = string_of_str(text)
+    return _RUN_FAULTS[<int>c_run_fault(<string_view>kept)]
+
+
+@cython.final
+cdef class FaultyModel:
+    """A model that goes wrong as a card does, by script, for tests. Wraps the runners of another model."""
+
+    cdef shared_ptr[CFaultyModel] _model
+    cdef readonly object inner
+
+    def __cinit__(self, inner: OrtModel | PuppetModel):
+        if not isinstance(inner, (OrtModel, PuppetModel)):
+            raise TypeError(f"inner: expected OrtModel or PuppetModel, not {type(inner).__name__}")
+        self._model = make_shared[CFaultyModel]()
+        self.inner = inner
+
+    def add(
+        self,
+        kind: str,
+        *,
+        text: str = "",
+        rows_min: int = 1,
+        rows_max: int = 2**64 - 1,
+        first_run: int = 0,
+        runs_max: int = 2**64 - 1,
+        nan_row: int = -1,
+    ) -> None:
+        """Runs of `rows_min` to `rows_max` rows go wrong: "error" fails with `text`, "hang" waits for release(), "nan" makes row
+        `nan_row` of the batch (-1: all) NaN. From run `first_run` on, `runs_max` times."""
+        cdef FaultRule rule
+        kinds = {"error": <int>FaultKind.kError, "hang": <int>FaultKind.kHang, "nan": <int>FaultKind.kNan}
+        if kind not in kinds:
+            raise ValueError(f"kind: expected error, hang or nan, not {kind!r}")
+        rule.kind = <FaultKind><int>kinds[kind]
+        rule.text = string_of_str(text)
+        rule.rows_min = rows_min
+        rule.rows_max = rows_max
+        rule.first_run = first_run
+        rule.runs_max = runs_max
+        rule.nan_row = nan_row
+        self._model.get().add(rule)
+
+    def clear(self) -> None:
+        """Nothing goes wrong from now on; runs that hang go on."""
+        self._model.get().clear()
+
+    def release(self) -> None:
+        """Runs that hang go on, and none hangs by the rules of now."""
+        self._model.get().release()
+
+    @property
+    def batches(self) -> list[int]:
+        """Rows of each run so far, failed ones included."""
+        return self._model.get().batches()
+
+    @property
+    def hanging(self) -> int:
+        return self._model.get().hanging()
+
+
 # The bytes of finished rows, checked.
 cdef _Memory _row_matrix(FeaturePlan plan, object rows):
     cdef _Memory memory = _Memory(rows, False)

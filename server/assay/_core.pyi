@@ -445,6 +445,82 @@ class PuppetModel:
     @staticmethod
     def score_of(row: bytes) -> float: ...
 
+def run_fault(text: str) -> str:
+    """What ONNX Runtime's text of a failed run means: "out of memory", "sticky" (no later run of this process can succeed on that
+    device) or "other"."""
+
+@final
+class FaultyModel:
+    """A model that goes wrong as a card does, by script, for tests. Wraps the runners of another model."""
+
+    inner: OrtModel | PuppetModel
+    def __init__(self, inner: OrtModel | PuppetModel) -> None: ...
+    def add(
+        self,
+        kind: str,
+        *,
+        text: str = "",
+        rows_min: int = 1,
+        rows_max: int = ...,
+        first_run: int = 0,
+        runs_max: int = ...,
+        nan_row: int = -1,
+    ) -> None:
+        """Runs of `rows_min` to `rows_max` rows go wrong: "error" fails with `text`, "hang" waits for release(), "nan" makes row
+        `nan_row` of the batch (-1: all) NaN. From run `first_run` on, `runs_max` times."""
+
+    def clear(self) -> None:
+        """Nothing goes wrong from now on; runs that hang go on."""
+
+    def release(self) -> None:
+        """Runs that hang go on, and none hangs by the rules of now."""
+
+    @property
+    def batches(self) -> list[int]:
+        """Rows of each run so far, failed ones included."""
+
+    @property
+    def hanging(self) -> int: ...
+
+class CardUse(NamedTuple):
+    """One runner's use of a card."""
+
+    model: str
+    version: str
+    rows_max: int
+    rows: int  # the batch cap now; 0: the CPU runs its rows
+
+class CardStats(NamedTuple):
+    is_dead: bool
+    is_hot: bool
+    why: str  # of its death
+    last_fault: str  # text of the newest failure
+    runs: int  # that gave scores
+    faults: dict[str, int]  # by what happened
+    cpu_rows: dict[str, int]  # rows that the CPU ran, by why
+    uses: tuple[CardUse, ...]
+
+@final
+class Card:
+    """One CUDA device, as the lanes that run on it share it. See ext/core/serving/card.h."""
+
+    def __init__(
+        self,
+        *,
+        hang_ns_max: int = 5_000_000_000,
+        hold_ns_min: int = 10_000_000_000,
+        hold_ns_max: int = 600_000_000_000,
+        patience_ns_min: int = 20_000_000,
+    ) -> None:
+        """`hang_ns_max`: a run that takes longer has hung, the card is dead. `hold_ns_*`: how long a smaller batch holds after
+        the card's memory was full. `patience_ns_min`: so long every run may take before its rows are given to the CPU."""
+
+    def set_hot(self, is_hot: bool) -> None:
+        """While it is hot it is given no batches: the CPU runs all rows."""
+
+    def stats(self, now_ns: int | None = None) -> CardStats:
+        """What is known now. A run that hangs is found out here too. `now_ns`: of the engine's clock; None: the system's."""
+
 @final
 class ManualClock:
     """A clock that stands still until told. Must outlive the engine that uses it (the engine keeps it alive)."""
@@ -807,7 +883,7 @@ class Engine:
         version: str,
         model_sha256: str,
         reader: FeatureReader,
-        runner: OrtModel | PuppetModel,
+        runner: OrtModel | PuppetModel | FaultyModel,
         runners: int = 1,
         threads: bool = True,
         score_output: int = 0,
@@ -821,8 +897,12 @@ class Engine:
         runtime: str = "",
         drift: DriftEdges | None = None,
         is_default: bool = False,
+        card: Card | None = None,
+        standby: OrtModel | PuppetModel | None = None,
     ) -> None:
         """`runtime`: what runs the model, for the audit log: versions and device.
+
+        `card` and `standby`, both or neither: `runner` is on that card; what the card cannot run `standby` runs on the CPU.
 
         `inline_overrun_ns` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
         known to be quick: a run that takes longer sends rows to the runners for 100 times as long as it took.

@@ -34,6 +34,7 @@ from assay.models.device import DeviceWish
 from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, verify_bundle
 from assay.observe.black_box import BlackBox, open_box
+from assay.observe.card_watch import CardWatch
 from assay.observe.logs import log_event
 from assay.observe.metrics_settings import metrics_export_settings
 from assay.observe.telemetry import Telemetry
@@ -43,6 +44,8 @@ from assay.scoring.scoring import Scoring
 from assay.transport.server import Addresses, Transport
 
 log = logging.getLogger("assay")
+
+EXIT_CARD_DEAD = 75  # EX_TEMPFAIL: start me again
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, total) while the server builds itself."""
@@ -102,6 +105,7 @@ class App:
                 software,
                 log_ratio=config.log_requests,
                 logged_calls_max=config.log_request_lines_per_s_max,
+                cuda=config.cuda,
             )
             if remote is not None:
                 scoring.start_lookups(remote)
@@ -139,12 +143,18 @@ class App:
             self.telemetry.board.add(source)
         say_last_end(self.black_box)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._serve(on_ready))
+            is_card_dead = runner.run(self._serve(on_ready))
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the loop has given it back, and it would end what is left to do
         self._save()
         if self.audit is not None:
             self.audit.close()
         self.telemetry.close()
+        if is_card_dead:
+            # At once: a run that hangs in the driver would keep an orderly exit waiting for ever.
+            self.store.close()
+            self.black_box.close()
+            logging.shutdown()
+            os._exit(EXIT_CARD_DEAD)
 
     def close(self) -> None:
         """Ends threads and gives the store's lock back. Idempotent; run() need not have been called."""
@@ -157,7 +167,8 @@ class App:
 
     # --- implementation ---
 
-    async def _serve(self, on_ready: Callable[[Addresses], None]) -> None:
+    async def _serve(self, on_ready: Callable[[Addresses], None]) -> bool:
+        """Returns whether a dead card ended it."""
         signals = _Signals(asyncio.get_running_loop(), self.black_box)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.telemetry.tell_status)
         scoring = self.scoring
@@ -173,6 +184,7 @@ class App:
         gc.collect()
         gc.freeze()
         transport.set_serving(True)
+        cards = self._watch_cards(asyncio.get_running_loop(), signals, transport)
         self.black_box.complete(self.runtime_version)  # once more: the loop and the listeners have loaded libraries
         log_event(
             log,
@@ -189,16 +201,42 @@ class App:
         )
         on_ready(addresses)
         received = await signals.first
+        cards.close()
         # After Ctrl-C a person waits, and no balancer has to look away first.
         delay_s = 0.0 if received is signal.SIGINT else self.config.drain.delay_s
         grace_s = self.config.drain.grace_s
-        log_event(log, logging.INFO, "draining", signal=received.name, delay_s=delay_s, grace_s=grace_s)
+        why = "a card is dead" if received is None else received.name
+        log_event(log, logging.INFO, "draining", signal=why, delay_s=delay_s, grace_s=grace_s)
         started = time.monotonic()
         await transport.drain(delay_s, grace_s)
         await asyncio.to_thread(self.telemetry.end_metrics_export)
         await asyncio.to_thread(self.scoring.close, grace_s)
         answered_rows = self.scoring.engine.stats().answered_rows
         log_event(log, logging.INFO, "drained", duration_s=_seconds_since(started), answered_rows=answered_rows)
+        return received is None
+
+    def _watch_cards(self, loop: asyncio.AbstractEventLoop, signals: _Signals, transport: Transport) -> CardWatch:
+        cuda = self.config.cuda
+
+        def on_dead() -> None:
+            if cuda.exit_when_dead:
+                loop.call_soon_threadsafe(signals.end)
+
+        def on_heat(is_hot: bool) -> None:
+            loop.call_soon_threadsafe(lambda: signals.first.done() or transport.set_serving(not is_hot))
+
+        watch = CardWatch(
+            self.scoring.cards,
+            self.telemetry.card_celsius,
+            hot_celsius=cuda.hot_celsius,
+            cool_celsius=cuda.cool_celsius,
+            on_dead=on_dead,
+            on_heat=on_heat,
+        )
+        self.telemetry.board.add(watch.checks)
+        self.telemetry.add(watch.families)
+        watch.start()
+        return watch
 
     def _save(self) -> None:
         started = time.monotonic()
@@ -218,9 +256,14 @@ class _Signals:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, black_box: BlackBox) -> None:
         self._black_box = black_box
-        self.first: asyncio.Future[signal.Signals] = loop.create_future()
+        self.first: asyncio.Future[signal.Signals | None] = loop.create_future()  # None: end()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, number)
+
+    def end(self) -> None:
+        """Drains without a signal."""
+        if not self.first.done():
+            self.first.set_result(None)
 
     def _received(self, number: signal.Signals) -> None:
         if not self.first.done():

@@ -145,6 +145,31 @@ class CudaConfig(Section):
         description="Most memory of each model's arena on the device, in bytes. CUDA itself takes some hundred MB beside it. "
         "0: no limit.",
     )
+    hang_ms_max: int = Field(
+        default=5000,
+        ge=10,
+        le=600_000,
+        description="A run on a card that takes longer has hung: the card is given up "
+        "until the process ends, and the CPU scores.",
+    )
+    exit_when_dead: bool = Field(
+        default=True,
+        description="Drain and exit with code 75 when a card is lost for this process, so that a supervisor starts a new one. "
+        "Off: go on with the CPU.",
+    )
+    hot_celsius: int = Field(
+        default=80,
+        ge=40,
+        le=120,
+        description="A card this warm is given no batches, and health says NOT_SERVING, until it is cool_celsius again.",
+    )
+    cool_celsius: int = Field(default=70, ge=30, le=119, description="See hot_celsius; lower than that.")
+
+    @model_validator(mode="after")
+    def _is_cooler(self) -> CudaConfig:
+        if self.cool_celsius >= self.hot_celsius:
+            raise ValueError(f"cool_celsius: expected less than hot_celsius ({self.hot_celsius}), not {self.cool_celsius}")
+        return self
 
 
 class LimitsConfig(Section):

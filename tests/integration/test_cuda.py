@@ -7,6 +7,7 @@ The card is played by tests/support/fake_cuda.py. Nothing here has run on a real
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.support.onnx_models import linear_model
 from tests.support.server import ServeProcess, make_request
 
 ROWS = [0, 5716, 30_000, 1_000_000]
+METRICS = ("--set", "metrics_listen=127.0.0.1:0")
 LOUD = "on the CPU instead of CUDA"
 
 
@@ -137,30 +139,61 @@ def test_a_call_of_many_rows_is_one_batch(cuda: FakeCuda, serve: Callable[..., S
     assert cuda.log("run") == ["4"]
 
 
-def test_a_batch_too_large_for_the_card_is_halved(
+def test_a_batch_too_large_for_the_card_is_halved_and_the_next_is_smaller(
     cuda: FakeCuda, serve: Callable[..., ServeProcess], cpu_scores: list[float]
 ) -> None:
     server = serve("--device", "cuda")
     cuda.script(run_error=cuda_messages.MEMORY_AT_RUN.text, run_rows_max=2)
     cuda.forget()
     assert score_batch(server, 8) == cpu_scores * 2
-    assert cuda.log("run") == ["8", "4", "2", "2", "4", "2", "2"]
-    cuda.script()  # memory is free again: the next batch is whole
+    assert cuda.log("run") == ["8", "4", "2", "2", "2", "2"]  # the second half is no longer tried whole
     cuda.forget()
     assert score_batch(server, 8) == cpu_scores * 2
-    assert cuda.log("run") == ["8"]
+    assert cuda.log("run") == ["2", "2", "2", "2"]
 
 
-def test_a_card_that_fails_for_good_is_said_to_the_client_without_the_host(
-    cuda: FakeCuda, serve: Callable[..., ServeProcess]
+def test_scores_of_the_card_that_are_not_finite_come_from_the_cpu(
+    cuda: FakeCuda, serve: Callable[..., ServeProcess], cpu_scores: list[float]
+) -> None:
+    server = serve("--device", "cuda", *METRICS)
+    cuda.script(shift="nan")
+    assert score_batch(server, 4) == cpu_scores
+    assert 'assay_card_cpu_rows_total{card="0",cause="not_finite"} 4.0' in metrics_page(server)
+
+
+def test_a_card_that_fails_for_good_fails_no_row_and_the_server_asks_to_be_started_again(
+    cuda: FakeCuda, serve: Callable[..., ServeProcess], cpu_scores: list[float]
 ) -> None:
     server = serve("--device", "cuda")
     cuda.script(run_error=cuda_messages.ILLEGAL_ADDRESS_AT_RUN.text)
-    with pytest.raises(grpc.RpcError) as failed:
-        score(server)
-    assert failed.value.code() is grpc.StatusCode.INTERNAL
-    assert "CUDA failure 700: an illegal memory access was encountered" in failed.value.details()
-    assert "scorer-7" not in failed.value.details()
+    assert score_batch(server, 4) == cpu_scores
+    assert server.process.wait(60) == 75
+    assert "a card is lost for this process" in server.stderr()
+    assert "CUDA failure 700: an illegal memory access was encountered" in server.stderr()
+
+
+def test_a_server_may_go_on_with_a_dead_card(cuda: FakeCuda, serve: Callable[..., ServeProcess], cpu_scores: list[float]) -> None:
+    server = serve("--device", "cuda", "--set", "cuda.exit_when_dead=false", *METRICS)
+    cuda.script(run_error=cuda_messages.ILLEGAL_ADDRESS_AT_RUN.text)
+    assert score_batch(server, 4) == cpu_scores
+    assert 'assay_card_dead{card="0"} 1.0' in metrics_page(server)
+    cuda.forget()
+    assert score(server) == cpu_scores
+    assert cuda.log("run") == []
+
+
+def test_a_run_that_hangs_is_answered_by_the_cpu_and_ends_the_server(
+    cuda: FakeCuda, serve: Callable[..., ServeProcess], cpu_scores: list[float]
+) -> None:
+    server = serve("--device", "cuda", "--set", "cuda.hang_ms_max=300", "--set", "drain.grace_s=2")
+    cuda.script(hold=1)
+    assert score_batch(server, 4) == cpu_scores
+    assert server.process.wait(60) == 75
+
+
+def metrics_page(server: ServeProcess) -> str:
+    with urllib.request.urlopen(f"http://{server.ready['metrics']}/metrics", timeout=30) as page:
+        return str(page.read().decode())
 
 
 def score_batch(server: ServeProcess, rows: int) -> list[float]:

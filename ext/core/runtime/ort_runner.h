@@ -11,6 +11,7 @@
 
 #include "core/runtime/ort_library.h"
 #include "core/runtime/ort_model.h"
+#include "core/runtime/run_faults.h"
 
 namespace assay {
 
@@ -24,6 +25,7 @@ class OrtRunner final : public Runner {
   void gather(const uint8_t* const* rows, size_t count) noexcept override;
   Status run(size_t count) noexcept override;
   OutputView output(size_t index) const noexcept override;
+  Fault fault_of(const Status& status) const noexcept override { return run_fault(status.detail); }
 
  private:
   // malloc'd and aligned for the widest vector instructions.

@@ -34,9 +34,11 @@ Decision Scoring::decide(double score) const noexcept {
   return decision;
 }
 
-BatchRun::BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const LaneMemory& memory, const Scoring& scoring,
-                   const ScoreAudit* audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls, const Clock& clock)
+BatchRun::BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max, const LaneMemory& memory,
+                   const Scoring& scoring, const ScoreAudit* audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls,
+                   const Clock& clock)
     : runner_(std::move(runner)),
+      card_(std::move(card)),
       rows_max_(rows_max),
       memory_(memory),
       scoring_(scoring),
@@ -52,6 +54,10 @@ BatchRun::BatchRun(std::unique_ptr<Runner> runner, uint32_t rows_max, const Lane
     records_end_ = records_.get();
   }
   ranges_.reserve(40);  // halving n rows leaves at most log2(n) + 1 ranges waiting
+  if (card_ != nullptr) {
+    card_ranges_.reserve(40);
+    odd_rows_.reserve(rows_max);
+  }
 }
 
 void BatchRun::run(FormedBatch& batch, int64_t formed_ns) noexcept {
@@ -67,40 +73,106 @@ void BatchRun::run(FormedBatch& batch, int64_t formed_ns) noexcept {
     calls_.counters().batch_count.add(1);
     calls_.counters().batched_rows.add(batch.rows.size());
     metrics_.add_batch(static_cast<uint32_t>(batch.rows.size()));
-    run_rows(batch.rows.data(), static_cast<uint32_t>(batch.rows.size()));
+    const auto count = static_cast<uint32_t>(batch.rows.size());
+    if (card_ != nullptr) {
+      run_on_card(batch.rows.data(), count);
+    } else {
+      run_on_cpu(batch.rows.data(), count);
+    }
   }
   completions_.flush();
 }
 
-void BatchRun::run_rows(QueuedRow* rows, uint32_t count) noexcept {
+// Returns whether the first run, of all rows, gave scores.
+bool BatchRun::run_on_cpu(QueuedRow* rows, uint32_t count) noexcept {
+  bool is_first = true, is_good = false;
   ranges_.push_back({0, count});
   while (!ranges_.empty()) {
     const Range range = ranges_.back();
     ranges_.pop_back();
     QueuedRow* const first = rows + range.first;
-    const uint32_t live = prepare(first, range.count);
+    const uint32_t live = prepare(*runner_, first, range.count);
     if (live == 0) continue;
     const Status status = runner_->run(live);
+    if (is_first) is_good = status.ok();
+    is_first = false;
     if (status.ok()) {
-      scatter(first, live);
+      scatter(*runner_, first, live);
     } else if (live == 1) {
       fail_row(first->slot, Status(Code::kModelRunFailed, status.detail));
     } else {
-      calls_.counters().retried_batches.add(1);
-      for (uint32_t i = 0; i < live; ++i) move_slot(calls_.slab()[first[i].slot], SlotState::kBatched);
-      ranges_.push_back({range.first + live / 2, live - live / 2});
-      ranges_.push_back({range.first, live / 2});
-      completions_.flush();  // what has ended need not wait for the retries
+      halve(rows, {range.first, live}, ranges_);
+    }
+  }
+  return is_good;
+}
+
+void BatchRun::halve(const QueuedRow* rows, Range range, std::vector<Range>& ranges) noexcept {
+  calls_.counters().retried_batches.add(1);
+  put_back(rows + range.first, range.count);
+  ranges.push_back({range.first + range.count / 2, range.count - range.count / 2});
+  ranges.push_back({range.first, range.count / 2});
+  completions_.flush();  // what has ended need not wait for the retries
+}
+
+// They ran and have no scores: they are to run again.
+void BatchRun::put_back(const QueuedRow* rows, uint32_t count) noexcept {
+  for (uint32_t i = 0; i < count; ++i) move_slot(calls_.slab()[rows[i].slot], SlotState::kBatched);
+}
+
+void BatchRun::run_on_card(QueuedRow* rows, uint32_t count) noexcept {
+  card_ranges_.push_back({0, count});
+  while (!card_ranges_.empty()) {
+    const Range range = card_ranges_.back();
+    card_ranges_.pop_back();
+    CpuCause cause = CpuCause::kDead;
+    const uint32_t rows_max = card_->rows(clock_.now_ns(), &cause);
+    if (rows_max == 0) {
+      card_->count_cpu_rows(cause, range.count);
+      run_on_cpu(rows + range.first, range.count);
+    } else if (range.count > rows_max) {
+      card_ranges_.push_back({range.first + rows_max, range.count - rows_max});
+      card_ranges_.push_back({range.first, rows_max});
+    } else {
+      run_range_on_card(rows, range);
     }
   }
 }
 
+// REQUIRES: the card takes as many rows now.
+void BatchRun::run_range_on_card(QueuedRow* rows, Range range) noexcept {
+  QueuedRow* const first = rows + range.first;
+  const uint32_t live = prepare(card_->runner(), first, range.count);
+  if (live == 0) return;
+  int64_t deadline_ns = first->deadline_ns;
+  for (uint32_t i = 1; i < live; ++i) deadline_ns = std::min(deadline_ns, first[i].deadline_ns);
+  CpuCause cause = CpuCause::kFailed;
+  const CardOutcome outcome = card_->run(live, deadline_ns, &cause);
+  if (outcome == CardOutcome::kRan) {
+    odd_rows_.clear();
+    scatter(card_->runner(), first, live);
+    if (odd_rows_.empty()) return;
+    completions_.flush();  // the others need not wait for them
+    put_back(odd_rows_.data(), static_cast<uint32_t>(odd_rows_.size()));
+    card_->count_not_finite(odd_rows_.size());
+    run_on_cpu(odd_rows_.data(), static_cast<uint32_t>(odd_rows_.size()));
+  } else if (outcome == CardOutcome::kOutOfMemory && live > 1) {
+    halve(rows, {range.first, live}, card_ranges_);
+  } else {
+    put_back(first, live);
+    completions_.flush();
+    card_->count_cpu_rows(outcome == CardOutcome::kOutOfMemory ? CpuCause::kOutOfMemory : cause, live);
+    const bool is_good = run_on_cpu(first, live);
+    if (outcome == CardOutcome::kFailed && is_good) card_->blame();
+  }
+}
+
 // Gathers the rows that somebody still waits for and returns how many; they stand first now.
-uint32_t BatchRun::prepare(QueuedRow* rows, uint32_t count) noexcept {
-  gather(rows, count);
+uint32_t BatchRun::prepare(Runner& runner, QueuedRow* rows, uint32_t count) noexcept {
+  gather(runner, rows, count);
   const int64_t now_ns = clock_.now_ns();
   const uint32_t live = drop_dead(rows, count, now_ns);
-  if (live > 0 && live < count) gather(rows, live);
+  if (live > 0 && live < count) gather(runner, rows, live);
   for (uint32_t i = 0; i < live; ++i) {
     Slot& slot = calls_.slab()[rows[i].slot];
     slot.stamp(Stamp::kRunStarted) = now_ns;
@@ -109,10 +181,10 @@ uint32_t BatchRun::prepare(QueuedRow* rows, uint32_t count) noexcept {
   return live;
 }
 
-void BatchRun::gather(const QueuedRow* rows, uint32_t count) noexcept {
+void BatchRun::gather(Runner& runner, const QueuedRow* rows, uint32_t count) noexcept {
   pointers_.clear();
   for (uint32_t i = 0; i < count; ++i) pointers_.push_back(memory_.row(rows[i].slot));
-  runner_->gather(pointers_.data(), count);
+  runner.gather(pointers_.data(), count);
 }
 
 uint32_t BatchRun::drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept {
@@ -130,9 +202,11 @@ uint32_t BatchRun::drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) no
   return live;
 }
 
-void BatchRun::scatter(const QueuedRow* rows, uint32_t count) noexcept {
+// Ends the rows of a run; but scores of a card that are not finite go to odd_rows_.
+void BatchRun::scatter(const Runner& runner, const QueuedRow* rows, uint32_t count) noexcept {
+  const bool is_card = &runner != runner_.get();
   const int64_t scored_ns = clock_.now_ns();
-  const OutputView view = runner_->output(scoring_.output);
+  const OutputView view = runner.output(scoring_.output);
   if (view.data == nullptr || scoring_.column >= view.row_elements) {
     const Status status(Code::kModelOutputInvalid, "the model's score output does not have the column that its manifest names");
     for (uint32_t i = 0; i < count; ++i) fail_row(rows[i].slot, status);
@@ -140,7 +214,12 @@ void BatchRun::scatter(const QueuedRow* rows, uint32_t count) noexcept {
   }
   scored_.clear();
   for (uint32_t i = 0; i < count; ++i) {
-    if (score_row(rows[i].slot, element(view, i, scoring_.column), scored_ns, count)) scored_.push_back(rows[i].slot);
+    const double score = element(view, i, scoring_.column);
+    if (is_card && !std::isfinite(score)) {
+      odd_rows_.push_back(rows[i]);
+    } else if (score_row(rows[i].slot, score, scored_ns, count)) {
+      scored_.push_back(rows[i].slot);
+    }
   }
   if (drift_ != nullptr) count_drift();
   if (audit_ != nullptr) return record_rows();

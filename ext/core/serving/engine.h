@@ -22,6 +22,7 @@
 #include "core/features/near_cache.h"
 #include "core/serving/audit_policy.h"
 #include "core/serving/call_record.h"
+#include "core/serving/card.h"
 #include "core/serving/completion_queue.h"
 #include "core/serving/drift_counts.h"
 #include "core/serving/lane_metrics.h"
@@ -69,7 +70,10 @@ struct LaneSpec {
   std::string model_sha256;
   std::shared_ptr<const FeatureReader> reader;
   std::vector<std::unique_ptr<Runner>> runners;  // a thread each. Without threads (tests): run by step()
-  std::unique_ptr<Runner> inline_runner;         // for rows that their submitter runs; null: none. REQUIRES: a quick model
+  std::shared_ptr<Card> card;                    // where `runners` run, if that is a card; null: the CPU
+  std::vector<std::unique_ptr<Runner>>
+      standbys;                           // with a card: the same model on the CPU, one for each of `runners` (card_run.h)
+  std::unique_ptr<Runner> inline_runner;  // for rows that their submitter runs; null: none. REQUIRES: a quick model
   bool has_threads = true;
   uint32_t score_output = 0;  // which ONNX output holds the score
   uint32_t score_column = 0;  // and which element of its row

@@ -36,6 +36,14 @@ Status check_spec(const LaneSpec& spec) {
   for (const auto& runner : spec.runners) {
     if (runner == nullptr || runner->rows_max() == 0) return unsupported("runners: each must take at least one row");
   }
+  if (spec.standbys.size() != (spec.card == nullptr ? 0 : spec.runners.size())) {
+    return unsupported("standbys: a card wants one for each runner, the CPU none");
+  }
+  for (size_t i = 0; i < spec.standbys.size(); ++i) {
+    if (spec.standbys[i] == nullptr || spec.standbys[i]->rows_max() < spec.runners[i]->rows_max()) {
+      return unsupported("standbys: each must take as many rows as its runner");
+    }
+  }
   for (const Threshold& threshold : spec.thresholds) {
     if (!std::isfinite(threshold.minimum)) return unsupported("thresholds: every minimum must be finite");
   }
@@ -93,13 +101,18 @@ Status Lane::create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const C
     return Status(Code::kIo, "no memory for the rows of this model: lower `slots` (slots * row stride bytes are needed)");
   }
   lane->rows_max_ = lane->options_.batch_rows_max;
-  for (auto& runner : runners) {
-    const auto rows_max = static_cast<uint32_t>(std::min<size_t>(lane->options_.batch_rows_max, runner->rows_max()));
+  for (size_t i = 0; i < runners.size(); ++i) {
+    const auto rows_max = static_cast<uint32_t>(std::min<size_t>(lane->options_.batch_rows_max, runners[i]->rows_max()));
     lane->rows_max_ = std::min(lane->rows_max_, rows_max);
-    lane->runs_.push_back(lane->make_run(std::move(runner), rows_max));
+    if (spec.card == nullptr) {
+      lane->runs_.push_back(lane->make_run(std::move(runners[i]), nullptr, rows_max));
+      continue;
+    }
+    status = lane->add_card_run(spec.card, std::move(runners[i]), std::move(spec.standbys[i]), rows_max);
+    if (!status.ok()) return status;
   }
   if (spec.inline_runner != nullptr) {
-    auto run = lane->make_run(std::move(spec.inline_runner), 1);
+    auto run = lane->make_run(std::move(spec.inline_runner), nullptr, 1);
     lane->inline_run_ = std::make_unique<InlineRun>(std::move(run), lane->options_.inline_overrun_ns);
   }
   if (!has_threads) lane->step_batch_ = std::make_unique<FormedBatch>(lane->runs_[0]->rows_max());
@@ -123,10 +136,21 @@ Lane::Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& cl
       queue_(std::min(spec.options.queue_rows_max, calls.slab().size())),
       former_(spec.options.queue_delay_ns_max, spec.options.ageing_ns) {}
 
-std::unique_ptr<BatchRun> Lane::make_run(std::unique_ptr<Runner> runner, uint32_t rows_max) {
+Status Lane::add_card_run(const std::shared_ptr<Card>& card, std::unique_ptr<Runner> runner, std::unique_ptr<Runner> standby,
+                          uint32_t rows_max) {
+  try {
+    auto run = std::make_unique<CardRun>(card, std::move(runner), model(), version(), rows_max, clock_);
+    runs_.push_back(make_run(std::move(standby), std::move(run), rows_max));
+  } catch (const std::system_error& error) {
+    return Status(Code::kIo, std::string("a card's thread could not be started: ") + error.what());
+  }
+  return Status();
+}
+
+std::unique_ptr<BatchRun> Lane::make_run(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max) {
   DriftShard* const drift = drift_ != nullptr ? drift_->add_shard() : nullptr;
-  return std::make_unique<BatchRun>(std::move(runner), rows_max, memory_, scoring_, audit_.get(), metrics_, drift, calls_,
-                                    clock_);
+  return std::make_unique<BatchRun>(std::move(runner), std::move(card), rows_max, memory_, scoring_, audit_.get(), metrics_,
+                                    drift, calls_, clock_);
 }
 
 std::vector<Decision> Lane::decisions() const {

@@ -126,7 +126,9 @@ class Lane {
  private:
   Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& clock);
 
-  std::unique_ptr<BatchRun> make_run(std::unique_ptr<Runner> runner, uint32_t rows_max);
+  Status add_card_run(const std::shared_ptr<Card>& card, std::unique_ptr<Runner> runner, std::unique_ptr<Runner> standby,
+                      uint32_t rows_max);
+  std::unique_ptr<BatchRun> make_run(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max);
   void serve(BatchRun& run) noexcept;
   void tell_ahead() noexcept { ahead_.store(queue_.size() + running_rows_, std::memory_order_relaxed); }
   bool has_time(Priority priority, int64_t time_left_ns) const noexcept;

@@ -16,6 +16,13 @@ struct OutputView {
   size_t row_elements = 0;
 };
 
+// What a failed run means for what comes after it.
+enum class Fault : uint8_t {
+  kOther,        // this run failed; the next may not
+  kOutOfMemory,  // the batch was too large for what memory is left
+  kSticky,       // no later run of this process can succeed on this device
+};
+
 // Owned by a lane and used by one thread at a time. Never called with a lock held.
 class Runner {
  public:
@@ -27,6 +34,11 @@ class Runner {
   virtual Status run(size_t count) noexcept = 0;
   // Output `index` of the last run that returned kOk; valid until the next gather().
   virtual OutputView output(size_t index) const noexcept = 0;
+  // What the status of a failed run() means. Any thread.
+  virtual Fault fault_of(const Status& status) const noexcept {
+    (void)status;
+    return Fault::kOther;
+  }
 };
 
 }  // namespace assay

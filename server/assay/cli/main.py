@@ -14,7 +14,8 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; every command that asks a server, "
     "bench aside, where none serves), or not to be told (audit replay); 4 a check said no (init; model check and pack; ingest "
     "and features replay with rejects; features diff of two that differ; features check-skew; label that found no event, or a "
-    "newer label; audit find and replay that found no record; status of a server that is degraded); 130 stopped by Ctrl-C. "
+    "newer label; audit find and replay that found no record; status of a server that is degraded); 75 serve lost a card and "
+    "wants to be started again; 130 stopped by Ctrl-C. "
     "NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
 )
 

@@ -26,7 +26,7 @@ from assay.features.rows import PackedRows
 from assay.models import inspect_onnx
 from assay.models.baseline import Baseline, parse_baseline
 from assay.models.bundle import Bundle, check_hashes, check_place, read_files
-from assay.models.device import CPU_WISH, Device, DeviceWish, Placement, choose_device, find_cuda_obstacle, make_session
+from assay.models.device import CPU, CPU_WISH, Device, DeviceWish, Placement, choose_device, find_cuda_obstacle, make_session
 from assay.models.golden import parse_golden
 from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.invariance import Scorer, buckets_up_to, measure_batch_effect
@@ -67,6 +67,7 @@ class VerifiedModel:
     plan: FeaturePlan
     placement: Placement  # the device that the model proved itself on
     model: OrtModel
+    standby: OrtModel | None  # with a card: the same model on the CPU, proved there too
     score_output: int
     score_column: int
     thresholds: tuple[tuple[float, int], ...]  # (score, number of the decision), ascending
@@ -156,11 +157,13 @@ def verify_bundle(
             lambda device: prove(device, make_step(steps_there.append)),
         )
         found.detail = str(placement)
+    standby = None
     if proof is None:
         proof = prove(placement.device, step)
-    elif observe:
-        for result in steps_there:
-            observe(result)
+    else:
+        for result in steps_there if observe else ():
+            observe(result)  # type: ignore[misc]
+        standby = _prove_standby(lambda: prove(CPU, make_step(None)))
 
     manifest = candidate.bundle.manifest
     return VerifiedModel(
@@ -169,6 +172,7 @@ def verify_bundle(
         plan=candidate.plan,
         placement=placement,
         model=proof.model,
+        standby=standby,
         score_output=proof.score_output,
         score_column=manifest.score.column,
         thresholds=decision_thresholds(manifest),
@@ -342,6 +346,17 @@ def decision_thresholds(manifest: Manifest) -> tuple[tuple[float, int], ...]:
 
 
 # --- implementation ---
+
+
+def _prove_standby(prove: Callable[[], SessionProof]) -> OrtModel:
+    """The session on the CPU that answers what the card cannot. A bundle that fails there is refused: its scores would depend on
+    what is down."""
+    try:
+        return prove().model
+    except BundleRefusedError as error:
+        reason = f"on the CPU, which answers when the card cannot: {error.reason}"
+        raise BundleRefusedError(error.file, reason, error.mend) from error
+
 
 _SCORE_TYPES = (1, 11)  # ONNX: float32, float64
 

@@ -62,8 +62,7 @@ class Telemetry:
         """Opens /metrics with the engine's families and those of `sources`. Raises ConfigError."""
         self._sources += sources
         has_metrics = self._config.metrics_listen != "off" or self._metrics_settings.is_on
-        if has_metrics:
-            self._gpus = _watch_gpus()
+        self._gpus = _watch_gpus()  # without a page too: cards that get hot rest
         if self._config.metrics_listen != "off":
             from assay.observe.latencies import latencies_document
             from assay.observe.metrics_server import open_metrics
@@ -109,6 +108,13 @@ class Telemetry:
     def metrics_address(self) -> str | None:
         """HOST:PORT of /metrics; None: there is none."""
         return self._metrics.address if self._metrics else None
+
+    def card_celsius(self, index: int) -> int | None:
+        """How warm the CUDA device is. Of several cards: the warmest, for NVML counts them otherwise."""
+        if self._gpus is None:
+            return None
+        known = [reading.temperature_celsius for reading in self._gpus.readings().values()]
+        return max((celsius for celsius in known if celsius is not None), default=None)
 
     def end_metrics_export(self) -> None:
         """Sends metrics a last time, at most for FLUSH_S. To be called when all calls have ended and models are still there to

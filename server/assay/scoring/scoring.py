@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from assay._core import AuditLog, Engine, FeatureReader
-from assay.config import EngineConfig, LaneConfig, SkewConfig, StoreConfig
+from assay._core import AuditLog, Card, Engine, FeatureReader
+from assay.config import CudaConfig, EngineConfig, LaneConfig, SkewConfig, StoreConfig
 from assay.features.served import ModelFeatures, ServedFeatures
 from assay.features.store import RemoteStore, Store
 from assay.features.store_writer import StoreWriter
@@ -37,6 +37,7 @@ class Scoring:
         *,
         log_ratio: float = 0.0,
         logged_calls_max: int = 0,
+        cuda: CudaConfig = CudaConfig(),  # noqa: B008 (frozen)
     ) -> None:
         self.engine = Engine(
             slots=engine.slots,
@@ -56,6 +57,8 @@ class Scoring:
         )
         self.features = ServedFeatures()
         self.drift = DriftWatch(self.engine.drift)
+        self.cards: dict[int, Card] = {}  # by the index of the CUDA device; those that a model runs on
+        self._cuda = cuda
         self._lookups: LookupThreads | None = None
         self._lane = lane
         self._software = software
@@ -99,6 +102,8 @@ class Scoring:
             runtime=f"{self._software}, {model.placement.device}",
             drift=None if reference is None else reference.edges,
             is_default=is_default,
+            card=self._card(model),
+            standby=model.standby,
         )
         if reference is not None:
             self.drift.add(reference)
@@ -106,6 +111,12 @@ class Scoring:
         self.features.add(features, is_default=is_default)
         # Models of one feature set share its events: recording them twice would only count duplicates.
         self._writers.setdefault(model.plan.schema_hash, store.writer(model.plan))
+
+    def _card(self, model: VerifiedModel) -> Card | None:
+        index = model.placement.device.cuda_index
+        if index is None:
+            return None
+        return self.cards.setdefault(index, Card(hang_ns_max=self._cuda.hang_ms_max * 1_000_000))
 
     def close(self, timeout_s: float) -> None:
         """Lets accepted calls end, at most `timeout_s`, then ends all threads. Blocks. Idempotent."""
