@@ -32,6 +32,7 @@ from benchmarks.processes import (
     otlp_sink,
     scraped,
 )
+from benchmarks.quantize import quantize
 from benchmarks.remote_store import redis_ingest, redis_layout, redis_score
 from benchmarks.run import BATCH_ROWS, Run
 from benchmarks.sizing import redis_sizing
@@ -196,8 +197,9 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "watch": watch,
     "drift": drift,
     "start": start,
+    "quantize": quantize,
 }
-BY_NAME_ONLY = ("soak",)  # too long to run with the others
+BY_NAME_ONLY = ("soak", "quantize")  # too long to run with the others, or too large
 
 
 # --- implementation ---

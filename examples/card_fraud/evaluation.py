@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from assay.models.quality import card_precision
+
 FIRST_TRAINING_DAY = date(2018, 7, 25)
 FOLD_COUNT = 4
 TRAINING_DAYS, DELAY_DAYS, TEST_DAYS = 7, 7, 7
-CARDS_PER_DAY = 100  # what investigators can look at
 
 # Average precision over the four folds, XGBoost with the parameters of train.py on the full-size simulation. Honest features give
 # about 0.70; terminal risk without its label delay gives above 0.90, because the label is then among the inputs.
@@ -118,28 +119,6 @@ def test_rows(rows: LabelledRows, fold: Fold) -> NDArray[np.int64]:
         of_day = np.flatnonzero(rows.days == day)
         kept.append(of_day[~np.isin(rows.customer_ids[of_day], rows.customer_ids[is_known])])
     return np.concatenate(kept)
-
-
-def card_precision(
-    days: NDArray[np.int64], customer_ids: NDArray[np.int32], is_fraud: NDArray[np.bool_], scores: NDArray[np.float64]
-) -> float:
-    """Mean over days of the share of compromised cards among the CARDS_PER_DAY with the highest scores.
-
-    A compromised card that was found is blocked and not shown again.
-    """
-    precisions = []
-    found = np.empty(0, customer_ids.dtype)
-    for day in np.unique(days):
-        of_day = np.flatnonzero((days == day) & ~np.isin(customer_ids, found))
-        cards, card_of_row = np.unique(customer_ids[of_day], return_inverse=True)
-        card_scores = np.full(len(cards), -np.inf)
-        np.maximum.at(card_scores, card_of_row, scores[of_day])
-        is_compromised = np.zeros(len(cards), np.bool_)
-        np.logical_or.at(is_compromised, card_of_row, is_fraud[of_day])
-        top = np.argsort(-card_scores, kind="stable")[:CARDS_PER_DAY]
-        precisions.append(is_compromised[top].sum() / CARDS_PER_DAY)
-        found = np.concatenate([found, cards[top][is_compromised[top]]])
-    return float(np.mean(precisions))
 
 
 def check_gate(average_precision: float) -> None:

@@ -80,15 +80,14 @@ def test_known_customers_leave_the_test_set_when_they_become_known(example: tupl
     assert days_of[4] == list(range(24, 30)), "fraud on day 22 is known from day 30"
 
 
-def test_card_precision_by_hand(example: tuple[ModuleType, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_card_precision_by_hand(example: tuple[ModuleType, ModuleType]) -> None:
     """Two cards a day: day 0 finds card 7 (blocked then), day 1 finds card 8 although it was fraud by its lower transaction."""
     evaluation, _ = example
-    monkeypatch.setattr(evaluation, "CARDS_PER_DAY", 2)
     days = np.array([0, 0, 0, 1, 1, 1, 1])
     cards = np.array([7, 8, 9, 7, 8, 8, 9], np.int32)
     is_fraud = np.array([True, False, False, True, True, False, False])
     scores = np.array([0.9, 0.5, 0.1, 0.99, 0.2, 0.8, 0.3])
-    assert evaluation.card_precision(days, cards, is_fraud, scores) == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert evaluation.card_precision(days, cards, is_fraud, scores, cards_per_day=2) == pytest.approx((1 / 2 + 1 / 2) / 2)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.cli.config import DeviceName
+from assay.cli.model_quantize import quantize
 from assay.cli.output import EXIT_REFUSED, answers, console, fail, plain, plain_text, print_json, shown
 from assay.errors import AssayError, InputError
 
 app = typer.Typer(help="Pack and check model bundles.", no_args_is_help=True, rich_markup_mode="markdown")
+app.command()(quantize)
 
 
 @app.command()

@@ -98,12 +98,18 @@ def choose_device(
     return Placement(CPU, obstacle), None
 
 
-def find_cuda_obstacle(runtime: OrtRuntime, *, is_tree_ensemble: bool) -> Obstacle | None:
+def find_cuda_obstacle(runtime: OrtRuntime, *, is_tree_ensemble: bool, is_int8: bool = False) -> Obstacle | None:
     """What speaks against a CUDA device before a session is tried there."""
     if PROVIDER not in runtime.providers:
         return Obstacle(CPU_WHEEL, CPU_WHEEL_MEND, is_expected=True)
     if is_tree_ensemble:
         return Obstacle("ONNX Runtime has no CUDA kernels for trees", "set device: auto or cpu", is_expected=True)
+    if is_int8:
+        return Obstacle(
+            "ONNX Runtime's CUDA provider lacks INT8 kernels (it would compute in float32, and more slowly)",
+            "set device: auto or cpu; for a card convert the FP32 bundle with assay model quantize --fp16",
+            is_expected=True,
+        )
     if cuda_machine.find_driver() is None:
         # The wheel for CUDA is what pip installs on Linux, card or not. Whoever installed CUDA's libraries meant to use one.
         build = build_of(Path(runtime.library_path))

@@ -19,13 +19,13 @@ from assay.models.refusal import BundleRefusedError
 GOLDEN_ROWS_MAX: Final = 256
 
 
-def choose_golden(rows: PackedRows, scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which rows to keep: at most GOLDEN_ROWS_MAX, evenly over the ranked scores, so that the rare high ones are among them.
+def choose_golden(rows: PackedRows, scores: NDArray[np.float64], rows_max: int = GOLDEN_ROWS_MAX) -> NDArray[np.int64]:
+    """Which rows to keep: at most `rows_max`, evenly over the ranked scores, so that the rare high ones are among them.
 
     Half of them are spread over all ranks, half over the top hundredth. Ascending positions, each once.
     """
     ranked = np.argsort(scores, kind="stable")
-    half = GOLDEN_ROWS_MAX // 2
+    half = max(rows_max // 2, 1)
     top = ranked[-max(len(ranked) // 100, min(half, len(ranked))) :]
     chosen = [part[spread(len(part), half)] for part in (ranked, top)]
     positions: NDArray[np.int64] = np.unique(np.concatenate(chosen))

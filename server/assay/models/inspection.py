@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from assay.models.inspect_onnx import CPU_SECONDS_MAX
-from assay.models.onnx_operators import TREE_OPERATORS
+from assay.models.onnx_operators import INT8_OPERATORS, TREE_OPERATORS
 from assay.models.refusal import BundleRefusedError
 
 # The environment a child needs to find Python's packages; nothing else of ours (secrets) reaches it.
@@ -54,21 +54,24 @@ class OnnxInspection:
         """Trees must give the same bits in any batch; other models may declare a tolerance."""
         return any(name.rsplit(":", 1)[1] in TREE_OPERATORS for name in self.operators)
 
+    @property
+    def is_int8(self) -> bool:
+        """Quantised: it computes with integers of 8 bits."""
+        return any(name.rsplit(":", 1)[1] in INT8_OPERATORS for name in self.operators)
+
 
 def inspect_model(model_bytes: bytes, file: str = "model.onnx") -> OnnxInspection:
     """Parses and checks a model in a child process. Blocks for about a second.
 
     Raises BundleRefusedError where the child did not live to answer: the model needs too much time or memory to be looked at.
     """
-    environment = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
-    environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         child = subprocess.run(
             [sys.executable, "-P", "-m", "assay.models.inspect_onnx"],
             input=model_bytes,
             capture_output=True,
             cwd="/",  # relative paths in a model must find nothing of ours
-            env=environment,
+            env=child_environment(),
             timeout=_WALL_SECONDS_MAX,
             check=False,
         )
@@ -78,6 +81,12 @@ def inspect_model(model_bytes: bytes, file: str = "model.onnx") -> OnnxInspectio
         lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
         raise _unanswered(file, f"exit {child.returncode}: {lines[-1][:200] if lines else 'no message'}")
     return _decode(child.stdout)
+
+
+def child_environment() -> dict[str, str]:
+    """Of a child that looks into a model: what it needs to find Python's packages, no secrets, one thread."""
+    kept = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
+    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 # --- implementation ---

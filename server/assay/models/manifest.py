@@ -35,6 +35,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=_SHA256)]
 TensorName = Annotated[str, Field(min_length=1, max_length=256)]
 DecisionName = Literal["challenge", "review", "decline"]
+ConversionName = Literal["int8-static", "int8-dynamic", "fp16"]
 TensorTypeName = Literal["float32", "int32", "int64", "bool", "float64"]
 
 
@@ -72,6 +73,14 @@ class Threshold(_Part):
     score: Annotated[float, Field(allow_inf_nan=False)]
 
 
+class Parent(_Part):
+    """The bundle that this one was converted from, and how. Hash and version name it wherever it lies."""
+
+    version: Name
+    manifest_sha256: Sha256
+    conversion: ConversionName
+
+
 class Lineage(_Part):
     """Where the model comes from."""
 
@@ -81,6 +90,7 @@ class Lineage(_Part):
     created: Annotated[AwareDatetime, Field(strict=False)]
     libraries: dict[str, str]
     mlflow_run: str | None = None
+    parent: Parent | None = None  # of a quantised bundle; the commit and the data set are then those of its parent
 
     @model_validator(mode="after")
     def _unknown_is_dirty(self) -> Lineage:
@@ -109,6 +119,8 @@ class Manifest(_Part):
     thresholds: list[Threshold] = Field(default_factory=list)
     # How much a score may move with the batch it is in. 0: not by one bit (trees).
     batch_tolerance: Annotated[float, Field(ge=0, le=1e-3, allow_inf_nan=False)]
+    # The batch changes scores and nothing can be done about it (dynamic INT8): the model is only ever given batches of one.
+    is_batch_dependent: Literal[True] | None = None
     # How much a golden score may differ on another CPU or build than the one that packed.
     golden_tolerance: Annotated[float, Field(ge=0, le=1e-3, allow_inf_nan=False)] = 1e-6
     timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 1_000
@@ -143,6 +155,10 @@ class Manifest(_Part):
         if self.score.output not in self.outputs:
             raise ValueError("score.output: expected one of the outputs")
         return self
+
+    def batch_rows_max(self, wanted: int) -> int:
+        """Most rows that a batch of this model may have, where the server would take `wanted`."""
+        return 1 if self.is_batch_dependent else wanted
 
     def to_yaml(self) -> bytes:
         """The file's bytes: the same manifest gives the same bytes."""

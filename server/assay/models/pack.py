@@ -48,6 +48,7 @@ from assay.models.manifest import (
     FeatureSetReference,
     Lineage,
     Manifest,
+    Parent,
     ScoreOutput,
     TensorInput,
     TensorTypeName,
@@ -106,6 +107,9 @@ class PackRequest:
     batch_tolerance: float | None = None  # None: 0 for trees, 1e-6 for the rest
     timeout_ms: int = 1_000
     mlflow_run: str | None = None
+    golden_tolerance: float = 1e-6
+    is_batch_dependent: bool = False  # the batch changes scores: not measured, and served in batches of one
+    parent: Parent | None = None  # the bundle that the model was converted from
     created: datetime | None = None  # None: now, or SOURCE_DATE_EPOCH
 
 
@@ -203,6 +207,37 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_rows(rows: Rows, feature_set: FeatureSet) -> None:
+    """Raises InputError for rows of another feature set: they make golden rows that no server computes."""
+    made_with = rows.feature_set
+    if made_with is not None and made_with.schema_hash != feature_set.schema_hash:
+        raise InputError(
+            f"rows: they were replayed with schema hash {made_with.schema_hash}, the feature set has {feature_set.schema_hash}: "
+            f"{in_words(made_with, feature_set)}. Replay the events with this feature set and train on them, or pack with the "
+            "other one"
+        )
+
+
+def packed_rows(rows: Rows, plan: FeaturePlan) -> PackedRows:
+    """Rows of either kind as packed rows. Columns become the tensors' types; a value that does not fit is an
+    InputError."""
+    tensors = dict(rows.tensors)
+    if not tensors:
+        missing = [name for name in plan.input_names if name not in rows.columns]
+        if missing:
+            raise InputError(
+                f"rows: no numeric column for {', '.join(missing[:5])}; replay them with this feature set: assay features replay"
+            )
+        tensors = _tensors_of_columns(rows, plan)
+    try:
+        packed = pack_rows(plan, tensors)
+    except ValueError as error:
+        raise InputError(f"rows: {error}") from None
+    if len(packed) == 0:
+        raise InputError("rows: expected at least one row")
+    return packed
+
+
 # --- implementation ---
 
 
@@ -221,39 +256,28 @@ def _feature_set_of(table: pa.Table, path: Path) -> FeatureSet | None:
     return FeatureSet.parse(yaml.decode(errors="replace"), f"{path}, the feature set in it") if yaml else None
 
 
-def _check_rows(rows: Rows, feature_set: FeatureSet) -> None:
-    """Rows of another feature set make golden rows that no server computes."""
-    made_with = rows.feature_set
-    if made_with is not None and made_with.schema_hash != feature_set.schema_hash:
-        raise InputError(
-            f"rows: they were replayed with schema hash {made_with.schema_hash}, the feature set has {feature_set.schema_hash}: "
-            f"{in_words(made_with, feature_set)}. Replay the events with this feature set and train on them, or pack with the "
-            "other one"
-        )
-
-
 def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRuntime) -> tuple[dict[str, bytes], Manifest]:
     try:
         feature_set = FeatureSet.parse(request.feature_set_bytes.decode("utf-8"), FEATURE_SET_FILE)
     except UnicodeDecodeError as error:
         raise InputError("feature set: not UTF-8 text; give a YAML file") from error
-    _check_rows(request.rows, feature_set)
+    check_rows(request.rows, feature_set)
     inputs = _map_inputs(request, inspection, feature_set)
     plan = compile_plan(feature_set, [TensorMapping(item.tensor, item.dtype, tuple(item.features)) for item in inputs])
-    rows = _pack_rows(request.rows, plan)
+    rows = packed_rows(request.rows, plan)
 
     model = OrtModel(runtime, request.model_bytes)
     outputs = [output.name for output in model.outputs]
     output = _score_output_index(request, outputs)
-    score = make_scorer(model, plan, output, request.score_column)
+    batch_rows_max = 1 if request.is_batch_dependent else BATCH_ROWS_MAX_DEFAULT
+    score = make_scorer(model, plan, output, request.score_column, batch_rows_max)
     tolerance = request.batch_tolerance
     if tolerance is None:
         tolerance = 0.0 if inspection.is_tree_ensemble else 1e-6
     # Before any score is written down: where the batch changes scores, none means anything.
-    check_invariance(score, plan, rows[spread(len(rows), GOLDEN_ROWS_MAX)], tolerance, BATCH_ROWS_MAX_DEFAULT)
-    scores = np.concatenate(
-        [score(rows[first : first + BATCH_ROWS_MAX_DEFAULT]) for first in range(0, len(rows), BATCH_ROWS_MAX_DEFAULT)]
-    )
+    if not request.is_batch_dependent:
+        check_invariance(score, plan, rows[spread(len(rows), GOLDEN_ROWS_MAX)], tolerance, batch_rows_max)
+    scores = score(rows)
     if not np.isfinite(scores).all():
         raise BundleRefusedError(
             MODEL_FILE, f"{int((~np.isfinite(scores)).sum())} rows score NaN or infinite", "pack a model whose scores are finite"
@@ -280,6 +304,8 @@ def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRu
             score=ScoreOutput(output=request.score_output, column=request.score_column),
             thresholds=thresholds,
             batch_tolerance=tolerance,
+            golden_tolerance=request.golden_tolerance,
+            is_batch_dependent=request.is_batch_dependent or None,
             timeout_ms=request.timeout_ms,
             lineage=_lineage(request),
             files={name: file_record(files[name]) for name in FILE_BYTES_MAX},
@@ -313,25 +339,6 @@ def _score_output_index(request: PackRequest, outputs: list[str]) -> int:
     return outputs.index(request.score_output)
 
 
-def _pack_rows(rows: Rows, plan: FeaturePlan) -> PackedRows:
-    """Rows of either kind as packed rows. Columns become the tensors' types; a value that does not fit is an error."""
-    tensors = dict(rows.tensors)
-    if not tensors:
-        missing = [name for name in plan.input_names if name not in rows.columns]
-        if missing:
-            raise InputError(
-                f"rows: no numeric column for {', '.join(missing[:5])}; replay them with this feature set: assay features replay"
-            )
-        tensors = _tensors_of_columns(rows, plan)
-    try:
-        packed = pack_rows(plan, tensors)
-    except ValueError as error:
-        raise InputError(f"rows: {error}") from None
-    if len(packed) == 0:
-        raise InputError("rows: expected at least one row")
-    return packed
-
-
 def _tensors_of_columns(rows: Rows, plan: FeaturePlan) -> dict[str, NDArray[np.generic]]:
     tensors: dict[str, NDArray[np.generic]] = {}
     names = plan.input_names
@@ -359,6 +366,7 @@ def _lineage(request: PackRequest) -> Lineage:
         created=request.created or _now(),
         libraries=libraries,
         mlflow_run=request.mlflow_run,
+        parent=request.parent,
     )
 
 

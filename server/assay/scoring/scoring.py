@@ -94,7 +94,7 @@ class Scoring:
             score_output=model.score_output,
             score_column=model.score_column,
             thresholds=model.thresholds,
-            batch_rows_max=lane.batch_rows_max,
+            batch_rows_max=model.batch_rows_max(lane.batch_rows_max),
             queue_rows_max=lane.queue_rows_max,
             queue_delay_ns_max=lane.queue_delay_us_max * 1000,
             timeout_ns_default=min(model.timeout_ns_default, lane.timeout_ms_max * 1_000_000),
