@@ -1,4 +1,4 @@
-"""What INT8 gives a large model: its size, and rows a second of one thread against FP32, converted as by `assay model quantize`."""
+"""What INT8 gives a large model, converted as by `assay model quantize`: its size, and rows a second of one thread against FP32."""
 
 from __future__ import annotations
 

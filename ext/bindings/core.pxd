@@ -1078,6 +1078,7 @@ cdef extern from "core/runtime/ort_model.h" namespace "assay" nogil:
             unique_ptr[Runner]* out,
             const vector[uint32_t]& outputs_wanted,
         ) noexcept
+        Status run_matrix(const float* matrix, size_t count, uint32_t output, size_t column, double* scores) noexcept
 
 
 cdef extern from "core/runtime/puppet_model.h" namespace "assay" nogil:

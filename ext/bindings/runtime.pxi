@@ -36,6 +36,7 @@ cdef class OrtModel:
 
     cdef shared_ptr[COrtModel] _model
     cdef OrtRuntime _runtime
+    cdef bint _is_on_cuda
     cdef readonly tuple inputs
     cdef readonly tuple outputs
 
@@ -61,6 +62,7 @@ cdef class OrtModel:
             options.cuda_device = cuda_device
             options.cuda_memory_bytes_max = cuda_memory_bytes_max
         self._runtime = runtime
+        self._is_on_cuda = cuda_device is not None
         with nogil:
             status = COrtModel.load(runtime._runtime, data, options, &self._model)
         check_status(status)
@@ -97,6 +99,44 @@ cdef class OrtModel:
         cdef _Memory target = _Memory(matrix, True)
         _widen(view, count * view.row_elements, <double*>target.view.buf)
         return matrix
+
+    def score_matrix(
+        self, matrix: NDArray[np.float32], output: int, column: int, rows_max: int, scores: NDArray[np.float64]
+    ) -> None:
+        """Scores rows (n, elements), n >= 1, that ONNX Runtime reads where they lie, at most `rows_max` in one batch: element
+        `column` of output `output` goes into `scores` (n,). Releases the GIL. Several threads may call it at once."""
+        cdef _Memory memory = _Memory(matrix, False)
+        cdef _Memory target = _Memory(scores, True)
+        cdef size_t first = 0, count, step = rows_max, elements = self._matrix_elements()
+        cdef const float* rows = <const float*>memory.view.buf
+        cdef double* out = <double*>target.view.buf
+        cdef Status status
+        if elements == 0:
+            raise ValueError("the model does not take one float32 matrix")
+        if memory.view.ndim != 2 or memory.view.format != b"f" or memory.view.shape[1] != <Py_ssize_t>elements:
+            raise ValueError(f"matrix: expected float32 (n, {elements}), not {matrix.dtype} {matrix.shape}")
+        if target.view.ndim != 1 or target.view.format != b"d" or target.view.shape[0] != memory.view.shape[0]:
+            raise ValueError(f"scores: expected float64 ({memory.view.shape[0]},), not {scores.dtype} {scores.shape}")
+        if rows_max < 1 or not 0 <= output < len(self.outputs) or self.outputs[output].onnx_type not in (1, 11) or column < 0:
+            raise ValueError("expected rows_max >= 1, the index of a float32 or float64 output, and a column >= 0")
+        count = memory.view.shape[0]
+        cdef uint32_t index = output
+        cdef size_t place = column
+        with nogil:
+            while first < count and status.ok():
+                step = min(step, count - first)
+                status = self._model.get().run_matrix(rows + first * elements, step, index, place, out + first)
+                first += step
+        check_status(status)
+
+    # Elements of a row of the only input; 0: there are several, or it is no float32 matrix.
+    cdef size_t _matrix_elements(self):
+        if len(self.inputs) != 1 or self.inputs[0].onnx_type != 1 or not self.inputs[0].has_batch_axis or self._is_on_cuda:
+            return 0
+        elements = 1
+        for dim in self.inputs[0].dims:
+            elements *= max(dim, 0)
+        return elements
 
     def time_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> list[int]:
         """Runs finished rows (n, row_bytes) one by one, as an inline run would: nanoseconds of each. Releases the GIL."""

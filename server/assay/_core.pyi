@@ -419,6 +419,14 @@ class OrtModel:
         """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL.
         Used by golden rows, batch invariance and warm-up; the engine runs batches itself."""
 
+    def score_matrix(
+        self, matrix: NDArray[np.float32], output: int, column: int, rows_max: int, scores: NDArray[np.float64]
+    ) -> None:
+        """Scores rows (n, elements), n >= 1, that ONNX Runtime reads where they lie, at most `rows_max` in one batch: element
+        `column` of output `output` goes into `scores` (n,). Releases the GIL. Several threads may call it at once.
+
+        ValueError: another shape or type, or the model does not take one float32 matrix on the CPU. CoreError: the run failed."""
+
     def time_rows(self, plan: FeaturePlan, rows: NDArray[np.uint8], output: int) -> list[int]:
         """Runs finished rows (n, row_bytes) one by one, as an inline run would: nanoseconds of each. Releases the GIL."""
 

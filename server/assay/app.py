@@ -222,8 +222,12 @@ class App:
             if cuda.exit_when_dead:
                 loop.call_soon_threadsafe(signals.end)
 
+        def follow_heat(is_hot: bool) -> None:
+            if not signals.first.done():  # a server that ends serves no more
+                transport.set_serving(not is_hot)
+
         def on_heat(is_hot: bool) -> None:
-            loop.call_soon_threadsafe(lambda: signals.first.done() or transport.set_serving(not is_hot))
+            loop.call_soon_threadsafe(follow_heat, is_hot)
 
         watch = CardWatch(
             self.scoring.cards,

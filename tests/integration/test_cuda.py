@@ -19,6 +19,7 @@ import pytest
 from assay.demo.paths import bundle_path
 from assay.models.cuda_build import CUDA_12, CUDA_13
 from assay.models.cuda_machine import find_driver
+from assay.models.gate import GATE_CHECKS
 from assay.models.verify import CHECKS
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support import cuda_messages
@@ -285,7 +286,7 @@ def test_a_refusal_at_the_command_line(cuda: FakeCuda, bundle: str) -> None:
 def test_a_check_shows_the_steps_that_were_passed_on_the_card(cuda: FakeCuda, bundle: str) -> None:
     checked = cuda.run("model", "check", bundle, "--batch-rows-max", "2", "--json")
     document = json.loads(checked.stdout)
-    assert [item["check"] for item in document["checks"]] == list(CHECKS)
+    assert [item["check"] for item in document["checks"]] == [*CHECKS, *GATE_CHECKS]
     details = {item["check"]: item["detail"] for item in document["checks"]}
     assert details["device"] == "cuda:0"
     assert "batches of 1, 2" in details["warm-up"]

@@ -16,8 +16,12 @@ from assay.cli.model import app
 from assay.demo.paths import bundle_path
 from assay.features.feature_set import FeatureSet
 from assay.models.bundle import read_bundle
+from assay.models.gate import GATE_CHECKS
+from assay.models.manifest import Source
+from assay.models.refusal import BundleRefusedError
+from assay.models.source_parity import SourceScores
 from assay.models.verify import CHECKS
-from tests.support.bundles import FEATURE_SET, pack, rewrite, sample_rows
+from tests.support.bundles import FEATURE_SET, edit_manifest, pack, rewrite, sample_rows
 from tests.support.onnx_models import linear_model, tree_model
 
 OPTIONS = ["--name", "tiny", "--version", "1", "--score-output", "score", "--thresholds", "challenge=0.4,decline=0.7"]
@@ -56,7 +60,9 @@ def test_check_of_the_demo_fits_one_screen() -> None:
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert len(lines) <= 24
-    assert all(any(line.startswith(check) and " ok " in line for line in lines) for check in CHECKS), result.output
+    assert all(any(line.startswith(check) and " ok " in line for line in lines) for check in (*CHECKS, *GATE_CHECKS)), (
+        result.output
+    )
 
 
 def test_check_json() -> None:
@@ -65,7 +71,15 @@ def test_check_json() -> None:
     document = json.loads(result.stdout)
     assert document["passed"] is True
     assert document["refusal"] is None
-    assert [item["check"] for item in document["checks"]] == list(CHECKS)
+    assert [item["check"] for item in document["checks"]] == [*CHECKS, *GATE_CHECKS]
+    assert [bucket["rows"] for bucket in document["buckets"]] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert all(bucket["latency_us"] > 0 for bucket in document["buckets"])
+
+
+def test_a_model_that_takes_longer_than_it_may_is_refused() -> None:
+    result = run("check", bundle_path(), "--latency-us-max", "0.001")
+    assert result.exit_code == 4
+    assert "--latency-us-max is 0.001" in " ".join(result.output.split())
 
 
 def test_refused_bundle_exits_4_and_says_what_to_do(tmp_path: Path) -> None:
@@ -91,6 +105,29 @@ def test_other_model_of_the_same_shape_is_refused(tmp_path: Path) -> None:
     result = run("check", bundle)
     assert result.exit_code == 4
     assert "golden rows score differently" in " ".join(result.output.split())
+
+
+def test_a_manifest_that_tells_of_a_leak_is_refused(tmp_path: Path) -> None:
+    told = {"labelled_rows": 400, "frauds": 9, "split": "time", "auc": {"amount": 0.99}, "accepted": []}
+    bundle = pack(tree_model(), tmp_path)
+    edit_manifest(bundle, lambda value: value.update(training=told))
+    result = run("check", bundle)
+    assert result.exit_code == 4
+    assert "amount (AUC 0.990) alone tells fraud from genuine" in " ".join(result.output.split())
+    edit_manifest(bundle, lambda value: value["training"].update(auc={"amount": 0.9}, split="random"))
+    assert "parted at random" in " ".join(run("check", bundle).output.split())
+    edit_manifest(bundle, lambda value: value["training"].update(accepted=["random-split"]))
+    assert run("check", bundle).exit_code == 0
+
+
+def test_scores_of_the_source_are_compared(tmp_path: Path) -> None:
+    """A bundle whose model is not the one that was trained: hashes and golden scores are made anew, the source's are not."""
+    source = SourceScores(Source(library="lib 1", estimator="Tree", tolerance=1e-6), lambda matrix: matrix[:, 0] * 0.0)
+    with pytest.raises(BundleRefusedError, match="score otherwise than lib 1"):
+        pack(tree_model(), tmp_path, source=source)
+    bundle = pack(tree_model(), tmp_path)
+    edit_manifest(bundle, lambda value: value.update(source={"library": "lib 1", "estimator": "Tree", "tolerance": 1e-6}))
+    assert "do not belong together" in " ".join(run("check", bundle).output.split())
 
 
 def test_check_of_nothing(tmp_path: Path) -> None:

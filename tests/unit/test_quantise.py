@@ -93,7 +93,7 @@ def test_score_map_refuses_what_it_cannot_map() -> None:
 def test_throughput_runs_every_model_in_every_batch_size() -> None:
     seen: dict[str, list[int]] = {"parent": [], "quantised": []}
 
-    def scorer(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def scorer(name: str):  # type: ignore[no-untyped-def]
         def score(rows: np.ndarray) -> np.ndarray:
             seen[name].append(len(rows))
             return np.zeros(len(rows))

@@ -70,6 +70,11 @@ class OrtModel {
                             const std::vector<TensorSegment>& segments, size_t rows_max, std::unique_ptr<Runner>* out,
                             const std::vector<uint32_t>& outputs_wanted = {});
 
+  // Runs `count` rows that lie one behind the other in the caller's memory, which ONNX Runtime reads in place, and writes element
+  // `column` of every row of output `output`. Any thread, several at once. REQUIRES: the session is on the CPU; one input, float32,
+  // all of whose axes but the first are fixed; `output` is an index of outputs(), float32 or float64.
+  Status run_matrix(const float* matrix, size_t count, uint32_t output, size_t column, double* scores) const;
+
  private:
   friend class OrtRunner;
   OrtModel();

@@ -24,8 +24,11 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     batch_rows_max: Annotated[int, typer.Option(min=1, max=4096, help="Largest batch to measure and warm.")] = 256,
     device: DeviceName = "auto",
+    latency_us_max: Annotated[
+        float | None, typer.Option(min=0, help="Most microseconds that a batch of any size may take. Default: no limit.")
+    ] = None,
 ) -> None:
-    """Load and prove a bundle as a server would. Exit code 4 when it is refused.
+    """Load and prove a bundle as a server would, compare it with its trained model, look for leaks. Exit code 4: refused.
 
     Examples:
 
@@ -36,26 +39,30 @@ def check(
     from assay._core import OrtRuntime
     from assay.config import CudaConfig
     from assay.models.device import DeviceWish
+    from assay.models.gate import GATE_CHECKS, BucketCost, gate_bundle
     from assay.models.ort_library import find_library
     from assay.models.refusal import BundleRefusedError
-    from assay.models.verify import CHECKS, CheckResult, verify_bundle
+    from assay.models.verify import CHECKS, CheckResult, make_step, verify_bundle
 
     results: list[CheckResult] = []
+    costs: list[BucketCost] = []
     refusal: BundleRefusedError | None = None
     wish = DeviceWish.parse(device, CudaConfig().memory_bytes_max)
     try:
         with console.status("checking", spinner="line"):
             runtime = OrtRuntime(str(find_library()))
-            verify_bundle(path, runtime, wish=wish, batch_rows_max=batch_rows_max, observe=results.append)
+            verified = verify_bundle(path, runtime, wish=wish, batch_rows_max=batch_rows_max, observe=results.append)
+            costs = gate_bundle(verified, batch_rows_max, latency_us_max, make_step(results.append))
     except BundleRefusedError as error:
         refusal = error
     except AssayError as error:
         fail(str(error))
 
     if json:
-        print_json(_as_json(path, results, refusal))
+        buckets = [{"rows": cost.rows, "latency_us": round(cost.latency_us, 1)} for cost in costs]
+        print_json({**_as_json(path, results, refusal), "buckets": buckets})
     else:
-        _print_table(path, results, CHECKS[len(results) :])
+        _print_table(path, results, (*CHECKS, *GATE_CHECKS)[len(results) :])
     if refusal:
         if not json:
             console.print(Text.assemble(("refused: ", "bold red"), plain(f"{refusal.file}: {refusal.reason}")))
@@ -106,6 +113,7 @@ def pack(
         --score-output probabilities --score-column 1 --thresholds review=0.6,decline=0.9
     """
     from assay._core import OrtRuntime
+    from assay.models.inspection import read_model
     from assay.models.ort_library import find_library
     from assay.models.pack import PackRequest, find_commit, pack_bundle, parse_thresholds, read_rows, sha256_of_file
 
@@ -116,10 +124,12 @@ def pack(
                 "the lineage would not say what made this model: no git commit, or changes that are not committed",
                 hint="commit them, or pass --allow-dirty (the manifest then says so)",
             )
+        with console.status("reading the model", spinner="line"):
+            model_bytes, inspection = read_model(model)
         request = PackRequest(
             name=name,
             version=version,
-            model_bytes=model.read_bytes(),
+            model_bytes=model_bytes,
             feature_set_bytes=feature_set.read_bytes(),
             rows=read_rows(rows),
             commit=commit,
@@ -133,7 +143,9 @@ def pack(
             mlflow_run=mlflow_run,
         )
         with console.status("packing", spinner="line"):
-            place = pack_bundle(request, out, OrtRuntime(str(find_library())), model_file=str(model), is_replacing=force)
+            place = pack_bundle(
+                request, out, OrtRuntime(str(find_library())), model_file=str(model), is_replacing=force, inspection=inspection
+            )
     except (AssayError, OSError) as error:
         fail(str(error), EXIT_REFUSED)
     there = shown(str(place))

@@ -1,6 +1,7 @@
 """Golden rows: rows that a bundle brings along with the scores they must get. A model proves itself wherever it is loaded.
 
-golden.npz holds one array (n, elements) per ONNX input, named tensor_0, tensor_1 ... in the manifest's order, and `score` (n,).
+golden.npz holds one array (n, elements) per ONNX input, named tensor_0, tensor_1 ... in the manifest's order, and `score` (n,);
+where the trained model was at hand also what that said, `source_score` (n,).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from assay.features.rows import PackedRows, pack_rows, unpack_rows
 from assay.models.arrays import load_arrays, save_arrays
 from assay.models.manifest import GOLDEN_FILE
 from assay.models.refusal import BundleRefusedError
+from assay.models.source_parity import SOURCE_SCORE
 
 GOLDEN_ROWS_MAX: Final = 256
 
@@ -38,17 +40,29 @@ def spread(count: int, count_max: int) -> NDArray[np.int64]:
     return np.linspace(0, count - 1, min(count, count_max)).astype(np.int64)
 
 
-def save_golden(plan: FeaturePlan, rows: PackedRows, scores: NDArray[np.float64]) -> bytes:
-    """The bytes of golden.npz."""
+def save_golden(
+    plan: FeaturePlan, rows: PackedRows, scores: NDArray[np.float64], source_scores: NDArray[np.float64] | None = None
+) -> bytes:
+    """The bytes of golden.npz. `source_scores`: of the trained model (source_parity.py)."""
     tensors = unpack_rows(plan, rows)
     arrays = {f"tensor_{index}": tensors[name] for index, (name, _, _, _) in enumerate(plan.segments)}
-    return save_arrays({**arrays, "score": scores})
+    beside = {} if source_scores is None else {SOURCE_SCORE: source_scores}
+    return save_arrays({**arrays, "score": scores, **beside})
+
+
+def parse_source_scores(data: bytes) -> NDArray[np.float64] | None:
+    """What the trained model said of the golden rows (n,); None: it is not known. Raises BundleRefusedError."""
+    scores = load_arrays(data, GOLDEN_FILE).get(SOURCE_SCORE)
+    if scores is not None and (scores.dtype != np.float64 or scores.ndim != 1):
+        raise BundleRefusedError(GOLDEN_FILE, f"expected {SOURCE_SCORE} to be float64 (n,)", "pack the model again")
+    return scores
 
 
 def parse_golden(data: bytes, plan: FeaturePlan) -> tuple[PackedRows, NDArray[np.float64]]:
     """Packed rows (n, row_bytes) and their scores (n,), n >= 1. Raises BundleRefusedError."""
     arrays = load_arrays(data, GOLDEN_FILE)
     scores = arrays.pop("score", None)
+    arrays.pop(SOURCE_SCORE, None)
     mend = "pack the model again: the golden rows do not belong to this feature set"
     if scores is None or scores.dtype != np.float64 or scores.ndim != 1 or not 1 <= len(scores) <= GOLDEN_ROWS_MAX:
         raise BundleRefusedError(GOLDEN_FILE, f"expected an array 'score' of 1 to {GOLDEN_ROWS_MAX} float64", mend)

@@ -5,7 +5,7 @@ foreign bytes have bugs and models can be made to exhaust them. Nothing of the m
 
     {"problems": [{"check": ..., "reason": ..., "mend": ...}], "inputs": [{"name", "type", "dims"}], "outputs": [...],
      "opsets": {domain: version}, "operators": {"domain:operator": count}, "node_count": n, "constant_bytes": n,
-     "has_fixed_work": bool}
+     "has_fixed_work": bool, "exporter": [name, version]}
 
 `check` is one of CHECKS. `problems` is empty for an acceptable model. `dims` leaves out the batch axis; -1 is a free axis.
 """
@@ -105,7 +105,13 @@ def inspect(model_bytes: bytes) -> dict[str, Any]:
         node_count=census.node_count,
         constant_bytes=census.constant_bytes,
         has_fixed_work=not problems and has_fixed_work(model),
+        exporter=[printable(model.producer_name), printable(model.producer_version)],
     )
+
+
+def printable(text: str) -> str:
+    """A model's own words are foreign: printable, and not too many."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:120])
 
 
 # --- implementation ---
@@ -117,7 +123,7 @@ def _problem(check: str, reason: str, mend: str) -> Problem:
 
 def _report(problems: list[Problem], **facts: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"inputs": [], "outputs": [], "opsets": {}, "operators": {}, "node_count": 0, "constant_bytes": 0}
-    return {"problems": problems, **empty, "has_fixed_work": False, **facts}
+    return {"problems": problems, **empty, "has_fixed_work": False, "exporter": ["", ""], **facts}
 
 
 class _Census:
@@ -175,7 +181,7 @@ class _Census:
             found.append(
                 _problem(
                     "external data",
-                    f"{len(self.external)} tensor(s) keep their data in other files, the first is {_printable(self.external[0])}",
+                    f"{len(self.external)} tensor(s) keep their data in other files, the first is {printable(self.external[0])}",
                     "save the model as one file: onnx.save(onnx.load(path), out, save_as_external_data=False)",
                 )
             )
@@ -204,10 +210,10 @@ class _Census:
         for name in sorted(self.operators):
             domain, operator = name.rsplit(":", 1)
             if domain not in ALLOWED_OPERATORS:
-                reason = f"operator {_printable(operator)} is of the custom domain {_printable(domain)}"
+                reason = f"operator {printable(operator)} is of the custom domain {printable(domain)}"
                 mend = "export with standard operators only (ai.onnx, ai.onnx.ml), without a runtime's own fusions"
             elif operator not in ALLOWED_OPERATORS[domain]:
-                reason = f"operator {_printable(operator)} of {domain} is not allowed"
+                reason = f"operator {printable(operator)} of {domain} is not allowed"
                 mend = OPERATOR_MENDS.get(operator, "see the list of operators in docs/bundles.md")
             else:
                 continue
@@ -224,7 +230,7 @@ def _check_opsets(model: Any) -> list[Problem]:
         domain = opset.domain or DEFAULT_DOMAIN
         if domain not in ALLOWED_OPERATORS:
             mend = "export with standard operators only (ai.onnx, ai.onnx.ml)"
-            found.append(_problem("operators", f"imports the custom domain {_printable(domain)}", mend))
+            found.append(_problem("operators", f"imports the custom domain {printable(domain)}", mend))
         elif domain == DEFAULT_DOMAIN and not OPSET_MIN <= opset.version <= newest:
             mend = (
                 f"export with target_opset={{'': {OPSET_MIN}, 'ai.onnx.ml': 3}}, or convert: "
@@ -241,7 +247,7 @@ def _check_model(model_bytes: bytes) -> list[Problem]:
         onnx.checker.check_model(model_bytes, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         said = str(error).strip()
-        text = _printable(said.splitlines()[0] if said else type(error).__name__)
+        text = printable(said.splitlines()[0] if said else type(error).__name__)
         mend = "export the model again; the file is damaged or was edited"
         if "elem type" in said:  # skl2onnx mixes float64 and float32 in trees of float64 input
             mend = "its parts do not agree on their types: export it with float32 inputs (skl2onnx: rows.astype(numpy.float32))"
@@ -259,7 +265,7 @@ def _check_tensor_sizes(model: Any) -> list[Problem]:
             for dim in value.type.tensor_type.shape.dim:
                 elements *= max(dim.dim_value, 1)
             if elements * 8 > TENSOR_BYTES_MAX:
-                reason = f"the tensor {_printable(value.name)} has {elements} elements"
+                reason = f"the tensor {printable(value.name)} has {elements} elements"
                 found.append(_problem("size", reason, "the largest tensor may take 1 GiB: use a smaller model"))
         for node in graph.node:
             if node.op_type in SUBGRAPH_OPERATORS:
@@ -276,7 +282,7 @@ def _check_interface(model: Any) -> list[Problem]:
         mend = "export with one input for all columns (skl2onnx: an array instead of a DataFrame, FloatTensorType([None, n]))"
         found.append(_problem("batch axis", f"{len(inputs)} inputs, expected 1 to {INPUTS_MAX}", mend))
     for value in inputs:
-        name, kind = _printable(value.name), value.type.tensor_type
+        name, kind = printable(value.name), value.type.tensor_type
         if not value.type.HasField("tensor_type") or kind.elem_type not in INPUT_TYPES:
             wanted = ", ".join(INPUT_TYPES.values())
             mend = INPUT_MENDS.get(kind.elem_type, "export with such inputs")
@@ -296,10 +302,10 @@ def _check_interface(model: Any) -> list[Problem]:
     for value in model.graph.output:
         if not value.type.HasField("tensor_type"):
             mend = OPERATOR_MENDS["ZipMap"]
-            found.append(_problem("batch axis", f"output {_printable(value.name)} is not a tensor", mend))
+            found.append(_problem("batch axis", f"output {printable(value.name)} is not a tensor", mend))
         elif value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].HasField("dim_value"):
             mend = "every output needs the batch as its first axis"
-            found.append(_problem("batch axis", f"output {_printable(value.name)} has a fixed first axis", mend))
+            found.append(_problem("batch axis", f"output {printable(value.name)} has a fixed first axis", mend))
     return found
 
 
@@ -307,11 +313,6 @@ def _describe(value: Any) -> dict[str, Any]:
     kind = value.type.tensor_type
     dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
     return {"name": value.name, "type": kind.elem_type, "dims": dims[1:]}
-
-
-def _printable(text: str) -> str:
-    """A model's own words are foreign: printable, and not too many."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:120])
 
 
 if __name__ == "__main__":

@@ -6,10 +6,14 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 
+from assay.models.foreign import refuse_foreign_model
+from assay.models.inline_onnx import REFUSED as INLINE_REFUSED
 from assay.models.inspect_onnx import CPU_SECONDS_MAX
+from assay.models.manifest import FILE_BYTES_MAX, MODEL_FILE
 from assay.models.onnx_operators import INT8_OPERATORS, TREE_OPERATORS
 from assay.models.refusal import BundleRefusedError
 
@@ -48,6 +52,7 @@ class OnnxInspection:
     node_count: int
     constant_bytes: int
     has_fixed_work: bool  # fixed_work.py
+    exporter: tuple[str, str] = ("", "")  # what wrote the file, and its version, as the file says; may be empty
 
     @property
     def is_tree_ensemble(self) -> bool:
@@ -65,22 +70,31 @@ def inspect_model(model_bytes: bytes, file: str = "model.onnx") -> OnnxInspectio
 
     Raises BundleRefusedError where the child did not live to answer: the model needs too much time or memory to be looked at.
     """
-    try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "assay.models.inspect_onnx"],
-            input=model_bytes,
-            capture_output=True,
-            cwd="/",  # relative paths in a model must find nothing of ours
-            env=child_environment(),
-            timeout=_WALL_SECONDS_MAX,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _unanswered(file, f"no answer within {_WALL_SECONDS_MAX} s") from error
+    child = _run_child(file, "assay.models.inspect_onnx", model_bytes)
     if child.returncode != 0:
-        lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _unanswered(file, f"exit {child.returncode}: {lines[-1][:200] if lines else 'no message'}")
+        raise _unanswered(file, _last_words(child))
     return _decode(child.stdout)
+
+
+def read_model(path: Path) -> tuple[bytes, OnnxInspection]:
+    """A model that somebody exported, as one file, and what inspect_model() says of it. Tensors that it keeps in plain files
+    beside it are taken in; in a bundle nothing of that is allowed. Blocks for a second or three.
+
+    Raises BundleRefusedError: a pickle or another foreign file, too large, data elsewhere. OSError: cannot be read.
+    """
+    file = str(path)
+    with path.open("rb") as opened:
+        model_bytes = opened.read(FILE_BYTES_MAX[MODEL_FILE] + 1)
+    if len(model_bytes) > FILE_BYTES_MAX[MODEL_FILE]:
+        raise BundleRefusedError(
+            file, f"is larger than {FILE_BYTES_MAX[MODEL_FILE]} bytes", "quantise it: docs/bundles.md, Limits"
+        )
+    refuse_foreign_model(file, model_bytes)
+    inspection = inspect_model(model_bytes, file)
+    if any(problem.check == "external data" for problem in inspection.problems):
+        model_bytes = _inlined(path)
+        inspection = inspect_model(model_bytes, file)
+    return model_bytes, inspection
 
 
 def child_environment() -> dict[str, str]:
@@ -90,6 +104,36 @@ def child_environment() -> dict[str, str]:
 
 
 # --- implementation ---
+
+
+def _inlined(path: Path) -> bytes:
+    child = _run_child(str(path), "assay.models.inline_onnx", b"", str(path.absolute()))
+    if child.returncode == INLINE_REFUSED:
+        refusal = orjson.loads(child.stdout)
+        raise BundleRefusedError(str(path), refusal["reason"], refusal["mend"])
+    if child.returncode != 0:
+        raise _unanswered(str(path), _last_words(child))
+    return child.stdout
+
+
+def _run_child(file: str, module: str, model_bytes: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", module, *arguments],
+            input=model_bytes,
+            capture_output=True,
+            cwd="/",  # relative paths in a model must find nothing of ours
+            env=child_environment(),
+            timeout=_WALL_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _unanswered(file, f"no answer within {_WALL_SECONDS_MAX} s") from error
+
+
+def _last_words(child: subprocess.CompletedProcess[bytes]) -> str:
+    lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"exit {child.returncode}: {lines[-1][:200] if lines else 'no message'}"
 
 
 def _unanswered(file: str, detail: str) -> BundleRefusedError:
@@ -108,4 +152,5 @@ def _decode(document: bytes) -> OnnxInspection:
         value["node_count"],
         value["constant_bytes"],
         value["has_fixed_work"],
+        (value["exporter"][0], value["exporter"][1]),
     )

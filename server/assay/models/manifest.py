@@ -99,6 +99,24 @@ class Lineage(_Part):
         return self
 
 
+class Source(_Part):
+    """The trained model that golden rows were scored with beside the ONNX file."""
+
+    library: Annotated[str, Field(min_length=1, max_length=128)]  # name and version
+    estimator: Annotated[str, Field(min_length=1, max_length=128)]
+    tolerance: Annotated[float, Field(ge=0, le=1e-1, allow_inf_nan=False)]  # how far the two may be apart
+
+
+class Training(_Part):
+    """What was seen of the training when the bundle was packed (leaks.py)."""
+
+    labelled_rows: Annotated[int, Field(ge=0)]
+    frauds: Annotated[int, Field(ge=0)]
+    split: Literal["time", "random", "unknown"]
+    auc: dict[str, Annotated[float, Field(ge=0.5, le=1, allow_inf_nan=False)]]  # of each input alone
+    accepted: list[str]  # inputs, or random-split, that somebody accepted by name
+
+
 class FileRecord(_Part):
     """One file of the bundle."""
 
@@ -125,6 +143,8 @@ class Manifest(_Part):
     golden_tolerance: Annotated[float, Field(ge=0, le=1e-3, allow_inf_nan=False)] = 1e-6
     timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 1_000
     lineage: Lineage
+    source: Source | None = None
+    training: Training | None = None
     files: dict[str, FileRecord]
 
     @field_validator("thresholds")

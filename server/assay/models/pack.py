@@ -28,7 +28,7 @@ from assay.errors import BundleError, InputError
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.difference import in_words
 from assay.features.feature_set import FeatureSet
-from assay.features.rows import PackedRows, input_columns, pack_rows
+from assay.features.rows import PackedRows, input_columns, pack_rows, unpack_rows
 from assay.models.arrays import load_arrays
 from assay.models.baseline import make_baseline
 from assay.models.bundle import file_record
@@ -53,8 +53,10 @@ from assay.models.manifest import (
     TensorInput,
     TensorTypeName,
     Threshold,
+    Training,
 )
 from assay.models.refusal import BundleRefusedError
+from assay.models.source_parity import SourceScores, check_source_parity
 from assay.models.verify import (
     BATCH_ROWS_MAX_DEFAULT,
     check_inspection,
@@ -75,6 +77,7 @@ LIBRARIES: Final = (
     "onnxmltools",
     "scikit-learn",
     "skl2onnx",
+    "torch",
     "xgboost",
     "xgboost-cpu",
 )
@@ -110,6 +113,9 @@ class PackRequest:
     golden_tolerance: float = 1e-6
     is_batch_dependent: bool = False  # the batch changes scores: not measured, and served in batches of one
     parent: Parent | None = None  # the bundle that the model was converted from
+    libraries: dict[str, str] = field(default_factory=dict)  # of the training, beside those that are installed here
+    source: SourceScores | None = None  # the trained model itself, where it is at hand
+    training: Training | None = None  # of leaks.py
     created: datetime | None = None  # None: now, or SOURCE_DATE_EPOCH
 
 
@@ -201,6 +207,15 @@ def find_commit(directory: Path) -> Commit:
     return Commit(commit, is_dirty=bool(changes))
 
 
+def refuse_dirty(commit: Commit, *, is_allowed: bool) -> None:
+    """Raises InputError where the commit does not say what made the model, and nobody allowed that."""
+    if commit.is_dirty and not is_allowed:
+        raise InputError(
+            "the lineage would not say what made this model: no git commit, or changes that are not committed; commit them, or "
+            "pass allow_dirty=True (the manifest then says so)"
+        )
+
+
 def sha256_of_file(path: Path) -> str:
     """64 hex digits."""
     with path.open("rb") as file:
@@ -284,11 +299,12 @@ def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRu
         )
 
     thresholds = list(request.thresholds)
+    source_scores = _source_scores(request, plan, rows, scores)
     golden = choose_golden(rows, scores)
     files = {
         MODEL_FILE: request.model_bytes,
         FEATURE_SET_FILE: request.feature_set_bytes,
-        GOLDEN_FILE: save_golden(plan, rows[golden], scores[golden]),
+        GOLDEN_FILE: save_golden(plan, rows[golden], scores[golden], None if source_scores is None else source_scores[golden]),
         BASELINE_FILE: make_baseline(input_columns(plan, rows), scores, thresholds).to_json(),
     }
     try:
@@ -307,7 +323,9 @@ def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRu
             golden_tolerance=request.golden_tolerance,
             is_batch_dependent=request.is_batch_dependent or None,
             timeout_ms=request.timeout_ms,
-            lineage=_lineage(request),
+            lineage=_lineage(request, inspection),
+            source=None if request.source is None else request.source.source,
+            training=request.training,
             files={name: file_record(files[name]) for name in FILE_BYTES_MAX},
         )
     except ValidationError as error:
@@ -352,13 +370,29 @@ def _tensors_of_columns(rows: Rows, plan: FeaturePlan) -> dict[str, NDArray[np.g
     return tensors
 
 
-def _lineage(request: PackRequest) -> Lineage:
+def _source_scores(
+    request: PackRequest, plan: FeaturePlan, rows: PackedRows, scores: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """What the trained model says of every row, compared with what the bundle will say."""
+    if request.source is None:
+        return None
+    (matrix,) = unpack_rows(plan, rows).values()  # a converted model has one input
+    said = np.ascontiguousarray(request.source.score(matrix), np.float64)
+    check_source_parity(request.source.source, said, scores)
+    return said
+
+
+def _lineage(request: PackRequest, inspection: OnnxInspection) -> Lineage:
     libraries = {"assay": assay.__version__}
     for name in LIBRARIES:
         try:
             libraries[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    exporter, version = inspection.exporter
+    if exporter and version:
+        libraries[exporter] = version  # what the file says goes before what happens to be installed
+    libraries |= request.libraries
     return Lineage(
         git_commit=request.commit.commit,
         git_is_dirty=request.commit.is_dirty,

@@ -31,8 +31,7 @@ from assay.errors import BundleError, InputError
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.rows import pack_rows
-from assay.models.foreign import refuse_foreign_model
-from assay.models.inspection import OnnxInspection, inspect_model
+from assay.models.inspection import OnnxInspection, read_model
 from assay.models.manifest import FEATURE_SET_FILE, NAME_PATTERN, Threshold
 from assay.models.pack import Commit, PackRequest, Rows, find_commit, pack_bundle
 from assay.models.sample_csv import Cell, SampleFile, parse_column, printable_name
@@ -87,9 +86,7 @@ class Started:
 def start_model(request: StarterRequest, runtime: OrtRuntime) -> Started:
     """Writes everything. Blocks for seconds. Raises InputError, BundleError, FeatureSetError."""
     _check_place(request)
-    model_bytes = _read_model(request.model_path)
-    refuse_foreign_model(str(request.model_path), model_bytes)
-    inspection = inspect_model(model_bytes, str(request.model_path))
+    model_bytes, inspection = _read_model(request.model_path)
     _check_model(request.model_path, inspection)
 
     elements = map_inputs(inspection.inputs, request.sample, request.label)
@@ -158,9 +155,9 @@ def _check_place(request: StarterRequest) -> None:
         )
 
 
-def _read_model(path: Path) -> bytes:
+def _read_model(path: Path) -> tuple[bytes, OnnxInspection]:
     try:
-        return path.read_bytes()
+        return read_model(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; give an ONNX model") from None
 
