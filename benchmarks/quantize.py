@@ -1,4 +1,4 @@
-"""What INT8 gives a large model, converted as by `assay model quantize`: its size, and rows a second of one thread against FP32."""
+"""What INT8 gives a large model: its size, and its rows a second against FP32 on one thread. Converted as users convert."""
 
 from __future__ import annotations
 
