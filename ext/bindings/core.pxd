@@ -934,6 +934,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t score_column
         vector[Threshold] thresholds
         string runtime
+        string standby_runtime
         DriftSpec drift
         LaneOptions options
 

@@ -298,6 +298,7 @@ cdef class Engine:
         is_default: bool = False,
         card: Card | None = None,
         standby: OrtModel | PuppetModel | None = None,
+        standby_runtime: str = "",
     ) -> None:
         cdef LaneSpec spec
         cdef unique_ptr[Runner] one
@@ -309,6 +310,7 @@ cdef class Engine:
         spec.reader = reader._reader
         spec.has_threads = threads
         spec.runtime = string_of_str(runtime)
+        spec.standby_runtime = string_of_str(standby_runtime)
         spec.score_output = score_output
         spec.score_column = score_column
         spec.options.batch_rows_max = batch_rows_max

@@ -907,10 +907,12 @@ class Engine:
         is_default: bool = False,
         card: Card | None = None,
         standby: OrtModel | PuppetModel | None = None,
+        standby_runtime: str = "",
     ) -> None:
         """`runtime`: what runs the model, for the audit log: versions and device.
 
-        `card` and `standby`, both or neither: `runner` is on that card; what the card cannot run `standby` runs on the CPU.
+        `card` and `standby`, both or neither: `runner` is on that card; what the card cannot run `standby` runs on the CPU,
+        and is on record with `standby_runtime`.
 
         `inline_overrun_ns` above 0: single rows that nothing waits before are run by submit itself, with the GIL. For models
         known to be quick: a run that takes longer sends rows to the runners for 100 times as long as it took.

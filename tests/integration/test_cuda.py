@@ -27,6 +27,7 @@ from tests.support.bundles import pack
 from tests.support.cuda_messages import MESSAGES, Message
 from tests.support.fake_cuda import FakeCuda
 from tests.support.onnx_models import linear_model
+from tests.support.recorded_scores import read_log
 from tests.support.server import ServeProcess, make_request
 
 ROWS = [0, 5716, 30_000, 1_000_000]
@@ -160,6 +161,18 @@ def test_scores_of_the_card_that_are_not_finite_come_from_the_cpu(
     cuda.script(shift="nan")
     assert score_batch(server, 4) == cpu_scores
     assert 'assay_card_cpu_rows_total{card="0",cause="not_finite"} 4.0' in metrics_page(server)
+
+
+def test_a_score_is_on_record_with_the_device_that_gave_it(
+    cuda: FakeCuda, serve: Callable[..., ServeProcess], tmp_path: Path
+) -> None:
+    server = serve("--device", "cuda", "--set", f"audit.spool={tmp_path}")
+    score_batch(server, 2)
+    cuda.script(shift="nan")
+    score_batch(server, 2)
+    server.close()
+    devices = [runtime.rpartition(", ")[2] for runtime in read_log(tmp_path / "writer-0").runtimes()]
+    assert devices == ["cuda:0", "cuda:0", "cpu", "cpu"]
 
 
 def test_a_card_that_fails_for_good_fails_no_row_and_the_server_asks_to_be_started_again(

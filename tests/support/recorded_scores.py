@@ -31,6 +31,11 @@ class ReadLog:
     def scores(self) -> list[audit_pb2.ScoreRecord]:
         return [record.score for _, record in self.records if record.HasField("score")]
 
+    def runtimes(self) -> list[str]:
+        """What ran the model, of each score."""
+        lineages = {record.lineage.number: record.lineage for _, record in self.records if record.HasField("lineage")}
+        return [lineages[score.lineage].runtime for score in self.scores()]
+
     def ids(self) -> list[str]:
         return [score.transaction_id for score in self.scores()]
 

@@ -35,7 +35,7 @@ Decision Scoring::decide(double score) const noexcept {
 }
 
 BatchRun::BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max, const LaneMemory& memory,
-                   const Scoring& scoring, const ScoreAudit* audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls,
+                   const Scoring& scoring, const RunAudit& audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls,
                    const Clock& clock)
     : runner_(std::move(runner)),
       card_(std::move(card)),
@@ -49,7 +49,7 @@ BatchRun::BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card
       clock_(clock) {
   pointers_.reserve(rows_max);
   scored_.reserve(rows_max);
-  if (audit_ != nullptr) {
+  if (audit_.cpu != nullptr) {
     records_.reset(new char[kRecordsBytes]);
     records_end_ = records_.get();
   }
@@ -222,7 +222,8 @@ void BatchRun::scatter(const Runner& runner, const QueuedRow* rows, uint32_t cou
     }
   }
   if (drift_ != nullptr) count_drift();
-  if (audit_ != nullptr) return record_rows();
+  const ScoreAudit* const audit = is_card ? audit_.card : audit_.cpu;
+  if (audit != nullptr) return record_rows(*audit);
   for (const uint32_t index : scored_) calls_.finish_row(index, Code::kOk, completions_);
 }
 
@@ -247,35 +248,35 @@ bool BatchRun::score_row(uint32_t index, double score, int64_t scored_ns, uint32
 }
 
 // Ends the scored rows, or leaves them to the audit log's writer.
-void BatchRun::record_rows() noexcept {
+void BatchRun::record_rows(const ScoreAudit& audit) noexcept {
   const int64_t wall_us = wall_now_us() - clock_.now_ns() / 1000;
-  for (const uint32_t index : scored_) record_row(index, wall_us);
-  hand_over();
+  for (const uint32_t index : scored_) record_row(audit, index, wall_us);
+  hand_over(audit);
 }
 
-void BatchRun::record_row(uint32_t index, int64_t wall_us) noexcept {
+void BatchRun::record_row(const ScoreAudit& audit, uint32_t index, int64_t wall_us) noexcept {
   Slot& slot = calls_.slab()[index];
-  switch (audit_->admit(slot)) {
+  switch (audit.admit(slot)) {
     case audit::Admit::kRefuse: return fail_row(index, Status(Code::kAuditUnavailable));
     case audit::Admit::kSkip: return calls_.finish_row(index, Code::kOk, completions_);
     case audit::Admit::kRecord: break;
   }
   const auto used_bytes = static_cast<size_t>(records_end_ - records_.get());
-  if (used_bytes + audit_->record_bytes_max() > kRecordsBytes) hand_over();
-  records_end_ = audit_->encode(slot, calls_.slab()[slot.head], memory_.out(index), wall_us, records_end_);
+  if (used_bytes + audit.record_bytes_max() > kRecordsBytes) hand_over(audit);
+  records_end_ = audit.encode(slot, calls_.slab()[slot.head], memory_.out(index), wall_us, records_end_);
   recorded_.push_back(index);
 }
 
-void BatchRun::hand_over() noexcept {
+void BatchRun::hand_over(const ScoreAudit& audit) noexcept {
   if (recorded_.empty()) return;
-  const bool is_awaited = audit_->is_awaited();
+  const bool is_awaited = audit.is_awaited();
   // Before: the writer may end them, and others take their slots, while this thread is still on its way back.
   if (is_awaited) {
     for (const uint32_t index : recorded_) move_slot(calls_.slab()[index], SlotState::kCommitting);
   }
-  const bool is_taken = audit_->append({records_.get(), static_cast<size_t>(records_end_ - records_.get())}, recorded_);
+  const bool is_taken = audit.append({records_.get(), static_cast<size_t>(records_end_ - records_.get())}, recorded_);
   if (!is_taken || !is_awaited) {
-    const bool is_answered = is_taken || audit_->gives_unrecorded();
+    const bool is_answered = is_taken || audit.gives_unrecorded();
     for (const uint32_t index : recorded_) {
       if (is_answered) {
         calls_.finish_row(index, Code::kOk, completions_);

@@ -34,12 +34,18 @@ struct Scoring {
   Decision decide(double score) const noexcept;
 };
 
+// Where scores are recorded: those of the CPU, those of a card. Null: nowhere.
+struct RunAudit {
+  const ScoreAudit* cpu = nullptr;
+  const ScoreAudit* card = nullptr;
+};
+
 class BatchRun {
  public:
   // `runner`: on the CPU. `card`: null where there is none; else it is asked first.
-  // `audit`: null where scores are not recorded. `drift`: null where nothing is counted.
+  // `drift`: null where nothing is counted.
   BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max, const LaneMemory& memory,
-           const Scoring& scoring, const ScoreAudit* audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls,
+           const Scoring& scoring, const RunAudit& audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls,
            const Clock& clock);
 
   uint32_t rows_max() const noexcept { return rows_max_; }
@@ -65,9 +71,9 @@ class BatchRun {
   void put_back(const QueuedRow* rows, uint32_t count) noexcept;
   void count_drift() noexcept;
   bool score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept;
-  void record_rows() noexcept;
-  void record_row(uint32_t index, int64_t wall_us) noexcept;
-  void hand_over() noexcept;
+  void record_rows(const ScoreAudit& audit) noexcept;
+  void record_row(const ScoreAudit& audit, uint32_t index, int64_t wall_us) noexcept;
+  void hand_over(const ScoreAudit& audit) noexcept;
   void fail_row(uint32_t index, const Status& status) noexcept;
 
   const std::unique_ptr<Runner> runner_;
@@ -75,7 +81,7 @@ class BatchRun {
   const uint32_t rows_max_;
   const LaneMemory& memory_;
   const Scoring& scoring_;
-  const ScoreAudit* const audit_;
+  const RunAudit audit_;
   LaneMetrics& metrics_;
   DriftShard* const drift_;
   Calls& calls_;

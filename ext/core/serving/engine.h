@@ -71,14 +71,15 @@ struct LaneSpec {
   std::shared_ptr<const FeatureReader> reader;
   std::vector<std::unique_ptr<Runner>> runners;  // a thread each. Without threads (tests): run by step()
   std::shared_ptr<Card> card;                    // where `runners` run, if that is a card; null: the CPU
-  std::vector<std::unique_ptr<Runner>>
-      standbys;                           // with a card: the same model on the CPU, one for each of `runners` (card_run.h)
+  // With a card: the same model on the CPU, one for each of `runners` (card_run.h).
+  std::vector<std::unique_ptr<Runner>> standbys;
   std::unique_ptr<Runner> inline_runner;  // for rows that their submitter runs; null: none. REQUIRES: a quick model
   bool has_threads = true;
   uint32_t score_output = 0;  // which ONNX output holds the score
   uint32_t score_column = 0;  // and which element of its row
   std::vector<Threshold> thresholds;
-  std::string runtime;  // what runs it, for the audit log: versions, device
+  std::string runtime;          // what runs it, for the audit log: versions, device
+  std::string standby_runtime;  // likewise, of the standbys
   DriftSpec drift;
   LaneOptions options;
 };

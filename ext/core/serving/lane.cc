@@ -75,6 +75,11 @@ std::unique_ptr<DriftCounts> make_drift(const DriftSpec& spec, const FeaturePlan
   return std::make_unique<DriftCounts>(spec, plan, std::move(minimums));
 }
 
+std::unique_ptr<const ScoreAudit> make_audit(const LaneAudit& audit, const LaneSpec& spec, std::string_view runtime) {
+  if (audit.audit == nullptr) return nullptr;
+  return std::make_unique<const ScoreAudit>(*audit.audit, *audit.commits, spec, runtime);
+}
+
 std::shared_ptr<const LaneName> make_name(LaneSpec& spec) {
   const uint16_t black_box_model = black_box::add_model(spec.model, spec.version, spec.model_sha256);
   return std::make_shared<const LaneName>(LaneName{std::move(spec.model), std::move(spec.version), black_box_model});
@@ -121,7 +126,8 @@ Status Lane::create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const C
 }
 
 Lane::Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& clock)
-    : audit_(audit.audit == nullptr ? nullptr : std::make_unique<const ScoreAudit>(*audit.audit, *audit.commits, spec)),
+    : audit_(make_audit(audit, spec, spec.runtime)),
+      standby_audit_(spec.card == nullptr ? nullptr : make_audit(audit, spec, spec.standby_runtime)),
       name_(make_name(spec)),
       provenance_(encode_provenance(name_->model, name_->version, spec.model_sha256, spec.reader->plan())),
       options_(spec.options),
@@ -149,8 +155,9 @@ Status Lane::add_card_run(const std::shared_ptr<Card>& card, std::unique_ptr<Run
 
 std::unique_ptr<BatchRun> Lane::make_run(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max) {
   DriftShard* const drift = drift_ != nullptr ? drift_->add_shard() : nullptr;
-  return std::make_unique<BatchRun>(std::move(runner), std::move(card), rows_max, memory_, scoring_, audit_.get(), metrics_,
-                                    drift, calls_, clock_);
+  const RunAudit audit{card == nullptr ? audit_.get() : standby_audit_.get(), audit_.get()};
+  return std::make_unique<BatchRun>(std::move(runner), std::move(card), rows_max, memory_, scoring_, audit, metrics_, drift,
+                                    calls_, clock_);
 }
 
 std::vector<Decision> Lane::decisions() const {

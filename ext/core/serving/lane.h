@@ -139,8 +139,9 @@ class Lane {
   void give_back_inline_run(int64_t started_ns, int64_t ended_ns) noexcept;
   bool should_wake(bool was_empty, int64_t latest_start_before_ns) const noexcept;
 
-  const std::unique_ptr<const ScoreAudit>
-      audit_;  // null: scores are not recorded. First: it reads the spec, which others take apart
+  // Null: scores are not recorded. First: they read the spec, which others take apart.
+  const std::unique_ptr<const ScoreAudit> audit_;
+  const std::unique_ptr<const ScoreAudit> standby_audit_;  // of the standbys of a card
   const std::shared_ptr<const LaneName> name_;
   const std::string provenance_;
   const LaneOptions options_;

@@ -27,7 +27,7 @@ void append_input(WireWriter& out, const FeaturePlan& plan, const InputSpec& inp
 }
 
 // assay.v1.LineageRecord, as an AuditRecord.
-std::string encode_lineage(uint32_t number, const LaneSpec& spec) {
+std::string encode_lineage(uint32_t number, const LaneSpec& spec, std::string_view runtime) {
   const FeaturePlan& plan = spec.reader->plan();
   std::string bytes;
   WireWriter out(bytes);
@@ -43,15 +43,15 @@ std::string encode_lineage(uint32_t number, const LaneSpec& spec) {
       });
     }
     out.varint(6, plan.row_bytes());
-    out.text(7, spec.runtime);
+    out.text(7, runtime);
   });
   return bytes;
 }
 
-std::shared_ptr<const audit::Lineage> make_lineage(const LaneSpec& spec) {
+std::shared_ptr<const audit::Lineage> make_lineage(const LaneSpec& spec, std::string_view runtime) {
   static std::atomic<uint32_t> lineages{0};
   const uint32_t number = lineages.fetch_add(1, std::memory_order_relaxed) + 1;
-  return std::make_shared<const audit::Lineage>(audit::Lineage{number, encode_lineage(number, spec)});
+  return std::make_shared<const audit::Lineage>(audit::Lineage{number, encode_lineage(number, spec, runtime)});
 }
 
 // The bits of `missing` or `imputed`; none set: left out.
@@ -122,13 +122,13 @@ void Commits::committed(const uint32_t* rows, size_t count, Code outcome) noexce
 
 // --- ScoreAudit
 
-ScoreAudit::ScoreAudit(const EngineAudit& audit, Commits& commits, const LaneSpec& spec)
+ScoreAudit::ScoreAudit(const EngineAudit& audit, Commits& commits, const LaneSpec& spec, std::string_view runtime)
     : log_(audit.log),
       policy_(audit.policy),
       gives_unrecorded_(audit.log->gives_unrecorded()),
       commits_(commits),
       plan_(spec.reader, &spec.reader->plan()),
-      lineage_(make_lineage(spec)) {}
+      lineage_(make_lineage(spec, runtime)) {}
 
 audit::Admit ScoreAudit::admit(const Slot& slot) const noexcept {
   return log_->has_room() ? audit::Admit::kRecord : log_->admit(xxh64(slot.transaction_id()));

@@ -29,11 +29,11 @@ class Commits final : public audit::CommitSink {
   CompletionList completions_;
 };
 
-// Of one lane. Immutable but for the log; any runner's thread.
+// Of what runs a lane's rows: its runners, or the standbys of those. Immutable but for the log; any runner's thread.
 class ScoreAudit {
  public:
-  // REQUIRES: a log. `spec` is the lane's, `commits` outlives it.
-  ScoreAudit(const EngineAudit& audit, Commits& commits, const LaneSpec& spec);
+  // REQUIRES: a log. `spec` is the lane's, `runtime` what runs the rows, `commits` outlives it.
+  ScoreAudit(const EngineAudit& audit, Commits& commits, const LaneSpec& spec, std::string_view runtime);
 
   audit::AuditLog& log() const noexcept { return *log_; }
   bool is_awaited() const noexcept { return log_->is_awaited(); }

@@ -38,7 +38,8 @@ def gate_bundle(verified: VerifiedModel, batch_rows_max: int, latency_us_max: fl
     """
     manifest = verified.bundle.manifest
     rows, _ = parse_golden(verified.bundle.files[GOLDEN_FILE], verified.plan)
-    scorer = make_scorer(verified.model, verified.plan, verified.score_output, verified.score_column)
+    batch_rows_max = verified.batch_rows_max(batch_rows_max)
+    scorer = make_scorer(verified.model, verified.plan, verified.score_output, verified.score_column, batch_rows_max)
     with step("source parity") as found:
         said = parse_source_scores(verified.bundle.files[GOLDEN_FILE])
         if (said is None) != (manifest.source is None):

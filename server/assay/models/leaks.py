@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from assay.errors import InputError
 from assay.models.manifest import MANIFEST_FILE, Training
+from assay.models.quality import auc
 from assay.models.refusal import BundleRefusedError
 
 AUC_MAX: Final = 0.95
@@ -72,11 +73,7 @@ def check_leaks(training: Training | None) -> str:
 
 def single_auc(values: NDArray[np.float64], is_fraud: NDArray[np.bool_]) -> float:
     """Area under the ROC curve of one input as the score, in whichever direction is better; null sorts below all numbers."""
-    numbers = np.where(np.isnan(values), -np.inf, values)
-    _, group, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[group]  # equal values share their middle rank
-    frauds, genuine = int(is_fraud.sum()), int((~is_fraud).sum())
-    area = float((ranks[is_fraud].sum() - frauds * (frauds + 1) / 2) / (frauds * genuine))
+    area = auc(is_fraud, np.where(np.isnan(values), -np.inf, values))
     return max(area, 1 - area)
 
 

@@ -113,7 +113,6 @@ class PackRequest:
     golden_tolerance: float = 1e-6
     is_batch_dependent: bool = False  # the batch changes scores: not measured, and served in batches of one
     parent: Parent | None = None  # the bundle that the model was converted from
-    libraries: dict[str, str] = field(default_factory=dict)  # of the training, beside those that are installed here
     source: SourceScores | None = None  # the trained model itself, where it is at hand
     training: Training | None = None  # of leaks.py
     created: datetime | None = None  # None: now, or SOURCE_DATE_EPOCH
@@ -392,7 +391,6 @@ def _lineage(request: PackRequest, inspection: OnnxInspection) -> Lineage:
     exporter, version = inspection.exporter
     if exporter and version:
         libraries[exporter] = version  # what the file says goes before what happens to be installed
-    libraries |= request.libraries
     return Lineage(
         git_commit=request.commit.commit,
         git_is_dirty=request.commit.is_dirty,

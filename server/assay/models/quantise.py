@@ -48,6 +48,11 @@ class Limits:
     average_precision_drop_max: float | None = None
     card_precision_drop_max: float | None = None
 
+    @property
+    def need_outcomes(self) -> bool:
+        """Whether one of them is about labels."""
+        return {self.auc_drop_max, self.average_precision_drop_max, self.card_precision_drop_max} != {None}
+
 
 @dataclass(frozen=True)
 class QuantiseRequest:
@@ -192,7 +197,7 @@ def fit_score_map(scores: Scores, parent_scores: Scores) -> ScoreMap:
 
 
 def broken_limits(limits: Limits, report: Report) -> tuple[str, ...]:
-    """The limits that do not hold, in words. Raises InputError for a limit on what could not be measured."""
+    """The limits that do not hold, in words. REQUIRES: what they are about was measured."""
     measured: list[tuple[str, float | None, float | None]] = [
         ("score difference", report.difference.score_difference_max, limits.score_difference_max),
         ("share of decisions that flip", report.difference.decision_flips_share, limits.decision_flips_max),
@@ -205,9 +210,6 @@ def broken_limits(limits: Limits, report: Report) -> tuple[str, ...]:
         before = getattr(report.parent_quality, name, None)
         drop = None if before is None else before - getattr(report.quality, name)
         measured.append((what, drop, limit))
-    for what, value, limit in measured:
-        if limit is not None and value is None:
-            raise InputError(f"limit on the {what}: it was not measured; give --label-column (and --card-column for cards)")
     return tuple(
         f"{what} {value:.6g}, the limit is {limit:g}"
         for what, value, limit in measured
@@ -227,6 +229,10 @@ def _check_convertible(parent: Candidate, request: QuantiseRequest) -> None:
         raise BundleRefusedError(MODEL_FILE, reason, "serve it as it is; fewer or shallower trees are what makes it smaller")
     if inspection.is_int8 or manifest.lineage.parent is not None:
         raise BundleRefusedError(MODEL_FILE, "it is a converted model already", "convert the FP32 bundle that it came from")
+    if request.outcomes is None and request.limits.need_outcomes:
+        raise InputError("a limit on AUC, average precision or card precision: give --label-column, so that it can be measured")
+    if request.limits.card_precision_drop_max is not None and (request.outcomes is None or request.outcomes.cards is None):
+        raise InputError("--card-precision-drop-max: give --card-column, so that it can be measured")
     if request.version == manifest.version:
         raise InputError(f"--version: {request.version} is the parent's own; a version never changes: choose another")
 
@@ -278,6 +284,7 @@ def _pack_request(parent: Candidate, request: QuantiseRequest, model_bytes: byte
         timeout_ms=manifest.timeout_ms,
         mlflow_run=lineage.mlflow_run,
         is_batch_dependent=request.kind == "int8-dynamic",
+        training=manifest.training,
         parent=Parent(version=manifest.version, manifest_sha256=parent.bundle.manifest_sha256, conversion=request.kind),
     )
 

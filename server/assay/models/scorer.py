@@ -32,6 +32,7 @@ class Scorer:
             )
         self._model = verified.model
         self._output, self._column = verified.score_output, verified.score_column
+        self._batch_rows_max = verified.batch_rows_max(BATCH_ROWS_MAX_DEFAULT)
         self.name, self.version = verified.name, verified.version
         self.features: tuple[str, ...] = tuple(manifest.inputs[0].features)  # the columns of a matrix, in order
 
@@ -49,5 +50,5 @@ class Scorer:
             raise ValueError("matrix: not C-contiguous, and it is not copied here; numpy.ascontiguousarray(matrix) does")
         scores = np.empty(len(matrix), np.float64)
         if len(matrix):
-            self._model.score_matrix(matrix, self._output, self._column, BATCH_ROWS_MAX_DEFAULT, scores)
+            self._model.score_matrix(matrix, self._output, self._column, self._batch_rows_max, scores)
         return scores

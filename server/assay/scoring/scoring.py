@@ -104,6 +104,7 @@ class Scoring:
             is_default=is_default,
             card=self._card(model),
             standby=model.standby,
+            standby_runtime=f"{self._software}, {CPU}",
         )
         if reference is not None:
             self.drift.add(reference)
