@@ -15,7 +15,7 @@ from assay.errors import AssayError, InputError
 
 if TYPE_CHECKING:
     from assay.models.quality import Outcomes
-    from assay.models.quantise import Report
+    from assay.models.quantize import Report
 
 
 class Calibration(StrEnum):
@@ -107,10 +107,10 @@ def quantize(
     from assay._core import OrtRuntime
     from assay.models.ort_library import find_library
     from assay.models.pack import read_rows
-    from assay.models.quantise import Limits, QuantiseRequest, quantise
+    from assay.models.quantize import Limits, QuantizeRequest, quantize_bundle
 
     try:
-        request = QuantiseRequest(
+        request = QuantizeRequest(
             path=bundle,
             version=version,
             rows=read_rows(rows),
@@ -127,7 +127,9 @@ def quantize(
         )
         with bar("quantising") as advance:
             runtime = OrtRuntime(str(find_library()))
-            report = quantise(request, out or bundle.resolve().parent.parent, runtime, lambda percent: advance(percent, 100))
+            report = quantize_bundle(
+                request, out or bundle.resolve().parent.parent, runtime, lambda percent: advance(percent, 100)
+            )
     except (AssayError, OSError) as error:
         fail(str(error), EXIT_REFUSED)
     if json:

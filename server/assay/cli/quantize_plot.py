@@ -12,7 +12,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 if TYPE_CHECKING:
-    from assay.models.quantise import Report
+    from assay.models.quantize import Report
 
 POINTS_MAX = 5_000
 

@@ -55,7 +55,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class QuantiseRequest:
+class QuantizeRequest:
     """What to make of the bundle at `path`. `rows` are what it is calibrated on, compared on, and packed with."""
 
     path: Path
@@ -100,7 +100,7 @@ class Report:
     place: Path | None
 
 
-def quantise(request: QuantiseRequest, out: Path, runtime: OrtRuntime, observe: Observer | None = None) -> Report:
+def quantize_bundle(request: QuantizeRequest, out: Path, runtime: OrtRuntime, observe: Observer | None = None) -> Report:
     """Writes OUT/NAME/VERSION unless a limit is broken. Nothing is left behind when it fails.
 
     Raises BundleRefusedError, BundleError, InputError.
@@ -222,7 +222,7 @@ def broken_limits(limits: Limits, report: Report) -> tuple[str, ...]:
 _NEWTON_STEPS_MAX = 50
 
 
-def _check_convertible(parent: Candidate, request: QuantiseRequest) -> None:
+def _check_convertible(parent: Candidate, request: QuantizeRequest) -> None:
     manifest, inspection = parent.bundle.manifest, parent.inspection
     if inspection.is_tree_ensemble:
         reason = "trees compare values with thresholds and multiply nothing: there is nothing to quantise"
@@ -237,7 +237,7 @@ def _check_convertible(parent: Candidate, request: QuantiseRequest) -> None:
         raise InputError(f"--version: {request.version} is the parent's own; a version never changes: choose another")
 
 
-def _convert(parent: Candidate, request: QuantiseRequest, calibration: PackedRows, observe: Callable[[int, int], None]) -> bytes:
+def _convert(parent: Candidate, request: QuantizeRequest, calibration: PackedRows, observe: Callable[[int, int], None]) -> bytes:
     return convert_model(
         parent.bundle.model_bytes,
         request.kind,
@@ -260,7 +260,7 @@ def _make_scorer(parent: Candidate, model: OrtModel, score: ScoreOutput, batch_r
     return make_scorer(model, parent.plan, output, score.column, batch_rows_max)
 
 
-def _pack_request(parent: Candidate, request: QuantiseRequest, model_bytes: bytes, score: ScoreOutput) -> PackRequest:
+def _pack_request(parent: Candidate, request: QuantizeRequest, model_bytes: bytes, score: ScoreOutput) -> PackRequest:
     """Everything but the model, the score's place and the rows is the parent's."""
     manifest = parent.bundle.manifest
     lineage = manifest.lineage

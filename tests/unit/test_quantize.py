@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import yaml
 from assay.errors import InputError
 from assay.models.manifest import Manifest, Parent, parse_manifest
 from assay.models.quality import Difference, Quality
-from assay.models.quantise import Limits, Report, broken_limits, fit_score_map
+from assay.models.quantize import Limits, Report, broken_limits, fit_score_map
 from assay.models.refusal import BundleRefusedError
 from assay.models.throughput import has_vnni, measure_throughput
 from tests.support.bundles import pack
@@ -54,14 +53,6 @@ def test_limits_say_what_is_broken(limits: Limits, words: tuple[str, ...]) -> No
     broken = broken_limits(limits, REPORT)
     assert len(broken) == len(words), broken
     assert all(said.startswith(word) for said, word in zip(broken, words, strict=True)), broken
-
-
-@pytest.mark.parametrize(
-    "limits", [Limits(auc_drop_max=1), Limits(average_precision_drop_max=1), Limits(card_precision_drop_max=1)]
-)
-def test_a_limit_on_what_was_not_measured_is_an_error(limits: Limits) -> None:
-    with pytest.raises(InputError, match="--label-column"):
-        broken_limits(limits, replace(REPORT, parent_quality=None, quality=None))
 
 
 def test_score_map_finds_the_map_that_was_applied() -> None:
