@@ -115,15 +115,14 @@ def pack(
     from assay._core import OrtRuntime
     from assay.models.inspection import read_model
     from assay.models.ort_library import find_library
-    from assay.models.pack import PackRequest, find_commit, pack_bundle, parse_thresholds, read_rows, sha256_of_file
+    from assay.models.pack import PackRequest, find_commit, pack_bundle, parse_thresholds, read_rows, refuse_dirty, sha256_of_file
 
+    commit = find_commit(feature_set.resolve().parent)
     try:
-        commit = find_commit(feature_set.resolve().parent)
-        if commit.is_dirty and not allow_dirty:
-            fail(
-                "the lineage would not say what made this model: no git commit, or changes that are not committed",
-                hint="commit them, or pass --allow-dirty (the manifest then says so)",
-            )
+        refuse_dirty(commit, is_allowed=allow_dirty, option="--allow-dirty")
+    except InputError as error:
+        fail(str(error))
+    try:
         with console.status("reading the model", spinner="line"):
             model_bytes, inspection = read_model(model)
         request = PackRequest(

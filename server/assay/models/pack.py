@@ -206,12 +206,12 @@ def find_commit(directory: Path) -> Commit:
     return Commit(commit, is_dirty=bool(changes))
 
 
-def refuse_dirty(commit: Commit, *, is_allowed: bool) -> None:
-    """Raises InputError where the commit does not say what made the model, and nobody allowed that."""
+def refuse_dirty(commit: Commit, *, is_allowed: bool, option: str) -> None:
+    """Raises InputError where the commit does not say what made the model, and nobody allowed that by `option`."""
     if commit.is_dirty and not is_allowed:
         raise InputError(
             "the lineage would not say what made this model: no git commit, or changes that are not committed; commit them, or "
-            "pass allow_dirty=True (the manifest then says so)"
+            f"pass {option} (the manifest then says so)"
         )
 
 

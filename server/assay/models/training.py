@@ -61,7 +61,7 @@ def pack(
     """
     feature_set_path = Path(feature_set)
     commit = find_commit(feature_set_path.resolve().parent)
-    refuse_dirty(commit, is_allowed=allow_dirty)
+    refuse_dirty(commit, is_allowed=allow_dirty, option="allow_dirty=True")
     definition = FeatureSet.load(feature_set_path)
     given = _rows(rows, definition.input_names)
     converted = convert(estimator, definition.input_names)
