@@ -22,12 +22,13 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from assay._core import HAS_NATIVE_TRANSPORT, STAGES
+from assay._core import HAS_NATIVE_TRANSPORT, STAGES, Card
 from assay.cli.top_page import parse_fine
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.errors import ConfigError
 from assay.observe import metrics_server
 from assay.observe.audit_metrics import shipping_families
+from assay.observe.card_watch import card_families
 from assay.observe.gpu import GpuWatch
 from assay.observe.latencies import middle_s
 from assay.observe.metrics import remote_store_families, security_families
@@ -148,7 +149,7 @@ def test_every_metric_stands_in_the_document_and_the_other_way_round(demo: Serve
     gpus = GpuWatch(FakeNvml(FakeCard()))
     wait_until(lambda: bool(list(gpus.families())), "the first reading")
     elsewhere = [*remote_store_families(False), *security_families({}, datetime.now(UTC), {}), *gpus.families()]
-    elsewhere += shipping_families(0, 0, 0.0)
+    elsewhere += [*shipping_families(0, 0, 0.0), *card_families({0: Card().stats()})]
     gpus.close()
     live = {}
     for family in [*elsewhere, *page.families.values()]:

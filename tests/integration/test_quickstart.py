@@ -10,19 +10,22 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_documents import CHECKER, FLAGS, OWN_MODELS, ROOT
+from tests.integration.test_documents import CHECKER, FLAGS, OWN_MODELS, ROOT, WITH_TORCH
+from tests.support.torch_venv import torch_venv
 
 for extra in ("xgboost", "sklearn", "skl2onnx", "onnxmltools"):
     pytest.importorskip(extra, reason="needs: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu")
 
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LISTEN = "127.0.0.1:50051"
+COMMAND_SECONDS_MAX = 800
 
 
 class Serving:
@@ -76,7 +79,7 @@ class Reader:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=COMMAND_SECONDS_MAX,
             check=False,
         )
         output = done.stdout + done.stderr
@@ -99,12 +102,31 @@ def steps(document: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("document", OWN_MODELS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_reader_gets_what_the_document_shows(document: Path, tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "assay").write_text(f'#!/bin/sh\nexec {sys.executable} -m assay "$@"\n')
-    (programs / "assay").chmod(0o755)
-    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    read(document, tmp_path, dict(os.environ, PATH=path))
+    read(document, tmp_path, environment_of(tmp_path))
+
+
+@pytest.mark.torture  # trains for minutes, in an environment of 900 MB
+@pytest.mark.timeout(1_500)
+def test_a_reader_with_pytorch_gets_what_the_document_shows(tmp_path: Path) -> None:
+    torch = torch_venv()
+    write_program(
+        tmp_path / "TORCH_ENVIRONMENT" / "bin" / "python",
+        f'PYTHONPATH={sysconfig.get_paths()["purelib"]} exec {torch.python} "$@"',
+    )
+    read(WITH_TORCH, tmp_path, environment_of(tmp_path))
+
+
+def environment_of(directory: Path) -> dict[str, str]:
+    """Where `assay` is this checkout's, whether or not the package's scripts are installed."""
+    programs = directory / "bin"
+    write_program(programs / "assay", f'exec {sys.executable} -m assay "$@"')
+    return dict(os.environ, PATH=f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+def write_program(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
 
 
 def read(document: Path, directory: Path, environment: dict[str, str]) -> None:
