@@ -1,6 +1,6 @@
 """python -m benchmarks: runs the budgets, prints a table, writes build/bench/results.json and results.png.
 
-python -m benchmarks                     all but soak and quantize, 15 pairs each (about 40 minutes)
+python -m benchmarks                     all but soak, quantize and before, 15 pairs each (about 40 minutes)
 python -m benchmarks unary --pairs 5     one of them, quicker and coarser
 python -m benchmarks soak                half an hour at half load
 """

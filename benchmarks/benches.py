@@ -13,9 +13,13 @@ import numpy as np
 from assay.v1 import scoring_pb2
 from benchmarks.audit_levels import audit
 from benchmarks.baselines import assay_response, onnxruntime_alone
+from benchmarks.before import before
 from benchmarks.drift_cost import drift
 from benchmarks.event_watch import watch
+from benchmarks.explain_cost import explain
+from benchmarks.explained_load import explained
 from benchmarks.freshness import freshness
+from benchmarks.infer import infer
 from benchmarks.kafka_ingest import kafka_ingest
 from benchmarks.measure import Ratio, Sample, interleave, process_rss_bytes
 from benchmarks.native import MESSAGES, closed_loop, native_batch, native_lone, open_loop
@@ -34,9 +38,11 @@ from benchmarks.processes import (
 )
 from benchmarks.quantize import quantize
 from benchmarks.remote_store import redis_ingest, redis_layout, redis_score
+from benchmarks.rollout import rollout
 from benchmarks.run import BATCH_ROWS, Run
 from benchmarks.sizing import redis_sizing
 from benchmarks.store_away import redis_away
+from benchmarks.tree_predictors import trees
 
 VARIED_MESSAGES = 20_000
 # Closed loop, 64 requests in flight on 4 connections: enough to keep both cores busy, as a core banking service would.
@@ -179,10 +185,12 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "rows": rows,
     "lone": lone,
     "telemetry": telemetry,
+    "rollout": rollout,
     "audit": audit,
     "native": closed_loop,
     "native_batch": native_batch,
     "native_lone": native_lone,
+    "infer": infer,
     "open_loop": open_loop,
     "overload": overload,
     "abuse": abuse,
@@ -196,10 +204,14 @@ BENCHES: dict[str, Callable[[Run], list[Ratio]]] = {
     "freshness": freshness,
     "watch": watch,
     "drift": drift,
+    "explain": explain,
+    "explained": explained,
     "start": start,
     "quantize": quantize,
+    "trees": trees,
+    "before": before,
 }
-BY_NAME_ONLY = ("soak", "quantize")  # too long to run with the others, or too large
+BY_NAME_ONLY = ("soak", "quantize", "before")  # too long to run with the others, or too large, or in want of PyTorch
 
 
 # --- implementation ---

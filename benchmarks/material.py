@@ -121,6 +121,20 @@ def prepare(folder: Path, report: Callable[[str], None]) -> Material:
     return material
 
 
+def training_rows(material: Material) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """The demo's inputs of a simulation's transactions, as (n,) columns in the feature set's order, and which are fraud."""
+    transactions = simulate(TRAINING)
+    log = _core.EventLog(material.plan)
+    for block in transactions.json_lines():
+        log.append(block)
+    log.sort()
+    store = _core.EmbeddedStore(4 << 30)
+    reader, writer = _core.FeatureReader(material.plan, store), _core.EventWriter(material.plan, store)
+    packed, _, _, _ = log.replay(reader, writer, 0, log.event_count)
+    columns = {name: values.astype(np.float64) for name, values in input_columns(material.plan, packed).items()}
+    return columns, transactions.is_fraud
+
+
 def pack(material: Material, name: str, model: ModelProto, columns: Mapping[str, NDArray[np.float64]]) -> None:
     """Makes the bundle `name` of a model on the demo's inputs; `columns` are rows of them, its golden rows and baseline."""
     request = PackRequest(
@@ -148,18 +162,10 @@ def _train(material: Material) -> None:
     from skl2onnx.common.data_types import FloatTensorType
     from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 
-    transactions = simulate(TRAINING)
-    log = _core.EventLog(material.plan)
-    for block in transactions.json_lines():
-        log.append(block)
-    log.sort()
-    store = _core.EmbeddedStore(4 << 30)
-    reader, writer = _core.FeatureReader(material.plan, store), _core.EventWriter(material.plan, store)
-    packed, _, _, _ = log.replay(reader, writer, 0, log.event_count)
-    columns = {name: values.astype(np.float64) for name, values in input_columns(material.plan, packed).items()}
+    columns, is_fraud = training_rows(material)
     # LightGBM's own defaults have 31 leaves.
     model = lightgbm.LGBMClassifier(n_estimators=TREES, num_leaves=LEAVES, random_state=0, n_jobs=1, verbose=-1)
-    model.fit(np.stack(list(columns.values()), axis=1).astype(np.float32), transactions.is_fraud)
+    model.fit(np.stack(list(columns.values()), axis=1).astype(np.float32), is_fraud)
     trees = model.booster_.dump_model()["tree_info"]
     assert len(trees) == TREES, len(trees)
     leaves_mean = float(np.mean([tree["num_leaves"] for tree in trees]))

@@ -8,9 +8,12 @@ import platform
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 STALL_MS_MAX = 5.0
 # Two-sided 95 % quantiles of Student's t for n - 1 = 1..30 degrees of freedom; beyond that 1.96 is close enough.
@@ -92,6 +95,22 @@ def interleave(ratio: Ratio, a: Callable[[], float], b: Callable[[], float], pai
     return ratio
 
 
+def in_rounds(sides: Mapping[str, Callable[[], T]], rounds: int, report: Callable[[str], None]) -> list[dict[str, T]]:
+    """More than two sides beside each other: in each round each runs once, in an order that turns. Rounds with a stall are void
+    as pairs are."""
+    names, found, void_count = list(sides), [], 0
+    while len(found) < rounds:
+        first = len(found) % len(names)
+        with StallProbe() as probe:
+            measured = {name: sides[name]() for name in names[first:] + names[:first]}
+        if probe.stall_ms > STALL_MS_MAX and void_count < rounds:
+            void_count += 1
+            continue
+        found.append(measured)
+        report(f"{', '.join(names)}: round {len(found)}/{rounds}")
+    return found
+
+
 class StallProbe:
     """Looks for time that the machine took from us: a real-time thread that sleeps 1 ms and watches how late it wakes. Where the
     process may not have a real-time thread, the hypervisor's stolen time is taken instead."""
@@ -130,8 +149,20 @@ def stolen_s() -> float:
 
 
 def process_cpu_s(pid: int) -> float:
-    """Processor seconds of a process's threads so far, to the nanosecond (10 ms ticks of stat are too coarse for short runs)."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) * 1e-9
+    """CPU seconds of a process's threads so far."""
+    return sum(seconds for _, seconds in thread_cpu_s(pid))
+
+
+def thread_cpu_s(pid: int) -> list[tuple[str, float]]:
+    """(name, CPU seconds so far) of each thread of a process, to the nanosecond (10 ms ticks of stat are too coarse for short
+    runs). Those that ended meanwhile are left out."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found.append(((task / "comm").read_text().strip(), int((task / "schedstat").read_text().split()[0]) * 1e-9))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
 
 
 def process_rss_bytes(pid: int) -> int:

@@ -44,7 +44,7 @@ def closed_loop(run: Run) -> list[Ratio]:
 
         def measure(streams: int) -> float:
             rate, p99, cpu, p99_us = by_streams[streams]
-            step = _all_ok(fast.bench(messages, RUN_S, "--warmup", "1", "--connections", "4", "--streams", str(streams)))
+            step = all_ok(fast.bench(messages, RUN_S, "--warmup", "1", "--connections", "4", "--streams", str(streams)))
             rate.pairs.append((step["rate"], 60_000.0))
             p99.pairs.append((step["latency_us"]["p99"], p99_us))
             cpu.pairs.append((step["server_cpu_s_per_1000"], 0.018))
@@ -107,7 +107,7 @@ def native_batch(run: Run) -> list[Ratio]:
     ):
 
         def rows_per_cpu_s(server: Server) -> Callable[[], float]:
-            return lambda: 1000 * BATCH_ROWS / float(_all_ok(server.bench(messages, 3.0, *options))["server_cpu_s_per_1000"])
+            return lambda: 1000 * BATCH_ROWS / float(all_ok(server.bench(messages, 3.0, *options))["server_cpu_s_per_1000"])
 
         alone()
         interleave(recorded, rows_per_cpu_s(recording), alone, run.pairs, run.report)
@@ -127,13 +127,19 @@ def native_lone(run: Run) -> list[Ratio]:
         alone()
 
         def p50_us() -> float:
-            return float(_all_ok(server.bench(messages, 2.0, *options))["latency_us"]["p50"])
+            return float(all_ok(server.bench(messages, 2.0, *options))["latency_us"]["p50"])
 
         def echo_and_model_us() -> float:
-            return float(_all_ok(echo.bench(messages, 2.0, *options))["latency_us"]["p50"]) + alone()
+            return float(all_ok(echo.bench(messages, 2.0, *options))["latency_us"]["p50"]) + alone()
 
         interleave(ratio, p50_us, echo_and_model_us, run.pairs, run.report)
     return [ratio]
+
+
+def all_ok(step: dict[str, Any]) -> dict[str, Any]:
+    """The step, of which every call was answered."""
+    assert set(step["outcomes"]) == {"OK"}, step["outcomes"]
+    return step
 
 
 # --- implementation ---
@@ -142,11 +148,6 @@ def native_lone(run: Run) -> list[Ratio]:
 def _copy(run: Run, snapshot: Path) -> Path:
     """A store belongs to one server: another one has a copy."""
     return Path(shutil.copy(snapshot, run.material.folder / "store2.snapshot"))
-
-
-def _all_ok(step: dict[str, Any]) -> dict[str, Any]:
-    assert set(step["outcomes"]) == {"OK"}, step["outcomes"]
-    return step
 
 
 def _or_endless(us: float | None) -> float:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from benchmarks.measure import Sample, process_cpu_s
 
 SCORE = "assay.v1.ScoringService/Score"
 SCORE_BATCH = "assay.v1.ScoringService/ScoreBatch"
+MODEL_INFER = "inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def assay_server(material: Material, *options: str, bundle: Path | None = None) -> Iterator[Server]:
-    """assay with a bundle (default: the 200 trees) and the demo's history, on default settings: scores are recorded, at level
-    spool."""
+def assay_server(
+    material: Material, *options: str, bundle: Path | None = None, repository: Path | None = None
+) -> Iterator[Server]:
+    """assay with a bundle (default: the 200 trees) or a repository, and the demo's history, on default settings: scores are
+    recorded, at level spool."""
     command = [
         "serve",
-        "--model",
-        str(bundle or material.bundle),
+        *(("--repository", str(repository)) if repository else ("--model", str(bundle or material.bundle))),
         "--store",
         f"embedded:{material.snapshot}",
         "--admin-socket",
@@ -122,6 +124,15 @@ def hand_written_server(material: Material, features: Path) -> Iterator[Server]:
     port = free_port()
     model = str(material.bundle / "model.onnx")
     with _server([sys.executable, "-m", "benchmarks.servers.hand_written", str(port), model, str(features)], port) as server:
+        yield server
+
+
+@contextmanager
+def torch_server(python: Path, environment: Mapping[str, str], model: Path, rows: Path, mode: str) -> Iterator[Server]:
+    """grpc.aio + google.protobuf + a PyTorch module a request, in PyTorch's own environment (servers/torch_mlp.py)."""
+    port = free_port()
+    command = [str(python), "-m", "benchmarks.servers.torch_mlp", str(port), str(model), str(rows), mode]
+    with _server(command, port, environment=environment) as server:
         yield server
 
 
@@ -170,9 +181,11 @@ def scraped(port: int, interval_s: float) -> Iterator[None]:
 
 
 @contextmanager
-def _server(command: list[str], port: int | None = None, *, says_port: bool = False) -> Iterator[Server]:
+def _server(
+    command: list[str], port: int | None = None, *, says_port: bool = False, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     start = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             said = process.stdout.readline()

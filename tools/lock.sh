@@ -17,5 +17,5 @@ grep -E '^[a-zA-Z0-9_.-]+==' server/assay/lock/cpu.txt | sed 's/ \\$//' > "$work
 grep -v '^onnxruntime' "$work/constraints.txt" > "$work/others.txt"
 compile pyproject.toml --extra gpu --group build -c "$work/others.txt" -o server/assay/lock/gpu.txt
 compile pyproject.toml --extra gpu-cu12 --group build -c "$work/others.txt" -o server/assay/lock/gpu-cu12.txt
-compile pyproject.toml --extra train --group build --group dev --override "$work/override.txt" -c "$work/constraints.txt" \
+compile pyproject.toml --extra train --extra mlflow --group build --group dev --override "$work/override.txt" -c "$work/constraints.txt" \
   --no-emit-package onnxruntime -o server/assay/lock/dev.txt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layout import Dashboard, Panel, Query, Row, now, quantile
+from layout import Dashboard, Panel, Query, Row, now, quantile, rate
 
 GPU = Dashboard(
     "gpu",
@@ -36,6 +36,36 @@ GPU = Dashboard(
                     "Run of a batch, p99",
                     [Query(quantile(0.99, "assay_stage_seconds", "instance, model", 'stage="infer"'), "{{instance}} {{model}}")],
                     "s",
+                ),
+            ],
+        ),
+        Row(
+            "What models make of them",
+            [
+                Panel(
+                    "Batch that a card is given",
+                    [
+                        Query(now("assay_card_batch_rows_limit"), "{{instance}} {{card}} {{model}} {{version}}"),
+                        Query(now("assay_card_batch_rows_max"), "{{instance}} {{card}} {{model}} {{version}} at most"),
+                    ],
+                    about="Smaller than at most: its memory was full. None: it rests, is hot or is lost.",
+                ),
+                Panel(
+                    "Rows that the CPU ran for a card",
+                    [Query(rate("assay_card_cpu_rows_total", "instance, card, cause"), "{{instance}} {{card}} {{cause}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Faults",
+                    [Query(rate("assay_card_faults_total", "instance, card, fault"), "{{instance}} {{card}} {{fault}}")],
+                    stacked=True,
+                ),
+                Panel(
+                    "Lost or too hot",
+                    [
+                        Query(now("assay_card_dead"), "{{instance}} {{card}} lost"),
+                        Query(now("assay_card_hot"), "{{instance}} {{card}} too hot"),
+                    ],
                 ),
             ],
         ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,10 +35,13 @@ from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.rows import input_columns
 from assay.models.manifest import Threshold
+from assay.models.mlflow_runs import training_run
 from assay.models.ort_library import find_library
 from assay.models.pack import PackRequest, Rows, find_commit, pack_bundle
+from assay.models.reasons import load_reasons
 
 FEATURE_SET_FILE = Path(__file__).resolve().with_name("feature_set.yaml")
+REASONS_FILE = FEATURE_SET_FILE.with_name("reasons.yaml")
 # exact and base_score are set on purpose: today's defaults (hist, an estimated base score) lose a tenth of the average precision,
 # because with few frauds the first splits are pruned.
 XGBOOST_PARAMETERS: dict[str, Any] = {
@@ -73,6 +77,9 @@ def main(
     allow_dirty: Annotated[
         bool, typer.Option("--allow-dirty", help="Train although the git commit does not say everything.")
     ] = False,
+    mlflow: Annotated[
+        str, typer.Option(metavar="URI", help="Log the training and its bundle to this MLflow: sqlite:///FILE.")
+    ] = "",
 ) -> None:
     """Train the demo's model and write its bundle."""
     commit = find_commit(feature_set_path.resolve().parent)
@@ -88,8 +95,9 @@ def main(
     results = evaluate(rows, transactions)
     out.mkdir(parents=True, exist_ok=True)
     plot(results, out / "card_fraud_evaluation.png")
+    metrics = evaluation.Metrics.mean([result.metrics for result in results])
     try:
-        evaluation.check_gate(evaluation.Metrics.mean([result.metrics for result in results]).average_precision)
+        evaluation.check_gate(metrics.average_precision)
     except evaluation.GateError as error:
         fail(str(error), hint="no bundle was written")
 
@@ -98,22 +106,32 @@ def main(
         model = fit(rows.inputs[last_days], rows.is_fraud[last_days])
         model_bytes = to_onnx(model, list(columns))
         check_parity(model, model_bytes, rows.inputs[last_days])
-        request = PackRequest(
-            name="card_fraud",
-            version=version,
-            model_bytes=model_bytes,
-            feature_set_bytes=feature_set_path.read_bytes(),
-            rows=Rows(columns={name: values[last_days].astype(np.float64) for name, values in columns.items()}),
-            commit=commit,
-            data_sha256=data_sha256,
-            score_output="probabilities",
-            score_column=1,
-            thresholds=THRESHOLDS,
-        )
-        try:
+    try:
+        logged = training_run(mlflow, "card_fraud", commit, data_sha256, XGBOOST_PARAMETERS) if mlflow else nullcontext()
+        with console.status("packing", spinner="line"), logged as run:
+            request = PackRequest(
+                name="card_fraud",
+                version=version,
+                model_bytes=model_bytes,
+                feature_set_bytes=feature_set_path.read_bytes(),
+                rows=Rows(columns={name: values[last_days].astype(np.float64) for name, values in columns.items()}),
+                commit=commit,
+                data_sha256=data_sha256,
+                score_output="probabilities",
+                score_column=1,
+                thresholds=THRESHOLDS,
+                mlflow_run=None if run is None else run.run_id,
+                parameters=None if run is None else {name: str(value) for name, value in XGBOOST_PARAMETERS.items()},
+                reasons=load_reasons(REASONS_FILE, feature_set.input_names),
+            )
             place = pack_bundle(request, out, _core.OrtRuntime(str(find_library())), is_replacing=force)
-        except AssayError as error:
-            fail(str(error))
+            if run is not None:
+                run.log_metrics({name: getattr(metrics, name) for name in ("auc_roc", "average_precision", "card_precision")})
+                run.log_bundle(place)
+    except AssayError as error:
+        fail(str(error))
+    if run is not None:
+        console.print(f"logged to MLflow; get it there with: assay model pull mlflow:runs:/{run.run_id}/bundle", soft_wrap=True)
     console.print(f"packed [bold]{place}[/]; look at it with: assay model check {place}", soft_wrap=True)
 
 

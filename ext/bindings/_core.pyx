@@ -15,6 +15,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from cython.operator cimport dereference
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 from libcpp cimport bool as cbool
 from libcpp.memory cimport make_shared, make_unique, shared_ptr, unique_ptr
 from libcpp.string cimport string
@@ -45,9 +46,12 @@ include "reader.pxi"   # FeatureReader
 include "events.pxi"   # EventWriter, EventLog
 include "resp.pxi"     # exchange
 include "runtime.pxi"  # OrtRuntime, OrtModel, PuppetModel
+include "explain.pxi"  # TreeExplainer
 include "black_box.pxi"  # open_black_box
 include "telemetry.pxi"  # Histogram, EngineMetrics, CallRecord
 include "audit.pxi"    # AuditLog, AuditSegment
+include "infer.pxi"    # the tensors of ModelInfer
+include "explained.pxi"  # ExplainedModel
 include "engine.pxi"   # ManualClock, CompletionQueue, Engine
 include "transport.pxi"  # NativeTransport
 include "load.pxi"     # LoadRun

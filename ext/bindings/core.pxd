@@ -39,7 +39,12 @@ cdef extern from "core/base/limits.h" namespace "assay::limits" nogil:
     const uint32_t kExactEventsMax
     const size_t kTilesMax
     const uint64_t kTileEventsMax
+    const size_t kBackgroundRowsMax
     const size_t kLanesMax
+    const size_t kTensorRankMax
+    const uint32_t kTensorRowBytesMax
+    const size_t kAuditOutputsBytesMax
+    const size_t kAuditRowBytesMax
     const int64_t kWindowUsMax
     const int64_t kAheadUsMax
     const int64_t kTimeUsMin
@@ -133,6 +138,8 @@ cdef extern from "core/base/value.h" namespace "assay" nogil:
         kInt64
         kBool
         kFloat64
+
+    uint32_t tensor_type_bytes(TensorType type) noexcept
 
     cdef cppclass Value:
         Value() noexcept
@@ -314,6 +321,8 @@ cdef extern from "core/features/plan.h" namespace "assay" nogil:
     cdef cppclass CFeaturePlan "assay::FeaturePlan":
         @staticmethod
         Status compile(PlanSpec spec, shared_ptr[const CFeaturePlan]* out) noexcept
+        @staticmethod
+        Status of_tensors(vector[TensorSpec] tensors, shared_ptr[const CFeaturePlan]* out) noexcept
         const PlanSpec& spec() noexcept
         const vector[ViewSchema]& views() noexcept
         const vector[TensorSegment]& segments() noexcept
@@ -321,6 +330,29 @@ cdef extern from "core/features/plan.h" namespace "assay" nogil:
         int find_feature(string_view name) noexcept
         int find_entity(string_view name) noexcept
         AcceptedInts& accepted_ints() noexcept
+        cbool is_tensors_only() noexcept
+
+
+cdef extern from "core/wire/infer_schema.h" namespace "assay" nogil:
+    cdef cppclass TensorShape:
+        string name
+        TensorType type
+        vector[int64_t] dims
+        uint32_t index
+
+    cdef cppclass InferTensor:
+        TensorShape shape
+        uint32_t row_bytes
+        uint32_t offset_bytes
+
+    cdef cppclass InferSchema:
+        vector[InferTensor] inputs
+        vector[InferTensor] outputs
+        uint32_t output_bytes
+        @staticmethod
+        Status make(
+            const CFeaturePlan& plan, const vector[TensorShape]& inputs, const vector[TensorShape]& outputs, InferSchema* out
+        ) noexcept
 
 
 cdef extern from "core/features/fence.h" namespace "assay" nogil:
@@ -647,6 +679,7 @@ cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
     cdef enum class CallKind(unsigned char):
         kUnary
         kBatch
+        kInfer
         kStream
 
     cdef enum class RecordReason(unsigned char):
@@ -668,7 +701,7 @@ cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
         CallTrace trace
         uint64_t span_id
         shared_ptr[const LaneName] lane
-        int64_t stamps[8]
+        int64_t stamps[9]
         int64_t ended_ns
         uint32_t row_count
         uint32_t failed_rows
@@ -691,7 +724,7 @@ cdef extern from "core/serving/lane_metrics.h" namespace "assay" nogil:
 
     cdef cppclass LaneHistograms:
         CLatencyHistogram inference[3]
-        CLatencyHistogram stages[7]
+        CLatencyHistogram stages[8]
         RowsHistogram batch_rows
 
 
@@ -868,12 +901,83 @@ cdef extern from "core/serving/audit_policy.h" namespace "assay" nogil:
         AuditPolicy policy
 
 
+# ------------------------------------------------------------------------------------------------------- explanations
+
+cdef extern from "core/explain/explained_model.h" namespace "assay::explain" nogil:
+    cdef enum class CMethod "assay::explain::Method"(uint8_t):
+        kTrees
+
+    cdef enum class CPlayers "assay::explain::Players"(uint8_t):
+        kGroups
+        kInputs
+
+    cdef cppclass RowTensor:
+        TensorType type
+        size_t offset_bytes
+        size_t elements
+
+    cdef cppclass ExplainerSpec:
+        string_view model
+        string_view output
+        size_t column
+        vector[RowTensor] tensors
+        size_t row_bytes
+        const uint8_t* background
+        size_t background_rows
+        vector[uint32_t] groups
+        size_t group_count
+
+    cdef cppclass CExplainer "const assay::explain::Explainer":
+        CMethod method() noexcept
+
+    cdef cppclass Reason:
+        string code
+        string analyst_text
+        string customer_text
+
+    cdef cppclass CExplainedModel "assay::explain::ExplainedModel":
+        unique_ptr[CExplainer] explainer
+        string background_sha256
+        vector[string] group_names
+        vector[string] input_names
+        vector[Reason] reasons
+        string reasons_version
+
+cdef extern from "core/serving/explain_worker.h" namespace "assay" nogil:
+    cdef cppclass ExplainJob:
+        shared_ptr[const CExplainedModel] model
+        vector[uint8_t] row
+        CPlayers players
+        uint32_t top_k
+        double score
+
+    cdef cppclass ExplainResult:
+        cbool adds_up
+        string answer
+        string record
+
+    ExplainResult explain_row(const ExplainJob& job) except +
+
+cdef extern from "core/serving/explain_options.h" namespace "assay" nogil:
+    cdef cppclass ExplainOptions:
+        uint32_t threads
+        uint32_t queue_rows_max
+        int64_t inline_ns_max
+        cbool has_threads
+
+    cdef cppclass CExplainStats "assay::ExplainStats":
+        uint32_t queued_rows
+        uint32_t threads
+        cbool is_suspended
+
+
 # -------------------------------------------------------------------------------------------------------------- engine
 
 cdef extern from "core/serving/engine.h" namespace "assay" nogil:
     cdef cppclass EngineOptions:
         uint32_t slots
         uint32_t batch_call_rows_max
+        uint64_t answer_bytes_max
         int64_t lookup_timeout_ns_max
         cbool has_lookup_thread
         uint64_t near_cache_bytes_max
@@ -882,6 +986,7 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         RequestLogOptions request_log
         uint32_t call_records_max
         ServedRowsOptions served_rows
+        ExplainOptions explain
         EngineAudit audit
 
     cdef cppclass Threshold:
@@ -933,10 +1038,13 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t score_output
         uint32_t score_column
         vector[Threshold] thresholds
+        shared_ptr[const CExplainedModel] explained
         string runtime
         string standby_runtime
         DriftSpec drift
         LaneOptions options
+        vector[TensorShape] infer_inputs
+        vector[TensorShape] infer_outputs
 
     cdef cppclass CallContext:
         int64_t received_ns
@@ -988,12 +1096,37 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         uint32_t slots_used
         uint32_t slots_used_max
         uint32_t queued_rows
+        CExplainStats explain
+
+    cdef cppclass CRoute "assay::Route":
+        string champion
+        string challenger
+        string entity
+        double canary_share
+
+    cdef cppclass CShadowShare "assay::ShadowShare":
+        string entity
+        double share
+
+    cdef cppclass CShadowStats "assay::ShadowStats":
+        string model
+        string version
+        double share
+        uint64_t compared_rows
+        uint64_t failed_rows
+        uint64_t shed_rows
+        uint64_t held_bytes
+        double difference_sum
 
     cdef cppclass LaneSnapshot:
         string model
         string version
         int64_t oldest_queued_ns
+        uint64_t failed_rows
+        uint64_t missed_rows
         LaneHistograms histograms
+        cbool can_explain
+        cbool is_explaining_suspended
 
     cdef cppclass CLaneDrift "assay::LaneDrift":
         string model
@@ -1015,9 +1148,14 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
         CEngine(const EngineOptions& options, const CClock& clock) noexcept
         Status add_lane(LaneSpec spec, cbool is_default) noexcept
         Status remove_lane(string_view model, string_view version) noexcept
+        Status set_route(string_view model, CRoute route) noexcept
+        Status start_shadow(LaneSpec spec, const CShadowShare& share) noexcept
+        Status stop_shadow(const string& model) noexcept
+        vector[CShadowStats] shadow_stats()
         Submission submit_score(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
         Submission submit_batch(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
         Submission submit_stream(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
+        Submission submit_infer(string_view data, const CallContext& context, CCompletionQueue* queue, uint64_t token) noexcept
         unique_ptr[CLookupBatch] take_lookups(size_t rows_max, cbool waits)
         CHopsResult run_hops(int socket, const CHopLimits& limits) except +
         void give_lookups(const CLookupBatch& batch, const FetchedRecord* records) noexcept
@@ -1044,6 +1182,26 @@ cdef extern from "core/serving/engine.h" namespace "assay" nogil:
 
 
 # ------------------------------------------------------------------------------------------------------------- runtime
+
+cdef extern from "core/wire/infer_request.h" namespace "assay" nogil:
+    cdef cppclass InferScan:
+        string_view model
+        string_view version
+        string_view id
+
+    cdef cppclass InferCall:
+        uint32_t row_count
+        uint64_t outputs_wanted
+
+    Status scan_infer_request(string_view data, InferScan& scan) noexcept
+    cbool is_bulk(const InferScan& scan, uint32_t row_count) noexcept
+    Status check_infer(
+        const InferScan& scan, const InferSchema& schema, size_t rows_max, InferCall& call, Violations& violations
+    ) noexcept
+    void write_infer_rows(
+        const InferScan& scan, const InferSchema& schema, const InferCall& call, uint8_t* const* rows
+    ) noexcept
+
 
 cdef extern from "core/runtime/ort_model.h" namespace "assay" nogil:
     cdef cppclass CTensorInfo "assay::TensorInfo":
@@ -1130,6 +1288,42 @@ cdef extern from "core/runtime/faulty_model.h" namespace "assay" nogil:
         uint64_t hanging() noexcept
 
 
+# ------------------------------------------------------------------------------------------------------------- explain
+
+cdef extern from "core/explain/tree_ensemble.h" namespace "assay::explain" nogil:
+    cdef cppclass TreeEnsemble:
+        pass
+
+
+cdef extern from "core/explain/onnx_trees.h" namespace "assay::explain" nogil:
+    cdef enum class Link(uint8_t):
+        kIdentity
+
+    double linked(Link link, double margin) noexcept
+
+    cdef cppclass CTreeModel "assay::explain::TreeModel":
+        TreeEnsemble trees
+        Link link
+        void scale(float* row) noexcept
+
+    Status c_find_trees "assay::explain::find_trees"(
+        string_view model, string_view output, size_t column, size_t feature_count, CTreeModel* out
+    ) noexcept
+
+
+cdef extern from "core/explain/interventional.h" namespace "assay::explain" nogil:
+    cdef cppclass CInterventional "assay::explain::Interventional":
+        @staticmethod
+        Status create(
+            const TreeEnsemble& trees, const float* background, size_t rows, const vector[uint32_t]& groups, size_t players,
+            CInterventional* out,
+        ) noexcept
+        double base() noexcept
+        size_t player_count() noexcept
+        size_t bytes() noexcept
+        double explain(const float* row, double* values) noexcept
+
+
 # -------------------------------------------------------------------------------------------------------------- bridge
 
 cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
@@ -1151,6 +1345,12 @@ cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     ProgressFunction progress_function(ReportProgress report, void* context) noexcept
     vector[int64_t] latency_bounds_ns() noexcept
     vector[int64_t] batch_rows_bounds() noexcept
+    vector[double] shadow_difference_bounds() noexcept
+    Status make_explainer(const ExplainerSpec& spec, CExplainedModel* model) except +
+    vector[string] explanation_status_names() noexcept
+    vector[uint64_t] explanations_of(const LaneSnapshot& lane) noexcept
+    vector[uint64_t] differences_of(const CShadowStats& stats) noexcept
+    vector[vector[uint64_t]] decisions_of(const CShadowStats& stats) noexcept
     vector[Stage] stages() noexcept
     vector[int64_t] fine_upper_ns() noexcept
     vector[string] degradation_names() noexcept

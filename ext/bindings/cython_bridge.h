@@ -37,6 +37,15 @@ inline std::function<void(uint64_t, uint64_t)> progress_function(ReportProgress 
 
 // The core's fixed arrays, whose sizes are its own affair.
 inline std::vector<int64_t> latency_bounds_ns() { return {kLatencyBoundsNs.begin(), kLatencyBoundsNs.end()}; }
+inline std::vector<double> shadow_difference_bounds() { return {kShadowDifferenceBounds.begin(), kShadowDifferenceBounds.end()}; }
+inline std::vector<uint64_t> differences_of(const ShadowStats& stats) {
+  return {stats.differences.begin(), stats.differences.end()};
+}
+inline std::vector<std::vector<uint64_t>> decisions_of(const ShadowStats& stats) {
+  std::vector<std::vector<uint64_t>> rows;
+  for (const auto& row : stats.decisions) rows.emplace_back(row.begin(), row.end());
+  return rows;
+}
 inline std::vector<int64_t> batch_rows_bounds() { return {kBatchRowsBounds.begin(), kBatchRowsBounds.end()}; }
 inline std::vector<Stage> stages() { return {kStages.begin(), kStages.end()}; }
 inline std::vector<int64_t> fine_upper_ns() { return {kFineUpperNs.begin(), kFineUpperNs.end()}; }
@@ -45,6 +54,16 @@ inline std::vector<std::string> card_fault_names() { return {kCardFaultNames.beg
 inline std::vector<std::string> cpu_cause_names() { return {kCpuCauseNames.begin(), kCpuCauseNames.end()}; }
 inline std::vector<uint64_t> card_faults(const CardStats& stats) { return {stats.faults.begin(), stats.faults.end()}; }
 inline std::vector<uint64_t> card_cpu_rows(const CardStats& stats) { return {stats.cpu_rows.begin(), stats.cpu_rows.end()}; }
+// A static method of a const class.
+inline Status make_explainer(const explain::ExplainerSpec& spec, explain::ExplainedModel* model) {
+  return explain::Explainer::create(spec, &model->explainer);
+}
+inline std::vector<std::string> explanation_status_names() {
+  return {kExplanationStatusNames.begin(), kExplanationStatusNames.end()};
+}
+inline std::vector<uint64_t> explanations_of(const LaneSnapshot& lane) {
+  return {lane.explanations.begin(), lane.explanations.end()};
+}
 template <size_t kBounds>
 std::vector<uint64_t> counts_of(const Histogram<kBounds>& histogram) {
   return {histogram.counts.begin(), histogram.counts.end()};

@@ -4,13 +4,24 @@ EngineStats = _namedtuple(
     "EngineStats",
     "accepted_rows answered_rows failed_rows cancelled_rows shed_rows refused_calls expired_rows defaulted_deadlines batch_count "
     "batched_rows retried_batches inline_rows inline_overruns degraded_rows sampled_rows dropped_sampled_rows "
-    "lookup_batches lookup_given_up_rows lookup_unavailable_records lookup_rejected_records looking_up_rows slots slots_used slots_used_max queued_rows near_cache",
+    "lookup_batches lookup_given_up_rows lookup_unavailable_records lookup_rejected_records looking_up_rows slots slots_used slots_used_max queued_rows near_cache explain",
     module="assay._core",
 )
 NearCacheStats = _namedtuple(
     "NearCacheStats", "hits misses stale_records joined_rows evictions records bytes bytes_max", module="assay._core"
 )
+ExplainStats = _namedtuple("ExplainStats", "queued_rows threads is_suspended", module="assay._core")
+# Upper bounds of ShadowStats.differences, which has one bucket more (core/serving/shadow.h).
+SHADOW_DIFFERENCE_BOUNDS = tuple(shadow_difference_bounds())
+ShadowStats = _namedtuple(
+    "ShadowStats",
+    "model version share compared_rows failed_rows shed_rows held_bytes difference_sum differences decisions",
+    module="assay._core",
+)
 Accepted = _namedtuple("Accepted", "call deadline_ns", module="assay._core")
+
+# A shorter ModelInfer takes microseconds.
+cdef size_t _KEPT_GIL_BYTES_MAX = 4096
 
 # namedtuple's own __new__ is a Python function; this makes the same object at a third of the cost.
 cdef object _tuple_new = tuple.__new__
@@ -128,11 +139,6 @@ cdef dict _HOPS_ENDS = {
 Hops = _namedtuple("Hops", "end hop_count batch", module="assay._core")
 
 
-cdef dict _named(const vector[string]& names, const vector[uint64_t]& counts):
-    cdef size_t i
-    return {str_of_string(names[i]): counts[i] for i in range(names.size())}
-
-
 CardUse = _namedtuple("CardUse", "model version rows_max rows", module="assay._core")
 CardStats = _namedtuple("CardStats", "is_dead is_hot why last_fault runs faults cpu_rows uses", module="assay._core")
 
@@ -206,6 +212,7 @@ cdef class Engine:
         *,
         slots: int = 8192,
         batch_call_rows_max: int = 1024,
+        answer_bytes_max: int = (1 << 64) - 1,
         lookup_timeout_ns_max: int = 50_000_000,
         near_cache_bytes_max: int = 0,
         near_cache_stale_ns_max: int = 600_000_000_000,
@@ -218,6 +225,9 @@ cdef class Engine:
         call_records_max: int = 2048,
         sample_one_in: int = 0,
         sampled_rows_max: int = 10_000,
+        explain_threads: int = 1,
+        explain_queue_rows_max: int = 1024,
+        explain_inline_ns_max: int = 5_000_000,
         audit: AuditLog | None = None,
         clock: ManualClock | None = None,
     ):
@@ -230,6 +240,7 @@ cdef class Engine:
             raise ValueError(f"near_cache_bytes_max: expected 0 or at least {kNearCacheBytesMin}, not {near_cache_bytes_max}")
         options.slots = slots
         options.batch_call_rows_max = batch_call_rows_max
+        options.answer_bytes_max = answer_bytes_max
         if options.slots == 0:
             raise ValueError("slots: expected at least 1")
         rows_max = min(LIMITS["batch_rows_wire_max"], int(options.slots) // 4)
@@ -248,6 +259,12 @@ cdef class Engine:
         options.call_records_max = call_records_max
         options.served_rows.one_in = sample_one_in
         options.served_rows.rows_max = sampled_rows_max
+        if explain_threads < 1 or explain_queue_rows_max < 1 or explain_inline_ns_max < 0:
+            raise ValueError("explain_threads, explain_queue_rows_max: expected at least 1; explain_inline_ns_max: at least 0")
+        options.explain.threads = explain_threads
+        options.explain.queue_rows_max = explain_queue_rows_max
+        options.explain.inline_ns_max = explain_inline_ns_max
+        options.explain.has_threads = clock is None
         if audit is not None:
             options.audit.log = audit._log
             options.audit.policy = audit._policy
@@ -296,12 +313,17 @@ cdef class Engine:
         runtime: str = "",
         drift: DriftEdges | None = None,
         is_default: bool = False,
+        shadow: tuple[str, float] | None = None,
         card: Card | None = None,
         standby: OrtModel | PuppetModel | None = None,
         standby_runtime: str = "",
+        explained: ExplainedModel | None = None,
     ) -> None:
         cdef LaneSpec spec
+        cdef CShadowShare share
+        cdef cbool is_shadow = shadow is not None
         cdef unique_ptr[Runner] one
+        cdef vector[uint32_t] wanted
         cdef cbool default = is_default
         cdef Status status
         spec.model = string_of_str(model)
@@ -325,18 +347,31 @@ cdef class Engine:
             spec.drift.is_on = True
             spec.drift.input_edges = drift.inputs
             spec.drift.score_edges = drift.score
+        _set_infer(spec, runner, reader.plan, &wanted)
+        if not reader.plan.is_tensors_only:
+            wanted.push_back(<uint32_t>score_output)
         for _ in range(runners):
-            _make_runner(runner, reader.plan, spec.options.batch_rows_max, score_output, &one)
+            _make_runner(runner, reader.plan, spec.options.batch_rows_max, wanted, &one)
             spec.runners.push_back(move(one))
             if standby is not None:
-                _make_runner(standby, reader.plan, spec.options.batch_rows_max, score_output, &one)
+                _make_runner(standby, reader.plan, spec.options.batch_rows_max, wanted, &one)
                 spec.standbys.push_back(move(one))
+        if explained is not None:
+            if explained.plan is not reader.plan:
+                raise ValueError("explained: expected a model that was explained with the reader's plan")
+            spec.explained = <shared_ptr[const CExplainedModel]>explained._model
         if card is not None:
             spec.card = card._card
         if inline_overrun_ns > 0:
-            _make_runner(runner, reader.plan, 1, score_output, &spec.inline_runner)
+            _make_runner(runner, reader.plan, 1, wanted, &spec.inline_runner)
+        if is_shadow:
+            share.entity = string_of_str(shadow[0])
+            share.share = shadow[1]
         with nogil:
-            status = self._engine.get().add_lane(move(spec), default)
+            if is_shadow:
+                status = self._engine.get().start_shadow(move(spec), share)
+            else:
+                status = self._engine.get().add_lane(move(spec), default)
         check_status(status)
 
     def remove_lane(self, model: str, version: str) -> None:
@@ -347,6 +382,29 @@ cdef class Engine:
         with nogil:
             status = self._engine.get().remove_lane(model_view, version_view)
         check_status(status)
+
+    def set_route(self, model: str, champion: str, challenger: str = "", entity: str = "", canary_share: float = 0.0) -> None:
+        """Which version answers requests that name none; one step (_core.pyi)."""
+        cdef CRoute route
+        route.champion = string_of_str(champion)
+        route.challenger = string_of_str(challenger)
+        route.entity = string_of_str(entity)
+        route.canary_share = canary_share
+        check_status(self._engine.get().set_route(view_of_str(model), move(route)))
+
+    def stop_shadow(self, model: str) -> None:
+        """Releases the GIL; returns when the shadow's threads have ended."""
+        cdef string name = string_of_str(model)
+        cdef Status status
+        with nogil:
+            status = self._engine.get().stop_shadow(name)
+        check_status(status)
+
+    def shadow_stats(self) -> list[ShadowStats]:
+        """Of the shadows that there are."""
+        cdef vector[CShadowStats] all_stats = self._engine.get().shadow_stats()
+        cdef size_t i
+        return [_shadow_stats(all_stats[i]) for i in range(all_stats.size())]
 
     cdef int _check_queue(self, CompletionQueue queue) except -1:
         if queue._engine is not self:
@@ -384,6 +442,22 @@ cdef class Engine:
         self._check_queue(queue)
         with nogil:
             submission = self._engine.get().submit_batch(view, context, queue._queue, token_given)
+        return _submitted(dereference(self._engine), submission)
+
+    def submit_infer(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> bytes | Accepted | Refusal:
+        """Releases the GIL where the request is long."""
+        cdef string_view view = view_of_bytes(data)
+        cdef CallContext context = self._context(deadline_ns, traceparent)
+        cdef uint64_t token_given = token
+        cdef Submission submission
+        self._check_queue(queue)
+        if view.size() <= _KEPT_GIL_BYTES_MAX:   # as submit_score
+            submission = self._engine.get().submit_infer(view, context, queue._queue, token_given)
+        else:
+            with nogil:
+                submission = self._engine.get().submit_infer(view, context, queue._queue, token_given)
         return _submitted(dereference(self._engine), submission)
 
     def submit_stream(
@@ -504,6 +578,7 @@ cdef class Engine:
             stats.lookup_batches, stats.lookup_given_up_rows,
             stats.lookup_unavailable_records, stats.lookup_rejected_records, stats.looking_up_rows,
             stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows, _near_cache_stats(stats),
+            ExplainStats(stats.explain.queued_rows, stats.explain.threads, bool(stats.explain.is_suspended)),
         )
 
     def metrics(self) -> EngineMetrics:
@@ -549,6 +624,15 @@ cdef class Engine:
         self._engine.get().check_idle()
 
 
+cdef object _shadow_stats(const CShadowStats& stats):
+    return ShadowStats(
+        str_of_string(stats.model), str_of_string(stats.version), stats.share,
+        stats.compared_rows, stats.failed_rows, stats.shed_rows, stats.held_bytes, stats.difference_sum,
+        tuple(differences_of(stats)),
+        tuple([tuple(row) for row in decisions_of(stats)]),
+    )
+
+
 cdef object _near_cache_stats(const CEngineStats& stats):
     return NearCacheStats(
         stats.near_cache_hits, stats.near_cache_misses, stats.near_cache_stale_records, stats.near_cache_joined_rows,
@@ -581,14 +665,14 @@ cdef int _add_thresholds(LaneSpec& spec, object thresholds) except -1:
     return 0
 
 
-cdef int _make_runner(object model, FeaturePlan plan, size_t rows_max, uint32_t output, unique_ptr[Runner]* runner) except -1:
+cdef int _make_runner(
+    object model, FeaturePlan plan, size_t rows_max, const vector[uint32_t]& outputs, unique_ptr[Runner]* runner
+) except -1:
     if isinstance(model, OrtModel):
-        (<OrtModel>model)._make_runner(plan, rows_max, output, runner)
-    elif isinstance(model, PuppetModel):
-        runner[0] = CPuppetModel.make_runner((<PuppetModel>model)._model, plan.row_bytes)
+        (<OrtModel>model)._make_runner_of(plan, rows_max, outputs, runner)
     elif isinstance(model, FaultyModel):
-        _make_runner((<FaultyModel>model).inner, plan, rows_max, output, runner)
+        _make_runner((<FaultyModel>model).inner, plan, rows_max, outputs, runner)
         runner[0] = CFaultyModel.wrap((<FaultyModel>model)._model, move(runner[0]))
-    else:
-        raise TypeError(f"runner: expected OrtModel or PuppetModel, not {type(model).__name__}")
+    else:   # _set_infer() has looked
+        runner[0] = CPuppetModel.make_runner((<PuppetModel>model)._model, plan.row_bytes)
     return 0

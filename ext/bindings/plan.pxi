@@ -264,6 +264,33 @@ cdef class FeaturePlan:
         self.input_elements = tuple([(spec.inputs[i].tensor, spec.inputs[i].element) for i in range(spec.inputs.size())])
         return 0
 
+    @staticmethod
+    def of_tensors(tensors: Sequence[tuple[str, int, int]]) -> FeaturePlan:
+        """The plan of a model without a feature set: (name, tensor type, elements of a row) of each of its inputs."""
+        cdef FeaturePlan plan = FeaturePlan.__new__(FeaturePlan, _FACTORY)
+        cdef vector[TensorSpec] specs
+        cdef TensorSpec spec
+        cdef shared_ptr[const CFeaturePlan] made
+        for name, tensor_type, elements in tensors:
+            spec.name = string_of_str(name)
+            spec.type = <TensorType>enum_number(tensor_type, TENSOR_TYPES, f"tensor {name!r}: type")
+            spec.element_count = elements
+            specs.push_back(spec)
+        check_status(CFeaturePlan.of_tensors(specs, &made))
+        plan._set(made)
+        return plan
+
+    @property
+    def is_tensors_only(self) -> bool:
+        """Whether it is of a model without a feature set."""
+        return bool(self._plan.get().is_tensors_only())
+
+    def decode_infer_request(
+        self, data: bytes, rows_max: int, inputs: Sequence[InferShape] = (), outputs: Sequence[InferShape] = ()
+    ) -> DecodedInfer | Refusal:
+        """Decodes an inference.ModelInferRequest as the engine would. For tests and tools; the engine never calls it."""
+        return _decode_infer(self, data, rows_max, inputs, outputs)
+
     def accepted_ints(self) -> dict[str, int]:
         """How many values came as an int64 and were taken, by feature that accepts those."""
         cdef size_t i

@@ -78,6 +78,12 @@ cdef class OrtModel:
     cdef int _make_runner(self, FeaturePlan plan, size_t rows_max, uint32_t output, unique_ptr[Runner]* runner) except -1:
         cdef vector[uint32_t] wanted
         wanted.push_back(output)
+        return self._make_runner_of(plan, rows_max, wanted, runner)
+
+    # The same of several outputs.
+    cdef int _make_runner_of(
+        self, FeaturePlan plan, size_t rows_max, const vector[uint32_t]& wanted, unique_ptr[Runner]* runner
+    ) except -1:
         return check_status(COrtModel.make_runner(
             self._model, plan._plan.get().spec().tensors, plan._plan.get().segments(), rows_max, runner, wanted
         ))
@@ -99,6 +105,10 @@ cdef class OrtModel:
         cdef _Memory target = _Memory(matrix, True)
         _widen(view, count * view.row_elements, <double*>target.view.buf)
         return matrix
+
+    def infer_row(self, plan: FeaturePlan, row: bytes) -> bytes:
+        """Runs one finished row and returns what ModelInfer gives of it, laid out as the audit log digests it. Releases the GIL."""
+        return _infer_row(self, plan, row)
 
     def score_matrix(
         self, matrix: NDArray[np.float32], output: int, column: int, rows_max: int, scores: NDArray[np.float64]
@@ -187,6 +197,15 @@ cdef class PuppetModel:
 
     def release(self) -> None:
         self._model.get().release()
+
+    # As OrtModel says it.
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return ()
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return (TensorInfo("score", TENSOR_TYPES["float64"], True, (1,)),)
 
     @property
     def batches(self) -> list[int]:

@@ -27,7 +27,12 @@ LIMITS = {
     "exact_events_max": kExactEventsMax,
     "tiles_max": kTilesMax,
     "tile_events_max": kTileEventsMax,
+    "background_rows_max": kBackgroundRowsMax,
     "lanes_max": kLanesMax,
+    "tensor_rank_max": kTensorRankMax,
+    "tensor_row_bytes_max": kTensorRowBytesMax,
+    "audit_row_bytes_max": kAuditRowBytesMax,
+    "audit_outputs_bytes_max": kAuditOutputsBytesMax,
     "window_us_max": kWindowUsMax,
     "ahead_us_max": kAheadUsMax,
     "time_us_min": kTimeUsMin,
@@ -110,6 +115,7 @@ CALL_KINDS = {
     "score": <int>CallKind.kUnary,
     "batch": <int>CallKind.kBatch,
     "stream": <int>CallKind.kStream,
+    "infer": <int>CallKind.kInfer,
 }
 
 RECORD_REASONS = {
@@ -165,3 +171,9 @@ def printable(text: bytes) -> str:
 def crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli)."""
     return c_crc32c(PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))
+
+
+# Name -> count, in the core's order.
+cdef dict _named(const vector[string]& names, const vector[uint64_t]& counts):
+    cdef size_t i
+    return {str_of_string(names[i]): counts[i] for i in range(names.size())}

@@ -2,7 +2,7 @@
 
 Histogram = _namedtuple("Histogram", "counts sum", module="assay._core")
 LatencyHistogram = _namedtuple("LatencyHistogram", "counts sum fine", module="assay._core")
-LaneMetrics = _namedtuple("LaneMetrics", "model version inference stages batch_rows oldest_queued_ns", module="assay._core")
+LaneMetrics = _namedtuple("LaneMetrics", "model version inference stages batch_rows oldest_queued_ns failed_rows missed_rows explanations is_explaining_suspended", module="assay._core")
 EngineMetrics = _namedtuple(
     "EngineMetrics",
     "lanes refused_calls failed_rows degraded_rows expired_rows dropped_records refused_traceparents",
@@ -52,6 +52,10 @@ cdef object _lane_metrics(const LaneSnapshot& lane):
         tuple([_latencies(lane.histograms.stages[i]) for i in range(stages().size())]),
         Histogram(tuple(counts_of(lane.histograms.batch_rows)), lane.histograms.batch_rows.sum),
         lane.oldest_queued_ns,
+        lane.failed_rows,
+        lane.missed_rows,
+        _named(explanation_status_names(), explanations_of(lane)) if lane.can_explain else None,
+        bool(lane.is_explaining_suspended),
     )
 
 
@@ -104,7 +108,7 @@ cdef object _call_record(const CCallRecord& record):
         record.failed_rows,
         record.batch_rows,
         bool(record.is_degraded),
-        tuple([record.stamps[i] for i in range(8)]),
+        tuple([record.stamps[i] for i in range(9)]),
         record.ended_ns,
     )
 

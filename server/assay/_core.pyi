@@ -43,7 +43,7 @@ OPERATIONS: Final[dict[str, int]]  # "scale": 1, "ratio": 2, ... "constant": 16
 WHEN_NULL: Final[dict[str, int]]  # "error": 1, "default": 2, "nan": 3
 DECISIONS: Final[dict[str, int]]  # "approve": 1, "challenge": 2, "review": 3, "decline": 4
 PRIORITIES: Final[dict[str, int]]  # "interactive": 1, "bulk": 2
-CALL_KINDS: Final[dict[str, int]]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream)
+CALL_KINDS: Final[dict[str, int]]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream), "infer": 4
 RECORD_REASONS: Final[dict[str, int]]  # bits: "sampled": 1, "slow": 2, "failed": 4, "declined": 8, "logged": 16
 AUDIT_LEVELS: Final[dict[str, int]]  # "memory": 0, "spool": 1, "fsync": 2
 AUDIT_INPUTS: Final[dict[str, int]]  # "full": 0, "sample": 1, "digest": 2
@@ -149,6 +149,23 @@ class FeaturePlan:
     def input_elements(self) -> tuple[tuple[int, int], ...]:
         """(tensor index, element index) of each model input, in the feature set's order."""
 
+    @staticmethod
+    def of_tensors(tensors: Sequence[tuple[str, int, int]]) -> FeaturePlan:
+        """The plan of a model without a feature set: (name, tensor type, elements of a row) of each of its inputs. It has no
+        features, views or inputs; its rows come as tensors (ModelInfer). Raises CoreError (PLAN_INVALID)."""
+
+    @property
+    def is_tensors_only(self) -> bool:
+        """Whether it is of a model without a feature set."""
+
+    def decode_infer_request(
+        self, data: bytes, rows_max: int, inputs: Sequence[InferShape] = (), outputs: Sequence[InferShape] = ()
+    ) -> DecodedInfer | Refusal:
+        """Decodes an inference.ModelInferRequest as the engine would. For tests and tools; the engine never calls it.
+
+        `inputs`: the axes of the plan's tensors where they have not one each. `outputs`: what the model gives. Raises CoreError
+        (MODEL_UNSUPPORTED) where the axes are not the plan's."""
+
     def accepted_ints(self) -> dict[str, int]:
         """How many values came as an int64 and were taken, by feature that accepts those: of scores and of RecordEvents messages.
 
@@ -165,6 +182,24 @@ class FeaturePlan:
 
     def label_violations(self, line: bytes) -> tuple[tuple[str, str, str], ...]:
         """(reason, field, description) of all that is wrong with a JSON label; empty: nothing."""
+
+class InferShape(NamedTuple):
+    """A tensor of a model. dims: of a row."""
+
+    name: str
+    type: int  # of TENSOR_TYPES
+    dims: tuple[int, ...]
+    position: int  # among the model's own inputs or outputs
+
+class DecodedInfer(NamedTuple):
+    """A ModelInferRequest as a model would be given it."""
+
+    model: str
+    version: str
+    id: str
+    rows: bytes  # one after the other, FeaturePlan.row_bytes each
+    outputs: tuple[str, ...]  # asked for, in the model's order
+    is_bulk: bool  # else interactive
 
 class Refusal(NamedTuple):
     """A refusal as a value: what the transport sends."""
@@ -419,6 +454,11 @@ class OrtModel:
         """Runs finished rows (n, row_bytes) in one batch and returns output `output` as float64 (n, elements). Releases the GIL.
         Used by golden rows, batch invariance and warm-up; the engine runs batches itself."""
 
+    def infer_row(self, plan: FeaturePlan, row: bytes) -> bytes:
+        """Runs one finished row and returns what ModelInfer gives of it, laid out as the audit log digests it: each output's
+        elements, every output filled up with zeros to a multiple of 8 bytes. Releases the GIL. ValueError: a row of another
+        length, or an output of another size than the model declares. CoreError: the run failed."""
+
     def score_matrix(
         self, matrix: NDArray[np.float32], output: int, column: int, rows_max: int, scores: NDArray[np.float64]
     ) -> None:
@@ -442,6 +482,10 @@ class PuppetModel:
     def poison(self, row_bytes: bytes) -> None:
         """Any batch that holds this row fails."""
 
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...  # none: it takes whatever the plan gives
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]: ...
     def hold(self) -> None:
         """Runs wait until release()."""
 
@@ -489,6 +533,48 @@ class FaultyModel:
 
     @property
     def hanging(self) -> int: ...
+
+@final
+class TreeExplainer:
+    """Exact Shapley values of one number that an ONNX model of trees gives, against background rows (core/explain). A player is a
+    feature, or a group of features that come and go together; the value of some players is the mean margin over the background's
+    rows with this row's features in those players' place. Cannot be changed; any number of threads may ask it at once."""
+
+    def __init__(
+        self,
+        model: bytes,
+        output: str,
+        column: int,
+        feature_count: int,
+        background: NDArray[np.float32],
+        *,
+        groups: Sequence[int] | None = None,
+        player_count: int | None = None,
+    ) -> None:
+        """Explains element `column` of a row of `output`. `background`: 1 to 128 rows (n, feature_count), C-contiguous, as the
+        model is given them: scalers in the model are part of what is explained. `groups`: of each feature its player, below
+        `player_count` (None: as many as features); None: each feature is its own. Keeps none of them. Releases the GIL.
+
+        CoreError EXPLAIN_UNSUPPORTED: the model is something else than trees with scalers, casts and a sigmoid, or trees that
+        ONNX Runtime reads in a way of its own, and which; the background has no row or too many; groups name more players than
+        there are. ValueError, OverflowError: another shape or type, or a negative number."""
+
+    @property
+    def base(self) -> float: ...  # the background's mean margin
+    @property
+    def player_count(self) -> int: ...
+    @property
+    def feature_count(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int: ...  # of what the background was folded into
+    def explain(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(margins (n,), contributions (n, player_count)) of C-contiguous rows (n, feature_count), as the model is given them.
+        NaN is a missing value, as the trees say. A margin is base + its row's contributions, up to rounding in double. Releases
+        the GIL."""
+
+    def score(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the model gives for margins (n,): the same number, or its logistic function, as the model says. ONNX Runtime adds
+        leaves up in float32, so it differs from this by about 1e-6 of their sum."""
 
 class CardUse(NamedTuple):
     """One runner's use of a card."""
@@ -563,6 +649,13 @@ class LookupBatch:
     def fail(self) -> None:
         """The store gave nothing: the rows go on without their records, and say so. Releases the GIL."""
 
+class ExplainStats(NamedTuple):
+    """Of explanations."""
+
+    queued_rows: int  # that wait, or are worked on
+    threads: int  # that are alive
+    is_suspended: bool  # they did not come back: nothing is explained for a while
+
 class EngineStats(NamedTuple):
     accepted_rows: int
     answered_rows: int
@@ -590,6 +683,7 @@ class EngineStats(NamedTuple):
     slots_used_max: int
     queued_rows: int
     near_cache: NearCacheStats
+    explain: ExplainStats
 
 class NearCacheStats(NamedTuple):
     """Records of a remote store that the engine keeps for a while."""
@@ -624,6 +718,26 @@ class LaneMetrics(NamedTuple):
     stages: tuple[LatencyHistogram, ...]  # as STAGES
     batch_rows: Histogram
     oldest_queued_ns: int  # how long the row that waits longest for a runner has waited; 0: none waits
+    failed_rows: int  # of calls that named no version: that the model failed
+    missed_rows: int  # the same: that its feature set refused, or that were too late
+    explanations: dict[str, int] | None  # by what became of them; "later" is never counted; None: it cannot be explained
+    is_explaining_suspended: bool  # its explanations did not add up to its scores
+
+SHADOW_DIFFERENCE_BOUNDS: tuple[float, ...]
+
+class ShadowStats(NamedTuple):
+    """What came of one model's shadow since it was set."""
+
+    model: str
+    version: str  # of the shadow
+    share: float
+    compared_rows: int
+    failed_rows: int  # the shadow refused them, or its model failed
+    shed_rows: int  # there was no room, or no processor time, for them
+    held_bytes: int  # copies of requests that wait, now
+    difference_sum: float  # shadow - champion
+    differences: tuple[int, ...]  # rows by |difference|: an element for each of SHADOW_DIFFERENCE_BOUNDS, and one for the rest
+    decisions: tuple[tuple[int, ...], ...]  # rows by the champion's decision, then by the shadow's (numbers of assay.v1.Decision)
 
 class EngineMetrics(NamedTuple):
     """What EngineStats does not have. Models that were removed are gone from it."""
@@ -843,6 +957,39 @@ def audit_key_id(key: bytes) -> bytes:
     """What segments call the key by, 8 bytes: tells nothing about it."""
 
 @final
+class ExplainedModel:
+    """All that it takes to say why a model version scores as it does, exactly, from its trees. Immutable; any thread."""
+
+    def __init__(
+        self,
+        *,
+        plan: FeaturePlan,
+        model: bytes,
+        output: str,
+        column: int,
+        background: bytes,
+        background_sha256: str,
+        groups: Sequence[int],
+        group_names: Sequence[str],
+        reasons: Sequence[tuple[str, str, str]] = (),
+        reasons_version: str = "",
+    ) -> None:
+        """`model`: the ONNX file; `output` and `column`: where its score stands. `background`: 1 to 128 finished rows of the
+        plan, one behind the other. `groups`: of each input of the plan its group, a place in `group_names`. `reasons`: (code,
+        text for analysts, text for customers) of each group; an empty code: nothing is told of it.
+
+        Raises CoreError (EXPLAIN_UNSUPPORTED) with what the model is instead of trees."""
+
+    plan: FeaturePlan
+    @property
+    def method(self) -> int:
+        """assay.v1.ExplanationMethod."""
+
+    def explain(self, row: bytes, score: float, *, by_input: bool = False, top_k: int = 0) -> bytes | None:
+        """An assay.v1.Explanation of one finished row that has this score, as bytes; None: it does not add up to the score.
+        `by_input`: every input by itself, not by group. `top_k`: most contributions; 0: all. Releases the GIL."""
+
+@final
 class Engine:
     """Requests in, answers out. See ext/core/serving/engine.h."""
 
@@ -851,6 +998,7 @@ class Engine:
         *,
         slots: int = 8192,
         batch_call_rows_max: int = 1024,
+        answer_bytes_max: int = ...,
         lookup_timeout_ns_max: int = 50_000_000,
         near_cache_bytes_max: int = 0,
         near_cache_stale_ns_max: int = 600_000_000_000,
@@ -863,10 +1011,18 @@ class Engine:
         call_records_max: int = 2048,
         sample_one_in: int = 0,
         sampled_rows_max: int = 10_000,
+        explain_threads: int = 1,
+        explain_queue_rows_max: int = 1024,
+        explain_inline_ns_max: int = 5_000_000,
         audit: AuditLog | None = None,
         clock: ManualClock | None = None,
     ) -> None:
-        """`lookup_timeout_ns_max`: how long a row waits for its records from a remote store; two fifths of what is left of its
+        """`explain_*`: threads that explain scores, how many rows may wait for one, and how long an interactive score waits for
+        its explanation. With a ManualClock nothing is explained.
+
+        `answer_bytes_max`: a ModelInfer whose outputs would be larger is refused (ANSWER_TOO_LARGE), not run. Default: none.
+
+        `lookup_timeout_ns_max`: how long a row waits for its records from a remote store; two fifths of what is left of its
         deadline if that is less. With a ManualClock rows stop waiting in step_lookups() only.
 
         `near_cache_bytes_max`: memory of the near-cache, for records of views that readers give an age; 0: off, else at least
@@ -905,11 +1061,19 @@ class Engine:
         runtime: str = "",
         drift: DriftEdges | None = None,
         is_default: bool = False,
+        shadow: tuple[str, float] | None = None,
         card: Card | None = None,
         standby: OrtModel | PuppetModel | None = None,
         standby_runtime: str = "",
+        explained: ExplainedModel | None = None,
     ) -> None:
-        """`runtime`: what runs the model, for the audit log: versions and device.
+        """`explained`: made with the reader's plan; None: requests that ask why are refused (EXPLAIN_UNSUPPORTED).
+
+        `shadow`: no lane for clients but the model's shadow, in place of its former one: what its champion has answered is
+        scored here once more and compared (shadow_stats). (the entity whose id decides, the share of them above 0). Raises
+        CoreError (ROLLOUT_REFUSED) for another share.
+
+        `runtime`: what runs the model, for the audit log: versions and device.
 
         `card` and `standby`, both or neither: `runner` is on that card; what the card cannot run `standby` runs on the CPU,
         and is on record with `standby_runtime`.
@@ -921,7 +1085,19 @@ class Engine:
         (MODEL_UNSUPPORTED) where they are not that, or do not ascend."""
 
     def remove_lane(self, model: str, version: str) -> None:
-        """Releases the GIL; returns when the lane's threads have ended."""
+        """Releases the GIL; returns when the lane's threads have ended. Raises CoreError (UNKNOWN_MODEL, UNKNOWN_VERSION,
+        ROLLOUT_REFUSED: set_route() names it)."""
+
+    def set_route(self, model: str, champion: str, challenger: str = "", entity: str = "", canary_share: float = 0.0) -> None:
+        """Which version answers requests that name none: the champion, and for `canary_share` (0..1) of the entities of the kind
+        `entity` the challenger (""; none). For "@champion" and "@challenger" too. One step, for calls that come from now on.
+        Raises CoreError (UNKNOWN_MODEL, UNKNOWN_VERSION: not loaded; ROLLOUT_REFUSED)."""
+
+    def stop_shadow(self, model: str) -> None:
+        """Releases the GIL; returns when the shadow's threads have ended. Nothing where there is none."""
+
+    def shadow_stats(self) -> list[ShadowStats]:
+        """Of the shadows that there are."""
 
     # deadline_ns: time.monotonic_ns() based, 0: none. token: any integer the transport chooses; drain() gives it back.
     # traceparent: the header of that name, if tracing is on.
@@ -933,6 +1109,11 @@ class Engine:
         self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
     ) -> Accepted | Refusal:
         """Releases the GIL while decoding."""
+
+    def submit_infer(
+        self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None
+    ) -> bytes | Accepted | Refusal:
+        """Releases the GIL where the request is long."""
 
     def submit_stream(
         self, data: bytes, deadline_ns: int, queue: CompletionQueue, token: int, traceparent: str | None = None

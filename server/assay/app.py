@@ -17,21 +17,44 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from assay import __version__
 from assay._core import BUILD, OrtRuntime
-from assay.app_metrics import audit_source, build_source, feature_source, security_source, store_source, transport_source
-from assay.app_status import audit_checks, certificate_checks, device_checks, identity, say_last_end, store_checks
+from assay.app_metrics import (
+    audit_source,
+    build_source,
+    feature_source,
+    rollout_source,
+    security_source,
+    store_source,
+    transport_source,
+)
+from assay.app_status import (
+    audit_checks,
+    certificate_checks,
+    device_checks,
+    identity,
+    model_identities,
+    rollout_checks,
+    say_last_end,
+    store_checks,
+)
 from assay.audit.opening import OpenAudit, check_sink, open_audit
 from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
+from assay.errors import BundleError
 from assay.features.local_store import LocalStore
 from assay.features.store import RemoteStore, Store, is_remote, open_remote_store, open_store
 from assay.models.device import DeviceWish
+from assay.models.first_bundles import FirstBundle, first_bundles, within
 from assay.models.ort_library import find_library
+from assay.models.plain import PlainModel, is_plain, verify_plain
+from assay.models.repository import Repository
+from assay.models.route import Route
 from assay.models.verify import VerifiedModel, verify_bundle
 from assay.observe.black_box import BlackBox, open_box
 from assay.observe.card_watch import CardWatch
@@ -40,6 +63,7 @@ from assay.observe.metrics_settings import metrics_export_settings
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.near_cache import check_views
+from assay.scoring.rollout import Rollout
 from assay.scoring.scoring import Scoring
 from assay.transport.server import Addresses, Transport
 
@@ -57,7 +81,9 @@ class App:
 
     config: Config
     store: Store
-    models: tuple[VerifiedModel, ...]
+    rollout: Rollout
+    plain_models: tuple[PlainModel, ...]
+    default_model: str
     scoring: Scoring
     audit: OpenAudit | None
     telemetry: Telemetry
@@ -80,12 +106,26 @@ class App:
         metrics_export = metrics_export_settings(config.metrics_export, os.environ)
         check_sink(config.audit, is_demo=config.is_demo)
         runtime = OrtRuntime(str(find_library()))
-        paths = config.models or (demo_paths.bundle_path(),)
-        wish = DeviceWish.parse(config.device, config.cuda.memory_bytes_max)
-        models = []
-        for index, path in enumerate(paths):
-            observe("proving bundles", index, len(paths))
-            models.append(verify_bundle(path, runtime, wish=wish, batch_rows_max=config.lane.batch_rows_max))
+        repository = Repository(config.rollout.repository) if config.rollout.repository is not None else None
+        routes = repository.routes() if repository is not None else {}
+        first = _first_bundles(config, repository, routes)
+        wish = DeviceWish.parse(config.device, config.cuda.memory_bytes_max, config.cuda.memory_reserve_bytes)
+        models: list[VerifiedModel | PlainModel] = []
+
+        def prove(path: Path) -> VerifiedModel:
+            return verify_bundle(path, runtime, wish=wish, batch_rows_max=config.lane.batch_rows_max)
+
+        for index, bundle in enumerate(first):
+            observe("proving bundles", index, len(first))
+            if is_plain(bundle.path):
+                models.append(verify_plain(bundle.path, runtime, wish=wish, batch_rows_max=config.lane.batch_rows_max))
+                continue
+            try:
+                models.append(prove(bundle.path))
+            except BundleError as error:
+                if bundle.is_needed:
+                    raise
+                log_event(log, logging.ERROR, "a version that was not chosen was refused", path=str(bundle.path), why=str(error))
         _say_fallbacks(models)
         check_views([model.plan for model in models], config.store.near_cache_max_age_ms)
         remote = _open_remote_store(config)
@@ -103,14 +143,19 @@ class App:
                 config.skew,
                 audit.log if audit else None,
                 software,
+                answer_bytes_max=config.limits.send_message_bytes_max,
                 log_ratio=config.log_requests,
                 logged_calls_max=config.log_request_lines_per_s_max,
                 cuda=config.cuda,
+                explain=config.explain,
             )
             if remote is not None:
                 scoring.start_lookups(remote)
-            for index, model in enumerate(models):
-                scoring.add_model(model, store, is_default=index == 0)
+            rollout = Rollout(scoring, store, prove, config.rollout, repository)
+            rollout.add_first([model for model in models if isinstance(model, VerifiedModel)], routes, models[0].name)
+            plain = tuple(model for model in models if isinstance(model, PlainModel))
+            for model in plain:
+                scoring.add_plain(model, is_default=model is models[0])
         except BaseException:
             if audit is not None:
                 audit.close()
@@ -119,7 +164,14 @@ class App:
         telemetry = Telemetry(config, tracing, scoring.engine, scoring.drift, metrics_export)
         telemetry.board.identity = identity(models, runtime)
         box.complete(runtime.version)
-        return cls(config, store, tuple(models), scoring, audit, telemetry, runtime.version, box)
+        app = cls(config, store, rollout, plain, models[0].name, scoring, audit, telemetry, runtime.version, box)
+        telemetry.board.find_models = lambda: model_identities(app.models)
+        return app
+
+    @property
+    def models(self) -> tuple[VerifiedModel | PlainModel, ...]:
+        """That are loaded now, the default first."""
+        return tuple(sorted((*self.rollout.models, *self.plain_models), key=lambda model: model.name != self.default_model))
 
     def run(self, on_ready: Callable[[Addresses], None]) -> None:
         """Serves until a signal; returns when everything is drained and saved. `on_ready` is called once health says SERVING."""
@@ -129,12 +181,14 @@ class App:
                 lambda: store_source(self.store),
                 lambda: feature_source(model.plan for model in self.models),
                 lambda: audit_source(self.audit),
+                lambda: rollout_source(self.rollout),
             ]
         )
         if self.audit is not None:
             self.audit.start_shipping({"ASSAY_LOG_LEVEL": self.config.log_level, "ASSAY_LOG_FORMAT": self.config.log_format})
         checks = (
             lambda: device_checks(self.models),
+            lambda: rollout_checks(self.rollout.status()),
             lambda: store_checks(self.store),
             lambda: audit_checks(self.audit),
             self.black_box.checks,
@@ -158,6 +212,7 @@ class App:
 
     def close(self) -> None:
         """Ends threads and gives the store's lock back. Idempotent; run() need not have been called."""
+        self.rollout.close()
         self.scoring.close(timeout_s=0.0)
         if self.audit is not None:
             self.audit.close()
@@ -174,7 +229,15 @@ class App:
         scoring = self.scoring
         labels = self.audit.label_records() if self.audit is not None else None
         transport = Transport(
-            scoring.engine, scoring.writers, scoring.features, scoring.drift, self.config, self.telemetry, labels
+            scoring.engine,
+            lambda: scoring.writers,
+            scoring.features,
+            scoring.drift,
+            self.config,
+            self.telemetry,
+            self.rollout,
+            labels,
+            scoring.tensor_models,
         )
         self.telemetry.board.add(lambda: certificate_checks(transport.security_stats()))
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))
@@ -199,6 +262,7 @@ class App:
             metrics=self.telemetry.metrics_address or "off",
             models=len(self.models),
         )
+        self.rollout.start()
         on_ready(addresses)
         received = await signals.first
         cards.close()
@@ -209,6 +273,7 @@ class App:
         log_event(log, logging.INFO, "draining", signal=why, delay_s=delay_s, grace_s=grace_s)
         started = time.monotonic()
         await transport.drain(delay_s, grace_s)
+        await asyncio.to_thread(self.rollout.close)
         await asyncio.to_thread(self.telemetry.end_metrics_export)
         await asyncio.to_thread(self.scoring.close, grace_s)
         answered_rows = self.scoring.engine.stats().answered_rows
@@ -251,6 +316,18 @@ class App:
 # --- implementation ---
 
 
+def _first_bundles(config: Config, repository: Repository | None, routes: Mapping[str, Route]) -> list[FirstBundle]:
+    """The default model's first."""
+    if repository is not None:
+        first = first_bundles(repository, routes, config.rollout.default_model)
+    else:
+        first = [FirstBundle(path, is_needed=True) for path in config.models or (demo_paths.bundle_path(),)]
+    first, left_out = within(first, config.rollout.loaded_max)
+    for bundle in left_out:
+        log_event(log, logging.ERROR, "rollout.loaded_max leaves no room for a version", path=str(bundle.path))
+    return first
+
+
 def _seconds_since(started: float) -> float:
     return round(time.monotonic() - started, 3)
 
@@ -278,7 +355,7 @@ class _Signals:
         os._exit(128 + number)
 
 
-def _say_fallbacks(models: list[VerifiedModel]) -> None:
+def _say_fallbacks(models: Sequence[VerifiedModel | PlainModel]) -> None:
     """One line for everything that should have run on a CUDA device and does not. Where nothing is wrong (no card, a model that
     has no use for one) the status line of the model says it, and no log does."""
     kept = [(model, model.placement.obstacle) for model in models if model.placement.obstacle is not None]

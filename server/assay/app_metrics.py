@@ -10,8 +10,10 @@ from assay import __version__
 from assay._core import BUILD, FeaturePlan
 from assay.audit.opening import OpenAudit
 from assay.features.store import Store
-from assay.models.manifest import MODEL_FILE
+from assay.models.plain import PlainModel
+from assay.models.repository import VersionState
 from assay.models.verify import VerifiedModel
+from assay.scoring.rollout import Rollout
 from assay.transport.security import SecurityStats
 from assay.transport.server import Transport
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 # observe/metrics.py loads prometheus_client, so it is imported at the first look.
 
 
-def build_source(models: Sequence[VerifiedModel], runtime_version: str) -> Iterable[Metric]:
+def build_source(models: Sequence[VerifiedModel | PlainModel], runtime_version: str) -> Iterable[Metric]:
     """What this server is made of, and what it serves."""
     from assay.observe.metrics import ServedModel, build_families
 
@@ -29,8 +31,8 @@ def build_source(models: Sequence[VerifiedModel], runtime_version: str) -> Itera
         ServedModel(
             model.name,
             model.version,
-            model.bundle.manifest.files[MODEL_FILE].sha256,
-            f"{model.feature_set.name} {model.feature_set.version}",
+            model.model_sha256,
+            model.feature_set_text,
             model.plan.schema_hash,
             str(model.placement.device),
         )
@@ -64,6 +66,20 @@ def audit_source(audit: OpenAudit | None) -> Iterable[Metric]:
         audit.take_shipped()
         return audit_families(audit.log.stats(), bytes_max=audit.bytes_max, has_sink=audit.has_sink)
     return audit_families(None, bytes_max=0, has_sink=False)
+
+
+def rollout_source(rollout: Rollout) -> Iterable[Metric]:
+    """Versions by state, what answers, and what came of shadows."""
+    from assay.observe.rollout_metrics import LabelledVersion, rollout_families, shadow_families
+
+    models = rollout.status()
+    versions = [one for model in models for one in model.versions]
+    labelled = [LabelledVersion(one.name, one.version, label) for one in versions for label in one.labels]
+    shares = {model.name: model.route.canary_share for model in models if model.route is not None}
+    yield from rollout_families(
+        {state.value: sum(one.state is state for one in versions) for state in VersionState}, labelled, shares, rollout.rollbacks
+    )
+    yield from shadow_families(model.shadow for model in models if model.shadow is not None)
 
 
 def transport_source(transport: Transport, streams_max: int) -> Iterable[Metric]:

@@ -15,11 +15,13 @@ from assay.features.store import Store
 from assay.models import cuda_machine
 from assay.models.cuda_build import build_of
 from assay.models.device import PROVIDER
+from assay.models.plain import PlainModel
 from assay.models.verify import VerifiedModel
 from assay.observe.black_box import BlackBox
 from assay.observe.crash_file import End
 from assay.observe.logs import log_event
 from assay.observe.status import Check, Identity, ModelIdentity
+from assay.scoring.rollout import ModelRollout
 from assay.transport.security import SecurityStats
 
 CERTIFICATE_DAYS_MIN = 7  # left; then it is time to have a new one
@@ -27,7 +29,7 @@ CERTIFICATE_DAYS_MIN = 7  # left; then it is time to have a new one
 log = logging.getLogger("assay")
 
 
-def identity(models: Sequence[VerifiedModel], runtime: OrtRuntime) -> Identity:
+def identity(models: Sequence[VerifiedModel | PlainModel], runtime: OrtRuntime) -> Identity:
     """What runs here. The driver is asked for where ONNX Runtime could use it."""
     build = build_of(Path(runtime.library_path)) if PROVIDER in runtime.providers else None
     driver = cuda_machine.find_driver() if build is not None else None
@@ -37,17 +39,36 @@ def identity(models: Sequence[VerifiedModel], runtime: OrtRuntime) -> Identity:
         runtime.version,
         str(build.major) if build is not None else "",
         (driver.version or "") if driver is not None else "",
-        tuple(
-            ModelIdentity(model.name, model.version, model.bundle.model_sha256, str(model.placement.device)) for model in models
-        ),
+        model_identities(models),
     )
 
 
-def device_checks(models: Sequence[VerifiedModel]) -> Iterable[Check]:
+def model_identities(models: Iterable[VerifiedModel | PlainModel]) -> tuple[ModelIdentity, ...]:
+    """What is loaded."""
+    return tuple(ModelIdentity(model.name, model.version, model.model_sha256, str(model.placement.device)) for model in models)
+
+
+def device_checks(models: Sequence[VerifiedModel | PlainModel]) -> Iterable[Check]:
     """Where models run, and whether one of them was meant to run elsewhere."""
     missed = [model for model in models if model.placement.obstacle is not None and not model.placement.obstacle.is_expected]
     devices = sorted({str(model.placement.device) for model in models})
     yield Check("device", "cpu instead of cuda" if missed else ",".join(devices), is_ok=not missed)
+
+
+def rollout_checks(models: Iterable[ModelRollout]) -> Iterable[Check]:
+    """What is being tried, and whether a guard took a version back since."""
+    texts, is_ok = [], True
+    for model in models:
+        route = model.route
+        if route is not None and route.canary_share > 0.0:
+            texts.append(f"{model.name} canary {route.challenger} {route.canary_share:.1%}")
+        if route is not None and route.shadow:
+            texts.append(f"{model.name} shadow {route.shadow}")
+        if model.last_breach:
+            texts.append(f"{model.name} rolled back by its guard")
+            is_ok = False
+    if texts:
+        yield Check("rollout", ", ".join(texts), is_ok=is_ok)
 
 
 def store_checks(store: Store) -> Iterable[Check]:

@@ -107,7 +107,10 @@ class LaneConfig(Section):
     """Each model's queue and runners."""
 
     runners: int = Field(
-        default=0, ge=0, le=256, description="Threads that run batches of one model. 0: one fewer than the cores, at least 1."
+        default=0,
+        ge=0,
+        le=256,
+        description="Threads that run batches of one model on the CPU. 0: one fewer than the cores, at least 1. A card has one.",
     )
     batch_rows_max: int = Field(default=256, ge=1, le=4096, description="Most rows of one run of the model.")
     queue_rows_max: int = Field(
@@ -135,6 +138,24 @@ class LaneConfig(Section):
     )
 
 
+class ExplainConfig(Section):
+    """Explanations: why scores are what they are. No score is late for its explanation."""
+
+    threads: int = Field(
+        default=1, ge=1, le=64, description="Threads that explain scores, at the lowest priority, all models together."
+    )
+    queue_rows_max: int = Field(
+        default=1024, ge=1, le=1 << 16, description="Most rows that wait for an explanation; others get their score without."
+    )
+    inline_ms_max: int = Field(
+        default=5,
+        ge=0,
+        le=1_000,
+        description="How long an interactive score waits for its explanation, in milliseconds, if its deadline allows; then it "
+        "is given without. A bulk one waits as long as its call may take.",
+    )
+
+
 class CudaConfig(Section):
     """What models may take of a CUDA device."""
 
@@ -144,6 +165,13 @@ class CudaConfig(Section):
         le=1 << 40,
         description="Most memory of each model's arena on the device, in bytes. CUDA itself takes some hundred MB beside it. "
         "0: no limit.",
+    )
+    memory_reserve_bytes: int = Field(
+        default=512 << 20,
+        ge=0,
+        le=1 << 40,
+        description="What must be free on the device when a model has run every batch size at load, in bytes. A batch size that "
+        "leaves less is not used there.",
     )
     hang_ms_max: int = Field(
         default=5000,
@@ -426,6 +454,58 @@ class DrainConfig(Section):
     grace_s: float = Field(default=30.0, ge=0, le=3600, description="How long calls in flight may take after that.")
 
 
+class GuardConfig(Section):
+    """When a new version is taken back by itself: beside the former one, after a promotion and while a canary runs."""
+
+    window_s: int = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="How long a promoted version is watched, in seconds; a canary is for as long as it runs. 0: nobody watches.",
+    )
+    rows_min: int = Field(
+        default=500, ge=1, description="So many rows a version must have had before its failures and p99 say anything."
+    )
+    failed_ratio_max: float = Field(
+        default=0.01, ge=0, le=1, description="Part of the rows that may fail or be late, beyond what the former version had."
+    )
+    latency_ratio_max: float = Field(default=2.0, ge=1, description="p99 of the new version by that of the former.")
+    latency_ms_min: float = Field(
+        default=10.0, ge=0, description="A p99 up to this many milliseconds is no reason, whatever the former one was."
+    )
+    drift_max: float = Field(
+        default=0.5,
+        ge=0,
+        description="Drift of the new version's scores from its own baseline (model_prediction_drift_score), which needs 1,000 "
+        "scores in ten minutes.",
+    )
+
+
+class RolloutConfig(Section):
+    """Models that come and go while the server runs (docs/rollout.md)."""
+
+    repository: Path | None = Field(
+        default=None,
+        description="Directory of bundles, NAME/VERSION/. Of each model the version that was chosen last answers, at first the "
+        "newest; others are loaded when somebody asks. Takes the place of `models`.",
+    )
+    default_model: str = Field(
+        default="",
+        description="Model of the repository that answers requests which name none. Empty: the first by name.",
+    )
+    watch_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=86_400,
+        description="How often the repository is looked at for new versions, in seconds. They are loaded, and answer nothing "
+        "until they are promoted. 0: never.",
+    )
+    loaded_max: int = Field(
+        default=8, ge=1, le=16, description="Most model versions in memory at once, all models together; more are refused."
+    )
+    guard: GuardConfig = GuardConfig()
+
+
 class Config(BaseSettings):
     """Everything that can be configured. Built by load_config(); Config(...) itself reads nothing but its arguments."""
 
@@ -463,7 +543,9 @@ class Config(BaseSettings):
         description="File that says which client certificate may do what (docs/security.md). Goes with tls.client_ca.",
     )
     models: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(), description="Bundles to serve (NAME/VERSION directories), the default model first. Empty: the demo."
+        default=(),
+        description="Bundles to serve (NAME/VERSION directories) and plain models (PATH.onnx or NAME=PATH.onnx, "
+        "docs/open-inference.md), the default model first. Empty: the demo.",
     )
     device: str = Field(
         default="auto",
@@ -507,6 +589,7 @@ class Config(BaseSettings):
     store: StoreConfig = StoreConfig()
     engine: EngineConfig = EngineConfig()
     lane: LaneConfig = LaneConfig()
+    explain: ExplainConfig = ExplainConfig()
     cuda: CudaConfig = CudaConfig()
     limits: LimitsConfig = LimitsConfig()
     connection: ConnectionConfig = ConnectionConfig()
@@ -515,6 +598,7 @@ class Config(BaseSettings):
     metrics_export: MetricsExportConfig = MetricsExportConfig()
     skew: SkewConfig = SkewConfig()
     audit: AuditConfig = AuditConfig()
+    rollout: RolloutConfig = RolloutConfig()
     drain: DrainConfig = DrainConfig()
 
     @classmethod
@@ -576,6 +660,12 @@ class Config(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _models_are_named_once(self) -> Config:
+        if self.models and self.rollout.repository is not None:
+            raise ValueError("models and rollout.repository: set one of them; a repository says itself which models there are")
+        return self
+
+    @model_validator(mode="after")
     def _largest_message_is_held(self) -> Config:
         # Not for grpcio, which does not hold it: its limits may be what they like.
         largest = max(self.limits.receive_message_bytes_max, self.limits.send_message_bytes_max)
@@ -589,7 +679,7 @@ class Config(BaseSettings):
     @property
     def is_demo(self) -> bool:
         """True if no model is named: the demo bundle is served."""
-        return not self.models
+        return not self.models and self.rollout.repository is None
 
     @property
     def runner_count(self) -> int:

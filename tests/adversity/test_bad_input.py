@@ -98,7 +98,7 @@ def test_all_violations_come_in_one_answer(stub: Any) -> None:
     request.entities["customer"] = "1"
     request.priority = 9  # type: ignore[assignment]
     request.timeout.FromSeconds(-1)
-    request.explain = True
+    request.explain.when = 9  # type: ignore[assignment]
     assert violations_of(refusal(lambda: stub.Score(request, timeout=10))) == {
         "transaction_id": "MISSING_FIELD",
         "event_time": "MISSING_FIELD",
@@ -110,6 +110,7 @@ def test_all_violations_come_in_one_answer(stub: Any) -> None:
         "priority": "BAD_PRIORITY",
         "timeout": "BAD_DURATION",
         "explain": "EXPLAIN_UNSUPPORTED",
+        "explain.when": "BAD_EXPLAIN",
     }
 
 

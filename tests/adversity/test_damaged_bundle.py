@@ -64,7 +64,7 @@ def test_every_truncation_and_flip_is_seen(bundle: Path, name: str) -> None:
     whole = (bundle / name).read_bytes()
     for place in np.linspace(0, len(whole) - 2, 12).astype(int):
         (bundle / name).write_bytes(whole[:place])
-        assert refusal(bundle).file in (name, "model.onnx", "feature_set.yaml", "golden.npz", "baseline.json")
+        assert refusal(bundle).file in (name, *FILES)
         flipped = bytearray(whole)
         flipped[place] ^= 1
         if name == "manifest.yaml":
@@ -251,6 +251,18 @@ def with_manifest(**changes: Any) -> Callable[[Path], None]:
     return lambda bundle: edit_manifest(bundle, lambda value: value.update(changes))
 
 
+SOUND = np.array([[50, 0, 1], [50, 0, 7], [150, 1, 7]], np.float32)
+ENDLESS = np.zeros((1 << 40, 0), np.float32)  # rows for no bytes
+
+
+def with_background(**arrays: Any) -> Callable[[Path], None]:
+    return lambda bundle: rewrite(bundle, "background.npz", lambda data: save_arrays(arrays))
+
+
+def unlist_background(value: dict[str, Any]) -> None:
+    del value["explanation"], value["files"]["background.npz"]
+
+
 @pytest.mark.parametrize(
     ("damage", "file", "reason"),
     [
@@ -268,6 +280,22 @@ def with_manifest(**changes: Any) -> Callable[[Path], None]:
         (lambda b: rewrite(b, "golden.npz", lambda data: golden(score=np.zeros(3, np.float32))), "golden.npz", "float64"),
         (lambda b: rewrite(b, "golden.npz", lambda data: golden(tensor_0=np.zeros((3, 4), np.float32))), "golden.npz", "(3, 3)"),
         (lambda b: rewrite(b, "golden.npz", lambda data: golden(tensor_1=np.zeros((3, 4), np.float32))), "golden.npz", "arrays"),
+        (lambda b: rewrite(b, "golden.npz", lambda data: golden(tensor_0=ENDLESS)), "golden.npz", "1 to 256 golden rows"),
+        (lambda b: rewrite(b, "golden.npz", lambda data: golden(tensor_0=np.float32(1))), "golden.npz", "1 to 256 golden rows"),
+        (lambda b: rewrite(b, "background.npz", lambda data: b"PK"), "background.npz", "npz"),
+        (lambda b: rewrite(b, "background.npz", lambda data: data[:-40]), "background.npz", "npz"),
+        (with_background(), "background.npz", "tensor_0"),
+        (with_background(tensor_0=SOUND, score=np.zeros(3)), "background.npz", "found others"),
+        (with_background(tensor_0=SOUND[:, :2]), "background.npz", "(3, 3)"),
+        (with_background(tensor_0=SOUND.astype(np.float64)), "background.npz", "float32 (3, 3), got float64"),
+        (with_background(tensor_0=SOUND[:0]), "background.npz", "expected 1 to 128 background rows"),
+        (with_background(tensor_0=np.zeros((129, 3), np.float32)), "background.npz", "expected 1 to 128 background rows"),
+        (with_background(tensor_0=ENDLESS), "background.npz", "expected 1 to 128 background rows"),
+        (with_background(tensor_0=np.float32(1)), "background.npz", "expected 1 to 128 background rows"),
+        (with_background(tensor_0=SOUND), "manifest.yaml", "background_rows: background.npz holds 3 rows, not 128"),
+        (with_manifest(explanation={"background_rows": 127}), "manifest.yaml", "holds 128 rows, not 127"),
+        (with_manifest(explanation=None), "manifest.yaml", "only with it"),
+        (lambda b: edit_manifest(b, unlist_background), "background.npz", "the manifest does not list it"),
         (lambda b: rewrite(b, "model.onnx", lambda data: linear_model().SerializeToString()), "golden.npz", "score differently"),
         (lambda b: rewrite(b, "model.onnx", lambda data: data[:-20]), "model.onnx", ""),
         (with_manifest(outputs=["score", "more"]), "manifest.yaml", "outputs"),
@@ -292,6 +320,24 @@ def test_rewritten_hashes_do_not_help(bundle: Path, damage: Callable[[Path], Non
     assert reason in said.reason, said
 
 
+def test_handmade_background_passes(bundle: Path) -> None:
+    """The counterpart of the cases above, at the limits."""
+    for count in (1, 3, 128):
+        with_background(tensor_0=np.resize(SOUND, (count, 3)))(bundle)
+        with_manifest(explanation={"background_rows": count})(bundle)
+        found = verify_bundle(bundle, runtime(), batch_rows_max=8).explanation
+        assert found is not None
+        assert len(found.background) == count
+
+
+def test_a_background_that_scores_nothing_is_refused(tmp_path: Path) -> None:
+    """Nothing can be compared with it. Here the model is at fault: golden rows are finite, the background is not."""
+    bundle = pack(linear_model(), tmp_path, batch_tolerance=1e-6, background_rows=3)
+    with_background(tensor_0=np.full((3, 3), np.nan, np.float32))(bundle)
+    said = refusal(bundle)
+    assert (said.file, "a background row scores NaN" in said.reason) == ("background.npz", True)
+
+
 def drop_count(data: bytes) -> bytes:
     value = orjson.loads(data)
     value["score"]["counts"].pop()
@@ -300,8 +346,7 @@ def drop_count(data: bytes) -> bytes:
 
 def golden(**changes: np.ndarray[Any, Any]) -> bytes:
     """Three rows that the tree model scores 0.09375, 0.3125 and 0.8125."""
-    rows = np.array([[50, 0, 1], [50, 0, 7], [150, 1, 7]], np.float32)
-    return save_arrays({"tensor_0": rows, "score": np.array([0.09375, 0.3125, 0.8125]), **changes})
+    return save_arrays({"tensor_0": SOUND, "score": np.array([0.09375, 0.3125, 0.8125]), **changes})
 
 
 def test_handmade_golden_rows_pass(bundle: Path) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
 from assay._core import OrtModel
+from assay.cli.model import app
 from assay.errors import CoreError
 from assay.models import inline_onnx, inspect_onnx
 from assay.models.inspection import inspect_model, read_model
 from assay.models.refusal import BundleRefusedError
-from tests.support.bundles import pack, runtime
+from assay.models.verify import verify_bundle
+from tests.support.bundles import pack, rewrite, runtime
 from tests.support.onnx_models import input_value, linear_model, make_model, output_value, weights
 
 DATA = "weights.bin"
@@ -159,6 +164,62 @@ def test_anything_else_is_refused_with_its_mend(tmp_path: Path, damage: Callable
         inline_onnx.inline(path.read_bytes(), path)
     assert reason in refused.value.reason
     assert mend in refused.value.mend
+
+
+@pytest.mark.parametrize("damage", [relative, absolute, through_a_directory, symbolic_link, hard_link, None])
+def test_a_bundle_with_data_elsewhere_is_refused_in_every_way(
+    tmp_path: Path, damage: Callable[[Path], None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashes that fit and a file that is really there do not help: `assay model check` and a server say how to mend it. Asked
+    from the directory where the file lies, by somebody who could read it."""
+    path = split(tmp_path / "model")
+    if damage is not None:
+        damage(path)
+    bundle = pack(linear_model(), tmp_path / "models", batch_tolerance=1e-6)
+    rewrite(bundle, "model.onnx", lambda _: path.read_bytes())
+    monkeypatch.chdir(path.parent)
+    opened: list[str] = []
+    is_watching = True
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if is_watching and event == "open" and str(arguments[0]).endswith((DATA, SECRET)):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(watch)
+    result = CliRunner().invoke(app, ["check", str(bundle)], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    with pytest.raises(BundleRefusedError, match="keep their data in other files"):
+        verify_bundle(bundle, runtime(), batch_rows_max=8)
+    is_watching = False
+    assert result.exit_code == 4
+    assert "refused: model.onnx: 1 tensor(s) keep their data in other files, the first is weights" in result.stderr
+    assert "what to do: save the model as one file: onnx.save(" in result.stderr
+    assert opened == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        f"./{DATA}",
+        f"{DATA}\0",
+        f"{DATA}\0/../{SECRET}",
+        f"..\\{SECRET}",
+        f"file:///{SECRET}",
+        f"%2e%2e%2f{SECRET}",
+        f"..\uff0f{SECRET}",
+        f"\u202e{DATA}",
+        f" {DATA}",
+        f"{DATA} ",
+        "..",
+        "a" * 300,
+    ],
+)
+def test_a_location_in_another_encoding_finds_nothing(tmp_path: Path, location: str) -> None:
+    """Names are taken as they stand: nothing is decoded, trimmed or joined to a path. What is said of them is printable."""
+    path = split(tmp_path / "model", location)
+    with pytest.raises(inline_onnx.InlineError) as refused:
+        inline_onnx.inline(path.read_bytes(), path)
+    assert refused.value.reason.isprintable()
+    assert refused.value.mend
 
 
 def test_the_mends_mend(tmp_path: Path) -> None:

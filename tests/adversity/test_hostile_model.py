@@ -248,6 +248,179 @@ def test_seeded_corruption_never_raises() -> None:
         assert isinstance(document["problems"], list), f"seed {seed}, round {round_number}"
 
 
+# --- huge texts: what makes a small file large in memory, or an answer large
+
+
+def named(letters: int) -> list[onnx.ModelProto]:
+    """The linear model with a name of so many letters, in every place where one can stand."""
+    models = [linear_model() for _ in range(8)]
+    text = "a" * letters
+    models[0].graph.node[0].op_type = text
+    models[1].graph.node[0].domain = text
+    models[2].graph.node[0].name = text
+    models[3].graph.input[0].name = text
+    models[4].graph.output[0].name = text
+    models[5].graph.initializer[0].name = text
+    models[6].graph.input[0].type.tensor_type.shape.dim[0].dim_param = text
+    models[7].opset_import.append(helper.make_opsetid(text, 1))
+    return models
+
+
+def test_a_name_that_is_too_long_is_refused_and_not_repeated() -> None:
+    """Else a model of a gigabyte of names would come back from the child as a document of a gigabyte."""
+    for model in named(inspect_onnx.NAME_LETTERS_MAX + 1):
+        document = inspect_onnx.inspect(model.SerializeToString())
+        assert "1025 letters in one name, the limit is 1024" in [problem["reason"] for problem in document["problems"]]
+        assert len(str(document)) < 3_000
+    for model in named(inspect_onnx.NAME_LETTERS_MAX):
+        document = inspect_onnx.inspect(model.SerializeToString())
+        assert not any("letters" in problem["reason"] for problem in document["problems"])
+
+
+def test_prose_may_be_long() -> None:
+    """Exporters keep whole stack traces in it."""
+    model = linear_model()
+    model.graph.doc_string = model.graph.node[0].doc_string = "a" * 100_000
+    model.metadata_props.add(key="trace", value="a" * 100_000)
+    assert inspect_model(model.SerializeToString()).problems == ()
+
+
+def with_strings(count: int, text: bytes = b"") -> onnx.ModelProto:
+    model = linear_model()
+    model.graph.node[0].attribute.append(helper.make_attribute("keys", [b"x"]))
+    model.graph.node[0].attribute[0].strings[:] = [text] * count
+    return model
+
+
+def test_lists_of_strings_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty string is 2 bytes in the file and 40 in a session's memory."""
+    monkeypatch.setattr(inspect_onnx, "STRINGS_MAX", 1_000)
+    inputs = linear_model()
+    inputs.graph.node[0].input.extend([""] * 1_000)
+    for model in (with_strings(1_001), inputs):
+        found = inspect_onnx.inspect(model.SerializeToString())["problems"]
+        assert any("strings in lists, the limit is 1000" in problem["reason"] for problem in found), found
+        assert all(problem["mend"] for problem in found)
+    found = inspect_onnx.inspect(with_strings(990).SerializeToString())["problems"]
+    assert not any("strings in lists" in problem["reason"] for problem in found)
+
+
+def test_a_child_answers_for_millions_of_strings() -> None:
+    """Really, and within its limits."""
+    found = inspect_model(with_strings(inspect_onnx.STRINGS_MAX + 1).SerializeToString())
+    assert any("strings in lists, the limit is 5000000" in problem.reason for problem in found.problems)
+
+
+def test_one_huge_string_counts_as_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect_onnx, "CONSTANT_BYTES_MAX", 10_000)
+    single = linear_model()
+    single.graph.node[0].attribute.append(helper.make_attribute("key", b"x" * 10_000))
+    for model in (single, with_strings(100, b"x" * 100)):
+        found = inspect_onnx.inspect(model.SerializeToString())["problems"]
+        assert any("bytes of constants, the limit is 10000" in problem["reason"] for problem in found), found
+
+
+def nested(depth: int) -> onnx.ModelProto:
+    """An If inside an If, so many times; the other branch is small."""
+    condition = numpy_helper.from_array(np.array(True), "condition")
+    small = helper.make_graph([helper.make_node("Identity", ["weights"], ["s"])], "s", [], [output_value("s", None)])
+    branch = helper.make_graph([helper.make_node("MatMul", ["input", "weights"], ["o0"])], "g0", [], [output_value("o0", None)])
+    for level in range(1, depth):
+        node = helper.make_node("If", ["condition"], [f"o{level}"], then_branch=branch, else_branch=small)
+        branch = helper.make_graph([node], f"g{level}", [], [output_value(f"o{level}", None)])
+    node = helper.make_node("If", ["condition"], ["score"], then_branch=branch, else_branch=small)
+    return make_model([node], initializers=[weights(), condition], outputs=[output_value(dims=None)])
+
+
+@pytest.mark.parametrize("depth", [1, inspect_onnx.SUBGRAPH_DEPTH_MAX, inspect_onnx.SUBGRAPH_DEPTH_MAX + 1, 20])
+def test_graphs_inside_graphs_at_the_limit(depth: int) -> None:
+    found = inspect_onnx.inspect(nested(depth).SerializeToString())["problems"]
+    is_refused = any("levels of graphs inside graphs" in problem["reason"] for problem in found)
+    assert is_refused == (depth > inspect_onnx.SUBGRAPH_DEPTH_MAX), found
+
+
+def test_a_thousand_graphs_inside_each_other_are_an_answer() -> None:
+    """Deeper than any parser recurses: written by hand, because no library would."""
+    inner = b""
+    for _ in range(1_000):
+        attribute = length_delimited(6, inner)  # AttributeProto.g
+        inner = length_delimited(1, length_delimited(5, attribute))  # GraphProto.node, NodeProto.attribute
+    data = length_delimited(7, inner) + length_delimited(8, b"\x10\x11")  # ModelProto.graph, .opset_import
+    (problem,) = inspect_model(data).problems
+    assert "not an ONNX model" in problem.reason
+
+
+def length_delimited(field: int, data: bytes) -> bytes:
+    return bytes([field << 3 | 2]) + varint(len(data)) + data
+
+
+def varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+# --- external data by bytes: written in ways that no library writes, and a parser may still read
+
+
+def hidden_external(how: str) -> bytes:
+    """A linear model whose weights say in an unusual encoding that they are elsewhere."""
+    entry = length_delimited(1, b"location") + length_delimited(2, b"weights.bin")  # StringStringEntryProto
+    location = {
+        "plainly": length_delimited(13, entry),  # TensorProto.external_data
+        "value before key": length_delimited(13, length_delimited(2, b"weights.bin") + length_delimited(1, b"location")),
+        "twice, the last wins": length_delimited(13, length_delimited(1, b"checksum") + entry),
+        "overlong tag": b"\xea\x80\x00" + varint(len(entry)) + entry,
+        "overlong length": b"\x6a" + bytes([len(entry) | 128, 128, 0]) + entry,
+        "not UTF-8": length_delimited(13, length_delimited(1, b"location") + length_delimited(2, b"\xff\xfe")),
+        "no key": length_delimited(13, length_delimited(2, b"weights.bin")),
+        "only said to be elsewhere": b"",
+        "elsewhere, overlong": b"\xf0\x00\x81\x00",
+    }[how]
+    where = b"\x70\x01" if how in ("plainly", "only said to be elsewhere") else b""  # TensorProto.data_location: EXTERNAL
+    tensor = b"\x08\x03\x08\x01\x10\x01" + length_delimited(8, b"weights") + location + where
+    model = linear_model()
+    del model.graph.initializer[:]
+    graph = model.graph.SerializeToString() + length_delimited(5, tensor)  # GraphProto.initializer
+    model.ClearField("graph")
+    return model.SerializeToString() + length_delimited(7, graph)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "plainly",
+        "value before key",
+        "twice, the last wins",
+        "overlong tag",
+        "overlong length",
+        "not UTF-8",
+        "no key",
+        "only said to be elsewhere",
+        "elsewhere, overlong",
+    ],
+)
+def test_external_data_hidden_in_the_bytes_is_refused(how: str) -> None:
+    found = inspect_model(hidden_external(how)).problems
+    assert found
+    assert all(problem.mend for problem in found)
+    if how != "not UTF-8":
+        assert found[0].check == "external data"
+        assert "save the model as one file" in found[0].mend
+
+
+def test_a_child_that_hangs_is_ended_and_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    child = tmp_path / "python"
+    child.write_text("#!/bin/sh\nexec sleep 60\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(inspection.sys, "executable", str(child))
+    monkeypatch.setattr(inspection, "_WALL_SECONDS_MAX", 0.2)
+    with pytest.raises(BundleRefusedError, match=r"no answer within 0\.2 s"):
+        inspect_model(linear_model().SerializeToString())
+
+
 def test_child_over_its_memory_is_a_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A child that dies (here: it may map no memory at all) is reported, and the parent goes on."""
     child = tmp_path / "python"
@@ -280,3 +453,12 @@ def test_child_limits_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[resource.RLIMIT_FSIZE] == (0, 0)
     assert 0 < asked[resource.RLIMIT_CPU][0] <= inspect_onnx.CPU_SECONDS_MAX
     assert asked[resource.RLIMIT_AS][0] <= inspect_onnx.MEMORY_BYTES_BASE + inspect_onnx.MEMORY_PER_MODEL_BYTE * 1_000_000
+
+
+def test_an_output_that_is_an_input_as_it_stands_is_refused() -> None:
+    """ONNX Runtime leaves the buffer of such an output unwritten: it would be answered with zeros."""
+    model = linear_model()
+    model.graph.output.append(input_value())
+    (problem,) = inspect_model(model.SerializeToString()).problems
+    assert "output input is an input or a constant as it stands" in problem.reason
+    assert "Identity" in problem.mend

@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "core/base/utf8.h"
-#include "core/wire/response.h"
 #include "core/wire/score_request.h"
+#include "refusal_fixture.h"
 #include "wire_fixture.h"
 
 using namespace assay;
+using fixture::check_refusal;
 
 namespace {
 
@@ -31,20 +32,6 @@ TransactionScan& shared_scan() {
 
 bool is_inside(std::string_view text, std::string_view message) {
   return text.empty() || (text.data() >= message.data() && text.data() + text.size() <= message.data() + message.size());
-}
-
-void check_refusal(const Status& status, const Violations* violations, std::string_view message) {
-  ASSAY_ASSERT(status.offset <= message.size());
-  const std::string encoded = encode_rpc_status(status, violations);
-  ASSAY_ASSERT(encoded.size() < 8 * 1024);
-  WireFault fault;
-  WireReader in(encoded, fault);
-  while (!in.at_end()) {
-    uint32_t tag = 0;
-    std::string_view text;
-    ASSAY_ASSERT(in.read_tag(&tag));
-    ASSAY_ASSERT(tag == wire_tag(2, WireType::kDelimited) ? in.read_text(&text, "message") : in.skip(tag));
-  }
 }
 
 void check_transaction(const Transaction& transaction, TransactionUse use, std::string_view message) {

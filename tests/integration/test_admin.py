@@ -97,7 +97,7 @@ def test_garbage_ends_the_call_with_the_byte_but_keeps_what_was_recorded(server:
     assert reason_of(status_of(caught.value)) == "MALFORMED_MESSAGE"
     assert window(server, "c1") == 2
     assert server.engine.stats().refused_calls == 1
-    assert server.event_counts() == {"recorded": 1, "duplicate": 0, "too_late": 0, "rejected": 0}
+    assert server.event_counts() == {"recorded": 1, "duplicate": 0, "too_late": 0, "rejected": 0, "rejected_by_tried": 0}
 
 
 def test_events_of_a_caller_who_left_meanwhile_count(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:

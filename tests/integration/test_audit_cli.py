@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import random
 import re
 import shutil
@@ -16,16 +14,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
 from assay._core import HAS_NATIVE_TRANSPORT
-from assay.cli.main import main
 from assay.client import Client, Transaction
 from assay.demo.history import DEMO_CUSTOMER_ID, DEMO_TERMINAL_ID, DEMO_TIME
 from assay.demo.paths import bundle_path
 from tests.support.audit_logs import RawSegment, append, label, open_log, segments, spool_with_key
+from tests.support.commands import run_command
 from tests.support.server import WAIT_S, ServeProcess, wait_until
 
 CARD = "4111111111111111"
@@ -84,21 +81,7 @@ def serve(spool: Path, transport: str, *assignments: str) -> ServeProcess:
 
 
 def run(*arguments: str, spool: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command as the shell calls it, in this process: there are many, and each would load for a second."""
-    command = ["assay", "audit", *arguments, *(["--spool", str(spool)] if spool else [])]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ASSAY_")}
-    streams = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-    with (
-        mock.patch.dict(os.environ, {**clean, **environment}, clear=True),
-        mock.patch.object(sys, "argv", command),
-        mock.patch.object(sys, "stdout", streams[0]),
-        mock.patch.object(sys, "stderr", streams[1]),
-        pytest.raises(SystemExit) as end,
-    ):
-        main()
-    for stream in streams:
-        stream.seek(0)
-    return subprocess.CompletedProcess(command, int(end.value.code or 0), streams[0].read(), streams[1].read())
+    return run_command("audit", *arguments, *(["--spool", str(spool)] if spool else []), **environment)
 
 
 def answer(*arguments: str, spool: Path, exit_code: int = 0) -> Any:
@@ -444,6 +427,38 @@ def test_a_difference_is_found_and_called_one_only_where_bits_are_promised(
     everything = ("replay", "--all", "--bundle", str(bundle_path()))
     found = answer(*everything, spool=copied / "writer-0", exit_code=int(differs))
     assert (found["different"], len(found["different_ones"])) == (int(differs), int(differs))
+
+
+def a_bit_more_beside_others(record: Any) -> None:
+    one_bit_more(record)
+    if record.HasField("score"):
+        record.score.batch_rows = 7
+
+
+def much_more_beside_others(record: Any) -> None:
+    a_bit_more_beside_others(record)
+    if record.HasField("score"):
+        record.score.score += 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "exit_code", "why"),
+    [
+        (a_bit_more_beside_others, 3, "lets scores move with the batch, by 1e-06, and it ran with 7 rows"),
+        (much_more_beside_others, 1, "the score differs"),
+        (one_bit_more, 1, "the score differs"),  # it ran alone
+    ],
+)
+def test_what_the_batch_may_have_moved_is_not_called_different(
+    copied: Path, tmp_path: Path, change: Any, exit_code: int, why: str
+) -> None:
+    bundle = shutil.copytree(bundle_path(), tmp_path / "card_fraud" / "1")
+    manifest = (bundle / "manifest.yaml").read_text()
+    assert "batch_tolerance: 0.0\n" in manifest
+    (bundle / "manifest.yaml").write_text(manifest.replace("batch_tolerance: 0.0\n", "batch_tolerance: 1.0e-06\n"))
+    said = run("replay", "tx-0", "--bundle", str(bundle), spool=forged(copied, change))
+    assert said.returncode == exit_code, said.stderr
+    assert why in said.stdout
 
 
 def test_another_model_is_no_replay(written: Written, copied: Path) -> None:

@@ -23,7 +23,9 @@ from assay.features.rows import input_columns, pack_rows, unpack_rows
 from assay.models.bundle import read_bundle
 from assay.models.golden import GOLDEN_ROWS_MAX, choose_golden, parse_golden
 from assay.models.invariance import buckets_up_to
+from assay.models.manifest import BACKGROUND_ROWS_MAX
 from assay.models.pack import Commit, Rows
+from assay.models.reasons import load_reasons
 from assay.models.verify import CHECKS, CheckResult, verify_bundle
 from tests.support.bundles import FEATURE_SET, pack, pack_request, runtime, sample_rows
 from tests.support.onnx_models import dynamic_int8_model, linear_model, make_model, tree_model
@@ -263,6 +265,32 @@ def test_demo_bundle_verifies_and_is_small() -> None:
 def test_demo_feature_set_is_the_example() -> None:
     """Two copies, one truth: the packaged one must be the example's, byte for byte (copy it and train again)."""
     assert feature_set_path().read_bytes() == (ROOT / "examples" / "card_fraud" / "feature_set.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("example", ["card_fraud", "online_payments"])
+def test_examples_have_a_reason_for_every_player(example: str) -> None:
+    directory = ROOT / "examples" / example
+    inputs = FeatureSet.load(directory / "feature_set.yaml").input_names
+    found = load_reasons(directory / "reasons.yaml", inputs)
+    assert found.groups is not None
+    assert found.reasons is not None
+    grouped = {name for members in found.groups.values() for name in members}
+    assert {reason.player for reason in found.reasons.codes} == {*found.groups, *(set(inputs) - grouped)}
+    assert any(reason.customer is None for reason in found.reasons.codes), "some of what the model sees would teach a thief"
+
+
+def test_the_demo_is_explained_in_the_words_of_the_example() -> None:
+    verified = verify_bundle(bundle_path(), runtime(), batch_rows_max=4)
+    said = load_reasons(ROOT / "examples" / "card_fraud" / "reasons.yaml", verified.plan.input_names)
+    section, explanation = verified.bundle.manifest.explanation, verified.explanation
+    assert section is not None
+    assert explanation is not None
+    assert (section.groups, section.reasons) == (said.groups, said.reasons)
+    assert len(explanation.background) == BACKGROUND_ROWS_MAX
+    assert None not in explanation.reasons
+    assert explanation.players == (
+        *("amount", "payment_time", "customer_activity", "customer_spending", "terminal_activity", "terminal_risk"),
+    )
 
 
 def test_demo_golden_scores_reach_every_decision() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay.demo.paths import bundle_path
 from assay.models.cuda_build import CUDA_12, CUDA_13
@@ -28,7 +29,7 @@ from tests.support.cuda_messages import MESSAGES, Message
 from tests.support.fake_cuda import FakeCuda
 from tests.support.onnx_models import linear_model
 from tests.support.recorded_scores import read_log
-from tests.support.server import ServeProcess, make_request
+from tests.support.server import ServeProcess, make_request, wait_until
 
 ROWS = [0, 5716, 30_000, 1_000_000]
 METRICS = ("--set", "metrics_listen=127.0.0.1:0")
@@ -107,6 +108,8 @@ def test_a_model_that_proves_itself_is_served_on_the_card(
     options = dict(line.split("=") for line in cuda.log("option"))
     assert options["gpu_mem_limit"] == str(2 << 30)
     assert (options["device_id"], options["use_tf32"]) == ("0", "0")
+    assert (options["arena_extend_strategy"], options["cudnn_conv_algo_search"]) == ("kSameAsRequested", "HEURISTIC")
+    assert cuda.log("pinned"), "buffers of the runs"
 
 
 def test_the_named_device_and_its_memory_are_asked_for(cuda: FakeCuda, serve: Callable[..., ServeProcess]) -> None:
@@ -138,7 +141,8 @@ def test_a_call_of_many_rows_is_one_batch(cuda: FakeCuda, serve: Callable[..., S
     server = serve("--device", "cuda")
     cuda.forget()
     assert score_batch(server, 4) == cpu_scores
-    assert cuda.log("run") == ["4"]
+    assert cuda.log("run") == cuda.log("bound") == ["4"]
+    assert cuda.log("plain") == []
 
 
 def test_a_batch_too_large_for_the_card_is_halved_and_the_next_is_smaller(
@@ -205,6 +209,76 @@ def test_a_run_that_hangs_is_answered_by_the_cpu_and_ends_the_server(
     assert server.process.wait(60) == 75
 
 
+# --- heat
+
+
+def health_of(server: ServeProcess) -> str:
+    with grpc.insecure_channel(server.target) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def test_a_hot_card_rests_and_its_server_is_not_ready_until_it_is_cool(
+    cuda: FakeCuda, serve: Callable[..., ServeProcess], cpu_scores: list[float]
+) -> None:
+    """Heat is NVML's, here a module in its place that reads a file."""
+    cuda.install_nvml()
+    cuda.heat(60)
+    server = serve("--device", "cuda", *METRICS)
+    assert health_of(server) == "SERVING"
+    cuda.heat(81)
+    wait_until(lambda: health_of(server) == "NOT_SERVING", "heat to be noticed")
+    cuda.forget()
+    assert score_batch(server, 4) == cpu_scores, "who calls all the same has an answer"
+    assert cuda.log("run") == []
+    assert 'assay_card_hot{card="0"} 1.0' in metrics_page(server)
+    cuda.heat(75)
+    assert health_of(server) == "NOT_SERVING"
+    cuda.heat(70)
+    wait_until(lambda: health_of(server) == "SERVING", "the card to be taken again")
+    assert score_batch(server, 4) == cpu_scores
+    assert cuda.log("run") == ["4"]
+    assert server.process.poll() is None
+
+
+# --- the memory of a card
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ({"memory_row": 32 << 20}, "512 rows ran out of memory"),
+        ({"memory_row": 29 << 20}, "512 rows leave 512 MiB free, less than cuda.memory_reserve_bytes (1,024 MiB)"),
+    ],
+)
+def test_a_card_of_16_gib_is_given_the_batches_that_it_holds_whatever_was_asked_for(
+    tmp_path: Path, bundle: str, cpu_scores: list[float], script: dict[str, object], why: str
+) -> None:
+    cuda = FakeCuda(tmp_path)
+    cuda.install_driver()
+    cuda.install_libraries(CUDA_13)
+    memory = {"memory_total": 16 * GIB, "memory_session": GIB, "memory_error": cuda_messages.MEMORY_AT_RUN.text, **script}
+    cuda.script(**memory)
+    sizes = ("--set", "lane.batch_rows_max=512", "--set", "engine.batch_call_rows_max=1024")
+    sizes += ("--set", "cuda.memory_bytes_max=0", "--set", f"cuda.memory_reserve_bytes={GIB}")
+    with ServeProcess("--model", bundle, "--device", "cuda", *sizes, *METRICS, environment=cuda.environment()) as server:
+        assert cuda.log("session") == ["0", "0"], "the arena of the first had grown too large"
+        tried = [int(rows) for rows in cuda.log("run")]
+        assert (max(tried), tried.index(512), tried.count(512)) == (512, 9, 1)
+        cuda.forget()
+        assert score_batch(server, 600) == cpu_scores * 150
+        assert cuda.log("run") == ["256", "256", "88"]
+        page = metrics_page(server)
+        for metric in ("assay_card_batch_rows_limit", "assay_card_batch_rows_max"):
+            assert f'{metric}{{card="0",model="tiny",version="1"}} 256.0' in page
+        lines = [json.loads(line) for line in server.stderr().splitlines() if line.startswith("{")]
+        (line,) = [line for line in lines if line["message"] == "the card holds smaller batches than were asked for"]
+        assert (line["severity_text"], line["batch_rows_max"], line["wanted_rows"], line["why"]) == ("WARN", 256, 512, why)
+        assert line["bytes_by_rows"].split()[-1] == f"256:{256 * int(str(script['memory_row']))}"
+
+
 def metrics_page(server: ServeProcess) -> str:
     with urllib.request.urlopen(f"http://{server.ready['metrics']}/metrics", timeout=30) as page:
         return str(page.read().decode())
@@ -255,12 +329,12 @@ from assay.models.verify import make_step, prove_session, read_candidate
 
 bundle, script, *failures = sys.argv[1:]
 runtime, step, refusals = OrtRuntime(str(find_library())), make_step(None), {}
-candidate = read_candidate(Path(bundle), step)
+candidate, wish = read_candidate(Path(bundle), step), DeviceWish("cuda")
 for failure in failures:
     name, _, line = failure.partition("=")
     Path(script).write_text(line)
     try:
-        choose_device(DeviceWish("cuda"), lambda: None, lambda device: prove_session(candidate, runtime, device, 0, 2, step))
+        choose_device(wish, lambda: None, lambda device: prove_session(candidate, runtime, device, wish, 2, step))
     except BundleRefusedError as error:
         refusals[name] = str(error)
 print(json.dumps(refusals))
@@ -320,6 +394,17 @@ def test_scores_that_differ_on_the_card_keep_auto_off_it(
 def test_scores_that_differ_within_the_tolerance_do_not(cuda: FakeCuda, serve: Callable[..., ServeProcess]) -> None:
     cuda.script(shift=5e-7)
     assert device_of(serve()) == "cuda:0"
+
+
+def test_a_driver_too_old_for_the_wheel_is_not_even_tried(cuda: FakeCuda, bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_TEST_CUDA_DRIVER", "12080")
+    refused = cuda.run("model", "check", bundle, "--device", "cuda", "--batch-rows-max", "2", "--json")
+    assert refused.returncode == 4
+    refusal = json.loads(refused.stdout)["refusal"]
+    assert refusal["reason"] == "NVIDIA's driver serves CUDA 12.8, the wheel is for CUDA 13"
+    assert "R580" in refusal["mend"]
+    assert "gpu-cu12" in refusal["mend"]
+    assert cuda.log("session") == []
 
 
 @pytest.mark.parametrize("script", [{"shift": 1e-3}, script_of(cuda_messages.OLD_DRIVER_AT_OPTIONS)])

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from assay._core import HAS_NATIVE_TRANSPORT
+from assay._core import HAS_NATIVE_TRANSPORT, Card, CardUse
+from assay.observe.card_watch import card_families
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 from tests.support.prometheus import RULES, promtool
 from tests.support.promql import groupings, metrics, selectors
@@ -84,7 +85,8 @@ def family_of(metric: str, families: set[str]) -> str:
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, set[str] | None]:
-    """Metric -> labels of its samples (None: it has none) on the page of a demo that has answered, refused and failed."""
+    """Metric -> labels of its samples (None: it has none) on the page of a demo that has answered, refused and failed, and has a
+    model on a card."""
     if not HAS_NATIVE_TRANSPORT:
         pytest.skip("this build has no native transport")
     with ServeProcess("--set", "metrics_listen=127.0.0.1:0", "--transport", "native") as server:
@@ -97,8 +99,9 @@ def page() -> dict[str, set[str] | None]:
                 stub.Score(scoring_pb2.ScoreRequest(), timeout=10)
         with urllib.request.urlopen(f"http://{server.ready['metrics']}/metrics", timeout=20) as scraped:
             text = scraped.read().decode()
+    stats = Card().stats()._replace(uses=(CardUse("net", "1", 256, 256),))
     found: dict[str, set[str] | None] = {}
-    for family in text_string_to_metric_families(text):
+    for family in (*text_string_to_metric_families(text), *card_families({0: stats})):
         name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(family.type, family.name)
         labels = [set(sample.labels) for sample in family.samples]
         found[name] = set.union(*labels) if labels else None

@@ -26,7 +26,7 @@ from tests.support.server import ServeProcess
 ROOT = Path(__file__).resolve().parents[2]
 ALL_DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
 # These train models and start servers of their own: test_quickstart.py runs them.
-OWN_MODELS = [ROOT / "docs" / "quickstart.md", ROOT / "examples" / "online_payments" / "README.md"]
+OWN_MODELS = [ROOT / "docs" / "quickstart.md", ROOT / "docs" / "tutorial.md", ROOT / "examples" / "online_payments" / "README.md"]
 WITH_TORCH = ROOT / "examples" / "sentinel_torch" / "README.md"  # so does it run this one, in `make torture`
 DOCUMENTS = [document for document in ALL_DOCUMENTS if document not in (*OWN_MODELS, WITH_TORCH)]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)

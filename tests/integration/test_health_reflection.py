@@ -23,11 +23,16 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 PUBLIC_SERVICES = {
     "assay.v1.FeatureService",
     "assay.v1.ScoringService",
+    "inference.GRPCInferenceService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 }
-ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"} | {"assay.v1.DriftService", "assay.v1.OperationsService"}
+ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"} | {
+    "assay.v1.DriftService",
+    "assay.v1.ModelService",
+    "assay.v1.OperationsService",
+}
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +189,13 @@ def test_reflection_can_be_switched_off() -> None:
             reflect(server.channel(), "v1", reflection_pb2.ServerReflectionRequest(list_services=""))
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
         listed = health_pb2_grpc.HealthStub(server.channel()).List(health_pb2.HealthListRequest(), timeout=10)
-        assert set(listed.statuses) == {"", "assay.v1.FeatureService", "assay.v1.ScoringService", "grpc.health.v1.Health"}
+        assert set(listed.statuses) == {
+            "",
+            "assay.v1.FeatureService",
+            "assay.v1.ScoringService",
+            "grpc.health.v1.Health",
+            "inference.GRPCInferenceService",
+        }
 
 
 def test_an_open_reflection_call_does_not_hold_up_the_drain() -> None:

@@ -25,6 +25,7 @@ from tests.support.bundles import FEATURE_SET, edit_manifest, pack, rewrite, sam
 from tests.support.onnx_models import linear_model, tree_model
 
 OPTIONS = ["--name", "tiny", "--version", "1", "--score-output", "score", "--thresholds", "challenge=0.4,decline=0.7"]
+OPTIONS += ["--library", "by-hand=1"]  # these models' files do not say what wrote them
 
 
 def run(*arguments: str | Path) -> Result:
@@ -73,13 +74,22 @@ def test_check_json() -> None:
     assert document["refusal"] is None
     assert [item["check"] for item in document["checks"]] == [*CHECKS, *GATE_CHECKS]
     assert [bucket["rows"] for bucket in document["buckets"]] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
-    assert all(bucket["latency_us"] > 0 for bucket in document["buckets"])
+    assert all(bucket["latency_us"] > 0 and bucket["memory_bytes"] >= 0 for bucket in document["buckets"])
+    assert document["session_bytes"] > 0
 
 
 def test_a_model_that_takes_longer_than_it_may_is_refused() -> None:
     result = run("check", bundle_path(), "--latency-us-max", "0.001")
     assert result.exit_code == 4
     assert "--latency-us-max is 0.001" in " ".join(result.output.split())
+
+
+def test_a_model_that_takes_more_memory_than_it_may_is_refused() -> None:
+    result = run("check", bundle_path(), "--memory-mib-max", "0.1", "--batch-rows-max", "2")
+    assert result.exit_code == 4
+    said = " ".join(result.output.split())
+    assert "--memory-mib-max is 0.1" in said
+    assert "what to do: use a smaller or quantised model" in said
 
 
 def test_refused_bundle_exits_4_and_says_what_to_do(tmp_path: Path) -> None:
@@ -203,6 +213,12 @@ def test_no_git_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["--input", "input=amount"], "is_night"),
         (["--batch-tolerance", "0.5"], "batch_tolerance"),
         (["--score-output", "nothing"], "the model has score"),
+        (["--library", "two words=1"], "expected NAME=VERSION of at most 64 letters"),
+        (["--library", "torch=" + "1" * 65], "expected NAME=VERSION of at most 64 letters"),
+        ([part for i in range(64) for part in ("--library", f"lib{i}=1")], "65 libraries, the limit is 64"),
+        (["--accept", "nothing"], "expected names of inputs, or random-split"),
+        (["--label-column", "nothing"], "no column nothing; it has transaction_id, amount"),
+        (["--label-column", "amount"], "column amount: expected 0 and 1"),
     ],
 )
 def test_wrong_options_are_named(files: Path, tmp_path: Path, more: list[str], message: str) -> None:
@@ -217,6 +233,71 @@ def test_rows_that_are_no_rows(files: Path, tmp_path: Path) -> None:
     result = pack_files(files, tmp_path / "models", "--allow-dirty", rows="broken.parquet")
     assert result.exit_code == 4
     assert "cannot be read as rows" in result.output
+
+
+def with_labels(folder: Path) -> None:
+    """rows.parquet gets a column is_fraud: the high amounts, so that `amount` alone tells it."""
+    table = pq.read_table(folder / "rows.parquet")
+    is_fraud = pa.array([value > 250 for value in table["amount"].to_pylist()])
+    pq.write_table(table.append_column("is_fraud", is_fraud), folder / "rows.parquet")
+
+
+def test_an_input_that_gives_the_label_away_is_refused_with_the_words_that_mend(files: Path, tmp_path: Path) -> None:
+    """The label itself stands in the same file, and is no input."""
+    with_labels(files)
+    given = ["--allow-dirty", "--label-column", "is_fraud", "--split", "time"]
+    refused = pack_files(files, tmp_path / "models", *given)
+    assert refused.exit_code == 4
+    said = " ".join(refused.output.split())
+    assert "amount (AUC 1.000) alone tells fraud from genuine" in said
+    assert "is_fraud (AUC" not in said
+    mend = said.partition("pack with ")[2].partition(" (assay.pack")[0]
+    assert mend == "--accept amount"
+    assert pack_files(files, tmp_path / "models", *given, *mend.split()).exit_code == 0
+    training = read_bundle(tmp_path / "models" / "tiny" / "1").manifest.training
+    assert training is not None
+    assert (training.labelled_rows, training.split, training.accepted) == (400, "time", ["amount"])
+    assert set(training.auc) == {"amount", "is_night", "tx_count_1d"}
+
+
+@pytest.mark.parametrize("rows", ["rows.parquet", "rows.npz"])
+def test_a_random_split_is_refused_with_the_words_that_mend(files: Path, tmp_path: Path, rows: str) -> None:
+    refused = pack_files(files, tmp_path / "models", "--split", "random", rows=rows)
+    assert refused.exit_code == 4
+    said = " ".join(refused.output.split())
+    assert "parted at random" in said
+    assert "pack with --accept random-split" in said
+    assert pack_files(files, tmp_path / "models", "--split", "random", "--accept", "random-split", rows=rows).exit_code == 0
+    assert run("check", tmp_path / "models" / "tiny" / "1").exit_code == 0
+
+
+def test_labels_of_an_npz_are_none(files: Path, tmp_path: Path) -> None:
+    refused = pack_files(files, tmp_path / "models", "--label-column", "is_fraud", rows="rows.npz")
+    assert refused.exit_code == 4
+    assert "labels come as a column of a Parquet file" in " ".join(refused.output.split())
+
+
+def test_the_lineage_says_which_library_made_the_model(files: Path, tmp_path: Path) -> None:
+    """What somebody says goes before what the file says, and that before what is installed here."""
+    model = tree_model()
+    model.producer_name, model.producer_version = "numpy", "0.1"
+    (files / "model.onnx").write_bytes(model.SerializeToString())
+    more = ["--allow-dirty", "--library", "onnx=0.2"]
+    assert pack_files(files, tmp_path / "models", *more).exit_code == 0
+    libraries = read_bundle(tmp_path / "models" / "tiny" / "1").manifest.lineage.libraries
+    assert (libraries["by-hand"], libraries["numpy"], libraries["onnx"]) == ("1", "0.1", "0.2")
+    assert "assay" in libraries
+
+
+def test_a_model_that_no_library_is_said_of_is_refused(files: Path, tmp_path: Path) -> None:
+    given = ["--model", files / "model.onnx", "--feature-set", files / "set.yaml", "--rows", files / "rows.parquet"]
+    packed = ["pack", *given, *OPTIONS[: OPTIONS.index("--library")], "--out", tmp_path / "models"]
+    refused = run(*packed)
+    assert refused.exit_code == 4
+    assert "say it: --library NAME=VERSION" in " ".join(refused.output.split())
+    assert run(*packed, "--library", "torch").exit_code == 2
+    assert run(*packed, "--library", "torch=1", "--library", "torch=2").exit_code == 2
+    assert run(*packed, "--library", "torch=2.13.0+cpu").exit_code == 0
 
 
 def test_rows_of_another_feature_set_are_refused_in_words(files: Path, tmp_path: Path) -> None:

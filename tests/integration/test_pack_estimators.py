@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import assay
 from assay.errors import BundleError, InputError
 from assay.models.bundle import read_bundle
 from assay.models.golden import parse_source_scores
+from assay.models.manifest import Explanation
 from tests.support.bundles import FEATURE_SET
 from tests.support.torch_venv import torch_venv
 
@@ -23,6 +25,7 @@ import pandas as pd  # noqa: E402
 from lightgbm import LGBMClassifier  # noqa: E402
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import FunctionTransformer, StandardScaler  # noqa: E402
 from xgboost import XGBClassifier  # noqa: E402
@@ -78,6 +81,34 @@ def test_the_bundle_says_what_the_estimator_says(
     kept = parse_source_scores(read_bundle(bundle).files["golden.npz"])
     assert kept is not None
     assert len(np.unique(kept)) > 1
+    assert manifest.explanation == Explanation(background_rows=128), "trees and linear models are read, not sampled"
+
+
+def test_a_network_gets_a_smaller_background(feature_set: Path) -> None:
+    bundle = pack(MLPClassifier((4,), max_iter=20, random_state=0).fit(ROWS, LABELS), feature_set)
+    assert read_bundle(bundle).manifest.explanation == Explanation(background_rows=16)
+
+
+def test_reasons_are_given_as_a_mapping_or_as_a_file(feature_set: Path) -> None:
+    estimator = GradientBoostingClassifier(n_estimators=5, random_state=0).fit(ROWS, LABELS)
+    said = {
+        "groups": {"habit": ["amount", "tx_count_1d"]},
+        "reasons": {"table": "1", "codes": [{"code": "HABIT", "for": "habit", "analyst": "Far from habit."}]},
+    }
+    file = feature_set.with_name("reasons.yaml")
+    file.write_text(yaml.safe_dump(said))
+    given = [
+        read_bundle(pack(estimator, feature_set, reasons=reasons, background_rows=9, force=True)).manifest.explanation
+        for reasons in (said, file, str(file))
+    ]
+    assert given[0] is not None
+    assert (given[0].background_rows, given[0].groups) == (9, said["groups"])
+    assert given[0] == given[1] == given[2]
+    for refused in ({"groups": {"habit": ["amuont"]}}, {"groups": {"habit": ["amount"]}, "reason": {}}):
+        with pytest.raises(InputError, match=r"^reasons: (groups\.habit\[0\]|reason): "):
+            pack(estimator, feature_set, reasons=refused, version="2")
+    with pytest.raises(InputError, match="without background rows nothing is explained"):
+        pack(estimator, feature_set, reasons=said, background_rows=0, version="2")
 
 
 @pytest.mark.parametrize("kind", [XGBClassifier, LGBMClassifier, RandomForestClassifier])

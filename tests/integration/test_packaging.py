@@ -139,7 +139,8 @@ def test_the_wheel_needs_no_libnghttp2_of_the_machine(wheel: Path, tmp_path: Pat
 def test_the_wheel_has_types_contract_demo_and_locks_but_no_sources_and_no_tests(wheel: Path) -> None:
     names = names_in_wheel(wheel)
     bundle = {
-        f"assay/demo/bundle/card_fraud/1/{name}" for name in ("manifest.yaml", "model.onnx", "feature_set.yaml", "golden.npz")
+        f"assay/demo/bundle/card_fraud/1/{name}"
+        for name in ("manifest.yaml", "model.onnx", "feature_set.yaml", "golden.npz", "background.npz")
     }
     wanted = {"assay/_core.pyi", "assay/py.typed", "assay/v1/assay.binpb", "assay/lock/cpu.txt", "assay/lock/gpu.txt", *bundle}
     assert wanted - names == set()

@@ -37,7 +37,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = sample_rows(ROWS, seed=3)
     labels = labels_of(rows.columns)
     training = look_for_leaks(rows.columns, labels, "time")
-    pack(trained_mlp(), folder / "models", rows=rows, batch_tolerance=1e-6, training=training)
+    said = {"libraries": {"torch": "0.1", "onnx": "0.1"}, "mlflow_run": "e" * 32, "parameters": {"layers": "2"}}
+    pack(trained_mlp(), folder / "models", rows=rows, batch_tolerance=1e-6, training=training, **said)
     table = {**rows.columns, "is_fraud": labels, "card": [str(index % 90) for index in range(ROWS)]}
     days = np.datetime64("2026-01-01", "us") + np.arange(ROWS) * np.timedelta64(10, "m")
     pq.write_table(pa.table({**table, "event_time": pa.array(days)}), folder / "rows.parquet")
@@ -71,6 +72,9 @@ def test_static_int8_is_smaller_nearly_as_good_and_no_neighbour_moves_a_bit(plac
     assert manifest.lineage.parent is not None
     assert manifest.lineage.parent.manifest_sha256 == parent.manifest_sha256
     assert manifest.training == parent.manifest.training  # what was found of leaks is not lost on the way
+    assert (manifest.lineage.mlflow_run, manifest.lineage.parameters) == ("e" * 32, {"layers": "2"})
+    assert manifest.lineage.libraries["torch"] == "0.1"
+    assert manifest.lineage.libraries["onnx"] != "0.1", "what quantised it"
     scorer = assay.Scorer(place / "models/tiny/1-int8")
     together = scorer.score(matrix())
     assert scorer.score(wild(matrix()))[1:].tobytes() == together.tobytes()

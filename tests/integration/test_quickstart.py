@@ -1,7 +1,8 @@
 """The documents about one's own model do what they show: files are written, models trained, servers started, transactions scored.
 
-As test_documents.py, and more: a ```python block whose first line is `# NAME.py` is that file; `$ assay serve ...` serves until
-the next one or the document's end, on a free port that stands in for 127.0.0.1:50051, and its lines are compared too.
+As test_documents.py, and more: a ```python or ```yaml block whose first line is `# NAME.py` or `# NAME.yaml` is that file;
+`$ assay serve ...` serves until the next one or the document's end, on a free port that stands in for 127.0.0.1:50051, and its
+lines are compared too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tests.support.torch_venv import torch_venv
 for extra in ("xgboost", "sklearn", "skl2onnx", "onnxmltools"):
     pytest.importorskip(extra, reason="needs: pip install scikit-learn skl2onnx onnxmltools xgboost-cpu")
 
-BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(console|python|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LISTEN = "127.0.0.1:50051"
 COMMAND_SECONDS_MAX = 800
 
@@ -90,9 +91,9 @@ class Reader:
 def steps(document: Path) -> Iterator[tuple[str, str]]:
     """(file name, its text) and (`$ command`, expected output), in order."""
     for kind, block in BLOCK.findall(document.read_text()):
-        if kind == "python":
+        if kind != "console":
             name = block.partition("\n")[0].removeprefix("# ")
-            assert re.fullmatch(r"\w+\.py", name), f"{document.name}: a python block begins with `# NAME.py`"
+            assert re.fullmatch(r"\w+\.(py|yaml)", name), f"{document.name}: a {kind} block begins with `# NAME`"
             yield name, block
             continue
         for part in re.split(r"^\$ ", block.replace("\\\n", " "), flags=re.MULTILINE)[1:]:

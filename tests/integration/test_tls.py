@@ -94,7 +94,7 @@ def test_plaintext_stays_as_it_was() -> None:
         assert refusal(record, server.channel()) == (grpc.StatusCode.UNIMPLEMENTED, "WRONG_LISTENER")
         # No door in front of the hot path: the handler is the service's own.
         score_handler = server._transport._public.methods._handlers["/assay.v1.ScoringService/Score"]
-        assert score_handler.unary_unary.__qualname__ == "_unary.<locals>.handle"
+        assert score_handler.unary_unary.__qualname__ == "unary_handler.<locals>.handle"
 
 
 # --- roles

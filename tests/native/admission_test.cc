@@ -11,8 +11,6 @@ using namespace fixture;
 
 namespace {
 
-bool mentions(const std::string& bytes, const char* text) { return bytes.find(text) != std::string::npos; }
-
 std::vector<std::string> good_rows(size_t count) {
   std::vector<std::string> rows;
   for (size_t i = 0; i < count; ++i) rows.push_back(score_request(static_cast<int64_t>(i)));
@@ -27,7 +25,7 @@ TEST(all_violations_come_at_once) {
   House house;
   REQUIRE(house.add(house.lane_spec()).ok());
   const Submission refused =
-      house.score(1, with_priority(3) + delimited(8, number(1, 0)) + number(9, 1) + feature_entry("nope", integer(1)));
+      house.score(1, with_priority(3) + delimited(8, number(1, 0)) + delimited(12, "") + feature_entry("nope", integer(1)));
   CHECK(refused.code == Code::kInvalidRequest);
   for (const char* reason : {"BAD_PRIORITY", "BAD_DURATION", "EXPLAIN_UNSUPPORTED", "UNKNOWN_FEATURE"})
     CHECK(mentions(refused.rpc_status, reason));
@@ -48,7 +46,7 @@ TEST(priorities_of_clients_are_two) {
 }
 
 TEST(a_row_that_fails_in_look_up_is_refused_and_gives_its_slot_back) {
-  House house(EngineOptions{4, 1, 60 * kSecond});
+  House house(House::sized(4, 1));
   REQUIRE(house.add(house.lane_spec()).ok());
   for (int i = 0; i < 20; ++i) {
     const Submission refused = house.engine.submit_score(without_ratio(1), house.context(), &house.queue, 1);
@@ -61,7 +59,7 @@ TEST(a_row_that_fails_in_look_up_is_refused_and_gives_its_slot_back) {
 // --- limits
 
 TEST(slots_run_out_and_come_back) {
-  House house(EngineOptions{8, 2, 60 * kSecond});
+  House house(House::sized(8, 2));
   REQUIRE(house.add(house.lane_spec()).ok());
   for (int64_t i = 0; i < 7; ++i) CHECK(house.score(i).code == Code::kOk);
   CHECK_EQ(reason(house.batch(good_rows(2))), "SLOTS_EXHAUSTED");  // one is left: all or none
@@ -80,7 +78,7 @@ TEST(batch_calls_have_a_limit) {
   CHECK_EQ(reason(house.batch({})), "EMPTY_BATCH");
   CHECK_EQ(reason(house.batch(good_rows(17))), "TOO_MANY_ROWS");
   CHECK(house.batch(good_rows(16)).code == Code::kOk);
-  House quarter(EngineOptions{8, 1024, 60 * kSecond});  // slots / 4 holds
+  House quarter(House::sized(8, 1024));  // slots / 4 holds
   REQUIRE(quarter.add(quarter.lane_spec()).ok());
   CHECK_EQ(reason(quarter.batch(good_rows(3))), "TOO_MANY_ROWS");
   CHECK(quarter.batch(good_rows(2)).code == Code::kOk);
@@ -151,7 +149,7 @@ TEST(runners_limit_their_batches) {
 // --- the one deadline
 
 TEST(deadline_is_the_least_of_its_terms) {
-  House house(EngineOptions{64, 16, 700 * kMs});
+  House house(House::sized(64, 16, 700 * kMs));
   LaneSpec spec = house.lane_spec();
   spec.options.timeout_ns_default = 400 * kMs;
   REQUIRE(house.add(std::move(spec)).ok());

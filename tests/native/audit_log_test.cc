@@ -8,7 +8,7 @@
 #include "check.h"
 #include "core/base/card_numbers.h"
 #include "core/base/hash.h"
-#include "serving_fixture.h"
+#include "infer_fixture.h"
 
 using namespace fixture;
 
@@ -263,6 +263,24 @@ TEST(inputs_are_kept_sampled_or_digested) {
       CHECK(inputs != AuditInputs::kSample || xxh64(text_of(score, 2)) % 2 == 0);
     }
     CHECK(inputs == AuditInputs::kFull ? rows == 20 : inputs == AuditInputs::kDigest ? rows == 0 : rows > 2 && rows < 18);
+  }
+}
+
+TEST(a_row_without_an_id_is_sampled_by_itself) {
+  for (const char* id : {"", "call-1"}) {
+    Logged logged;
+    AuditPolicy policy;
+    policy.inputs = AuditInputs::kSample;
+    policy.sample_one_in = 2;
+    InferHouse house(logged.engine_options(policy));
+    CHECK(house.infer({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, {}, id).code == Code::kOk);
+    while (house.run() > 0) {}
+    logged.log->step();
+    house.drain();
+    size_t rows = 0;
+    for (const auto& score : logged.scores()) rows += text_of(score, 7).empty() ? 0 : 1;
+    CHECK_EQ(logged.scores().size(), 16u);
+    CHECK(*id == '\0' ? rows > 2 && rows < 14 : rows == 0 || rows == 16);  // of one call: all or none
   }
 }
 

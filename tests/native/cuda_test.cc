@@ -102,6 +102,7 @@ TEST(a_session_names_its_device_and_bounds_its_arena) {
   CHECK(contains(log, "option device_id=3\n"));
   CHECK(contains(log, "option gpu_mem_limit=1048576\n"));
   CHECK(contains(log, "option use_tf32=0\n"));
+  CHECK(contains(log, "option cudnn_conv_algo_search=HEURISTIC\n"));
   CHECK(contains(log, "option arena_extend_strategy=kSameAsRequested\n"));
   CHECK(contains(log, "session 3\n"));
 
@@ -153,6 +154,61 @@ TEST(a_batch_too_large_for_the_card_fails_and_a_smaller_one_runs_after_it) {
     CHECK(runner->output(0).data == nullptr);
     CHECK(runs_right(*runner, rows, 8));
   }
+  script().write("");
+}
+
+// The fake copies inputs when they are bound, as ONNX Runtime does: rows of an earlier run would show.
+TEST(runs_on_a_device_are_bound_in_pinned_memory) {
+  const std::shared_ptr<OrtRuntime> opened = runtime();
+  if (!opened) return;
+  std::mt19937_64 random = check::random_engine();
+  script().write("");
+  std::shared_ptr<OrtModel> model;
+  REQUIRE(load(opened, 0, &model).ok());
+  std::unique_ptr<Runner> runner;
+  REQUIRE(OrtModel::make_runner(model, kTensors, kSegments, 8, &runner, {0}).ok());
+  CHECK(contains(script().log(), "pinned 64\n"));  // 8 rows of 8 bytes; a cache line at least
+  for (const size_t count : {size_t{8}, size_t{3}, size_t{8}, size_t{1}, size_t{8}}) {
+    CHECK(floats_are_right(*runner, random_rows(random, count), count));
+  }
+  CHECK(contains(script().log(), "bound 8\nrun 8\nbound 3\nrun 3\nbound 8\n"));
+  CHECK(!contains(script().log(), "plain"));
+
+  std::unique_ptr<Runner> undeclared;  // the second output's row shape is not known before a run
+  REQUIRE(OrtModel::make_runner(model, kTensors, kSegments, 8, &undeclared).ok());
+  CHECK(runs_right(*undeclared, random_rows(random, 5), 5));
+  CHECK(contains(script().log(), "plain 5\nrun 5\n"));
+}
+
+TEST(a_bound_batch_too_large_for_the_card_fails_and_a_smaller_one_runs_after_it) {
+  const std::shared_ptr<OrtRuntime> opened = runtime();
+  if (!opened) return;
+  std::mt19937_64 random = check::random_engine();
+  script().write(kOutOfMemory + std::to_string(8));
+  std::shared_ptr<OrtModel> model;
+  REQUIRE(load(opened, 0, &model).ok());
+  std::unique_ptr<Runner> runner;
+  REQUIRE(OrtModel::make_runner(model, kTensors, kSegments, 16, &runner, {0}).ok());
+  const std::vector<Row> rows = random_rows(random, 16);
+  for (int i = 0; i < 3; ++i) {
+    const Status status = gather_and_run(*runner, rows, 16);
+    CHECK(status.code == Code::kModelRunFailed && runner->fault_of(status) == Fault::kOutOfMemory);
+    CHECK(runner->output(0).data == nullptr);
+    CHECK(floats_are_right(*runner, rows, 8));
+  }
+  script().write("");
+}
+
+TEST(without_pinned_memory_there_is_no_runner) {
+  const std::shared_ptr<OrtRuntime> opened = runtime();
+  if (!opened) return;
+  script().write("pinned_error=CUDA failure 2: out of memory ; GPU=0 ; hostname=scorer-7 ; file=x");
+  std::shared_ptr<OrtModel> model;
+  REQUIRE(load(opened, 0, &model).ok());
+  std::unique_ptr<Runner> runner;
+  const Status status = OrtModel::make_runner(model, kTensors, kSegments, 8, &runner, {0});
+  CHECK(status.code == Code::kRuntimeUnavailable && contains(status.detail, "buffers: CUDA failure 2: out of memory"));
+  CHECK(runner == nullptr);
   script().write("");
 }
 

@@ -80,7 +80,7 @@ TEST(batch_comes_back_in_order_from_many_batches_with_bad_rows_between) {
   rows[2] = "\xff\xff";                                              // not a message
   rows[5] = score_request(5, feature_entry("no_such", integer(1)));  // decodes badly
   rows[7] = without_ratio(7);                                        // decodes; a model input is null
-  rows[11] = score_request(11, with_model("x") + with_version("2") + with_priority(1) + with_timeout_ms(5) + number(9, 1));
+  rows[11] = score_request(11, with_model("x") + with_version("2") + with_priority(1) + with_timeout_ms(5) + delimited(12, ""));
   CHECK(house.batch(rows).code == Code::kOk);
   CHECK(house.score(1000).code == Code::kOk);
   size_t steps = 0;
@@ -100,7 +100,7 @@ TEST(batch_comes_back_in_order_from_many_batches_with_bad_rows_between) {
   CHECK_EQ(results[2].reason, "MALFORMED_MESSAGE");
   CHECK_EQ(results[5].reason, "INVALID_REQUEST");
   const std::string& payload = house.answers[1].payload;
-  for (const char* reason : {"UNKNOWN_FEATURE", "NULL_INPUT", "NOT_IN_BATCH", "EXPLAIN_UNSUPPORTED"}) {
+  for (const char* reason : {"UNKNOWN_FEATURE", "NULL_INPUT", "NOT_IN_BATCH", "explain"}) {
     CHECK(payload.find(reason) != std::string::npos);
   }
   CHECK_EQ(house.engine.stats().answered_rows, 9u);
@@ -272,7 +272,7 @@ TEST(cancel_after_completion_is_false_and_the_answer_is_still_there) {
 }
 
 TEST(handles_of_earlier_calls_reach_nobody) {
-  House house(EngineOptions{4, 1, 60 * kSecond});
+  House house(House::sized(4, 1));
   REQUIRE(house.add(house.lane_spec()).ok());
   std::set<CallId> old;
   for (int round = 0; round < 50; ++round) {

@@ -134,7 +134,8 @@ TEST(threads_lose_nothing_and_a_copy_has_whole_calls) {
   CHECK_EQ(sum.inference[2].count(), 0u);
   CHECK_EQ(sum.batch_rows.counts[1], kThreads * each);
   int64_t expected_sum = 0;
-  for (size_t t = 0; t < kThreads; ++t) expected_sum += static_cast<int64_t>(t + 1) * 7'000 * 2 * calls;
+  for (size_t t = 0; t < kThreads; ++t)
+    expected_sum += static_cast<int64_t>(t + 1) * static_cast<int64_t>(Stamp::kDone) * 1'000 * 2 * calls;
   CHECK_EQ(sum.inference[0].sum() + sum.inference[1].sum(), expected_sum);
 }
 

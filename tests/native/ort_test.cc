@@ -36,9 +36,10 @@ std::shared_ptr<OrtRuntime> runtime() {
   return opened;
 }
 
-std::shared_ptr<OrtModel> load_model(bool has_arena = true) {
+std::shared_ptr<OrtModel> load_model(bool has_arena = true, bool binds = false) {
   OrtModelOptions options;
   options.has_arena = has_arena;
+  options.binds = binds;
   std::shared_ptr<OrtModel> model;
   const std::string_view bytes(reinterpret_cast<const char*>(kModelBytes), sizeof(kModelBytes));
   const Status status = OrtModel::load(runtime(), bytes, options, &model);
@@ -161,6 +162,48 @@ TEST(only_wanted_outputs_are_computed) {
   CHECK(runner->output(2).data == nullptr);
   REQUIRE(runner->output(1).data != nullptr);
   CHECK_EQ(*static_cast<const int64_t*>(runner->output(1).data), row.longs + row.ints);
+}
+
+TEST(bound_runs_of_any_size_give_what_plain_ones_give) {
+  if (!library_path()) return;
+  std::mt19937_64 random = check::random_engine();
+  for (const bool has_arena : {true, false}) {
+    const std::shared_ptr<OrtModel> model = load_model(has_arena, /*binds=*/true);
+    std::unique_ptr<Runner> runner;
+    REQUIRE(OrtModel::make_runner(model, kTensors, kSegments, 300, &runner, {0}).ok());
+    std::vector<size_t> counts = {1, 300, 256, 257, 1, 1, 299, 300, 2};
+    for (int i = 0; i < check::scaled(100); ++i) counts.push_back(1 + random() % 300);
+    for (const size_t count : counts) {
+      std::vector<Row> rows;
+      for (size_t i = 0; i < count; ++i) rows.push_back(random_row(random));
+      CHECK(floats_are_right(*runner, rows, count));
+    }
+  }
+}
+
+TEST(a_bound_session_runs_without_binding_what_it_cannot_bind) {
+  if (!library_path()) return;
+  std::mt19937_64 random = check::random_engine();
+  std::unique_ptr<Runner> runner;
+  REQUIRE(OrtModel::make_runner(load_model(true, /*binds=*/true), kTensors, kSegments, 8, &runner).ok());
+  for (const size_t count : {size_t{1}, size_t{8}, size_t{3}}) {
+    std::vector<Row> rows;
+    for (size_t i = 0; i < count; ++i) rows.push_back(random_row(random));
+    CHECK(runs_right(*runner, rows, count));
+  }
+}
+
+TEST(buffers_of_a_session_go_before_it) {
+  if (!library_path()) return;
+  std::unique_ptr<Runner> runner;
+  {
+    const std::shared_ptr<OrtModel> model = load_model(true, /*binds=*/true);
+    REQUIRE(OrtModel::make_runner(model, kTensors, kSegments, 8, &runner, {0}).ok());
+  }
+  std::mt19937_64 random = check::random_engine();
+  const std::vector<Row> rows = {random_row(random), random_row(random)};
+  CHECK(floats_are_right(*runner, rows, 2));
+  runner.reset();  // the last that holds the session
 }
 
 TEST(a_layout_that_differs_is_refused_by_name) {

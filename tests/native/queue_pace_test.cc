@@ -17,7 +17,7 @@ constexpr int64_t kRowNs = 100 * kUs;  // a batch of any size costs so much a ro
 
 // A lane whose runs take time. Time passes only in them, and when told.
 struct Bank {
-  explicit Bank(uint32_t queue_rows_max = 2048, bool has_threads = false) : house(EngineOptions{4096, 1024, 60 * kSecond}) {
+  explicit Bank(uint32_t queue_rows_max = 2048, bool has_threads = false) : house(House::sized(4096, 1024)) {
     house.fake->rows_max = kRowsMax;
     house.fake->on_gather = [this](const std::vector<int64_t>& amounts) {
       house.clock.advance_ns(static_cast<int64_t>(amounts.size()) * row_ns);

@@ -252,6 +252,8 @@ inline std::vector<Row> parse_batch(std::string_view message) {
   return rows;
 }
 
+inline bool mentions(const std::string& bytes, const char* text) { return bytes.find(text) != std::string::npos; }
+
 // --- the house ---
 
 inline std::shared_ptr<const FeatureReader> make_reader() {
@@ -274,12 +276,15 @@ struct House {
     drain();
     engine.check_idle();
   }
-  static EngineOptions small() {
+  // Named, not in braces: a new option in the middle of EngineOptions must not become another's value.
+  static EngineOptions sized(uint32_t slots, uint32_t batch_call_rows_max, int64_t timeout_ns_max = 60 * kSecond) {
     EngineOptions options;
-    options.slots = 64;
-    options.batch_call_rows_max = 16;
+    options.slots = slots;
+    options.batch_call_rows_max = batch_call_rows_max;
+    options.timeout_ns_max = timeout_ns_max;
     return options;
   }
+  static EngineOptions small() { return sized(64, 16); }
 
   LaneSpec lane_spec(const std::string& model = "fraud", const std::string& version = "1") const {
     LaneSpec spec;

@@ -104,7 +104,8 @@ std::string member(std::string_view message, uint32_t field) {
 TEST(a_good_request) {
   const Decoded decoded(transaction() + feature_entry("ratio", fixed64(1, 0.5)) + feature_entry("is_online", number(3, 1)) +
                         feature_entry("merchant", delimited(4, "caf\xc3\xa9")) + delimited(5, "card") + delimited(6, "3") +
-                        number(7, 2) + delimited(8, number(1, 2) + number(2, 5)) + number(9, 1) + number(10, 1) + number(11, 1));
+                        number(7, 2) + delimited(8, number(1, 2) + number(2, 5)) + number(10, 1) + number(11, 1) +
+                        delimited(12, number(1, 3) + fixed64(2, 0.5)) + delimited(12, number(3, 7) + number(5, 2)));
   REQUIRE(decoded.is_valid);
   const Transaction& transaction = decoded.transaction;
   CHECK_EQ(transaction.id, "tx-1");
@@ -120,7 +121,14 @@ TEST(a_good_request) {
   CHECK_EQ(scan.version, "3");
   CHECK_EQ(scan.priority, 2);
   CHECK(scan.timeout.is_set && scan.timeout.seconds == 2 && scan.timeout.nanos == 5);
-  CHECK(scan.explain && scan.include_features && scan.include_timings);
+  CHECK(scan.include_features && scan.include_timings);
+  const ExplainFields& explain = scan.explain;  // two occurrences are one message
+  CHECK(explain.is_set && explain.has_min_score);
+  CHECK_EQ(explain.when, 3);
+  CHECK_EQ(explain.min_score, 0.5);
+  CHECK_EQ(explain.top_k, 7u);
+  CHECK_EQ(explain.players, 0);
+  CHECK_EQ(explain.mode, 2);
 }
 
 TEST(every_truncation_is_refused_or_shorter) {
@@ -230,8 +238,10 @@ TEST(numbers_are_cut_as_protobuf_cuts) {
            1'522'540'831'000'007);
   CHECK_EQ(Decoded(number(7, (uint64_t{7} << 32) | 2)).scan->priority, 2);
   CHECK_EQ(Decoded(number(7, ~uint64_t{0})).scan->priority, -1);
-  CHECK(Decoded(number(9, uint64_t{1} << 63)).scan->explain);
-  CHECK(Decoded(number(9, 1) + number(9, 0)).scan->explain == false);
+  CHECK(Decoded(number(10, uint64_t{1} << 63)).scan->include_features);
+  CHECK(Decoded(number(10, 1) + number(10, 0)).scan->include_features == false);
+  CHECK_EQ(Decoded(delimited(12, number(3, (uint64_t{7} << 32) | 4))).scan->explain.top_k, 4u);
+  CHECK(Decoded(delimited(12, "")).scan->explain.is_set);
   CHECK_EQ(Decoded(number(5, 2), TransactionUse::kEvent).scan->is_fraud, 1);
   CHECK_EQ(Decoded(number(5, 0), TransactionUse::kEvent).scan->is_fraud, 0);
   CHECK_EQ(Decoded("", TransactionUse::kEvent).scan->is_fraud, -1);
@@ -240,12 +250,13 @@ TEST(numbers_are_cut_as_protobuf_cuts) {
 TEST(a_scan_forgets_the_last_message) {
   const auto scan = std::make_unique<TransactionScan>();
   const std::string full = transaction() + delimited(5, "m") + delimited(6, "v") + number(7, 2) + delimited(8, number(1, 2)) +
-                           number(9, 1) + number(10, 1) + number(11, 1);
+                           number(10, 1) + number(11, 1) + delimited(12, number(1, 2) + fixed64(2, 1.0));
   CHECK(scan_score_request(full, *scan).ok());
   CHECK(scan_score_request("", *scan).ok());
   CHECK(scan->transaction_id.empty() && scan->model.empty() && scan->version.empty() && scan->priority == 0);
   CHECK(!scan->event_time.is_set && scan->event_time.seconds == 0 && scan->event_time.nanos == 0 && !scan->timeout.is_set);
-  CHECK(!scan->explain && !scan->include_features && !scan->include_timings);
+  CHECK(!scan->explain.is_set && !scan->explain.has_min_score && scan->explain.when == 0);
+  CHECK(!scan->include_features && !scan->include_timings);
   CHECK_EQ(scan->entity_count + scan->feature_count, 0u);
 }
 
@@ -516,11 +527,14 @@ TEST(inputs_are_shown_typed) {
 TEST(stage_times) {
   Answered answered;
   answered.answer.include_timings = true;
-  answered.stamps = {1'000, 1'001, 1'003, 1'006, 1'010, 2'000'001'015, 2'000'001'017, 2'000'001'021};
+  answered.stamps = {1'000, 1'001, 1'003, 1'006, 1'010, 2'000'001'015, 2'000'001'015, 2'000'001'017, 2'000'001'021};
   const auto ns = [](uint64_t seconds, uint64_t nanos) { return (seconds != 0 ? number(1, seconds) : "") + number(2, nanos); };
   CHECK_EQ(member(answered.encoded(), 10), delimited(1, ns(0, 1)) + delimited(2, ns(0, 2)) + delimited(3, ns(0, 3)) +
                                                delimited(4, ns(0, 4)) + delimited(5, ns(2, 5)) + delimited(6, ns(0, 4)) +
                                                delimited(7, ns(2, 21)) + number(8, 300) + delimited(9, ns(0, 2)));
+  answered.stamps[6] += 1;  // it waited for an explanation
+  CHECK_EQ(members(member(answered.encoded(), 10), 9)[0], ns(0, 1));
+  CHECK_EQ(members(member(answered.encoded(), 10), 10)[0], ns(0, 1));
   answered.stamps[3] = 0;  // a stage that was not reached has no time, and neither has the one before
   CHECK(members(member(answered.encoded(), 10), 3).empty() && members(member(answered.encoded(), 10), 4).empty());
 }

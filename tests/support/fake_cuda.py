@@ -38,6 +38,7 @@ class FakeCuda:
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: {version}\n")
         self.ort = capi / f"libonnxruntime.so.{version}"
         self.ort.write_bytes(_compiled("fake_cuda_ort.cc"))
+        self.ort.with_name("real_library").write_text(f"{find_library()}\n")
         self.script()
 
     def install_driver(self) -> None:
@@ -51,6 +52,13 @@ class FakeCuda:
             path = self.site / "nvidia" / part / "lib" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_compiled("stub_library.cc"))
+
+    def install_nvml(self) -> None:
+        """NVIDIA's bindings of NVML, with one card as warm as heat() says."""
+        (self.site / "pynvml.py").write_text(_PYNVML)
+
+    def heat(self, celsius: int) -> None:
+        (self.site / "celsius").write_text(f"{celsius}\n")
 
     def script(self, **steps: object) -> None:
         """What the device does: see fake_cuda_ort.cc. Without steps it works. Replaced at once, read at the next call."""
@@ -81,7 +89,7 @@ class FakeCuda:
         return self._log.read_text().splitlines() if self._log.exists() else []
 
     def log(self, kind: str) -> list[str]:
-        """The lines of one kind: option, session, run, held or opened."""
+        """The lines of one kind: option, session, pinned, bound, plain, run, held or opened."""
         return [line.partition(" ")[2] for line in self.lines() if line.startswith(f"{kind} ")]
 
     def forget(self) -> None:
@@ -108,6 +116,34 @@ def compile_library(target: Path, sources: list[Path], *options: str) -> None:
     ]
     done = subprocess.run([*command, "-ldl"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# tests/support/fake_nvml.py is not on that machine's import path.
+_PYNVML = """
+import time
+from pathlib import Path
+
+NVML_TEMPERATURE_GPU, NVML_TEMPERATURE_THRESHOLD_SLOWDOWN, NVML_ERROR_TIMEOUT = 0, 1, 10
+nvmlEventTypeXidCriticalError = 8
+
+
+class NVMLError(Exception):
+    value = 3
+
+
+def nvmlInit(): pass
+def nvmlShutdown(): pass
+def nvmlDeviceGetCount(): return 1
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetTemperature(handle, sensor): return int((Path(__file__).parent / "celsius").read_text())
+
+
+def __getattr__(name):  # all else: not of this card
+    def refuse(*arguments):
+        raise NVMLError()
+
+    return refuse
+"""
 
 
 @cache

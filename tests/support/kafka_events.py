@@ -37,7 +37,8 @@ def time_of(seconds: float) -> str:
 
 
 def make_events(rng: random.Random, count: int, *, first: int = 0) -> list[dict[str, Any]]:
-    """In order of time, about five minutes apart for each customer: no ring overflows, so that any order gives the same state."""
+    """In order of time, about five minutes apart for each customer. While no ring overflows (256 events of an entity) any order
+    gives the same state."""
     return [
         {
             "transaction_id": f"t{number}",

@@ -103,7 +103,7 @@ class MockKafka:
         )
 
     def close(self) -> None:
-        self._producer.flush(0)
+        self._producer.close()  # else it asks for the cluster, and says so on stderr, for as long as somebody holds this
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._client)
 

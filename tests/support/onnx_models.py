@@ -42,6 +42,12 @@ def linear_model() -> onnx.ModelProto:
     return make_model(nodes, initializers=[weights()])
 
 
+def wide_model(columns: int) -> onnx.ModelProto:
+    """input @ weights: one float32 output `score` (batch, columns)."""
+    node = helper.make_node("MatMul", ["input", "weights"], ["score"])
+    return make_model([node], outputs=[output_value(dims=("batch", columns))], initializers=[weights(columns=columns)])
+
+
 def tree_model() -> onnx.ModelProto:
     """Two stumps on amount (at 100) and count (at 3): score 0.1, 0.3, 0.6 or 0.8."""
     tree = helper.make_node(

@@ -31,11 +31,13 @@ from assay.features.feature_set import FeatureSet
 from assay.features.local_store import LocalStore
 from assay.features.served import ModelFeatures
 from assay.features.store import RemoteStore
-from assay.features.store_writer import LocalWriter, StoreWriter
+from assay.features.store_writer import EventWriters, LocalWriter, StoreWriter
+from assay.models.verify import VerifiedModel
 from assay.observe.metrics_settings import metrics_export_settings
 from assay.observe.telemetry import Telemetry
 from assay.observe.tracing_settings import tracing_settings
 from assay.scoring.near_cache import near_ages_ms
+from assay.scoring.rollout import Rollout
 from assay.scoring.scoring import Scoring
 from assay.transport.feature_service import LabelLog
 from assay.transport.policy import Listener, MethodTable
@@ -129,12 +131,14 @@ class LocalServer:
             log_ratio=self.config.log_requests,
             logged_calls_max=self.config.log_request_lines_per_s_max,
         )
-        self._scoring.features.add(served, is_default=True)
+        self._scoring.features.add("puppet", "1", served, is_default=True)
         self.engine = self._scoring.engine
         if remote is not None:
             self._scoring.start_lookups(remote)
         self._writer: StoreWriter = remote.writer(self.plan) if remote else LocalWriter(self.plan, self.store)
         options = {"model": "puppet", "version": "1", "model_sha256": "0" * 64, "batch_rows_max": 16, "thresholds": [(0.5, 4)]}
+        # Of no model: the puppet is no bundle.
+        self._rollout = Rollout(self._scoring, behind, _prove_none, self.config.rollout, None)
         self.engine.add_lane(**{**options, **(lane or {})}, reader=self.reader, runner=runner or self.puppet)
         self.telemetry = Telemetry(
             self.config, tracing, self.engine, self._scoring.drift, metrics_export_settings(self.config.metrics_export, {})
@@ -244,11 +248,12 @@ class LocalServer:
         try:
             self._transport = Transport(
                 self.engine,
-                [self._writer],
+                lambda: EventWriters((self._writer,)),
                 self._scoring.features,
                 self._scoring.drift,
                 self.config,
                 self.telemetry,
+                self._rollout,
                 self._labels,
             )
             self.addresses = await self._transport.start(self._directory)
@@ -263,6 +268,10 @@ class LocalServer:
     def _keep(self, channel: grpc.Channel) -> grpc.Channel:
         self._channels.append(channel)
         return channel
+
+
+def _prove_none(path: Path) -> VerifiedModel:
+    raise AssertionError(f"nobody loads models here: {path}")
 
 
 class ServeProcess:

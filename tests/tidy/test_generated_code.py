@@ -1,4 +1,4 @@
-"""server/assay/v1 is what tools/generate_protos.py makes of proto/ today."""
+"""server/assay/v1 and server/assay/inference are what tools/generate_protos.py makes of proto/ today."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ def test_generated_code_is_fresh(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tools" / "generate_protos.py"), str(tmp_path)]
     made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert made.returncode == 0, f"grpcio-tools {version('grpcio-tools')}: {made.stderr}"
-    fresh = {path.name: path.read_bytes() for path in (tmp_path / "assay" / "v1").iterdir()}
-    committed = {path.name: path.read_bytes() for path in GENERATED.iterdir() if path.is_file()}
+    fresh: dict[str, bytes] = {}
+    committed: dict[str, bytes] = {}
+    for package in ("v1", "inference"):
+        fresh |= {f"{package}/{path.name}": path.read_bytes() for path in (tmp_path / "assay" / package).iterdir()}
+        there = (path for path in (GENERATED.parent / package).iterdir() if path.is_file())
+        committed |= {f"{package}/{path.name}": path.read_bytes() for path in there}
     assert sorted(fresh) == sorted(committed)
     stale = [name for name in fresh if fresh[name] != committed[name]]
     assert not stale, f"stale: {', '.join(stale)}; run `make proto` and commit"

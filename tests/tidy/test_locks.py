@@ -35,7 +35,9 @@ ASKED = {
     "cpu": [item for item in PROJECT["dependencies"] if not item.startswith("onnxruntime")] + ["onnxruntime>=1.24"],
     "gpu": PROJECT["dependencies"] + PROJECT["optional-dependencies"]["gpu"],
     "gpu-cu12": PROJECT["dependencies"] + PROJECT["optional-dependencies"]["gpu-cu12"],
-    "dev": PROJECT["optional-dependencies"]["train"] + PYPROJECT["dependency-groups"]["dev"],
+    "dev": PROJECT["optional-dependencies"]["train"]
+    + PROJECT["optional-dependencies"]["mlflow"]
+    + PYPROJECT["dependency-groups"]["dev"],
 }
 
 

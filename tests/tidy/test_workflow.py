@@ -13,6 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+EXAMPLE = ROOT / "examples" / "ci" / "model-pipeline.yml"  # for other repositories: test_model_pipeline.py has its commands
 TRUSTED_OWNERS = {"actions"}
 
 
@@ -28,7 +29,7 @@ def verbs() -> set[str]:
     return set(line.split())
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*WORKFLOWS, EXAMPLE], ids=lambda path: path.name)
 def test_zizmor_finds_nothing(path: Path) -> None:
     zizmor = Path(sys.executable).parent / "zizmor"
     command = [zizmor, "--offline", "--persona", "pedantic", "--quiet", path]
@@ -36,7 +37,7 @@ def test_zizmor_finds_nothing(path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*WORKFLOWS, EXAMPLE], ids=lambda path: path.name)
 def test_actions_are_pinned_by_commit_and_say_which_version_that_is(path: Path) -> None:
     lines = [line.strip() for line in path.read_text().splitlines() if "uses:" in line]
     assert lines
@@ -48,7 +49,7 @@ def test_actions_are_pinned_by_commit_and_say_which_version_that_is(path: Path) 
     assert len(versions) == len({action for action, _ in versions}), "one action in two versions"
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*WORKFLOWS, EXAMPLE], ids=lambda path: path.name)
 def test_jobs_may_read_the_sources_and_nothing_else(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
     assert workflow["permissions"] == {}

@@ -318,8 +318,10 @@ def test_set_dotted() -> None:
 def test_every_key_has_a_description_and_the_schema_names_it() -> None:
     schema = Config.model_json_schema()
     for key in known_keys():
-        section, _, name = key.rpartition(".")
-        holder = schema["$defs"][schema["properties"][section]["$ref"].rpartition("/")[2]] if section else schema
+        *sections, name = key.split(".")
+        holder = schema
+        for section in sections:
+            holder = schema["$defs"][holder["properties"][section]["$ref"].rpartition("/")[2]]
         assert holder["properties"][name].get("description"), key
 
 

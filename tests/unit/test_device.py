@@ -14,6 +14,7 @@ from assay import app
 from assay.config_loading import load_config
 from assay.errors import BundleError, ConfigError, CoreError
 from assay.models import cuda_libraries, cuda_machine, device
+from assay.models.cuda_build import CUDA_12, CUDA_13
 from assay.models.cuda_errors import CPU_MEND, Obstacle, explain
 from assay.models.device import CPU, Device, DeviceWish, Placement, choose_device, find_cuda_obstacle
 from assay.models.refusal import BundleRefusedError
@@ -165,6 +166,41 @@ def test_no_driver_is_a_mistake_where_cudas_libraries_were_installed(
     assert obstacle is not None
     assert obstacle.is_expected != has_libraries
     assert "R580" in obstacle.mend
+
+
+@pytest.mark.parametrize(
+    ("serves", "major", "refused"),
+    [
+        (12_080, 13, "NVIDIA's driver serves CUDA 12.8, the wheel is for CUDA 13"),
+        (11_040, 12, "NVIDIA's driver serves CUDA 11.4, the wheel is for CUDA 12"),
+        (13_000, 13, None),
+        (13_010, 12, None),
+        (None, 13, None),  # nobody can tell: a try will
+    ],
+)
+def test_a_driver_that_is_too_old_for_the_wheel_is_said_before_the_try(
+    wheel: Any, monkeypatch: pytest.MonkeyPatch, serves: int | None, major: int, refused: str | None
+) -> None:
+    monkeypatch.setattr(cuda_machine, "find_driver", lambda: cuda_machine.Driver(None, True))
+    monkeypatch.setattr(cuda_machine, "driver_cuda_version", lambda: serves)
+    monkeypatch.setattr(device, "build_of", lambda path: CUDA_13 if major == 13 else CUDA_12)
+    obstacle = find_cuda_obstacle(wheel, is_tree_ensemble=False)
+    assert (obstacle and obstacle.reason) == refused
+    if obstacle is not None:
+        assert not obstacle.is_expected
+        assert ("R580" if major == 13 else "R525") in obstacle.mend
+
+
+@pytest.mark.parametrize(("result", "serves"), [(0, 13_000), (3, None)])
+def test_the_drivers_library_is_asked_what_it_serves(monkeypatch: pytest.MonkeyPatch, result: int, serves: int | None) -> None:
+    def answer(version: Any) -> int:
+        version._obj.value = 13_000
+        return result
+
+    monkeypatch.setattr(cuda_machine.ctypes, "CDLL", lambda name: SimpleNamespace(cuDriverGetVersion=answer))
+    assert cuda_machine.driver_cuda_version() == serves
+    monkeypatch.setattr(cuda_machine.ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert cuda_machine.driver_cuda_version() is None
 
 
 def test_with_a_driver_there_is_nothing_in_sight(wheel: Any, monkeypatch: pytest.MonkeyPatch) -> None:

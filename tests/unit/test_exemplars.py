@@ -17,7 +17,7 @@ KEY = ("m", "1", "interactive")
 
 def record(took_ns: int, trace_id: int = 1, **fields: object) -> CallRecord:
     ended_ns = time.monotonic_ns()
-    stamps = (ended_ns - took_ns, *[ended_ns - took_ns // 2] * 5, 0, ended_ns)
+    stamps = (ended_ns - took_ns, *[ended_ns - took_ns // 2] * 6, 0, ended_ns)
     of = CallRecord(CALL_KINDS["score"], 1, trace_id, 2, 0, True, "m", "1", 0, 0, 1, 1, 1, 0, 1, False, stamps, ended_ns)
     return of._replace(**fields)  # type: ignore[arg-type]
 
@@ -47,7 +47,7 @@ def test_calls_that_were_not_counted_or_have_no_trace_are_none() -> None:
             record(1_000, answer=3),
             record(1_000, failed_rows=1),
             record(1_000, model=""),
-            record(1_000, stamps_ns=(1, 2, 0, 0, 0, 0, 0, 0)),
+            record(1_000, stamps_ns=(1, 2, 0, 0, 0, 0, 0, 0, 0)),
         ]
     )
     assert exemplars.of(KEY) == ()

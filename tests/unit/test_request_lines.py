@@ -29,7 +29,7 @@ RECORD = CallRecord(
     failed_rows=0,
     batch_rows=7,
     is_degraded=True,
-    stamps_ns=(1_000_000, 1_010_000, 1_030_000, 1_060_000, 1_100_000, 1_150_000, 1_150_000, 1_210_000),
+    stamps_ns=(1_000_000, 1_010_000, 1_030_000, 1_060_000, 1_100_000, 1_150_000, 1_150_000, 1_150_000, 1_210_000),
     ended_ns=1_210_000,
 )
 
@@ -60,14 +60,20 @@ def test_a_line_has_all_but_who_and_what() -> None:
     }
 
 
+def test_a_call_that_waited_for_its_explanation_says_how_long() -> None:
+    stamps = (1_000_000, 1_010_000, 1_030_000, 1_060_000, 1_100_000, 1_150_000, 1_180_000, 1_180_000, 1_210_000)
+    fields = request_fields(RECORD._replace(stamps_ns=stamps))
+    assert (fields["infer_ms"], fields["explain_ms"], fields["commit_ms"], fields["respond_ms"]) == (0.05, 0.03, 0.0, 0.03)
+
+
 def test_a_call_that_did_not_get_far_has_the_stages_that_it_reached() -> None:
     late = RECORD._replace(
-        answer=CODES["DEADLINE_EXCEEDED"], stamps_ns=(1_000_000, 1_010_000, 1_030_000, 0, 0, 0, 0, 0), decision=0
+        answer=CODES["DEADLINE_EXCEEDED"], stamps_ns=(1_000_000, 1_010_000, 1_030_000, 0, 0, 0, 0, 0, 0), decision=0
     )
     fields = request_fields(late)
     assert (fields["code"], fields["reason"]) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
     assert {name for name in fields if name.endswith("_ms")} == {"total_ms", "decode_ms", "look_up_ms"}
-    never = request_fields(RECORD._replace(stamps_ns=(0,) * 8, priority=0, model="", version=""))
+    never = request_fields(RECORD._replace(stamps_ns=(0,) * 9, priority=0, model="", version=""))
     assert (never["total_ms"], never["model"], never["priority"]) == (None, None, None)
 
 

@@ -37,7 +37,6 @@ def test_others_are_left_to_the_runners(quick_or_not: Any, lane: LaneConfig) -> 
     assert inline_overrun_ns(quick_or_not, lane) == 0
 
 
-def test_a_card_has_one_runner_unless_the_configuration_names_a_number() -> None:
-    assert runner_count(model(1.0), LaneConfig(), 7) == 7
-    assert runner_count(model(1.0, device=CARD), LaneConfig(), 7) == 1
-    assert runner_count(model(1.0, device=CARD), LaneConfig(runners=3), 3) == 3
+def test_a_card_has_one_runner() -> None:
+    assert runner_count(model(1.0), 7) == 7
+    assert runner_count(model(1.0, device=CARD), 7) == 1

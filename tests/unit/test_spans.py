@@ -20,13 +20,16 @@ from assay.observe.spans import SHAPES_MAX, SpanMaker
 
 RESOURCE = Resource({"service.name": "assay-test", "host.cpus": 2}, "https://opentelemetry.io/schemas/1.27.0")
 SCOPE = InstrumentationScope("assay", __version__)
+((SCORED, EXPLAINED),) = ((start, end) for name, start, end in STAGES if name == "explain")
 OFFSET_NS = 1_700_000_000_000_000_000
 SERVER_ERRORS = {2, 4, 12, 13, 14, 15}  # UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
 
 
 def some_record(rng: random.Random) -> CallRecord:
-    reached = rng.randrange(1, 9)  # stamps come one after the other; the call may end in any stage
-    stamps = [1_000 + 10 * index if index < reached else 0 for index in range(8)]
+    reached = rng.randrange(1, 10)  # stamps come one after the other; the call may end in any stage
+    stamps = [1_000 + 10 * index if index < reached else 0 for index in range(9)]
+    if rng.random() < 0.5 and reached > EXPLAINED:  # nobody asked for an explanation
+        stamps[EXPLAINED] = stamps[SCORED]
     has_lane = rng.random() < 0.8
     return CallRecord(
         kind=rng.choice(list(CALL_KINDS.values())),
@@ -64,6 +67,8 @@ def encoded_by_the_sdk(maker_spans: ExportTraceServiceRequest, records: list[Cal
                 continue  # one span with the stage before it
             if not record.stamps_ns[start]:
                 break
+            if name == "explain" and record.stamps_ns[start] == record.stamps_ns[end]:
+                continue  # it has no such stage
             last = STAGES[1][2] if record.kind == CALL_KINDS["batch"] and name == STAGES[0][0] else end
             times.append((record.stamps_ns[start], record.stamps_ns[last] or record.ended_ns))
         for index, (start_ns, end_ns) in enumerate(times):
@@ -113,7 +118,7 @@ def without_batches(request: ExportTraceServiceRequest) -> ExportTraceServiceReq
 
 def in_one_run(rng: random.Random, count: int, rows: int) -> list[CallRecord]:
     """Records of calls that were scored by one run."""
-    stamps = tuple(range(1_000, 1_080, 10))
+    stamps = tuple(range(1_000, 1_090, 10))
     one = some_record(rng)._replace(model="m", version="1", batch_rows=rows, stamps_ns=stamps, kind=CALL_KINDS["score"])
     return [one._replace(trace_id=rng.getrandbits(128) | 1, span_id=rng.getrandbits(63) | 1) for _ in range(count)]
 

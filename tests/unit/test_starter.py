@@ -18,13 +18,16 @@ from assay.cli.examples import SAMPLE_BYTES_MAX, example_request, find_sample_re
 from assay.errors import AssayError, BundleError, InputError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
+from assay.models.bundle import read_bundle
 from assay.models.inspection import OnnxTensor
-from assay.models.manifest import Threshold
+from assay.models.manifest import Explanation, Threshold
+from assay.models.reasons import CODES_MAX, load_reasons
 from assay.models.sample_csv import SampleFile
 from assay.models.score_output import ScorePlace, choose_score
 from assay.models.starter import Started, StarterRequest, start_model
 from assay.models.starter_files import feature_set_yaml
 from assay.models.starter_inputs import InputElement, feature_name, map_inputs
+from assay.models.starter_reasons import reasons_yaml, starter_reasons
 from assay.v1.scoring_pb2 import ScoreRequest
 from tests.support.bundles import runtime
 from tests.support.onnx_models import input_value, linear_model, make_model, output_value, tree_model
@@ -188,6 +191,7 @@ def test_a_tree_with_nulls_is_made_ready(tmp_path: Path) -> None:
     assert sorted(path.name for path in started.directory.iterdir()) == [
         "1",
         "feature_set.yaml",
+        "reasons.yaml",
         "rows.parquet",
         "sample_request.json",
     ]
@@ -290,6 +294,45 @@ def test_a_made_up_request_keeps_to_the_declared_ranges(dtype: str, bounds: dict
     feature_set = FeatureSet.parse(yaml.safe_dump({**text, "inputs": [{"name": "x", "dtype": "float64"}]}))
     request = json_format.ParseDict(example_request(feature_set, is_demo=False), ScoreRequest())
     assert isinstance(compile_plan(feature_set).decode_score_request(request.SerializeToString()), DecodedTransaction)
+
+
+def test_reasons_are_a_start_for_their_owner(tmp_path: Path) -> None:
+    """Inputs that differ by their window are one thing; every player has a code; customers are told nothing yet."""
+    sample = sample_of(avg_7d=["50.0", "60.0"], night=["0", "1"], avg_30d=["1", "2"])
+    started = start(tmp_path, tree_model(), sample)
+    inputs = ("avg_7d", "night", "avg_30d")
+    written = load_reasons(started.reasons_path, inputs)
+    assert written.groups == {"avg": ["avg_7d", "avg_30d"]}
+    assert written.reasons is not None
+    assert [(reason.code, reason.player, reason.customer) for reason in written.reasons.codes] == [
+        ("AVG", "avg", None),
+        ("NIGHT", "night", None),
+    ]
+    explanation = read_bundle(started.bundle).manifest.explanation
+    assert explanation == Explanation(background_rows=2, groups=written.groups, reasons=written.reasons)
+    assert f"--reasons {started.reasons_path}" in started.pack_command
+
+
+def test_without_a_sample_nothing_is_explained(tmp_path: Path) -> None:
+    """Random rows are nothing to compare with."""
+    started = start(tmp_path, tree_model())
+    assert read_bundle(started.bundle).manifest.explanation is None
+    assert not started.reasons_path.exists()
+    assert "--background-rows 0" in started.pack_command
+
+
+def test_as_many_reasons_as_a_table_may_have() -> None:
+    """Of a model with more inputs some have no code; names that YAML reads as something else stay names."""
+    names = [f"f{index}" for index in range(CODES_MAX - 1)]
+    for inputs in ([*names, "on"], [*names, "on", "one_more"]):
+        text = reasons_yaml("own", starter_reasons(inputs))
+        table = load_reasons(yaml.safe_load(text), inputs).reasons
+        assert table is not None
+        assert [reason.player for reason in table.codes] == [*names, "on"]
+
+
+def test_a_window_of_an_input_that_stands_for_itself_is_no_group() -> None:
+    assert "groups" not in starter_reasons(["amount", "amount_1d", "amount_7d", "count_1h", "speed_2"])
 
 
 def test_generated_rows_are_the_same_every_time(tmp_path: Path) -> None:

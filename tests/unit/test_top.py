@@ -56,6 +56,10 @@ def lanes(values_ns: list[int], bulk: int = 0) -> list[Metric]:
         stages,
         Histogram(tuple(batches), 3 * len(values_ns)),
         2_500_000,
+        0,
+        0,
+        None,
+        False,
     )
     return list(_lane_families(EngineMetrics((lane,), {}, {}, {}, 0, 0, 0), None))
 
@@ -138,7 +142,7 @@ def test_percentiles_come_from_the_fine_histograms_where_there_are_some() -> Non
         fine = tuple((int(place), int(count)) for place, count in zip(places, counts, strict=True))
         nothing = LatencyHistogram((), 0, ())
         inference, stages = (LatencyHistogram((), 0, fine), nothing, nothing), (nothing,) * len(STAGES)
-        lane = LaneMetrics("card_fraud", "1", inference, stages, Histogram((), 0), 0)
+        lane = LaneMetrics("card_fraud", "1", inference, stages, Histogram((), 0), 0, 0, 0, None, False)
         document = orjson.dumps(latencies_document(EngineMetrics((lane,), {}, {}, {}, 0, 0, 0)))
         return replace(page(*families, taken_s=taken_s), fine=parse_fine(document))
 

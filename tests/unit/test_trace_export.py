@@ -57,7 +57,7 @@ def record(trace_id: int = 1) -> CallRecord:
         failed_rows=0,
         batch_rows=1,
         is_degraded=False,
-        stamps_ns=(10, 20, 30, 40, 50, 60, 0, 70),
+        stamps_ns=(10, 20, 30, 40, 50, 60, 60, 0, 70),
         ended_ns=70,
     )
 

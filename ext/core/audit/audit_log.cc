@@ -98,10 +98,10 @@ bool AuditLog::append(std::string_view records, uint32_t count, const std::share
   return false;
 }
 
-bool AuditLog::append_record(std::string_view record) noexcept {
+bool AuditLog::append_record(std::string_view record, const std::shared_ptr<const Lineage>& lineage) noexcept {
   std::string framed;
   audit::append_record(record, framed);
-  return append(framed, 1, nullptr, nullptr, 0, nullptr);
+  return append(framed, 1, lineage, nullptr, 0, nullptr);
 }
 
 bool AuditLog::commit(const std::vector<std::string>& records) noexcept {

@@ -104,8 +104,8 @@ class AuditLog {
   // was no room; nothing is kept, and by when_full the caller fails the rows or answers them (they are counted).
   bool append(std::string_view records, uint32_t count, const std::shared_ptr<const Lineage>& lineage, const uint32_t* rows,
               size_t row_count, CommitSink* sink) noexcept;
-  // A record of another kind, of nobody's row, for which nobody waits. False: no room.
-  bool append_record(std::string_view record) noexcept;
+  // A record of another kind, for which nobody waits; of this lineage, if it refers to one. False: no room.
+  bool append_record(std::string_view record, const std::shared_ptr<const Lineage>& lineage = nullptr) noexcept;
   // The same of several, each at most kRecordBytesMax; comes back once they are where the level wants them. False: they are not,
   // and what they tell must be refused. (By kSample it need not be: they are counted as dropped, and this is true.) May block.
   bool commit(const std::vector<std::string>& records) noexcept;

@@ -28,12 +28,17 @@ inline constexpr size_t kAttributesMax = 64;       // attributes of one view
 inline constexpr size_t kNodesMax = 1024;          // values in one plan
 inline constexpr size_t kModelInputsMax = 512;     // features of one model
 inline constexpr size_t kTensorsMax = 64;          // ONNX inputs of one model
+inline constexpr size_t kBackgroundRowsMax = 128;  // rows against which a model's scores are explained
 inline constexpr size_t kVocabularyMax = 100'000;  // entries of one vocabulary
 inline constexpr uint32_t kExactEventsMin = 256;   // smallest ring a view may ask for
 inline constexpr uint32_t kExactEventsMax = 4096;
 inline constexpr size_t kTilesMax = 2048;                      // tiles of one record
 inline constexpr uint64_t kTileEventsMax = uint64_t{1} << 48;  // events a stored tile may claim; keeps 128-bit sums safe
 inline constexpr size_t kLanesMax = 16;
+inline constexpr size_t kTensorRankMax = 16;               // axes of a tensor, the batch included
+inline constexpr uint32_t kTensorRowBytesMax = 256 << 10;  // of one row of a model without a feature set: its inputs, its outputs
+inline constexpr size_t kAuditRowBytesMax = 8 << 10;       // longer ones stand in the audit log as a digest
+inline constexpr size_t kAuditOutputsBytesMax = 256;       // the same of what ModelInfer gives for a row
 
 inline constexpr int64_t kWindowUsMax = 3660LL * 86'400 * 1'000'000;  // a window, a delay, a lateness: ten years
 inline constexpr int64_t kAheadUsMax = 5LL * 60 * 1'000'000;          // of a clock: a time that changes state (event_writer.h)

@@ -14,6 +14,9 @@ constexpr uint8_t kAdmin = bit(Listener::kAdmin);
 constexpr uint8_t kPublicAndAdmin = Listener::kPublic | Listener::kAdmin;
 constexpr uint8_t kEverywhere = kPublicAndAdmin | Listener::kHealth;
 
+// Who may ask what is served: a client that sends tensors asks for their names first.
+constexpr uint8_t kLookers = (Role::kScore | Role::kRead) | bit(Role::kAdmin);
+
 constexpr PolicyRow kTable[] = {
     {"/assay.v1.ScoringService/Score", kPublic, bit(Role::kScore)},
     {"/assay.v1.ScoringService/ScoreBatch", kPublic, bit(Role::kScore)},
@@ -27,8 +30,28 @@ constexpr PolicyRow kTable[] = {
 
     // Counts of all customers together, but what a model lets through is for those who run it.
     {"/assay.v1.DriftService/GetDrift", kAdmin, Role::kRead | Role::kAdmin},
+    {"/assay.v1.ModelService/ListModels", kAdmin, Role::kRead | Role::kAdmin},
+    {"/assay.v1.ModelService/LoadModel", kAdmin, bit(Role::kAdmin)},
+    {"/assay.v1.ModelService/UnloadModel", kAdmin, bit(Role::kAdmin)},
+    {"/assay.v1.ModelService/PromoteModel", kAdmin, bit(Role::kAdmin)},
+    {"/assay.v1.ModelService/RollbackModel", kAdmin, bit(Role::kAdmin)},
+    {"/assay.v1.ModelService/SetCanary", kAdmin, bit(Role::kAdmin)},
+    {"/assay.v1.ModelService/SetShadow", kAdmin, bit(Role::kAdmin)},
+
     {"/assay.v1.OperationsService/GetStatus", kAdmin, Role::kRead | Role::kAdmin},
     {"/assay.v1.OperationsService/SetLogging", kAdmin, bit(Role::kAdmin)},
+
+    // The Open Inference Protocol (docs/open-inference.md). What Triton has beside it and assay does not (shared memory, loading, trace
+    // and log settings) has no row, so that it is answered UNIMPLEMENTED.
+    {"/inference.GRPCInferenceService/ModelInfer", kPublic, bit(Role::kScore)},
+    {"/inference.GRPCInferenceService/ServerLive", kPublicAndAdmin, kLookers},
+    {"/inference.GRPCInferenceService/ServerReady", kPublicAndAdmin, kLookers},
+    {"/inference.GRPCInferenceService/ModelReady", kPublicAndAdmin, kLookers},
+    {"/inference.GRPCInferenceService/ServerMetadata", kPublicAndAdmin, kLookers},
+    {"/inference.GRPCInferenceService/ModelMetadata", kPublicAndAdmin, kLookers},
+    {"/inference.GRPCInferenceService/ModelConfig", kPublicAndAdmin, kLookers},
+    {"/inference.GRPCInferenceService/ModelStatistics", kPublicAndAdmin, kLookers},
+    {"/inference.GRPCInferenceService/RepositoryIndex", kPublicAndAdmin, kLookers},
 
     {"/grpc.health.v1.Health/Check", kEverywhere, bit(Role::kAnyone)},
     {"/grpc.health.v1.Health/List", kEverywhere, bit(Role::kAnyone)},

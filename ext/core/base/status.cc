@@ -48,7 +48,7 @@ constexpr CodeInfo kTable[] = {
     {Code::kBadPriority, "BAD_PRIORITY", kBad, 0,
      "The priority is not one of PRIORITY_INTERACTIVE and PRIORITY_BULK. Leave it out for the default."},
     {Code::kExplainUnsupported, "EXPLAIN_UNSUPPORTED", kBad, 0,
-     "This server does not explain scores. Send the request without explain."},
+     "This model's scores cannot be explained. Send the request without explain, or pack the model with background rows."},
     {Code::kNotInBatch, "NOT_IN_BATCH", kBad, 0, "A row of a batch sets a field that stands on the batch. Set it there."},
     {Code::kNullInput, "NULL_INPUT", kBad, 0,
      "A model input has no value and its feature set says when_null: error. Send or load what it comes from."},
@@ -155,6 +155,25 @@ constexpr CodeInfo kTable[] = {
     {Code::kSegmentSequence, "SEGMENT_SEQUENCE", kLost, 0, "Records of the audit log are missing, or stand in it twice."},
     {Code::kSegmentChain, "SEGMENT_CHAIN", kLost, 0,
      "The audit log was changed after it was written, or its parts are of different logs."},
+
+    {Code::kBundleRefused, "BUNDLE_REFUSED", kPrecondition, 0,
+     "The bundle did not prove itself; what serves is unchanged. Run 'assay model check' on it."},
+    {Code::kRolloutRefused, "ROLLOUT_REFUSED", kPrecondition, 0,
+     "The model's versions and labels do not allow this now; nothing was changed. 'assay model list' shows them."},
+
+    {Code::kBadTensor, "BAD_TENSOR", kBad, 0,
+     "A tensor is not one that the model takes or gives. ModelMetadata has their names, datatypes and shapes."},
+    {Code::kBadParameter, "BAD_PARAMETER", kBad, 0,
+     "A parameter asks for what this server does not do. Leave it out; docs/open-inference.md has those it knows."},
+    {Code::kNoFeatureSet, "NO_FEATURE_SET", kPrecondition, 0,
+     "The model has no feature set: it cannot be asked for a score. Send its tensors with "
+     "inference.GRPCInferenceService/ModelInfer, or pack it with a feature set."},
+    {Code::kInferUnsupported, "INFER_UNSUPPORTED", kPrecondition, 0,
+     "No output of the model declares how large its rows are, so that ModelInfer cannot be answered. Export it with fixed output "
+     "axes behind the batch."},
+
+    {Code::kBadExplain, "BAD_EXPLAIN", kBad, 0,
+     "An option of explain is none of its values, or contradicts another. Set it as the contract says, or leave it out."},
 };
 
 constexpr bool table_is_complete() noexcept {

@@ -102,6 +102,16 @@ enum class Code : uint8_t {
   kSegmentChecksum,
   kSegmentSequence,
   kSegmentChain,
+  // --- rolling models out
+  kBundleRefused,   // FAILED_PRECONDITION: a bundle that was to be loaded did not prove itself
+  kRolloutRefused,  // FAILED_PRECONDITION: a version, label or share that cannot be changed so now
+  // --- ModelInfer
+  kBadTensor,         // INVALID_ARGUMENT, in a violation: its name, datatype, shape, size or elements are not the model's
+  kBadParameter,      // INVALID_ARGUMENT, in a violation: one that means something here and cannot be done
+  kNoFeatureSet,      // FAILED_PRECONDITION: a score of a model that takes tensors alone
+  kInferUnsupported,  // FAILED_PRECONDITION: no output of the model has a declared size
+  // --- explanations
+  kBadExplain,  // INVALID_ARGUMENT, in a violation: options that are none, or contradict each other
   kCount_,
 };
 

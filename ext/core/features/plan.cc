@@ -81,13 +81,14 @@ class PlanCompiler {
 
   Status run() {
     for (const auto step : {&PlanCompiler::heading, &PlanCompiler::entities, &PlanCompiler::features, &PlanCompiler::views,
-                            &PlanCompiler::nodes, &PlanCompiler::tensors, &PlanCompiler::inputs}) {
+                            &PlanCompiler::nodes, &PlanCompiler::feature_tensors, &PlanCompiler::inputs}) {
       Status status = (this->*step)();
       if (!status.ok()) return status;
     }
     plan_.program_ = std::make_shared<const RowProgram>(std::move(program_));
     return Status();
   }
+  Status run_tensors();
 
  private:
   Status heading();
@@ -102,7 +103,8 @@ class PlanCompiler {
   Status view_node(const NodeSpec& node, NodeType* type);
   Status derived_node(const NodeSpec& node, size_t index, NodeType* type);
   void view_steps();
-  Status tensors();
+  Status feature_tensors() { return tensors(limits::kModelInputsMax); }
+  Status tensors(size_t elements_max);
   Status inputs();
   Status input(const InputSpec& input, InputStep* step);
 
@@ -116,6 +118,26 @@ Status FeaturePlan::compile(PlanSpec spec, std::shared_ptr<const FeaturePlan>* o
   std::shared_ptr<FeaturePlan> plan(new FeaturePlan());
   Status status = PlanCompiler(std::move(spec), plan.get()).run();
   if (status.ok()) *out = std::move(plan);
+  return status;
+}
+
+Status FeaturePlan::of_tensors(std::vector<TensorSpec> tensors, std::shared_ptr<const FeaturePlan>* out) {
+  std::shared_ptr<FeaturePlan> plan(new FeaturePlan());
+  PlanSpec spec;
+  spec.tensors = std::move(tensors);
+  Status status = PlanCompiler(std::move(spec), plan.get()).run_tensors();
+  if (status.ok()) *out = std::move(plan);
+  return status;
+}
+
+Status PlanCompiler::run_tensors() {
+  if (spec_.tensors.empty()) return invalid("a model without a feature set has at least one tensor");
+  Status status = tensors(limits::kTensorRowBytesMax);
+  if (status.ok() && plan_.row_bytes_ > limits::kTensorRowBytesMax) {
+    status = invalid("a row has " + std::to_string(plan_.row_bytes_) + " bytes, at most " +
+                     std::to_string(limits::kTensorRowBytesMax) + " are allowed");
+  }
+  plan_.program_ = std::make_shared<const RowProgram>();
   return status;
 }
 
@@ -329,7 +351,7 @@ void PlanCompiler::view_steps() {
   for (ViewStep& step : program_.views) step.keeps_text = false;  // one such view's strings may stay in its arena
 }
 
-Status PlanCompiler::tensors() {
+Status PlanCompiler::tensors(size_t elements_max) {
   Status status = at_most(spec_.tensors.size(), limits::kTensorsMax, "tensors");
   Names names("tensor");
   uint32_t offset_bytes = 0;
@@ -342,8 +364,8 @@ Status PlanCompiler::tensors() {
     if (status.ok() && tensor_type_name(tensor.type) == nullptr) {
       status = invalid(who + ": the type must be float32, float64, int32, int64 or bool");
     }
-    if (status.ok() && (tensor.element_count == 0 || tensor.element_count > limits::kModelInputsMax)) {
-      status = invalid(who + ": has 1 to " + std::to_string(limits::kModelInputsMax) + " elements a row");
+    if (status.ok() && (tensor.element_count == 0 || tensor.element_count > elements_max)) {
+      status = invalid(who + ": has 1 to " + std::to_string(elements_max) + " elements a row");
     }
     if (!status.ok()) return status;
     const uint32_t bytes = tensor.element_count * tensor_type_bytes(tensor.type);

@@ -116,6 +116,10 @@ class FeaturePlan {
   // are known to lie within +-2^24 (counts, indices, a declared range). A view on labels needs a delay.
   // A plan without tensors is one for events only. kPlanInvalid tells the first problem: it names the thing and what to change.
   static Status compile(PlanSpec spec, std::shared_ptr<const FeaturePlan>* out);
+  // The plan of a model without a feature set: its rows come as whole tensors (ModelInfer), so it lays them out and says nothing
+  // of where values come from. kPlanInvalid: too many tensors, a name twice, a row longer than kTensorRowBytesMax.
+  static Status of_tensors(std::vector<TensorSpec> tensors, std::shared_ptr<const FeaturePlan>* out);
+  bool is_tensors_only() const noexcept { return spec_.inputs.empty() && !spec_.tensors.empty(); }
 
   const PlanSpec& spec() const noexcept { return spec_; }
   const std::vector<ViewSchema>& views() const noexcept { return views_; }

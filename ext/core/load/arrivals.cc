@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "core/base/seeded_random.h"
 #include "core/base/status.h"
-#include "core/load/seeded_random.h"
 
 namespace assay::load {
 

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/load/seeded_random.h"
+#include "core/base/seeded_random.h"
 
 namespace assay::load {
 namespace {

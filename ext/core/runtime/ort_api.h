@@ -23,7 +23,8 @@ struct OrtValue;
 struct OrtMemoryInfo;
 struct OrtAllocator;
 struct OrtTypeInfo;
-struct OrtTensorInfo;   // OrtTensorTypeAndShapeInfo
+struct OrtTensorInfo;  // OrtTensorTypeAndShapeInfo
+struct OrtIoBinding;
 struct OrtCudaOptions;  // OrtCUDAProviderOptionsV2
 
 // What OrtGetApiBase() returns.
@@ -36,8 +37,10 @@ struct OrtApiBase {
 inline constexpr int kLogFatal = 4;
 inline constexpr int kExecutionSequential = 0;
 inline constexpr int kOptimizationAll = 99;
+inline constexpr int kAllocatorDevice = 0;
 inline constexpr int kAllocatorArena = 1;
 inline constexpr int kMemoryDefault = 0;
+inline constexpr int kMemoryCpuOutput = -1;
 inline constexpr int64_t kFreeAxis = -1;
 
 // clang-format off: it takes the arguments for multiplications.
@@ -72,7 +75,10 @@ inline constexpr int64_t kFreeAxis = -1;
   ASSAY_ORT_SLOT(61, GetDimensionsCount, OrtStatus*, (const OrtTensorInfo*, size_t* out))                                       \
   ASSAY_ORT_SLOT(62, GetDimensions, OrtStatus*, (const OrtTensorInfo*, int64_t* dims, size_t count))                            \
   ASSAY_ORT_SLOT(65, GetTensorTypeAndShape, OrtStatus*, (const OrtValue*, OrtTensorInfo** out))                                 \
+  ASSAY_ORT_SLOT(68, CreateMemoryInfo, OrtStatus*,                                                                              \
+                 (const char* name, int allocator_type, int id, int memory_type, OrtMemoryInfo** out))                          \
   ASSAY_ORT_SLOT(69, CreateCpuMemoryInfo, OrtStatus*, (int allocator_type, int memory_type, OrtMemoryInfo** out))               \
+  ASSAY_ORT_SLOT(75, AllocatorAlloc, OrtStatus*, (OrtAllocator*, size_t bytes, void** out))                                     \
   ASSAY_ORT_SLOT(76, AllocatorFree, OrtStatus*, (OrtAllocator*, void*))                                                         \
   ASSAY_ORT_SLOT(78, GetAllocatorWithDefaultOptions, OrtStatus*, (OrtAllocator** out))                                          \
   ASSAY_ORT_SLOT(92, ReleaseEnv, void, (OrtEnv*))                                                                               \
@@ -85,7 +91,17 @@ inline constexpr int64_t kFreeAxis = -1;
   ASSAY_ORT_SLOT(100, ReleaseSessionOptions, void, (OrtSessionOptions*))                                                        \
   ASSAY_ORT_SLOT(125, GetAvailableProviders, OrtStatus*, (char*** out, int* count))                                             \
   ASSAY_ORT_SLOT(126, ReleaseAvailableProviders, OrtStatus*, (char**, int count))                                               \
-  ASSAY_ORT_SLOT(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char* key, const char* value))
+  ASSAY_ORT_SLOT(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char* key, const char* value))              \
+  ASSAY_ORT_SLOT(131, CreateAllocator, OrtStatus*, (const OrtSession*, const OrtMemoryInfo*, OrtAllocator** out))               \
+  ASSAY_ORT_SLOT(132, ReleaseAllocator, void, (OrtAllocator*))                                                                  \
+  ASSAY_ORT_SLOT(133, RunWithBinding, OrtStatus*, (OrtSession*, const OrtRunOptions*, const OrtIoBinding*))                     \
+  ASSAY_ORT_SLOT(134, CreateIoBinding, OrtStatus*, (OrtSession*, OrtIoBinding** out))                                           \
+  ASSAY_ORT_SLOT(135, ReleaseIoBinding, void, (OrtIoBinding*))                                                                  \
+  ASSAY_ORT_SLOT(136, BindInput, OrtStatus*, (OrtIoBinding*, const char* name, const OrtValue*))                                \
+  ASSAY_ORT_SLOT(137, BindOutput, OrtStatus*, (OrtIoBinding*, const char* name, const OrtValue*))                               \
+  ASSAY_ORT_SLOT(141, ClearBoundInputs, void, (OrtIoBinding*))                                                                  \
+  ASSAY_ORT_SLOT(202, SynchronizeBoundInputs, OrtStatus*, (OrtIoBinding*))                                                      \
+  ASSAY_ORT_SLOT(203, SynchronizeBoundOutputs, OrtStatus*, (OrtIoBinding*))
 
 // What a session on a CUDA device takes beside them. In the CPU wheel these functions answer that they are not built in.
 #define ASSAY_ORT_CUDA_SLOTS(ASSAY_ORT_SLOT)                                                                                    \

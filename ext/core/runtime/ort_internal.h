@@ -6,6 +6,7 @@
 
 #include "core/runtime/ort_library.h"
 #include "core/runtime/ort_model.h"
+#include "core/runtime/ort_staging.h"
 
 namespace assay {
 
@@ -18,6 +19,8 @@ struct OrtModel::Impl {
   std::vector<TensorInfo> inputs;
   std::vector<TensorInfo> outputs;
   ort::Owned<ort::OrtSession> session{nullptr, nullptr};  // after `runtime`: freed first
+  std::unique_ptr<ort::Staging> staging;                  // after `session`
+  bool binds = false;
 };
 
 }  // namespace assay

@@ -104,6 +104,11 @@ Status OrtModel::load(std::shared_ptr<OrtRuntime> runtime, std::string_view mode
   const Side outputs{api.SessionGetOutputCount, api.SessionGetOutputTypeInfo, api.SessionGetOutputName};
   if (Status status = read_tensors(library, session, inputs, &impl.inputs); !status.ok()) return status;
   if (Status status = read_tensors(library, session, outputs, &impl.outputs); !status.ok()) return status;
+  impl.binds = is_cuda || options.binds;
+  impl.staging = std::make_unique<ort::Staging>(library);
+  if (impl.binds) {
+    if (Status status = ort::Staging::open(library, session, options.cuda_device, &impl.staging); !status.ok()) return status;
+  }
   *out = std::move(model);
   return Status();
 }

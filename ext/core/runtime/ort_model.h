@@ -51,6 +51,9 @@ struct OrtModelOptions {
   static constexpr int kCpu = -1;
   int cuda_device = kCpu;
   uint64_t cuda_memory_bytes_max = 0;  // of this session's arena on the device; 0: no limit
+  // Runs take their inputs and outputs by I/O binding, in buffers of the session's (ort_staging.h). Always so on a CUDA device; a
+  // CPU session gains nothing by it, and is bound to show that it is done right.
+  bool binds = false;
 };
 
 class OrtModel {

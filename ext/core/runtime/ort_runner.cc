@@ -9,18 +9,9 @@
 namespace assay {
 namespace {
 
-constexpr size_t kAlignment = 64;
 // Bindings kept by number of rows; larger batches share one that is made again when their size changes.
 constexpr size_t kBindingsMax = 256;
 constexpr size_t kRankMax = 16;
-
-uint8_t* allocate(size_t bytes) {
-  const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  auto* memory = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, rounded));
-  ASSAY_ASSERT(memory != nullptr);  // start-up only
-  std::memset(memory, 0, rounded);
-  return memory;
-}
 
 }  // namespace
 
@@ -38,7 +29,9 @@ Status OrtModel::make_runner(std::shared_ptr<OrtModel> model, const std::vector<
     }
     if (Status status = ort::check_output(model->outputs()[index]); !status.ok()) return status;
   }
-  out->reset(new OrtRunner(std::move(model), tensors, segments, rows_max, outputs));
+  std::unique_ptr<OrtRunner> runner(new OrtRunner(std::move(model), tensors, segments, rows_max, outputs));
+  if (Status status = runner->open(); !status.ok()) return status;
+  *out = std::move(runner);
   return Status();
 }
 
@@ -47,26 +40,42 @@ OrtRunner::OrtRunner(std::shared_ptr<OrtModel> model, const std::vector<TensorSp
     : model_(std::move(model)),
       library_(model_->impl_->runtime->impl_->library.get()),
       session_(model_->impl_->session.get()),
+      staging_(model_->impl_->staging.get()),
       rows_max_(rows_max),
       port_of_output_(model_->outputs().size(), -1),
       bindings_(std::min(rows_max, kBindingsMax) + 1) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     const auto named = [&](const TensorInfo& info) { return info.name == tensors[i].name; };
     const TensorInfo& info = *std::find_if(model_->inputs().begin(), model_->inputs().end(), named);
-    inputs_.push_back(make_port(info, 0, rows_max));
+    inputs_.push_back(make_port(info, 0));
     inputs_.back().row_offset = segments[i].offset_bytes;
     input_names_.push_back(info.name.c_str());
   }
   for (const uint32_t index : outputs_wanted) {
     if (port_of_output_[index] >= 0) continue;
     port_of_output_[index] = static_cast<int>(outputs_.size());
-    outputs_.push_back(make_port(model_->outputs()[index], index, rows_max));
+    outputs_.push_back(make_port(model_->outputs()[index], index));
     output_names_.push_back(model_->outputs()[index].name.c_str());
   }
   results_.resize(outputs_.size());
 }
 
-OrtRunner::Port OrtRunner::make_port(const TensorInfo& info, uint32_t index, size_t rows_max) {
+Status OrtRunner::open() {
+  for (std::vector<Port>* ports : {&inputs_, &outputs_}) {
+    for (Port& port : *ports) {
+      if (!port.has_buffer) continue;
+      if (Status status = staging_->allocate(rows_max_ * port.row_bytes, &port.buffer); !status.ok()) return status;
+    }
+  }
+  const bool all_declared = std::all_of(outputs_.begin(), outputs_.end(), [](const Port& port) { return port.has_buffer; });
+  if (!model_->impl_->binds || !all_declared) return Status();
+  ort::OrtIoBinding* made = nullptr;
+  Status status = library_->take(library_->api().CreateIoBinding(session_, &made), Code::kRuntimeUnavailable, "CreateIoBinding");
+  if (status.ok()) io_ = ort::Owned<ort::OrtIoBinding>(made, library_->api().ReleaseIoBinding);
+  return status;
+}
+
+OrtRunner::Port OrtRunner::make_port(const TensorInfo& info, uint32_t index) {
   Port port;
   port.index = index;
   port.type = info.onnx_type;
@@ -77,7 +86,6 @@ OrtRunner::Port OrtRunner::make_port(const TensorInfo& info, uint32_t index, siz
   port.row_elements = 1;
   for (const int64_t dim : info.dims) port.row_elements *= static_cast<size_t>(dim);
   port.row_bytes = port.row_elements * tensor_type_bytes(static_cast<TensorType>(info.onnx_type));
-  port.buffer.reset(allocate(rows_max * port.row_bytes));
   return port;
 }
 
@@ -96,9 +104,11 @@ Status OrtRunner::run(size_t count) noexcept {
   const Binding* binding = nullptr;
   if (Status status = bind(count, &binding); !status.ok()) return status;
   std::copy(binding->outputs.begin(), binding->outputs.end(), results_.begin());
-  Status status = library_->take(library_->api().Run(session_, nullptr, input_names_.data(), binding->inputs.data(),
-                                                     inputs_.size(), output_names_.data(), outputs_.size(), results_.data()),
-                                 Code::kModelRunFailed, "Run", /*hides_digits=*/true);
+  Status status =
+      io_ != nullptr ? run_bound(*binding)
+                     : library_->take(library_->api().Run(session_, nullptr, input_names_.data(), binding->inputs.data(),
+                                                          inputs_.size(), output_names_.data(), outputs_.size(), results_.data()),
+                                      Code::kModelRunFailed, "Run", /*hides_digits=*/true);
   for (size_t i = 0; i < outputs_.size(); ++i) {
     Port& port = outputs_[i];
     if (!port.has_buffer) {
@@ -108,6 +118,25 @@ Status OrtRunner::run(size_t count) noexcept {
       port.data = port.buffer.get();
     }
   }
+  return status;
+}
+
+Status OrtRunner::run_bound(const Binding& binding) noexcept {
+  const ort::OrtApi& api = library_->api();
+  const auto take = [&](ort::OrtStatus* status, const char* what) {
+    return library_->take(status, Code::kModelRunFailed, what, /*hides_digits=*/true);
+  };
+  Status status;
+  for (size_t i = 0; status.ok() && i < inputs_.size(); ++i) {
+    status = take(api.BindInput(io_.get(), input_names_[i], binding.inputs[i]), "BindInput");
+  }
+  for (size_t i = 0; status.ok() && i < outputs_.size(); ++i) {
+    status = take(api.BindOutput(io_.get(), output_names_[i], binding.outputs[i]), "BindOutput");
+  }
+  if (status.ok()) status = take(api.SynchronizeBoundInputs(io_.get()), "SynchronizeBoundInputs");
+  if (status.ok()) status = take(api.RunWithBinding(session_, nullptr, io_.get()), "Run");
+  if (status.ok()) status = take(api.SynchronizeBoundOutputs(io_.get()), "SynchronizeBoundOutputs");
+  api.ClearBoundInputs(io_.get());  // their copies on the card are free for the next run
   return status;
 }
 
@@ -148,10 +177,10 @@ Status OrtRunner::bind(size_t count, const Binding** out) noexcept {
 
 Status OrtRunner::bind_port(Port& port, size_t count, Binding& binding, ort::OrtValue** out) noexcept {
   port.shape[0] = static_cast<int64_t>(count);
-  Status status = library_->take(
-      library_->api().CreateTensorWithDataAsOrtValue(library_->cpu_memory(), port.buffer.get(), count * port.row_bytes,
-                                                     port.shape.data(), port.shape.size(), port.type, out),
-      Code::kModelRunFailed, "CreateTensorWithDataAsOrtValue");
+  Status status =
+      library_->take(library_->api().CreateTensorWithDataAsOrtValue(staging_->info(), port.buffer.get(), count * port.row_bytes,
+                                                                    port.shape.data(), port.shape.size(), port.type, out),
+                     Code::kModelRunFailed, "CreateTensorWithDataAsOrtValue");
   if (status.ok()) binding.owned.emplace_back(*out, library_->api().ReleaseValue);
   return status;
 }

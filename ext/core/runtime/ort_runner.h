@@ -3,14 +3,17 @@
 // Inputs live in buffers of rows_max rows, one per tensor; OrtValues over them are made once per number of rows. An output whose
 // row shape the model declares is written straight into a buffer of ours, the others into memory of ONNX Runtime that is held
 // until the next gather(). The steady state allocates nothing here.
+//
+// On a card buffers are pinned, and runs go by I/O binding: ONNX Runtime copies an input to the card when it is bound, so inputs are
+// bound anew for each run and let go after it. (Where an output's row shape is not declared, runs go without.)
 #pragma once
 
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
 #include "core/runtime/ort_library.h"
 #include "core/runtime/ort_model.h"
+#include "core/runtime/ort_staging.h"
 #include "core/runtime/run_faults.h"
 
 namespace assay {
@@ -28,8 +31,7 @@ class OrtRunner final : public Runner {
   Fault fault_of(const Status& status) const noexcept override { return run_fault(status.detail); }
 
  private:
-  // malloc'd and aligned for the widest vector instructions.
-  using Buffer = std::unique_ptr<uint8_t, decltype(&std::free)>;
+  friend class OrtModel;
   using Value = ort::Owned<ort::OrtValue>;
 
   // One side of the session's tensors in a runner.
@@ -41,7 +43,7 @@ class OrtRunner final : public Runner {
     size_t row_bytes = 0;
     size_t row_offset = 0;    // inputs: where the segment lies in a row
     bool has_buffer = false;  // outputs: false where the shape of a row is not declared
-    Buffer buffer{nullptr, &std::free};
+    ort::Staging::Buffer buffer;
     Value held{nullptr, nullptr};  // outputs without a buffer: the last run's value
     const void* data = nullptr;    // outputs: of the last run
   };
@@ -54,7 +56,10 @@ class OrtRunner final : public Runner {
     std::vector<ort::OrtValue*> outputs;  // null: ONNX Runtime allocates
   };
 
-  static Port make_port(const TensorInfo& info, uint32_t index, size_t rows_max);
+  static Port make_port(const TensorInfo& info, uint32_t index);
+  // Once, before the first run.
+  Status open();
+  Status run_bound(const Binding& binding) noexcept;
   Status bind(size_t count, const Binding** out) noexcept;
   Status bind_port(Port& port, size_t count, Binding& binding, ort::OrtValue** out) noexcept;
   Status take_output(Port& port, size_t count, ort::OrtValue* value) noexcept;
@@ -62,6 +67,8 @@ class OrtRunner final : public Runner {
   std::shared_ptr<OrtModel> model_;
   const ort::OrtLibrary* library_;
   ort::OrtSession* session_;
+  const ort::Staging* staging_;
+  ort::Owned<ort::OrtIoBinding> io_{nullptr, nullptr};  // null: runs go without
   size_t rows_max_;
   std::vector<Port> inputs_;
   std::vector<Port> outputs_;

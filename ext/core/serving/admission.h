@@ -14,6 +14,7 @@
 #include "core/serving/lane_table.h"
 #include "core/serving/lookups.h"
 #include "core/serving/served_rows.h"
+#include "core/serving/shadow.h"
 
 namespace assay {
 
@@ -25,6 +26,12 @@ class Admission {
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+
+  Submission submit_infer(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+  // A copy of a request that the champion has answered, into its shadow's lane: kShadow, its own deadline, never inline. How it
+  // ends is counted apart (Calls::shadow_counters()) and recorded nowhere; queue, batches and look-ups count it with all others.
+  // Not accepted: the code says why, and nothing else is made.
+  Submission submit_shadow(const ShadowCopy& copy, CompletionQueue* queue, uint64_t token) noexcept;
 
   void drain() noexcept { is_draining_.store(true); }
 
@@ -38,8 +45,11 @@ class Admission {
 
   Submission admit_one(Call& call, Scratch& scratch) noexcept;
   Status decode_one(Call& call, Scratch& scratch);
+  void keep_copy(Call& call, uint32_t index, const TransactionScan& scan) noexcept;
   Status queue_one(Call& call, Slot& slot, uint32_t index, Scratch& scratch);
+  Status begin_shadow(Call& call);
   Status begin_call(Call& call, const CallFields& fields, Violations& violations);
+  ExplainRequest read_explain(const Call& call, const ExplainFields& fields, Violations& violations) const;
   void set_deadline(Call& call, int64_t timeout_ns) noexcept;
   Status check_deadline(Call& call, int64_t now_ns, DeadlineCheck check) noexcept;
   Status claim_slots(Call& call, uint32_t count, uint32_t* slots) noexcept;
@@ -50,10 +60,15 @@ class Admission {
   Status look_up(const Call& call, Slot& slot, uint32_t index, Scratch& scratch, bool* is_finished);
   Status queue_rows(Call& call, uint32_t head, Scratch& scratch) noexcept;
 
+  Status decode_infer(Call& call, std::string_view bytes, Scratch& scratch);
+  Status queue_infer(Call& call, Scratch& scratch);
+  bool run_inline(Call& call, const QueuedRow& row) noexcept;
+
   Submission accepted(const Call& call, CallId id) const noexcept;
   Submission refused(const Call& call, const Status& status, const Violations* violations = nullptr) noexcept;
 
   const uint32_t batch_rows_max_;
+  const uint64_t answer_bytes_max_;
   const int64_t timeout_ns_max_;
   const Clock& clock_;
   Calls& calls_;

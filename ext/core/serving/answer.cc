@@ -3,6 +3,7 @@
 #include <bitset>
 
 #include "core/serving/lane.h"
+#include "core/wire/infer_response.h"
 
 namespace assay {
 namespace {
@@ -25,6 +26,10 @@ RowAnswer row_answer(const Slot& slot, uint32_t index, const Lane* lane) noexcep
   answer.include_timings = slot.include_timings;
   answer.stamps = &slot.stamps;
   answer.batch_rows = slot.batch_rows;
+  if (__builtin_expect(slot.explanation != nullptr, 0)) {
+    answer.explanation = slot.explanation->answer;
+    answer.explanation_status = static_cast<uint8_t>(slot.explanation->status);
+  }
   return answer;
 }
 
@@ -92,14 +97,16 @@ std::string encode_batch(Calls& calls, uint32_t head, Lane& lane) {
   std::string payload;
   Slab& slab = calls.slab();
   const size_t row_count = slab[head].row_count;
+  size_t explanation_bytes = 0;
   payload.reserve(lane.provenance().size() + row_count * lane.answer_bytes_guess());
   append_batch_provenance(lane.provenance(), payload);
   for (uint32_t index = head; index != kNoSlot; index = slab[index].next) {
     const RowAnswer row = row_answer(slab[index], index, &lane);
     slab[index].is_degraded = note_degradation(row, calls.counters());
     append_batch_result(row, rpc_status_of(slab[index]), payload);
+    explanation_bytes += row.explanation.size();
   }
-  lane.learn_answer_bytes(payload.size() / row_count);
+  lane.learn_answer_bytes((payload.size() - explanation_bytes) / row_count);
   return payload;
 }
 
@@ -114,9 +121,47 @@ std::string encode_one(Calls& calls, uint32_t head, Lane* lane) {
   } else {
     payload.reserve(provenance.size() + lane->answer_bytes_guess());
     append_score_response(row, provenance, payload);
-    lane->learn_answer_bytes(payload.size() - provenance.size());
+    lane->learn_answer_bytes(payload.size() - provenance.size() - row.explanation.size());
   }
   return payload;
+}
+
+// All rows of a ModelInfer are answered or none: a row that failed fails the others. kNoSlot: none did.
+uint32_t fail_together(Slab& slab, uint32_t head) noexcept {
+  uint32_t failed = head;
+  while (failed != kNoSlot && slab[failed].outcome == Code::kOk) failed = slab[failed].next;
+  if (failed == kNoSlot) return kNoSlot;
+  for (uint32_t index = head; index != kNoSlot; index = slab[index].next) {
+    if (slab[index].outcome != Code::kOk) continue;
+    slab[index].outcome = slab[failed].outcome;
+    slab[index].failed_check = slab[failed].failed_check;
+  }
+  return failed;
+}
+
+std::string encode_infer(const Slab& slab, uint32_t head, const Lane& lane) {
+  thread_local std::vector<const uint8_t*> rows;
+  rows.clear();
+  for (uint32_t index = head; index != kNoSlot; index = slab[index].next) rows.push_back(lane.memory().outputs(index));
+  InferAnswer answer;
+  answer.model = lane.model();
+  answer.version = lane.version();
+  answer.id = slab[head].transaction_id();
+  answer.outputs_wanted = lane.memory().outputs_wanted(head);
+  answer.rows = rows.data();
+  answer.row_count = rows.size();
+  std::string payload;
+  append_infer_response(answer, lane.infer_schema(), payload);
+  return payload;
+}
+
+// The answer's payload. REQUIRES: nothing of the call is refused as a whole.
+std::string encode_payload(Calls& calls, uint32_t head, Lane* lane) {
+  switch (calls.slab()[head].kind) {
+    case CallKind::kBatch: return encode_batch(calls, head, *lane);
+    case CallKind::kInfer: return encode_infer(calls.slab(), head, *lane);
+    default: return encode_one(calls, head, lane);
+  }
 }
 
 }  // namespace
@@ -126,7 +171,7 @@ Answer encode_answer(Calls& calls, uint32_t head, int64_t now_ns) {
   Lane* const lane = slot.lane.get();
   if (lane != nullptr && now_ns >= slot.deadline_ns) {
     expire_scored_rows(calls.slab(), head);
-    if (slot.kind == CallKind::kBatch) {  // one deadline: it is the call that is late
+    if (slot.kind == CallKind::kBatch || slot.kind == CallKind::kInfer) {  // one deadline: it is the call that is late
       Answer late;
       late.code = Code::kDeadlineExceeded;
       late.message = rpc_message(Status(late.code));
@@ -135,10 +180,12 @@ Answer encode_answer(Calls& calls, uint32_t head, int64_t now_ns) {
     }
   }
   if (slot.kind == CallKind::kUnary && slot.outcome != Code::kOk) return refusal(slot);
+  const uint32_t failed = slot.kind == CallKind::kInfer ? fail_together(calls.slab(), head) : kNoSlot;
+  if (failed != kNoSlot) return refusal(calls.slab()[failed]);
   for (uint32_t index = head; index != kNoSlot; index = calls.slab()[index].next)
     calls.slab()[index].stamp(Stamp::kDone) = now_ns;
   Answer answer;
-  answer.payload = slot.kind == CallKind::kBatch ? encode_batch(calls, head, *lane) : encode_one(calls, head, lane);
+  answer.payload = encode_payload(calls, head, lane);
   return answer;
 }
 

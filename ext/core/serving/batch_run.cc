@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/serving/failure.h"
 
 namespace assay {
 namespace {
-
-constexpr size_t kRecordsBytes = audit::kAppendBytesMax;
 
 // Element (row, column) of an output as a double. int64 beyond 2^53 is rounded, as a cast does.
 double element(const OutputView& view, size_t row, size_t column) noexcept {
@@ -23,6 +22,15 @@ double element(const OutputView& view, size_t row, size_t column) noexcept {
   return NAN;
 }
 
+// Whether all elements of a row of an output are.
+bool is_finite(const OutputView& view, size_t row) noexcept {
+  if (view.type != TensorType::kFloat32 && view.type != TensorType::kFloat64) return true;
+  for (size_t column = 0; column < view.row_elements; ++column) {
+    if (!std::isfinite(element(view, row, column))) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Decision Scoring::decide(double score) const noexcept {
@@ -34,25 +42,17 @@ Decision Scoring::decide(double score) const noexcept {
   return decision;
 }
 
-BatchRun::BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max, const LaneMemory& memory,
-                   const Scoring& scoring, const RunAudit& audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls,
-                   const Clock& clock)
+BatchRun::BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max, const RunLane& lane,
+                   Calls& calls, const Clock& clock)
     : runner_(std::move(runner)),
       card_(std::move(card)),
       rows_max_(rows_max),
-      memory_(memory),
-      scoring_(scoring),
-      audit_(audit),
-      metrics_(metrics),
-      drift_(drift),
+      lane_(lane),
       calls_(calls),
-      clock_(clock) {
+      clock_(clock),
+      recorder_(calls, clock) {
   pointers_.reserve(rows_max);
   scored_.reserve(rows_max);
-  if (audit_.cpu != nullptr) {
-    records_.reset(new char[kRecordsBytes]);
-    records_end_ = records_.get();
-  }
   ranges_.reserve(40);  // halving n rows leaves at most log2(n) + 1 ranges waiting
   if (card_ != nullptr) {
     card_ranges_.reserve(40);
@@ -72,7 +72,7 @@ void BatchRun::run(FormedBatch& batch, int64_t formed_ns) noexcept {
     }
     calls_.counters().batch_count.add(1);
     calls_.counters().batched_rows.add(batch.rows.size());
-    metrics_.add_batch(static_cast<uint32_t>(batch.rows.size()));
+    lane_.metrics.add_batch(static_cast<uint32_t>(batch.rows.size()));
     const auto count = static_cast<uint32_t>(batch.rows.size());
     if (card_ != nullptr) {
       run_on_card(batch.rows.data(), count);
@@ -183,7 +183,7 @@ uint32_t BatchRun::prepare(Runner& runner, QueuedRow* rows, uint32_t count) noex
 
 void BatchRun::gather(Runner& runner, const QueuedRow* rows, uint32_t count) noexcept {
   pointers_.clear();
-  for (uint32_t i = 0; i < count; ++i) pointers_.push_back(memory_.row(rows[i].slot));
+  for (uint32_t i = 0; i < count; ++i) pointers_.push_back(lane_.memory.row(rows[i].slot));
   runner.gather(pointers_.data(), count);
 }
 
@@ -206,87 +206,94 @@ uint32_t BatchRun::drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) no
 void BatchRun::scatter(const Runner& runner, const QueuedRow* rows, uint32_t count) noexcept {
   const bool is_card = &runner != runner_.get();
   const int64_t scored_ns = clock_.now_ns();
-  const OutputView view = runner.output(scoring_.output);
-  if (view.data == nullptr || scoring_.column >= view.row_elements) {
-    const Status status(Code::kModelOutputInvalid, "the model's score output does not have the column that its manifest names");
-    for (uint32_t i = 0; i < count; ++i) fail_row(rows[i].slot, status);
-    return;
-  }
+  const OutputView view = runner.output(lane_.scoring.output);
   scored_.clear();
   for (uint32_t i = 0; i < count; ++i) {
-    const double score = element(view, i, scoring_.column);
-    if (is_card && !std::isfinite(score)) {
-      odd_rows_.push_back(rows[i]);
-    } else if (score_row(rows[i].slot, score, scored_ns, count)) {
-      scored_.push_back(rows[i].slot);
-    }
+    const bool is_taken =
+        __builtin_expect(is_infer(rows[i].slot), 0) ? take_outputs(runner, rows[i], i) : take_score(view, rows[i], i, is_card);
+    if (!is_taken) continue;
+    mark_scored(calls_.slab()[rows[i].slot], scored_ns, count);
+    scored_.push_back(rows[i].slot);
   }
-  if (drift_ != nullptr) count_drift();
-  const ScoreAudit* const audit = is_card ? audit_.card : audit_.cpu;
-  if (audit != nullptr) return record_rows(*audit);
-  for (const uint32_t index : scored_) calls_.finish_row(index, Code::kOk, completions_);
+  if (lane_.drift != nullptr) count_drift();
+  const RecordedLane recorded{lane_.memory, lane_.schema, is_card ? lane_.audit.card : lane_.audit.cpu};
+  if (lane_.explained != nullptr) leave_to_explanations(recorded);
+  recorder_.end(recorded, scored_, completions_);
+}
+
+bool BatchRun::is_infer(uint32_t index) const noexcept {
+  return calls_.slab()[calls_.slab()[index].head].kind == CallKind::kInfer;
 }
 
 // Before the rows are finished: another thread may free their slots then.
 void BatchRun::count_drift() noexcept {
-  const std::lock_guard<DriftShard> lock(*drift_);
-  for (const uint32_t index : scored_) drift_->add(memory_.out(index), calls_.slab()[index].score);
+  const std::lock_guard<DriftShard> lock(*lane_.drift);
+  for (const uint32_t index : scored_) {
+    if (!is_infer(index)) lane_.drift->add(lane_.memory.out(index), calls_.slab()[index].score);
+  }
 }
 
-bool BatchRun::score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept {
-  Slot& slot = calls_.slab()[index];
-  if (!std::isfinite(score)) {
-    fail_row(index, Status(Code::kModelOutputInvalid, "the model's score is not a finite number"));
+// The row's score, of row `at` of the output. False: there is none; the row has failed, or is one of odd_rows_.
+bool BatchRun::take_score(const OutputView& view, const QueuedRow& row, uint32_t at, bool is_card) noexcept {
+  if (view.data == nullptr || lane_.scoring.column >= view.row_elements) {
+    fail_row(row.slot,
+             Status(Code::kModelOutputInvalid, "the model's score output does not have the column that its manifest names"));
     return false;
   }
+  const double score = element(view, at, lane_.scoring.column);
+  if (!std::isfinite(score)) {
+    if (is_card) {
+      odd_rows_.push_back(row);
+    } else {
+      fail_row(row.slot, Status(Code::kModelOutputInvalid, "the model's score is not a finite number"));
+    }
+    return false;
+  }
+  Slot& slot = calls_.slab()[row.slot];
   slot.score = score;
-  slot.decision = scoring_.decide(score);
-  slot.batch_rows = batch_rows;
-  slot.stamp(Stamp::kScored) = slot.stamp(Stamp::kCommitted) = scored_ns;
-  move_slot(slot, SlotState::kScored);
+  slot.decision = lane_.scoring.decide(score);
   return true;
 }
 
-// Ends the scored rows, or leaves them to the audit log's writer.
-void BatchRun::record_rows(const ScoreAudit& audit) noexcept {
-  const int64_t wall_us = wall_now_us() - clock_.now_ns() / 1000;
-  for (const uint32_t index : scored_) record_row(audit, index, wall_us);
-  hand_over(audit);
-}
-
-void BatchRun::record_row(const ScoreAudit& audit, uint32_t index, int64_t wall_us) noexcept {
-  Slot& slot = calls_.slab()[index];
-  switch (audit.admit(slot)) {
-    case audit::Admit::kRefuse: return fail_row(index, Status(Code::kAuditUnavailable));
-    case audit::Admit::kSkip: return calls_.finish_row(index, Code::kOk, completions_);
-    case audit::Admit::kRecord: break;
-  }
-  const auto used_bytes = static_cast<size_t>(records_end_ - records_.get());
-  if (used_bytes + audit.record_bytes_max() > kRecordsBytes) hand_over(audit);
-  records_end_ = audit.encode(slot, calls_.slab()[slot.head], memory_.out(index), wall_us, records_end_);
-  recorded_.push_back(index);
-}
-
-void BatchRun::hand_over(const ScoreAudit& audit) noexcept {
-  if (recorded_.empty()) return;
-  const bool is_awaited = audit.is_awaited();
-  // Before: the writer may end them, and others take their slots, while this thread is still on its way back.
-  if (is_awaited) {
-    for (const uint32_t index : recorded_) move_slot(calls_.slab()[index], SlotState::kCommitting);
-  }
-  const bool is_taken = audit.append({records_.get(), static_cast<size_t>(records_end_ - records_.get())}, recorded_);
-  if (!is_taken || !is_awaited) {
-    const bool is_answered = is_taken || audit.gives_unrecorded();
-    for (const uint32_t index : recorded_) {
-      if (is_answered) {
-        calls_.finish_row(index, Code::kOk, completions_);
-      } else {
-        fail_row(index, Status(Code::kAuditUnavailable));
-      }
+// All outputs of the row as they are, NaN of the CPU too, and a score for the audit log. False: as take_score().
+bool BatchRun::take_outputs(const Runner& runner, const QueuedRow& row, uint32_t at) noexcept {
+  const bool is_card = &runner != runner_.get();
+  uint8_t* const to = lane_.memory.outputs(row.slot);
+  for (const InferTensor& tensor : lane_.schema.outputs) {
+    const OutputView given = runner.output(tensor.shape.index);
+    const bool fits = given.data != nullptr && given.type == tensor.shape.type &&
+                      given.row_elements * tensor_type_bytes(given.type) == tensor.row_bytes;
+    if (!fits) {
+      fail_row(row.slot, Status(Code::kModelOutputInvalid, "output " + printable(tensor.shape.name) +
+                                                               " is not of the type and size that the model declares"));
+      return false;
     }
+    if (is_card && !is_finite(given, at)) {
+      odd_rows_.push_back(row);
+      return false;
+    }
+    std::memcpy(to + tensor.offset_bytes, static_cast<const uint8_t*>(given.data) + size_t{at} * tensor.row_bytes,
+                tensor.row_bytes);
   }
-  records_end_ = records_.get();
-  recorded_.clear();
+  const OutputView view = lane_.scoring.has_score ? runner.output(lane_.scoring.output) : OutputView();
+  const bool has_score = view.data != nullptr && lane_.scoring.column < view.row_elements;
+  calls_.slab()[row.slot].score = has_score ? element(view, at, lane_.scoring.column) : NAN;
+  return true;
+}
+
+void BatchRun::mark_scored(Slot& slot, int64_t scored_ns, uint32_t batch_rows) noexcept {
+  slot.batch_rows = batch_rows;
+  slot.stamp(Stamp::kScored) = slot.stamp(Stamp::kExplained) = slot.stamp(Stamp::kCommitted) = scored_ns;
+  move_slot(slot, SlotState::kScored);
+}
+
+// Those that are to be explained first end there; the others stay in scored_.
+void BatchRun::leave_to_explanations(const RecordedLane& recorded) noexcept {
+  const auto is_left = [&](uint32_t index) {
+    return __builtin_expect(calls_.slab()[index].explanation != nullptr, 0) &&
+           lane_.explanations.offer(index, lane_.explained, recorded, lane_.row_bytes);
+  };
+  scored_.erase(std::remove_if(scored_.begin(), scored_.end(), is_left), scored_.end());
 }
 
 void BatchRun::fail_row(uint32_t index, const Status& status) noexcept {

@@ -18,8 +18,10 @@
 #include "core/serving/card_run.h"
 #include "core/serving/drift_counts.h"
 #include "core/serving/engine.h"
+#include "core/serving/explanations.h"
 #include "core/serving/lane_memory.h"
 #include "core/serving/lane_metrics.h"
+#include "core/serving/row_recorder.h"
 #include "core/serving/runner.h"
 #include "core/serving/score_audit.h"
 
@@ -27,6 +29,7 @@ namespace assay {
 
 // How an output becomes a score and a decision.
 struct Scoring {
+  bool has_score = true;  // false: the model has no feature set, and no output of it is called a score
   uint32_t output = 0;
   uint32_t column = 0;
   std::vector<Threshold> thresholds;  // ascending
@@ -40,12 +43,23 @@ struct RunAudit {
   const ScoreAudit* card = nullptr;
 };
 
+// What a run has of its lane. All of it outlives the run.
+struct RunLane {
+  const LaneMemory& memory;
+  const Scoring& scoring;
+  const InferSchema& schema;
+  const RunAudit audit;
+  LaneMetrics& metrics;
+  DriftShard* const drift;  // null: nothing is counted
+  const size_t row_bytes;
+  const std::shared_ptr<LaneExplanations>& explained;  // null: its scores cannot be explained
+  Explanations& explanations;
+};
+
 class BatchRun {
  public:
   // `runner`: on the CPU. `card`: null where there is none; else it is asked first.
-  // `drift`: null where nothing is counted.
-  BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max, const LaneMemory& memory,
-           const Scoring& scoring, const RunAudit& audit, LaneMetrics& metrics, DriftShard* drift, Calls& calls,
+  BatchRun(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max, const RunLane& lane, Calls& calls,
            const Clock& clock);
 
   uint32_t rows_max() const noexcept { return rows_max_; }
@@ -69,32 +83,27 @@ class BatchRun {
   uint32_t drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept;
   void scatter(const Runner& runner, const QueuedRow* rows, uint32_t count) noexcept;
   void put_back(const QueuedRow* rows, uint32_t count) noexcept;
+  bool is_infer(uint32_t index) const noexcept;
+  bool take_score(const OutputView& view, const QueuedRow& row, uint32_t at, bool is_card) noexcept;
+  bool take_outputs(const Runner& runner, const QueuedRow& row, uint32_t at) noexcept;
   void count_drift() noexcept;
-  bool score_row(uint32_t index, double score, int64_t scored_ns, uint32_t batch_rows) noexcept;
-  void record_rows(const ScoreAudit& audit) noexcept;
-  void record_row(const ScoreAudit& audit, uint32_t index, int64_t wall_us) noexcept;
-  void hand_over(const ScoreAudit& audit) noexcept;
+  void mark_scored(Slot& slot, int64_t scored_ns, uint32_t batch_rows) noexcept;
+  void leave_to_explanations(const RecordedLane& recorded) noexcept;
   void fail_row(uint32_t index, const Status& status) noexcept;
 
   const std::unique_ptr<Runner> runner_;
   const std::unique_ptr<CardRun> card_;  // null: none
   const uint32_t rows_max_;
-  const LaneMemory& memory_;
-  const Scoring& scoring_;
-  const RunAudit audit_;
-  LaneMetrics& metrics_;
-  DriftShard* const drift_;
+  const RunLane lane_;
   Calls& calls_;
   const Clock& clock_;
+  RowRecorder recorder_;
   CompletionList completions_;
   std::vector<const uint8_t*> pointers_;
   std::vector<Range> ranges_;        // still to run on the CPU
   std::vector<Range> card_ranges_;   // of the batch, still to be given to the card
-  std::vector<QueuedRow> odd_rows_;  // of one run on the card: those whose scores are not finite
-  std::vector<uint32_t> scored_;     // of one run
-  std::vector<uint32_t> recorded_;   // of those, encoded in records_
-  std::unique_ptr<char[]> records_;  // of kRecordsBytes; null without an audit log
-  char* records_end_ = nullptr;      // where the next record goes
+  std::vector<QueuedRow> odd_rows_;  // of one run on the card: those with scores, or outputs, that are not finite
+  std::vector<uint32_t> scored_;     // of one run, still to be ended
 };
 
 }  // namespace assay

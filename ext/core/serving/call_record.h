@@ -13,7 +13,7 @@
 
 namespace assay {
 
-enum class CallKind : uint8_t { kUnary = 1, kBatch = 2, kStream = 3 };
+enum class CallKind : uint8_t { kUnary = 1, kBatch = 2, kStream = 3, kInfer = 4 };
 
 // A lane's name, shared with records that outlive it.
 struct LaneName {

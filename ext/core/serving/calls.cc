@@ -9,11 +9,22 @@
 namespace assay {
 namespace {
 
+// Those that a crash is told with, in its order: what was explained has been scored, and is not committed yet.
+constexpr std::array<Stamp, 7> kBlackBoxStamps = {Stamp::kDecoded, Stamp::kQueued,    Stamp::kBatched, Stamp::kRunStarted,
+                                                  Stamp::kScored,  Stamp::kCommitted, Stamp::kDone};
+static_assert(kBlackBoxStamps.size() == std::size(black_box::EndedSlot{}.stamps));
+
 uint32_t black_box_stamp(int64_t stamp_ns, int64_t received_ns) noexcept {
   if (stamp_ns == 0) return black_box::kNotReached;
   const int64_t since = std::max<int64_t>(stamp_ns - received_ns, 0) / black_box::kStampNs;
   return static_cast<uint32_t>(std::min<int64_t>(since, black_box::kNotReached - 1));
 }
+
+// What a model, not a client, a store or the load, is to blame for.
+bool is_models_failure(Code code) noexcept { return code == Code::kModelRunFailed || code == Code::kModelOutputInvalid; }
+
+// A version that asks for what callers do not send refuses them all; one that is slow is late.
+bool is_missed(Code code) noexcept { return code == Code::kInvalidRequest || code == Code::kDeadlineExceeded; }
 
 }  // namespace
 
@@ -44,7 +55,7 @@ CallId Calls::id(uint32_t head) const noexcept {
 void Calls::open(uint32_t head, uint32_t rows_left, CompletionList& completions) noexcept {
   Slot& slot = slab_[head];
   slab_.clear_hint(head);
-  counters_.accepted_rows.add(slot.row_count);
+  counters_of(slot).accepted_rows.add(slot.row_count);
   slot.rows_left.store(rows_left, std::memory_order_relaxed);
   const uint32_t generation = generation_of(slot.call_word.load(std::memory_order_relaxed));
   slot.call_word.store(call_word(generation, CallPhase::kOpen), std::memory_order_release);
@@ -83,8 +94,8 @@ void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
     return;
   }
   if (phase_of(word) == CallPhase::kCancelled) {
-    recorder_.abandoned(slab_, head, Code::kCancelled);
-    counters_.cancelled_rows.add(slot.row_count);
+    if (slot.priority != Priority::kShadow) recorder_.abandoned(slab_, head, Code::kCancelled);  // that is no client's call
+    counters_of(slot).cancelled_rows.add(slot.row_count);
   } else {
     recorder_.abandoned(slab_, head, Code::kDeadlineExceeded);
     expire_rows(head);
@@ -120,7 +131,7 @@ void Calls::release(uint32_t head) noexcept {
 }
 
 void Calls::discard(uint32_t head) noexcept {
-  if (is_open(head)) counters_.accepted_rows.subtract(slab_[head].row_count);  // refused by the queue
+  if (is_open(head)) counters_of(slab_[head]).accepted_rows.subtract(slab_[head].row_count);  // refused by the queue
   for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
     if (slab_[index].state == SlotState::kFree) move_slot(slab_[index], SlotState::kDecoded);
     if (slab_[index].state != SlotState::kDone) move_slot(slab_[index], SlotState::kDone);
@@ -139,18 +150,22 @@ void Calls::expire_rows(uint32_t head) noexcept {
 }
 
 void Calls::count_rows(uint32_t head) noexcept {
+  Counters& counters = counters_of(slab_[head]);
+  Lane* const lane = slab_[head].lane.get();  // null: refused before one was chosen
   uint64_t answered = 0;
   for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
     const Slot& slot = slab_[index];
+    if (lane != nullptr && slab_[head].is_routed && is_models_failure(slot.outcome)) lane->metrics().add_failed_row();
+    if (lane != nullptr && slab_[head].is_routed && is_missed(slot.outcome)) lane->metrics().add_missed_row();
     switch (slot.outcome) {
       case Code::kOk: ++answered; break;
-      case Code::kDeadlineExceeded: counters_.expired_rows[static_cast<size_t>(slot.failed_check)].add(1); break;
-      case Code::kShed: counters_.shed_rows.add(1); break;
-      case Code::kCancelled: counters_.cancelled_rows.add(1); break;
-      default: counters_.failed_rows.add(slot.outcome, 1); break;
+      case Code::kDeadlineExceeded: counters.expired_rows[static_cast<size_t>(slot.failed_check)].add(1); break;
+      case Code::kShed: counters.shed_rows.add(1); break;
+      case Code::kCancelled: counters.cancelled_rows.add(1); break;
+      default: counters.failed_rows.add(slot.outcome, 1); break;
     }
   }
-  counters_.answered_rows.add(answered);
+  counters.answered_rows.add(answered);
 }
 
 void Calls::note_slots(uint32_t head) const noexcept {
@@ -164,7 +179,9 @@ void Calls::note_slots(uint32_t head) const noexcept {
   for (uint32_t index = head; index != kNoSlot; index = slab_[index].next) {
     const Slot& slot = slab_[index];
     ended.received_ns = slot.stamps[0];
-    for (size_t i = 0; i < std::size(ended.stamps); ++i) ended.stamps[i] = black_box_stamp(slot.stamps[i + 1], ended.received_ns);
+    for (size_t i = 0; i < kBlackBoxStamps.size(); ++i) {
+      ended.stamps[i] = black_box_stamp(slot.stamps[static_cast<size_t>(kBlackBoxStamps[i])], ended.received_ns);
+    }
     ended.slot = index;
     ended.batch_rows = static_cast<uint16_t>(std::min<uint32_t>(slot.batch_rows, UINT16_MAX));
     ended.outcome = static_cast<uint8_t>(slot.outcome);
@@ -177,6 +194,7 @@ void Calls::note_slots(uint32_t head) const noexcept {
 void Calls::free_chain(uint32_t head) noexcept {
   // The pin goes last: with it the lane's row memory may go, and that takes longer than the slab may wait.
   const std::shared_ptr<Lane> lane = std::move(slab_[head].lane);
+  if (copies_[head] != nullptr) copies_[head].reset();  // the call was not answered
   const uint32_t generation = generation_of(slab_[head].call_word.load(std::memory_order_relaxed));
   const uint32_t next_generation = generation == UINT32_MAX ? 1 : generation + 1;
   slab_[head].call_word.store(call_word(next_generation, CallPhase::kClosed), std::memory_order_release);
@@ -186,6 +204,7 @@ void Calls::free_chain(uint32_t head) noexcept {
     Slot& slot = slab_[index];
     move_slot(slot, SlotState::kFree);
     slot.failure.reset();
+    slot.explanation.reset();
     freed[count++] = index;
     index = slot.next;
     if (count == freed.size() || index == kNoSlot) {

@@ -14,6 +14,7 @@
 #include "core/serving/call_recorder.h"
 #include "core/serving/completion_list.h"
 #include "core/serving/counters.h"
+#include "core/serving/shadow.h"
 #include "core/serving/slab.h"
 
 namespace assay {
@@ -21,12 +22,13 @@ namespace assay {
 class Calls {
  public:
   // `recorder` must outlive it: it is told of calls that end when nobody waits any more.
-  Calls(uint32_t slots, CallRecorder& recorder) : slab_(slots), recorder_(recorder) {}
+  Calls(uint32_t slots, CallRecorder& recorder) : slab_(slots), copies_(slots), recorder_(recorder) {}
 
   Slab& slab() noexcept { return slab_; }
   const Slab& slab() const noexcept { return slab_; }
   Counters& counters() noexcept { return counters_; }
   const Counters& counters() const noexcept { return counters_; }
+  const Counters& shadow_counters() const noexcept { return shadow_counters_; }
 
   // Takes `count` slots and chains them in order as one closed call. False: not so many are free.
   bool allocate(uint32_t count, uint32_t* slots) noexcept;
@@ -44,6 +46,11 @@ class Calls {
   }
   // The call's name outside. REQUIRES: allocated by the caller and not yet open.
   CallId id(uint32_t head) const noexcept;
+
+  // What is compared with a shadow once this call is answered. Goes with the call, if nobody takes it. REQUIRES: the caller owns the
+  // call's slots.
+  void keep_copy(uint32_t head, std::unique_ptr<ShadowCopy> copy) noexcept { copies_[head] = std::move(copy); }
+  std::unique_ptr<ShadowCopy> take_copy(uint32_t head) noexcept { return std::move(copies_[head]); }
 
   // Ends a row: kDone with this outcome. With the last row the call goes to `completions`, or is freed if nobody waits.
   void finish_row(uint32_t slot, Code outcome, CompletionList& completions) noexcept;
@@ -65,8 +72,15 @@ class Calls {
   void note_slots(uint32_t head) const noexcept;
   void free_chain(uint32_t head) noexcept;
 
+  // Rows of a shadow are no client's: they are counted apart.
+  Counters& counters_of(const Slot& head) noexcept {
+    return __builtin_expect(head.priority == Priority::kShadow, 0) ? shadow_counters_ : counters_;
+  }
+
   Slab slab_;
+  std::vector<std::unique_ptr<ShadowCopy>> copies_;  // by head
   Counters counters_;
+  Counters shadow_counters_;
   CallRecorder& recorder_;
 };
 

@@ -7,10 +7,12 @@
 #include "core/serving/admission.h"
 #include "core/serving/answer.h"
 #include "core/serving/calls.h"
+#include "core/serving/explanations.h"
 #include "core/serving/lane.h"
 #include "core/serving/lane_table.h"
 #include "core/serving/lookup_hops.h"
 #include "core/serving/lookups.h"
+#include "core/serving/shadows.h"
 
 namespace assay {
 
@@ -21,11 +23,13 @@ struct Engine::Impl {
         calls(options.slots, recorder),
         audit(options.audit),
         commits(calls, engine_clock),
+        explanations(options.explain, calls, engine_clock),
         served_rows(options.served_rows),
         near_cache(options.near_cache_bytes_max),
         near(near_cache, options.near_cache_stale_ns_max, calls.counters()),
         lookups(options.lookup_timeout_ns_max, options.has_lookup_thread, near_cache, near, served_rows, calls, engine_clock),
-        admission(options, engine_clock, calls, recorder, lanes, lookups, near, served_rows) {}
+        admission(options, engine_clock, calls, recorder, lanes, lookups, near, served_rows),
+        shadows(lanes, admission, calls) {}
 
   const EngineAudit* used_audit() const noexcept { return audit.log != nullptr ? &audit : nullptr; }
 
@@ -36,6 +40,18 @@ struct Engine::Impl {
       if (Status known = near_cache.add_view(reader.plan().views()[v]); !known.ok()) return known;
     }
     return lookups.enable();
+  }
+
+  // Makes and starts one that nobody knows yet. `lane_audit`: where its scores are recorded; null: nowhere.
+  Status make_lane(LaneSpec spec, const EngineAudit* lane_audit, std::shared_ptr<Lane>* lane) {
+    if (spec.reader != nullptr && spec.reader->is_remote()) {
+      if (Status prepared = prepare_remote(*spec.reader); !prepared.ok()) return prepared;
+    }
+    if (spec.explained != nullptr) {
+      if (Status enabled = explanations.enable(); !enabled.ok()) return enabled;
+    }
+    Status status = Lane::create(std::move(spec), {lane_audit, &commits, explanations, calls, clock}, lane);
+    return status.ok() ? (*lane)->start() : status;
   }
 
   // What a crash is told with.
@@ -60,12 +76,14 @@ struct Engine::Impl {
   Calls calls;  // before the lanes, which use it; slots that outlive them are only pins on row memory
   const EngineAudit audit;
   Commits commits;
+  Explanations explanations;
   LaneTable lanes;
   ServedRows served_rows;
   NearCache near_cache;
   NearLookup near;
   Lookups lookups;
   Admission admission;
+  Shadows shadows;
 };
 
 Engine::Engine(const EngineOptions& options, const Clock& clock) : impl_(std::make_unique<Impl>(options, clock)) {
@@ -78,12 +96,8 @@ Engine::~Engine() {
 }
 
 Status Engine::add_lane(LaneSpec spec, bool is_default) {
-  if (spec.reader != nullptr && spec.reader->is_remote()) {
-    if (Status prepared = impl_->prepare_remote(*spec.reader); !prepared.ok()) return prepared;
-  }
   std::shared_ptr<Lane> lane;
-  Status status = Lane::create(std::move(spec), {impl_->used_audit(), &impl_->commits}, impl_->calls, impl_->clock, &lane);
-  if (status.ok()) status = lane->start();
+  Status status = impl_->make_lane(std::move(spec), impl_->used_audit(), &lane);
   if (!status.ok()) return status;
   status = impl_->lanes.add(lane, is_default);
   if (!status.ok()) {
@@ -96,10 +110,32 @@ Status Engine::add_lane(LaneSpec spec, bool is_default) {
 Status Engine::remove_lane(std::string_view model, std::string_view version) {
   Code code = Code::kOk;
   const std::shared_ptr<Lane> lane = impl_->lanes.remove(model, version, &code);
+  if (lane == nullptr && code == Code::kRolloutRefused) {
+    return Status(code, "version \"" + printable(version) + "\" is its model's champion or challenger: promote another first");
+  }
   if (lane == nullptr) return Status(code, "model \"" + printable(model) + "\", version \"" + printable(version) + "\"");
   lane->close();
   return Status();
 }
+
+Status Engine::set_route(std::string_view model, Route route) { return impl_->lanes.set_route(model, std::move(route)); }
+
+Status Engine::start_shadow(LaneSpec spec, const ShadowShare& share) {
+  if (!(share.share > 0.0 && share.share <= 1.0))
+    return Status(Code::kRolloutRefused, "shadow: expected a share above 0, at most 1");
+  if (share.entity.empty() && share.share < 1.0) {
+    return Status(Code::kRolloutRefused, "shadow: a share needs the entity that decides");
+  }
+  spec.is_background = true;
+  spec.explained = nullptr;  // nobody asks
+  std::shared_ptr<Lane> lane;
+  Status status = impl_->make_lane(std::move(spec), nullptr, &lane);
+  return status.ok() ? impl_->shadows.start(std::move(lane), share) : status;
+}
+
+Status Engine::stop_shadow(const std::string& model) { return impl_->shadows.stop(model); }
+
+std::vector<ShadowStats> Engine::shadow_stats() const { return impl_->shadows.stats(); }
 
 Submission Engine::submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
                                 uint64_t token) noexcept {
@@ -114,6 +150,11 @@ Submission Engine::submit_batch(std::string_view bytes, const CallContext& conte
 Submission Engine::submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
                                  uint64_t token) noexcept {
   return impl_->admission.submit_stream(bytes, context, queue, token);
+}
+
+Submission Engine::submit_infer(std::string_view bytes, const CallContext& context, CompletionQueue* queue,
+                                uint64_t token) noexcept {
+  return impl_->admission.submit_infer(bytes, context, queue, token);
 }
 
 Answer Engine::finish(CallId call) noexcept {
@@ -131,6 +172,9 @@ Answer Engine::finish(CallId call) noexcept {
   Answer answer = encode_answer(impl_->calls, head, now_ns);
   if (slab[head].lane != nullptr) slab[head].lane->metrics().add_call(slab, head);
   impl_->recorder.ended(slab, head, answer.code, now_ns);
+  if (auto copy = impl_->calls.take_copy(head); copy != nullptr && slab[head].outcome == Code::kOk) {
+    Shadow::offer(std::move(copy), slab[head].score, slab[head].decision);
+  }
   impl_->calls.release(head);
   return answer;
 }
@@ -138,16 +182,22 @@ Answer Engine::finish(CallId call) noexcept {
 bool Engine::cancel(CallId call) noexcept { return impl_->calls.cancel(call); }
 bool Engine::expire(CallId call) noexcept { return impl_->calls.expire(call); }
 
-void Engine::drain() noexcept { impl_->admission.drain(); }
+void Engine::drain() noexcept {
+  impl_->admission.drain();
+  impl_->shadows.drain();
+}
 
 bool Engine::wait_idle(int64_t timeout_ns) noexcept { return impl_->calls.slab().wait_idle(timeout_ns); }
 
 void Engine::stop() noexcept {
   drain();
+  const std::vector<std::shared_ptr<Lane>> shadow_lanes = impl_->shadows.take_all();
   impl_->lookups.stop();
-  const std::vector<std::shared_ptr<Lane>> lanes = impl_->lanes.take_all();
+  std::vector<std::shared_ptr<Lane>> lanes = impl_->lanes.take_all();
+  lanes.insert(lanes.end(), shadow_lanes.begin(), shadow_lanes.end());
   for (const auto& lane : lanes) lane->abort();  // all first: a run that hangs in one must not keep the others' rows waiting
   for (const auto& lane : lanes) lane->join();
+  impl_->explanations.stop();                                  // after the runners: no more rows come
   if (impl_->audit.log != nullptr) impl_->audit.log->flush();  // rows that wait for their records
 }
 
@@ -167,6 +217,8 @@ void Engine::forget_record(std::string_view key) noexcept { impl_->near_cache.fo
 void Engine::count_refused_call(Code code) noexcept { impl_->calls.counters().refused_calls.add(code, 1); }
 
 size_t Engine::step_lookups() noexcept { return impl_->lookups.give_up_due(); }
+
+size_t Engine::step_explanations() noexcept { return impl_->explanations.step(); }
 
 size_t Engine::step(std::string_view model, std::string_view version) noexcept {
   const std::shared_ptr<Lane> lane = impl_->lanes.get(model, version);
@@ -205,6 +257,7 @@ EngineStats Engine::stats() const noexcept {
   stats.near_cache_joined_rows = counters.near_cache_joined_rows.get();
   stats.near_cache = impl_->near_cache.stats();
   stats.looking_up_rows = static_cast<uint32_t>(counters.looking_up_rows.get());
+  stats.explain = impl_->explanations.stats();
   stats.slots = impl_->calls.slab().size();
   stats.slots_used = use.used;
   stats.slots_used_max = use.used_max;
@@ -224,7 +277,14 @@ EngineMetrics Engine::metrics() const {
     snapshot.model = lane->model();
     snapshot.version = lane->version();
     snapshot.oldest_queued_ns = lane->oldest_queued_ns(now_ns);
+    snapshot.failed_rows = lane->metrics().failed_rows();
+    snapshot.missed_rows = lane->metrics().missed_rows();
     lane->metrics().add_to(snapshot.histograms);
+    if (const LaneExplanations* const explained = lane->explained(); explained != nullptr) {
+      snapshot.can_explain = true;
+      snapshot.is_explaining_suspended = explained->breaker.is_open();
+      for (size_t i = 0; i < kExplanationStatuses; ++i) snapshot.explanations[i] = explained->counts[i].get();
+    }
   }
   for (size_t i = 0; i < metrics.refused_calls.size(); ++i) {
     metrics.refused_calls[i] = counters.refused_calls.get(static_cast<Code>(i));
@@ -266,6 +326,11 @@ void Engine::check_idle() const noexcept {
       counters.answered_rows.get() + counters.failed_rows.total() + counters.cancelled_rows.get() + counters.shed_rows.get();
   for (const Counter& expired : counters.expired_rows) ended += expired.get();
   ASSAY_ASSERT(counters.accepted_rows.get() == ended);
+  const Counters& shadows = impl_->calls.shadow_counters();
+  uint64_t ended_shadows =
+      shadows.answered_rows.get() + shadows.failed_rows.total() + shadows.cancelled_rows.get() + shadows.shed_rows.get();
+  for (const Counter& expired : shadows.expired_rows) ended_shadows += expired.get();
+  ASSAY_ASSERT(shadows.accepted_rows.get() == ended_shadows);
 }
 
 }  // namespace assay

@@ -18,6 +18,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/status.h"
+#include "core/explain/explained_model.h"
 #include "core/features/feature_reader.h"
 #include "core/features/near_cache.h"
 #include "core/serving/audit_policy.h"
@@ -25,9 +26,14 @@
 #include "core/serving/card.h"
 #include "core/serving/completion_queue.h"
 #include "core/serving/drift_counts.h"
+#include "core/serving/explain_options.h"
 #include "core/serving/lane_metrics.h"
+#include "core/serving/route.h"
+#include "core/serving/row_explanation.h"
 #include "core/serving/runner.h"
 #include "core/serving/served_rows.h"
+#include "core/serving/shadow.h"
+#include "core/wire/infer_schema.h"
 #include "core/wire/response.h"
 #include "core/wire/score_request.h"
 
@@ -35,7 +41,8 @@ namespace assay {
 
 struct EngineOptions {
   uint32_t slots = 8192;                       // rows in flight, all lanes together
-  uint32_t batch_call_rows_max = 1024;         // rows of one ScoreBatch; slots / 4 holds if that is less
+  uint32_t batch_call_rows_max = 1024;         // rows of one ScoreBatch or ModelInfer; slots / 4 holds if that is less
+  uint64_t answer_bytes_max = UINT64_MAX;      // of ModelInfer: a call whose outputs are larger is not run
   int64_t timeout_ns_max = 60'000'000'000;     // cap on any deadline; at most a day
   int64_t lookup_timeout_ns_max = 50'000'000;  // how long a row waits for a remote store, if its deadline allows (lookups.h)
   bool has_lookup_thread = true;               // false (tests): rows give up in step_lookups() alone
@@ -45,6 +52,7 @@ struct EngineOptions {
   RequestLogOptions request_log = {};
   uint32_t call_records_max = 2048;  // records of calls that wait to be drained
   ServedRowsOptions served_rows = {};
+  ExplainOptions explain = {};
   EngineAudit audit = {};  // its log is started, and closed after the engine has stopped
 };
 
@@ -75,13 +83,18 @@ struct LaneSpec {
   std::vector<std::unique_ptr<Runner>> standbys;
   std::unique_ptr<Runner> inline_runner;  // for rows that their submitter runs; null: none. REQUIRES: a quick model
   bool has_threads = true;
-  uint32_t score_output = 0;  // which ONNX output holds the score
-  uint32_t score_column = 0;  // and which element of its row
+  bool is_background = false;  // its runners take what processor time nobody else wants (SCHED_IDLE): for a shadow
+  uint32_t score_output = 0;   // which ONNX output holds the score
+  uint32_t score_column = 0;   // and which element of its row
   std::vector<Threshold> thresholds;
-  std::string runtime;          // what runs it, for the audit log: versions, device
-  std::string standby_runtime;  // likewise, of the standbys
+  std::shared_ptr<const explain::ExplainedModel> explained;  // who says why; null: nobody
+  std::string runtime;                                       // what runs it, for the audit log: versions, device
+  std::string standby_runtime;                               // likewise, of the standbys
   DriftSpec drift;
   LaneOptions options;
+  // What ModelInfer may ask for (InferSchema::make). REQUIRES: the runners give every output that stands here. Empty: nothing.
+  std::vector<TensorShape> infer_inputs;
+  std::vector<TensorShape> infer_outputs;
 };
 
 struct LookupBatch;  // lookups.h
@@ -130,6 +143,7 @@ struct EngineStats {
   NearCacheStats near_cache;
   uint32_t looking_up_rows = 0;
   uint32_t slots = 0, slots_used = 0, slots_used_max = 0, queued_rows = 0;
+  ExplainStats explain;
 };
 
 // What metrics are made of, beside EngineStats. Lanes that were removed are gone from it.
@@ -137,7 +151,12 @@ struct LaneSnapshot {
   std::string model;
   std::string version;
   int64_t oldest_queued_ns = 0;  // how long the row that waits longest for a runner has waited; 0: none waits
+  uint64_t failed_rows = 0;      // of calls that named no version: that the model failed
+  uint64_t missed_rows = 0;      // the same: that its feature set refused, or that were late
   LaneHistograms histograms;
+  bool can_explain = false;
+  bool is_explaining_suspended = false;                       // its explanations did not add up
+  std::array<uint64_t, kExplanationStatuses> explanations{};  // by ExplanationStatus
 };
 struct EngineMetrics {
   std::vector<LaneSnapshot> lanes;
@@ -169,18 +188,34 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Starts serving the lane. The model of the first lane, or of the last one added with is_default, answers requests that name no
-  // model; the newest lane of a model answers requests that name no version. A model that is taken out stays the default: no
+  // model; without a route (set_route) the newest lane of a model answers requests that name no version. A model that is taken out stays the default: no
   // other answers in its place. kPlanInvalid, kModelUnsupported, kIo (memory, threads), kDraining (stopped).
   Status add_lane(LaneSpec spec, bool is_default);
   // Takes the lane out at once; requests that hold it finish. Returns when its threads have ended. May block: not on a hot
-  // thread. A lane without threads is run to its end on this one. kUnknownModel, kUnknownVersion.
+  // thread. A lane without threads is run to its end on this one. kUnknownModel, kUnknownVersion, kRolloutRefused (its model's route
+  // names it).
   Status remove_lane(std::string_view model, std::string_view version);
+
+  // --- rolling out: which lane answers requests that name no version (route.h), and what is scored beside them (shadow.h)
+  // As LaneTable::set_route(). Of the calls that are admitted from now on; those before keep their lane.
+  Status set_route(std::string_view model, Route route);
+  // Scores what the champion has answered once more in this lane, which is the shadow's alone; it replaces the model's former shadow.
+  // May block, as remove_lane(). As add_lane(); kUnknownModel, kRolloutRefused (the share, its entity, too many shadows).
+  Status start_shadow(LaneSpec spec, const ShadowShare& share);
+  // Nothing where there is none. May block, as remove_lane(). kUnknownModel.
+  Status stop_shadow(const std::string& model);
+  // Of the shadows that there are.
+  std::vector<ShadowStats> shadow_stats() const;
 
   Submission submit_score(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   Submission submit_batch(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
   // Answers by a ScoreStreamResponse, refusals of one message included. Refused here: a malformed message, and any message while
   // no slot is left to carry its answer (kSlotsExhausted).
   Submission submit_stream(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
+
+  // An inference.ModelInferRequest: whole tensors for a model, with or without a feature set. Its n rows are queued as a batch's are;
+  // all of them are answered or none. What the model gave is given, NaN too. Rows are counted, recorded and limited as scores are.
+  Submission submit_infer(std::string_view bytes, const CallContext& context, CompletionQueue* queue, uint64_t token) noexcept;
 
   // --- remote store: the look-up threads' side (lookups.h has the contracts)
   // Null: the engine has stopped.
@@ -192,6 +227,9 @@ class Engine {
   void forget_record(std::string_view key) noexcept;
   // Without a thread of its own: settles the rows whose time has come. Returns how many.
   size_t step_lookups() noexcept;
+
+  // Without threads of its own: explains what waits. Returns how many rows.
+  size_t step_explanations() noexcept;
 
   // Counts a call that the transport refused by itself.
   void count_refused_call(Code code) noexcept;

@@ -31,6 +31,7 @@ Status check_spec(const LaneSpec& spec) {
     return unsupported("model: a name is 1 to 64 characters of a-z 0-9 . _ - and starts with a letter or digit");
   }
   if (spec.version.empty() || spec.version.size() > limits::kNameBytesMax) return unsupported("version: must be 1 to 64 bytes");
+  if (spec.version[0] == '@') return unsupported("version: must not begin with @, which is for labels");
   if (spec.reader == nullptr) return Status(Code::kPlanInvalid, "reader: a lane needs a feature plan bound to a store");
   if (spec.runners.empty()) return unsupported("runners: a lane needs at least one");
   for (const auto& runner : spec.runners) {
@@ -48,6 +49,10 @@ Status check_spec(const LaneSpec& spec) {
     if (!std::isfinite(threshold.minimum)) return unsupported("thresholds: every minimum must be finite");
   }
   if (Status drift = check_drift_spec(spec.drift, spec.reader->plan()); !drift.ok()) return drift;
+  InferSchema schema;
+  Status infer = InferSchema::make(spec.reader->plan(), spec.infer_inputs, spec.infer_outputs, &schema);
+  if (!infer.ok()) return infer;
+  if (spec.reader->plan().is_tensors_only() && schema.outputs.empty()) return Status(Code::kInferUnsupported);
   const LaneOptions& options = spec.options;
   if (options.batch_rows_max == 0) return unsupported("batch_rows_max: must be at least 1");
   if (options.queue_rows_max == 0) return unsupported("queue_rows_max: must be at least 1");
@@ -65,7 +70,14 @@ Status check_spec(const LaneSpec& spec) {
 Scoring make_scoring(LaneSpec& spec) {
   std::stable_sort(spec.thresholds.begin(), spec.thresholds.end(),
                    [](const Threshold& a, const Threshold& b) { return a.minimum < b.minimum; });
-  return {spec.score_output, spec.score_column, std::move(spec.thresholds)};
+  return {!spec.reader->plan().is_tensors_only(), spec.score_output, spec.score_column, std::move(spec.thresholds)};
+}
+
+InferSchema make_infer_schema(const LaneSpec& spec) {
+  InferSchema schema;
+  const Status made = InferSchema::make(spec.reader->plan(), spec.infer_inputs, spec.infer_outputs, &schema);
+  ASSAY_ASSERT(made.ok());  // check_spec() made it too
+  return schema;
 }
 
 std::unique_ptr<DriftCounts> make_drift(const DriftSpec& spec, const FeaturePlan& plan, const Scoring& scoring) {
@@ -75,9 +87,19 @@ std::unique_ptr<DriftCounts> make_drift(const DriftSpec& spec, const FeaturePlan
   return std::make_unique<DriftCounts>(spec, plan, std::move(minimums));
 }
 
-std::unique_ptr<const ScoreAudit> make_audit(const LaneAudit& audit, const LaneSpec& spec, std::string_view runtime) {
-  if (audit.audit == nullptr) return nullptr;
-  return std::make_unique<const ScoreAudit>(*audit.audit, *audit.commits, spec, runtime);
+// For this thread. Where the kernel will not, it stays what it is: slower for others, not wrong.
+void become_idle() noexcept {
+  sched_param none{};
+  pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+}
+
+std::unique_ptr<const ScoreAudit> make_audit(const LaneHome& home, const LaneSpec& spec, std::string_view runtime) {
+  if (home.audit == nullptr) return nullptr;
+  return std::make_unique<const ScoreAudit>(*home.audit, *home.commits, spec, runtime);
+}
+
+std::shared_ptr<LaneExplanations> make_explained(const LaneSpec& spec) {
+  return spec.explained != nullptr ? std::make_shared<LaneExplanations>(spec.explained) : nullptr;
 }
 
 std::shared_ptr<const LaneName> make_name(LaneSpec& spec) {
@@ -96,12 +118,12 @@ LaneTicket LaneTicket::another() const noexcept {
   return LaneTicket(lane_);
 }
 
-Status Lane::create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out) {
+Status Lane::create(LaneSpec spec, const LaneHome& home, std::shared_ptr<Lane>* out) {
   Status status = check_spec(spec);
   if (!status.ok()) return status;
   std::vector<std::unique_ptr<Runner>> runners = std::move(spec.runners);
   const bool has_threads = spec.has_threads;
-  std::shared_ptr<Lane> lane(new Lane(spec, audit, calls, clock));
+  std::shared_ptr<Lane> lane(new Lane(spec, home));
   if (!lane->memory_.is_allocated()) {
     return Status(Code::kIo, "no memory for the rows of this model: lower `slots` (slots * row stride bytes are needed)");
   }
@@ -125,21 +147,25 @@ Status Lane::create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const C
   return Status();
 }
 
-Lane::Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& clock)
-    : audit_(make_audit(audit, spec, spec.runtime)),
-      standby_audit_(spec.card == nullptr ? nullptr : make_audit(audit, spec, spec.standby_runtime)),
+Lane::Lane(LaneSpec& spec, const LaneHome& home)
+    : audit_(make_audit(home, spec, spec.runtime)),
+      standby_audit_(spec.card == nullptr ? nullptr : make_audit(home, spec, spec.standby_runtime)),
       name_(make_name(spec)),
       provenance_(encode_provenance(name_->model, name_->version, spec.model_sha256, spec.reader->plan())),
       options_(spec.options),
       has_threads_(spec.has_threads),
+      is_background_(spec.is_background),
       has_inline_run_(spec.inline_runner != nullptr),
       reader_(spec.reader),
       scoring_(make_scoring(spec)),
-      memory_(reader_->plan(), calls.slab().size()),
+      infer_schema_(make_infer_schema(spec)),
+      memory_(reader_->plan(), infer_schema_.output_bytes, home.calls.slab().size()),
       drift_(make_drift(spec.drift, reader_->plan(), scoring_)),
-      calls_(calls),
-      clock_(clock),
-      queue_(std::min(spec.options.queue_rows_max, calls.slab().size())),
+      explained_(make_explained(spec)),
+      explanations_(home.explanations),
+      calls_(home.calls),
+      clock_(home.clock),
+      queue_(std::min(spec.options.queue_rows_max, home.calls.slab().size())),
       former_(spec.options.queue_delay_ns_max, spec.options.ageing_ns) {}
 
 Status Lane::add_card_run(const std::shared_ptr<Card>& card, std::unique_ptr<Runner> runner, std::unique_ptr<Runner> standby,
@@ -156,8 +182,9 @@ Status Lane::add_card_run(const std::shared_ptr<Card>& card, std::unique_ptr<Run
 std::unique_ptr<BatchRun> Lane::make_run(std::unique_ptr<Runner> runner, std::unique_ptr<CardRun> card, uint32_t rows_max) {
   DriftShard* const drift = drift_ != nullptr ? drift_->add_shard() : nullptr;
   const RunAudit audit{card == nullptr ? audit_.get() : standby_audit_.get(), audit_.get()};
-  return std::make_unique<BatchRun>(std::move(runner), std::move(card), rows_max, memory_, scoring_, audit, metrics_, drift,
-                                    calls_, clock_);
+  const RunLane lane{memory_,    scoring_,     infer_schema_, audit, metrics_, drift, reader_->plan().row_bytes(),
+                     explained_, explanations_};
+  return std::make_unique<BatchRun>(std::move(runner), std::move(card), rows_max, lane, calls_, clock_);
 }
 
 std::vector<Decision> Lane::decisions() const {
@@ -176,9 +203,11 @@ Status Lane::start() {
     for (auto& run : runs_) {
       threads_.emplace_back([this, &run] {
         const AltStack stack;
+        // With a remote store, look-up threads, which clients wait for, take this lane's lock too.
+        if (is_background_ && !reader_->is_remote()) become_idle();
         serve(*run);
       });
-      pthread_setname_np(threads_.back().native_handle(), "assay-runner");
+      pthread_setname_np(threads_.back().native_handle(), is_background_ ? "assay-shadowrun" : "assay-runner");
     }
   } catch (const std::system_error& error) {
     abort();
@@ -268,12 +297,13 @@ void Lane::end_batch(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns
 
 InlineOutcome Lane::run_inline(const QueuedRow& row, Priority priority) noexcept {
   if (!has_inline_run_ || !take_inline_run(priority, row.queued_ns)) return InlineOutcome::kNotRun;
-  const bool is_awaited = audit_ != nullptr && audit_->is_awaited();
-  move_slot(calls_.slab()[row.slot], SlotState::kQueued);
-  calls_.open_one(row.slot, is_awaited);
+  Slot& slot = calls_.slab()[row.slot];
+  const bool is_replied = (audit_ != nullptr && audit_->is_awaited()) || slot.explanation != nullptr;
+  move_slot(slot, SlotState::kQueued);
+  calls_.open_one(row.slot, is_replied);
   inline_run_->run(row);
   give_back_inline_run(row.queued_ns, clock_.now_ns());
-  return is_awaited ? InlineOutcome::kCommitting : InlineOutcome::kComplete;
+  return is_replied ? InlineOutcome::kReplied : InlineOutcome::kComplete;
 }
 
 bool Lane::take_inline_run(Priority priority, int64_t now_ns) noexcept {

@@ -51,23 +51,26 @@ class LaneTicket {
   std::shared_ptr<Lane> lane_;
 };
 
-// Where a lane's scores are recorded. Null: nowhere.
-struct LaneAudit {
-  const EngineAudit* audit = nullptr;
+// What a lane has of its engine. All of it outlives the lane.
+struct LaneHome {
+  const EngineAudit* audit = nullptr;  // where its scores are recorded; null: nowhere
   Commits* commits = nullptr;
+  Explanations& explanations;
+  Calls& calls;
+  const Clock& clock;
 };
 
 // What became of a row that was to be run at once.
 enum class InlineOutcome : uint8_t {
-  kNotRun,      // nothing has happened: enqueue() it
-  kComplete,    // the caller finish()es the call
-  kCommitting,  // it comes through the call's reply queue when its audit record is written
+  kNotRun,    // nothing has happened: enqueue() it
+  kComplete,  // the caller finish()es the call
+  kReplied,   // it comes through the call's reply queue: its audit record, or its explanation, is waited for
 };
 
 class Lane {
  public:
   // Checks the spec, allocates the row memory; starts nothing. kPlanInvalid, kModelUnsupported, kIo.
-  static Status create(LaneSpec spec, const LaneAudit& audit, Calls& calls, const Clock& clock, std::shared_ptr<Lane>* out);
+  static Status create(LaneSpec spec, const LaneHome& home, std::shared_ptr<Lane>* out);
   ~Lane();
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
@@ -80,9 +83,11 @@ class Lane {
   const FeatureReader& reader() const noexcept { return *reader_; }
   const std::shared_ptr<const FeatureReader>& shared_reader() const noexcept { return reader_; }
   const LaneMemory& memory() const noexcept { return memory_; }
+  const InferSchema& infer_schema() const noexcept { return infer_schema_; }
   LaneMetrics& metrics() noexcept { return metrics_; }
-  const DriftCounts* drift() const noexcept { return drift_.get(); }  // null: none are kept
-  std::vector<Decision> decisions() const;                            // of the thresholds, ascending
+  const DriftCounts* drift() const noexcept { return drift_.get(); }               // null: none are kept
+  const LaneExplanations* explained() const noexcept { return explained_.get(); }  // null: its scores cannot be explained
+  std::vector<Decision> decisions() const;                                         // of the thresholds, ascending
   uint32_t queue_rows_max() const noexcept { return queue_.rows_max(); }
   // How long the row that has waited longest for a runner waits now; 0: none waits.
   int64_t oldest_queued_ns(int64_t now_ns) noexcept;
@@ -124,7 +129,7 @@ class Lane {
   }
 
  private:
-  Lane(LaneSpec& spec, const LaneAudit& audit, Calls& calls, const Clock& clock);
+  Lane(LaneSpec& spec, const LaneHome& home);
 
   Status add_card_run(const std::shared_ptr<Card>& card, std::unique_ptr<Runner> runner, std::unique_ptr<Runner> standby,
                       uint32_t rows_max);
@@ -146,12 +151,16 @@ class Lane {
   const std::string provenance_;
   const LaneOptions options_;
   const bool has_threads_;
+  const bool is_background_;
   const bool has_inline_run_;
   const std::shared_ptr<const FeatureReader> reader_;
   const Scoring scoring_;
+  const InferSchema infer_schema_;
   const LaneMemory memory_;
-  LaneMetrics metrics_;                       // has a lock of its own
-  const std::unique_ptr<DriftCounts> drift_;  // so have its shards
+  LaneMetrics metrics_;                                // has a lock of its own
+  const std::unique_ptr<DriftCounts> drift_;           // so have its shards
+  const std::shared_ptr<LaneExplanations> explained_;  // null: its scores cannot be explained
+  Explanations& explanations_;
   Calls& calls_;
   const Clock& clock_;
   std::atomic<size_t> answer_bytes_guess_{256};

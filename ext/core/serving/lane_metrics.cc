@@ -70,7 +70,9 @@ void LaneMetrics::add_call(const Slab& slab, uint32_t head) noexcept {
     const Slot& slot = slab[index];
     if (slot.outcome != Code::kOk) continue;
     add(histograms.inference[priority_index(priority)], slot.stamps, Stamp::kReceived, Stamp::kDone);
-    for (size_t i = 0; i < kStages.size(); ++i) add(histograms.stages[i], slot.stamps, kStages[i].start, kStages[i].end);
+    for (size_t i = 0; i < kStages.size(); ++i) {
+      if (kStages[i].is_in(slot.stamps)) add(histograms.stages[i], slot.stamps, kStages[i].start, kStages[i].end);
+    }
   }
 }
 

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "core/serving/counters.h"
 #include "core/serving/latency_histogram.h"
 #include "core/serving/row_queue.h"
 #include "core/serving/slab.h"
@@ -40,6 +41,13 @@ class LaneMetrics {
   void add_batch(uint32_t rows) noexcept;
   // Adds every answered row of a finished call. REQUIRES: the caller owns its slots; they are stamped kDone.
   void add_call(const Slab& slab, uint32_t head) noexcept;
+  // Of calls that named no version: whoever names one, or a label, must not speak for the others. Failed: a row that its model
+  // failed or scored invalidly. Missed: a row, or once a whole call, refused as INVALID_REQUEST, whatever was wrong with it; a row
+  // that was accepted and came too late. Any thread.
+  void add_failed_row() noexcept { failed_rows_.add(1); }
+  void add_missed_row() noexcept { missed_rows_.add(1); }
+  uint64_t failed_rows() const noexcept { return failed_rows_.get(); }
+  uint64_t missed_rows() const noexcept { return missed_rows_.get(); }
   // The sum of all sets, added to `sum`.
   void add_to(LaneHistograms& sum) const noexcept;
 
@@ -52,6 +60,8 @@ class LaneMetrics {
 
   static constexpr size_t kSets = 4;
   mutable std::array<Set, kSets> sets_;
+  Counter failed_rows_;
+  Counter missed_rows_;
 };
 
 }  // namespace assay

@@ -227,7 +227,7 @@ Status Lookups::read_row(const Parked& parked, Slot& slot, const FetchedRecord* 
     }
   }
   if (is_read) {
-    served_rows_.offer(lane.name(), lane.reader().plan(), mine.transaction, out);
+    if (slot.priority != Priority::kShadow) served_rows_.offer(lane.name(), lane.reader().plan(), mine.transaction, out);
     return Status();
   }
   // An input without a default, because the store is away, is not the client's fault.

@@ -1,9 +1,11 @@
 #include "core/serving/score_audit.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "core/base/card_numbers.h"
 #include "core/base/hash.h"
+#include "core/explain/explanation_message.h"
 #include "core/features/row_program.h"
 #include "core/serving/engine.h"
 #include "core/serving/failure.h"
@@ -26,6 +28,12 @@ void append_input(WireWriter& out, const FeaturePlan& plan, const InputSpec& inp
   });
 }
 
+void append_explained(WireWriter& out, const explain::ExplainedModel& explained) {
+  for (const std::string& name : explained.group_names) out.put_delimited(8, name);
+  out.text(9, explained.background_sha256);
+  out.text(10, explained.reasons_version);
+}
+
 // assay.v1.LineageRecord, as an AuditRecord.
 std::string encode_lineage(uint32_t number, const LaneSpec& spec, std::string_view runtime) {
   const FeaturePlan& plan = spec.reader->plan();
@@ -44,6 +52,7 @@ std::string encode_lineage(uint32_t number, const LaneSpec& spec, std::string_vi
     }
     out.varint(6, plan.row_bytes());
     out.text(7, runtime);
+    if (spec.explained != nullptr) append_explained(out, *spec.explained);
   });
   return bytes;
 }
@@ -100,6 +109,17 @@ void append_trace_id(FlatWriter& out, const Slot& head) noexcept {
   out.put_delimited(14, bytes_of(reinterpret_cast<const uint8_t*>(words), sizeof words));
 }
 
+// By the wall clock, which was at `wall_us` when the stamps' was at 0. An explanation that comes later must say the same.
+int64_t received_us(const Slot& slot, int64_t wall_us) noexcept {
+  if (slot.explanation != nullptr && slot.explanation->received_us != 0) return slot.explanation->received_us;
+  return wall_us + slot.stamps[static_cast<size_t>(Stamp::kReceived)] / 1000;
+}
+
+void append_explanation_fields(FlatWriter& out, const RowExplanation& explanation) noexcept {
+  out.varint(20, static_cast<uint64_t>(explanation.status));
+  if (!explanation.record.empty()) out.put_delimited(21, explanation.record);
+}
+
 // Room for a degradation of each kind, with the longest reason, and for a transaction id of which every 13 bytes became a token.
 constexpr size_t kDegradationBytesMax = 64;
 constexpr size_t kIdBytesMax = 512;
@@ -128,6 +148,7 @@ ScoreAudit::ScoreAudit(const EngineAudit& audit, Commits& commits, const LaneSpe
       gives_unrecorded_(audit.log->gives_unrecorded()),
       commits_(commits),
       plan_(spec.reader, &spec.reader->plan()),
+      explanation_bytes_max_(spec.explained != nullptr ? explanation_record_bytes_max(*spec.explained) : 0),
       lineage_(make_lineage(spec, runtime)) {}
 
 audit::Admit ScoreAudit::admit(const Slot& slot) const noexcept {
@@ -136,10 +157,12 @@ audit::Admit ScoreAudit::admit(const Slot& slot) const noexcept {
 
 size_t ScoreAudit::record_bytes_max() const noexcept {
   const size_t bits_bytes = bitmap_bytes(*plan_);
-  return plan_->row_bytes() + 2 * bits_bytes + plan_->views().size() * 5 * kDegradationBytesMax + kIdBytesMax + kRestBytesMax;
+  return std::min<size_t>(plan_->row_bytes(), limits::kAuditRowBytesMax) + 2 * bits_bytes + limits::kAuditOutputsBytesMax +
+         plan_->views().size() * 5 * kDegradationBytesMax + kIdBytesMax + kRestBytesMax + explanation_bytes_max_;
 }
 
-char* ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, int64_t wall_us, char* at) const noexcept {
+char* ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, std::string_view outputs, int64_t wall_us,
+                         char* at) const noexcept {
   FlatWriter out(at);
   out.framed([&] {
     const bool is_shadow = head.priority == Priority::kShadow;
@@ -147,7 +170,7 @@ char* ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, 
       out.varint(1, lineage_->number);
       const bool is_tokenised = encode_id(slot, out);
       out.put_fixed64(3, static_cast<uint64_t>(slot.event_time_us));
-      out.put_fixed64(4, static_cast<uint64_t>(wall_us + slot.stamps[static_cast<size_t>(Stamp::kReceived)] / 1000));
+      out.put_fixed64(4, static_cast<uint64_t>(received_us(slot, wall_us)));
       out.put_double(5, slot.score);
       out.varint(6, static_cast<uint64_t>(slot.decision));
       encode_inputs(slot, row, out);
@@ -158,6 +181,8 @@ char* ScoreAudit::encode(const Slot& slot, const Slot& head, const RowOut& row, 
       out.varint(15, is_shadow ? 0 : static_cast<uint64_t>(head.priority));
       out.varint(16, static_cast<uint64_t>(head.kind));
       out.varint(17, is_tokenised ? 1 : 0);
+      if (!outputs.empty()) encode_outputs(outputs, out);
+      if (slot.explanation != nullptr) append_explanation_fields(out, *slot.explanation);
     });
   });
   return out.at();
@@ -176,24 +201,61 @@ bool ScoreAudit::encode_id(const Slot& slot, FlatWriter& out) const noexcept {
   return is_tokenised;
 }
 
+std::string ScoreAudit::explanation_head(const Slot& slot) const {
+  std::string id, head;
+  WireWriter out(head);
+  out.put_fixed64(1, static_cast<uint64_t>(slot.explanation->received_us));
+  if (may_hold_card(slot.transaction_id())) {
+    append_tokenised(slot.transaction_id(), policy_.key, id);
+    out.text(2, id);
+  } else {
+    out.text(2, slot.transaction_id());
+  }
+  return head;
+}
+
+void ScoreAudit::append_explanation(std::string_view head, std::string_view record) const noexcept {
+  std::string bytes;
+  WireWriter out(bytes);
+  out.message(4, [&] {
+    bytes.append(head).append(record);
+    out.varint(11, lineage_->number);
+  });
+  log_->append_record(bytes, lineage_);
+}
+
+Digest16 ScoreAudit::keyed_digest(std::initializer_list<std::string_view> parts) const noexcept {
+  Blake2b hash(sizeof(Digest16), policy_.key);
+  for (const std::string_view part : parts) hash.update(part);
+  Digest16 digest;
+  hash.finish(digest.data());
+  return digest;
+}
+
+// One transaction in so many, all its rows or none. ModelInfer need not name one: then the row itself decides.
+bool ScoreAudit::wants_row(std::string_view transaction_id, std::string_view row) const noexcept {
+  if (policy_.inputs != AuditInputs::kSample) return policy_.inputs == AuditInputs::kFull;
+  return xxh64(transaction_id.empty() ? row : transaction_id) % policy_.sample_one_in == 0;
+}
+
 // The row, or what stands for it.
 void ScoreAudit::encode_inputs(const Slot& slot, const RowOut& row, FlatWriter& out) const noexcept {
   const size_t bits_bytes = bitmap_bytes(*plan_);
   const std::string_view bytes = bytes_of(row.row, plan_->row_bytes());
-  const bool is_kept = policy_.inputs == AuditInputs::kFull ||
-                       (policy_.inputs == AuditInputs::kSample && xxh64(slot.transaction_id()) % policy_.sample_one_in == 0);
-  if (is_kept) {
+  if (wants_row(slot.transaction_id(), bytes) && bytes.size() <= limits::kAuditRowBytesMax) {
     out.text(7, bytes);
   } else {
-    Blake2b hash(sizeof(Digest16), policy_.key);
-    hash.update(bytes);
-    hash.update(bytes_of(reinterpret_cast<const uint8_t*>(row.missing), bits_bytes));
-    Digest16 digest;
-    hash.finish(digest.data());
+    const Digest16 digest = keyed_digest({bytes, bytes_of(reinterpret_cast<const uint8_t*>(row.missing), bits_bytes)});
     out.put_delimited(8, bytes_of(digest.data(), digest.size()));
   }
   append_bits(out, 9, row.missing, bits_bytes);
   append_bits(out, 10, row.imputed, bits_bytes);
+}
+
+void ScoreAudit::encode_outputs(std::string_view outputs, FlatWriter& out) const noexcept {
+  if (outputs.size() <= limits::kAuditOutputsBytesMax) return out.put_delimited(19, outputs);
+  const Digest16 digest = keyed_digest({outputs});
+  out.put_delimited(18, bytes_of(digest.data(), digest.size()));
 }
 
 bool ScoreAudit::append(std::string_view records, const std::vector<uint32_t>& rows) const noexcept {

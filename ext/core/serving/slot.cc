@@ -26,7 +26,7 @@ constexpr uint16_t kMoves[] = {
 
 void Slot::set_transaction_id(std::string_view text) noexcept {
   id_bytes = text.size() <= id.size() ? static_cast<uint8_t>(text.size()) : 0;
-  std::memcpy(id.data(), text.data(), id_bytes);
+  if (id_bytes > 0) std::memcpy(id.data(), text.data(), id_bytes);  // an id that was not sent points nowhere
 }
 
 bool may_move(SlotState from, SlotState to) noexcept { return (kMoves[static_cast<size_t>(from)] & bit(to)) != 0; }

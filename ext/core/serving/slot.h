@@ -15,6 +15,7 @@
 #include "core/base/status.h"
 #include "core/serving/call_record.h"
 #include "core/serving/completion_queue.h"
+#include "core/serving/row_explanation.h"
 #include "core/wire/response.h"
 #include "core/wire/score_request.h"
 
@@ -30,7 +31,7 @@ enum class SlotState : uint8_t {
   kBatched = 4,  // a runner has taken it
   kRunning = 5,
   kScored = 6,
-  kExplaining = 7,  // reserved: asynchronous, deadline-bound hook
+  kExplaining = 7,  // waits for its explanation, not longer than it was told to (explanations.h)
   kCommitting = 8,  // its audit record is being written
   kDone = 9,        // has its outcome; waits for the other rows of its call and for finish()
 };
@@ -74,7 +75,8 @@ struct alignas(64) Slot {
   CallKind kind = CallKind::kUnary;  // head
   double score = 0.0;
   Stamps stamps{};
-  std::unique_ptr<Failure> failure;  // null: the outcome's text by the table
+  std::unique_ptr<Failure> failure;             // null: the outcome's text by the table
+  std::unique_ptr<RowExplanation> explanation;  // null: none was asked for
   // --- of the head
   std::shared_ptr<Lane> lane;        // pins the lane from admission on; null: refused before one was chosen
   CompletionQueue* reply = nullptr;  // null: run inline, its submitter finishes it
@@ -84,6 +86,7 @@ struct alignas(64) Slot {
   uint32_t row_count = 0;
   Priority priority = Priority::kUnspecified;
   bool is_sampled = false;   // with the next three the call's CallTrace, in the room that there is
+  bool is_routed = false;    // of the call: it names no version
   bool is_degraded = false;  // of the row, known when its answer is encoded
   uint64_t trace_id_high = 0, trace_id_low = 0, parent_span_id = 0;
   std::array<char, limits::kIdBytesMax> id;
@@ -98,7 +101,7 @@ struct alignas(64) Slot {
   int64_t& stamp(Stamp which) noexcept { return stamps[static_cast<size_t>(which)]; }
 };
 
-static_assert(sizeof(Slot) == 320, "ext/README.md gives the memory of the slab");
+static_assert(sizeof(Slot) == 384, "ext/README.md gives the memory of the slab");
 
 constexpr uint64_t call_word(uint32_t generation, CallPhase phase) noexcept {
   return static_cast<uint64_t>(generation) << 32 | static_cast<uint32_t>(phase);

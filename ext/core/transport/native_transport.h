@@ -1,6 +1,6 @@
 // NativeTransport: one port of the whole service, without Python for a scored transaction.
 //
-// It speaks HTTP/2 and gRPC, answers Score, ScoreBatch and ScoreStream itself, and lets every other method through to the gRPC
+// It speaks HTTP/2 and gRPC, answers Score, ScoreBatch, ScoreStream and ModelInfer itself, and lets every other method through to the gRPC
 // server behind it, on a Unix socket that nobody else can open. The policy table is asked for every call, forwarded ones too.
 //
 // THREADS. start() and stop() once each, by one thread, stop() after start(). All others: any thread, at any time between. The I/O

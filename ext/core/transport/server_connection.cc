@@ -40,6 +40,7 @@ constexpr std::array<uint8_t, 8> kNoticePing = {'l', 'e', 'a', 'v', 'e', 0, 0, 0
 // Of the methods that are answered here; CallKind{}: another.
 CallKind scoring_call(std::string_view path) noexcept {
   constexpr std::string_view kService = "/assay.v1.ScoringService/";
+  if (path == "/inference.GRPCInferenceService/ModelInfer") return CallKind::kInfer;
   if (path.substr(0, kService.size()) != kService) return CallKind{};
   const std::string_view method = path.substr(kService.size());
   if (method == "Score") return CallKind::kUnary;

@@ -73,9 +73,7 @@ void UnaryCall::submit(bool is_alone) noexcept {
   context.traceparent = traceparent_;
   context.may_run_inline = is_alone;
   const uint64_t token = thread.calls().add(*this);
-  const Submission submission = kind_ == CallKind::kUnary
-                                    ? thread.engine().submit_score(message_, context, &thread.queue(), token)
-                                    : thread.engine().submit_batch(message_, context, &thread.queue(), token);
+  const Submission submission = submit_message(context, token);
   drop_request();
   if (submission.code != Code::kOk || submission.is_complete) thread.calls().take(token);
   if (submission.is_complete) return answer(thread.engine().finish(submission.call));
@@ -89,6 +87,15 @@ void UnaryCall::submit(bool is_alone) noexcept {
   state_ = State::kWaiting;
   thread.counters().waiting_calls.add(1);
   thread.loop().timers().set(timer_, submission.deadline_ns);
+}
+
+Submission UnaryCall::submit_message(const CallContext& context, uint64_t token) noexcept {
+  IoThread& thread = connection_.thread();
+  switch (kind_) {
+    case CallKind::kBatch: return thread.engine().submit_batch(message_, context, &thread.queue(), token);
+    case CallKind::kInfer: return thread.engine().submit_infer(message_, context, &thread.queue(), token);
+    default: return thread.engine().submit_score(message_, context, &thread.queue(), token);
+  }
 }
 
 void UnaryCall::on_answer(const Answer& given) noexcept { answer(given); }

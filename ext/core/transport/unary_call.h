@@ -1,4 +1,4 @@
-// UnaryCall: Score or ScoreBatch: one message in, one answer out, without Python.
+// UnaryCall: Score, ScoreBatch or ModelInfer: one message in, one answer out, without Python.
 //
 //   reading --whole--> waiting (submitted together with what else came) --engine--> answered
 //      |                 |--- deadline: answered DEADLINE_EXCEEDED, the engine's call expires
@@ -35,6 +35,7 @@ class UnaryCall final : public ServerStream, public EngineCaller {
  private:
   enum class State : uint8_t { kReading, kWhole, kWaiting, kDone };
   void read_message() noexcept;
+  Submission submit_message(const CallContext& context, uint64_t token) noexcept;
   void on_deadline(int64_t now_ns) noexcept;
   void answer(const Answer& answer) noexcept;
   void refuse(Code code, std::string detail);

@@ -130,4 +130,15 @@ bool positive_duration_ns(const DurationField& duration, int64_t* ns) noexcept {
   return true;
 }
 
+std::string_view entity_id(const TransactionScan& scan, std::string_view name) noexcept {
+  WireFault fault;
+  std::string_view id;
+  for (uint32_t i = 0; i < scan.entity_count; ++i) {
+    std::string_view key, value;
+    // Scanned once already. Of a name that stands twice the last one holds, as in a map.
+    if (read_entity_entry<TrustedText>(WireReader(scan.entities[i], fault), &key, &value) && key == name) id = value;
+  }
+  return id;
+}
+
 }  // namespace assay

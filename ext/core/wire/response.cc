@@ -87,7 +87,7 @@ void append_inputs(WireWriter& out, const FeaturePlan& plan, const uint8_t* row)
   }
 }
 
-// In the order of the fields' numbers, as google.protobuf writes them: commit came after the others.
+// In the order of the fields' numbers, as google.protobuf writes them: commit and explain came after the others.
 void append_timings(WireWriter& out, const Stamps& stamps, uint32_t batch_rows) {
   const auto stage = [&](uint32_t field, Stamp start, Stamp end) {
     const int64_t start_ns = stamps[static_cast<size_t>(start)], end_ns = stamps[static_cast<size_t>(end)];
@@ -102,7 +102,10 @@ void append_timings(WireWriter& out, const Stamps& stamps, uint32_t batch_rows) 
     stage(6, Stamp::kCommitted, Stamp::kDone);
     stage(7, Stamp::kReceived, Stamp::kDone);
     out.varint(8, batch_rows);
-    stage(9, Stamp::kScored, Stamp::kCommitted);
+    stage(9, Stamp::kExplained, Stamp::kCommitted);
+    if (stamps[static_cast<size_t>(Stamp::kExplained)] != stamps[static_cast<size_t>(Stamp::kScored)]) {
+      stage(10, Stamp::kScored, Stamp::kExplained);
+    }
   });
 }
 
@@ -119,6 +122,8 @@ void append_score_fields(WireWriter& out, const RowAnswer& answer, std::string_v
   for (size_t i = 0; i < views.size(); ++i) append_view_age(out, views[i].spec().name, answer.views[i]);
   if (answer.include_features) append_inputs(out, plan, answer.row);
   if (answer.include_timings) append_timings(out, *answer.stamps, answer.batch_rows);
+  out.text(11, answer.explanation);
+  out.varint(12, answer.explanation_status);
 }
 
 // ScoreResult and ScoreStreamResponse have the same three fields.

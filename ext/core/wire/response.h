@@ -39,24 +39,31 @@ enum class Stamp : uint8_t {
   kBatched = 3,
   kRunStarted = 4,
   kScored = 5,
-  kCommitted = 6,
-  kDone = 7,
+  kExplained = 6,
+  kCommitted = 7,
+  kDone = 8,
 };
-using Stamps = std::array<int64_t, 8>;
+using Stamps = std::array<int64_t, 9>;
 
 // The stages of an answered row, in order. Timings, histograms and spans have these names and these times.
 struct Stage {
   const char* name;
   Stamp start;
   Stamp end;
+
+  // A row that nobody asked to explain was not explained in no time: it has no such stage.
+  bool is_in(const Stamps& stamps) const noexcept {
+    return end != Stamp::kExplained || stamps[static_cast<size_t>(end)] != stamps[static_cast<size_t>(start)];
+  }
 };
-inline constexpr std::array<Stage, 7> kStages = {{
+inline constexpr std::array<Stage, 8> kStages = {{
     {"decode", Stamp::kReceived, Stamp::kDecoded},
     {"look_up", Stamp::kDecoded, Stamp::kQueued},
     {"queue", Stamp::kQueued, Stamp::kBatched},
     {"assemble", Stamp::kBatched, Stamp::kRunStarted},
     {"infer", Stamp::kRunStarted, Stamp::kScored},
-    {"commit", Stamp::kScored, Stamp::kCommitted},
+    {"explain", Stamp::kScored, Stamp::kExplained},
+    {"commit", Stamp::kExplained, Stamp::kCommitted},
     {"respond", Stamp::kCommitted, Stamp::kDone},
 }};
 
@@ -75,6 +82,8 @@ struct RowAnswer {
   bool include_timings = false;
   const Stamps* stamps = nullptr;  // kDone is the moment of encoding
   uint32_t batch_rows = 0;
+  std::string_view explanation;    // an encoded assay.v1.Explanation
+  uint8_t explanation_status = 0;  // assay.v1.ExplanationStatus
 };
 
 // The bytes of an assay.v1.Provenance; made once per lane.

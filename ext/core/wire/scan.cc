@@ -3,6 +3,7 @@
 
 #include "core/wire/messages.h"
 #include "core/wire/score_request.h"
+#include "core/wire/wire_fault.h"
 #include "core/wire/wire_reader.h"
 
 namespace assay {
@@ -18,6 +19,11 @@ bool read_time(WireReader& in, Field* field, const char* name) noexcept {
   std::string_view payload;
   field->is_set = true;
   return in.read_delimited(&payload, name) && read_seconds_and_nanos(in.nested(payload), &field->seconds, &field->nanos);
+}
+
+bool read_explain(WireReader& in, ExplainFields* fields) noexcept {
+  std::string_view payload;
+  return in.read_delimited(&payload, "explain") && read_explain_fields(in.nested(payload), fields);
 }
 
 bool scan_entity(WireReader& in, TransactionScan& scan) noexcept {
@@ -63,9 +69,9 @@ bool scan_score_fields(WireReader in, TransactionScan& scan) noexcept {
       case text_tag(6): return in.read_text(&scan.version, "version");
       case varint_tag(7): return in.read_int32(&scan.priority);
       case text_tag(8): return read_time(in, &scan.timeout, "timeout");
-      case varint_tag(9): return in.read_bool(&scan.explain);
       case varint_tag(10): return in.read_bool(&scan.include_features);
       case varint_tag(11): return in.read_bool(&scan.include_timings);
+      case text_tag(12): return read_explain(in, &scan.explain);
       default: return scan_common_field(in, tag, scan);
     }
   });
@@ -101,6 +107,7 @@ bool scan_batch_fields(WireReader in, size_t rows_max, BatchScan& scan) {
       case text_tag(5): return read_time(in, &scan.timeout, "timeout");
       case varint_tag(6): return in.read_bool(&scan.include_features);
       case varint_tag(7): return in.read_bool(&scan.include_timings);
+      case text_tag(8): return read_explain(in, &scan.explain);
       default: return in.skip(tag);
     }
   });
@@ -112,7 +119,8 @@ void clear(TransactionScan& scan) noexcept {
   scan.event_time = {};
   scan.timeout = {};
   scan.priority = 0;
-  scan.explain = scan.include_features = scan.include_timings = false;
+  scan.explain = {};
+  scan.include_features = scan.include_timings = false;
   scan.is_fraud = -1;
   scan.is_label = false;
   scan.label_time = {};
@@ -124,15 +132,8 @@ void clear(BatchScan& scan) noexcept {
   scan.model = scan.version = {};
   scan.priority = 0;
   scan.timeout = {};
+  scan.explain = {};
   scan.include_features = scan.include_timings = false;
-}
-
-Status fault_status(const WireFault& fault, std::string_view bytes) {
-  const size_t offset = static_cast<size_t>(fault.at - bytes.data());
-  std::string detail = "byte " + std::to_string(offset);
-  if (fault.field != nullptr) detail.append(" (").append(fault.field).append(")");
-  detail.append(": ").append(fault.what);
-  return Status(fault.code, std::move(detail), static_cast<uint32_t>(offset));
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "core/features/checks.h"
 #include "core/features/plan.h"
 #include "core/features/transaction.h"
+#include "core/wire/explain_fields.h"
 
 namespace assay {
 
@@ -42,7 +43,7 @@ struct TransactionScan {
   std::string_view version;
   int32_t priority = 0;  // raw enum number
   DurationField timeout;
-  bool explain = false;
+  ExplainFields explain;
   bool include_features = false;
   bool include_timings = false;
   // Event only:
@@ -62,6 +63,7 @@ struct BatchScan {
   std::string_view version;
   int32_t priority = 0;
   DurationField timeout;
+  ExplainFields explain;
   bool include_features = false;
   bool include_timings = false;
 };
@@ -85,5 +87,8 @@ bool positive_duration_ns(const DurationField& duration, int64_t* ns) noexcept;
 // Checks ids and text for length, values for type, finiteness (-0.0 becomes +0.0) and range, event_time for range.
 bool decode_transaction(const TransactionScan& scan, const FeaturePlan& plan, TransactionUse use, Transaction& out,
                         Violations& violations);
+
+// The id of the entity of this name, as the request has it; empty: it names none.
+std::string_view entity_id(const TransactionScan& scan, std::string_view name) noexcept;
 
 }  // namespace assay

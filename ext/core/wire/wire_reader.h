@@ -65,7 +65,7 @@ class WireReader {
     return is_read;
   }
 
-  // int32 and enums are cut to their low 32 bits, as protobuf does.
+  // int32, uint32 and enums are cut to their low 32 bits, as protobuf does.
   bool read_int32(int32_t* value) noexcept {
     uint64_t wide = 0;
     const bool is_read = read_varint(&wide);
@@ -73,10 +73,24 @@ class WireReader {
     return is_read;
   }
 
+  bool read_uint32(uint32_t* value) noexcept {
+    uint64_t wide = 0;
+    const bool is_read = read_varint(&wide);
+    *value = static_cast<uint32_t>(wide);
+    return is_read;
+  }
+
   bool read_double(double* value) noexcept {
     if (end_ - at_ < 8) return fail(at_, "a 64-bit value is cut off");
     std::memcpy(value, at_, 8);
     at_ += 8;
+    return true;
+  }
+
+  bool read_fixed32(uint32_t* value) noexcept {
+    if (end_ - at_ < 4) return fail(at_, "a 32-bit value is cut off");
+    std::memcpy(value, at_, 4);
+    at_ += 4;
     return true;
   }
 

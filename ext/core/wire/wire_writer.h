@@ -51,6 +51,18 @@ class WireWriter {
     out_.append(value);
   }
 
+  // The head of a field whose `bytes` bytes the caller appends.
+  void put_length(uint32_t field, size_t bytes) {
+    char head[20];
+    char* at = encode_varint(wire_tag(field, WireType::kDelimited), head);
+    append(head, encode_varint(bytes, at));
+  }
+  // An element of a packed field.
+  void put_raw_varint(uint64_t value) {
+    char bytes[10];
+    append(bytes, encode_varint(value, bytes));
+  }
+
   // Writes a nested message: write() adds its fields. One byte is kept for the length, which nearly always is enough; a
   // longer message is moved up once.
   template <typename Write>

@@ -108,6 +108,8 @@ class Decoder:
             known = self._lineages.get(record.score.lineage)
         elif kind == "shadow":
             known = self._lineages.get(record.shadow.lineage)
+        elif kind == "explanation":
+            known = self._lineages.get(record.explanation.lineage)
         elif kind == "lineage":
             known = self._learn(record)
         return Entry(
@@ -272,6 +274,12 @@ def _score(entry: Entry) -> Document:
         "priority": _word(scoring_pb2.Priority, score.priority, "PRIORITY_"),
         "call": _word(audit_pb2.AuditCall, score.call, "AUDIT_CALL_"),
         "trace_id": score.trace_id.hex() or None,
+        "outputs": base64.b64encode(score.outputs).decode() if score.outputs else None,
+        "outputs_digest": score.outputs_digest.hex() or None,
+        "explanation_status": _word(scoring_pb2.ExplanationStatus, score.explanation_status, "EXPLANATION_STATUS_")
+        if score.explanation_status
+        else None,
+        "explanation": _explained(score.explanation, lineage) if score.HasField("explanation") else None,
     }
 
 
@@ -279,10 +287,28 @@ def _explanation(entry: Entry) -> Document:
     found = entry.record.explanation
     return {
         "transaction_id": found.transaction_id,
-        "score_sequence": found.score_sequence,
-        "method": found.method,
-        "base_value": _json_number(found.base_value),
+        "score_received": time_text(found.score_received_us),
+        **_explained(found, entry.lineage),
+    }
+
+
+def _explained(found: audit_pb2.ExplanationRecord, lineage: audit_pb2.LineageRecord | None) -> Document:
+    """Names are null where the lineage cannot be read, or has other players."""
+    names: list[str] = []
+    if lineage:
+        is_by_input = found.players == scoring_pb2.EXPLAIN_PLAYERS_INPUTS
+        names = [item.name for item in lineage.inputs] if is_by_input else list(lineage.groups)
+    is_named = len(names) == len(found.contributions)
+    return {
+        "method": _word(scoring_pb2.ExplanationMethod, found.method, "EXPLANATION_METHOD_"),
+        "background_sha256": lineage.background_sha256 if lineage else "",
+        "base_margin": _json_number(found.base_margin),
+        "margin": _json_number(found.margin),
+        "residual": _json_number(found.residual),
+        "players": names if is_named else None,
         "contributions": [_json_number(value) for value in found.contributions],
+        "standard_errors": [_json_number(value) for value in found.standard_errors],
+        "reasons_version": lineage.reasons_version if lineage else "",
         "reason_codes": list(found.reason_codes),
     }
 
@@ -322,6 +348,9 @@ def _lineage(entry: Entry) -> Document:
         "inputs": [{"name": item.name, "type": item.type, "offset_bytes": item.offset_bytes} for item in found.inputs],
         "views": list(found.views),
         "row_bytes": found.row_bytes,
+        "groups": list(found.groups),
+        "background_sha256": found.background_sha256,
+        "reasons_version": found.reasons_version,
     }
 
 

@@ -18,6 +18,7 @@ from assay import _core
 from assay.audit.records import BITS_OF_WORD, FORMATS, Entry, decision_name
 from assay.errors import InputError
 from assay.models.device import CPU, make_session
+from assay.models.plain import TOLERANCE, VERSION, is_plain, read_plain
 from assay.models.refusal import BundleRefusedError
 from assay.models.verify import find_score_output, make_scorer, make_step, read_candidate
 from assay.v1 import audit_pb2
@@ -39,7 +40,7 @@ class Replay:
     outcome: Outcome
     why: str  # empty: the same
     score: float | None = None  # computed again
-    decision: str = ""  # by the thresholds of the record
+    decision: str = "unspecified"  # by the thresholds of the record; of ModelInfer there is none
     row_source: str = "record"  # or "file": the row was given, and is the one of the digest
 
     def document(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class Replay:
             "why": self.why or None,
             "row_source": self.row_source,
             "recorded": {
-                "score": recorded.score,
+                "score": None if math.isnan(recorded.score) else recorded.score,
                 "score_hex": recorded.score.hex(),
                 "decision": decision_name(recorded.decision),
             },
@@ -68,7 +69,7 @@ class Replayer:
     """The models that bundles hold, each with a session like the server's, on the CPU."""
 
     def __init__(self, bundles: list[Path], runtime: _core.OrtRuntime) -> None:
-        """Raises BundleError where one is refused, CoreError where ONNX Runtime does not take it."""
+        """`bundles`: or files of plain models. Raises BundleError where one is refused, CoreError where ONNX Runtime refuses."""
         self.software = f"ONNX Runtime {runtime.version}, {_core.BUILD['cpu']}"
         self._models = dict(_load(path, runtime) for path in bundles)
 
@@ -80,7 +81,8 @@ class Replayer:
         return entry.lineage is not None and entry.lineage.provenance.model_sha256 in self._models
 
     def replay(self, entry: Entry, row: bytes | None = None, key: bytes | None = None) -> Replay:
-        """`row`: in place of the record's, where that has a digest alone; `key`: the log's, to check it."""
+        """`row`: in place of the record's, where that has a digest alone; `key`: the log's, to check digests: of such a row, and
+        of the outputs of ModelInfer."""
         recorded, lineage = entry.score, entry.lineage
         assert recorded is not None
         if lineage is None:
@@ -94,9 +96,50 @@ class Replayer:
             return Replay(
                 entry, Outcome.CANNOT, "the bundle has the same model file with another feature set: its rows are others"
             )
-        return self._compare(entry, lineage, model, recorded.row or row or b"", "record" if recorded.row else "file")
+        given, row_source = recorded.row or row or b"", "record" if recorded.row else "file"
+        if recorded.call == audit_pb2.AUDIT_CALL_MODEL_INFER:
+            return self._compare_outputs(entry, lineage, model, given, row_source, key)
+        return self._compare(entry, lineage, model, given, row_source)
 
     # --- implementation ---
+
+    def _compare_outputs(
+        self,
+        entry: Entry,
+        lineage: audit_pb2.LineageRecord,
+        model: _Model,
+        row: bytes,
+        row_source: str,
+        key: bytes | None,
+    ) -> Replay:
+        """A row of ModelInfer: tensors in, tensors out, no decision. The record has the outputs, or a digest of long ones."""
+        recorded = entry.score
+        assert recorded is not None
+        if recorded.outputs:
+            is_same = model.outputs(row) == recorded.outputs
+        elif key is not None:
+            is_same = _core.keyed_digest(model.outputs(row), key) == recorded.outputs_digest
+        else:
+            why = "the digest of its outputs cannot be checked without the log's key"
+            return Replay(entry, Outcome.CANNOT, why, row_source=row_source)
+        score = model.score(row) if model.has_score else None
+        if is_same:
+            return Replay(entry, Outcome.SAME, "", score, row_source=row_source)
+        why = "the outputs differ"
+        if problem := self._elsewhere(lineage):
+            return Replay(entry, Outcome.CANNOT, f"{why}; {problem}", score, row_source=row_source)
+        if model.batch_tolerance > 0 and recorded.batch_rows > 1:
+            why += f"; they may move with the batch, by {model.batch_tolerance:g}, and it ran with {recorded.batch_rows} rows"
+            return Replay(entry, Outcome.CANNOT, why, score, row_source=row_source)
+        return Replay(entry, Outcome.DIFFERENT, why, score, row_source=row_source)
+
+    def _elsewhere(self, lineage: audit_pb2.LineageRecord) -> str:
+        """Why other bits prove nothing. Empty: they do."""
+        if self.software not in lineage.runtime:
+            return f"it ran elsewhere: {lineage.runtime}. Here: {self.software}. Bits are promised per build and CPU class"
+        if not lineage.runtime.endswith(", cpu"):
+            return f"it ran on another device ({lineage.runtime}). Bits are promised per device"
+        return ""
 
     def _compare(self, entry: Entry, lineage: audit_pb2.LineageRecord, model: _Model, row: bytes, row_source: str) -> Replay:
         recorded = entry.score
@@ -107,15 +150,16 @@ class Replayer:
         if is_same and decision == recorded.decision:
             return Replay(entry, Outcome.SAME, "", score, decision_name(decision), row_source)
         why = "the score differs" if not is_same else "the score is the same, the decision differs"
-        if not is_same and self.software not in lineage.runtime:
-            why = f"{why}; it ran elsewhere: {lineage.runtime}. Here: {self.software}. Bits are promised per build and CPU class"
-            return Replay(entry, Outcome.CANNOT, why, score, decision_name(decision), row_source)
-        if not is_same and not lineage.runtime.endswith(", cpu"):
-            why = f"{why}; it ran on another device ({lineage.runtime}). Bits are promised per device"
-            return Replay(entry, Outcome.CANNOT, why, score, decision_name(decision), row_source)
-        if not is_same and model.batch_tolerance > 0:
-            why = f"{why}; its manifest lets scores move with the batch, by {model.batch_tolerance:g}, and it ran with "
+        if not is_same and (problem := self._elsewhere(lineage)):
+            return Replay(entry, Outcome.CANNOT, f"{why}; {problem}", score, decision_name(decision), row_source)
+        moved = abs(score - recorded.score)
+        if 0 < moved <= model.batch_tolerance and recorded.batch_rows > 1:
+            why += (
+                f" by {moved:.2g}; its manifest lets scores move with the batch, by {model.batch_tolerance:g}, and it ran with "
+            )
             why += f"{recorded.batch_rows} rows"
+            if decide(recorded.score, lineage) == recorded.decision:
+                return Replay(entry, Outcome.CANNOT, why, score, decision_name(decision), row_source)
         return Replay(entry, Outcome.DIFFERENT, why, score, decision_name(decision), row_source)
 
     def _other_model(self, lineage: audit_pb2.LineageRecord) -> str:
@@ -140,6 +184,8 @@ def pack_row(inputs: Mapping[str, Any], lineage: audit_pb2.LineageRecord) -> byt
     """A row of inputs as the model was given them; null is NaN. Raises InputError, which never shows a value."""
     row = bytearray(lineage.row_bytes)
     names = {item.name for item in lineage.inputs}
+    if not names:
+        raise InputError("a model without a feature set: its rows are tensors, and cannot be given by names")
     if inputs.keys() != names:
         wrong = sorted(names ^ inputs.keys())
         raise InputError(f"the row needs exactly the model's {len(names)} inputs; missing or unknown: {', '.join(wrong[:5])}")
@@ -165,16 +211,30 @@ def digest_of(row: bytes, score: audit_pb2.ScoreRecord, lineage: audit_pb2.Linea
 
 
 class _Model:
+    """Of a bundle, or of a plain file of ONNX, which has no score."""
+
     def __init__(self, path: Path, runtime: _core.OrtRuntime) -> None:
-        candidate = read_candidate(path, make_step(None))
-        manifest, plan = candidate.bundle.manifest, candidate.plan
-        self.name, self.version, self.model_sha256 = manifest.name, manifest.version, candidate.bundle.model_sha256
-        self.plan, self.batch_tolerance = plan, manifest.batch_tolerance
-        session = make_session(runtime, candidate.bundle.model_bytes, CPU)
-        self._score = make_scorer(session, plan, find_score_output(session, manifest), manifest.score.column)
+        self.has_score = not is_plain(path)
+        if self.has_score:
+            candidate = read_candidate(path, make_step(None))
+            manifest, self.plan = candidate.bundle.manifest, candidate.plan
+            self.name, self.version, self.model_sha256 = manifest.name, manifest.version, candidate.bundle.model_sha256
+            self.batch_tolerance = manifest.batch_tolerance
+            self._session = make_session(runtime, candidate.bundle.model_bytes, CPU)
+            score_output = find_score_output(self._session, manifest)
+            self._score = make_scorer(self._session, self.plan, score_output, manifest.score.column)
+        else:
+            plain = read_plain(path)
+            self.plan, self.name, self.version, self.model_sha256 = plain.plan, plain.name, VERSION, plain.model_sha256
+            self.batch_tolerance = 0.0 if plain.inspection.is_tree_ensemble else TOLERANCE
+            self._session = make_session(runtime, plain.data, CPU)
 
     def score(self, row: bytes) -> float:
+        """REQUIRES: has_score."""
         return float(self._score(np.frombuffer(row, np.uint8).reshape(1, -1))[0])
+
+    def outputs(self, row: bytes) -> bytes:
+        return self._session.infer_row(self.plan, row)
 
 
 def _load(path: Path, runtime: _core.OrtRuntime) -> tuple[str, _Model]:

@@ -34,7 +34,10 @@ def replay(
     sample: Annotated[int | None, typer.Option(min=1, help="With --all: so many of them, at random.")] = None,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="The bundle that gave the score, NAME/VERSION. Required; repeatable."),
+        typer.Option(
+            metavar="PATH",
+            help="The bundle that gave the score, NAME/VERSION, or the plain model, PATH.onnx. Required; repeatable.",
+        ),
     ] = None,
     row_json: Annotated[
         Path | None,
@@ -113,7 +116,7 @@ def _replay_some(entries: list[Entry], replayer: Replayer, row_json: Path | None
     results = []
     for entry in entries:
         row = _row_of(row_json, entry) if row_json is not None else None
-        results.append(replayer.replay(entry, row, _key_of(entry, logs) if row is not None else None))
+        results.append(replayer.replay(entry, row, _key_of(entry, logs)))
     if as_json:
         print_json([result.document() for result in results])
     else:
@@ -129,12 +132,13 @@ def _replay_all(logs: list[LogDirectory], replayer: Replayer, sample: int | None
     outcomes: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     shown_results: list[Replay] = []
+    keys = {log.name: _key_at(log) for log in logs}
     with bar("reading" if sample else "replaying") as progress:
         entries: Iterable[Entry] = all_scores(logs, say_finding, progress)
         if sample is not None:
             entries = _sampled(entries, sample)
         for entry in entries:
-            result = replayer.replay(entry)
+            result = replayer.replay(entry, None, keys[entry.writer])
             outcomes[result.outcome.value] += 1
             if result.outcome is Outcome.CANNOT:
                 reasons[result.why] += 1
@@ -195,16 +199,17 @@ def _row_of(path: Path, entry: Entry) -> bytes:
 
 
 def _key_of(entry: Entry, logs: list[LogDirectory]) -> bytes | None:
+    return next((_key_at(log) for log in logs if log.name == entry.writer), None)
+
+
+def _key_at(log: LogDirectory) -> bytes | None:
     from assay.audit.place import read_key
     from assay.audit.segments import spool_of
 
-    for log in logs:
-        if log.name == entry.writer:
-            try:
-                return read_key(spool_of(log.path))
-            except ConfigError:
-                return None
-    return None
+    try:
+        return read_key(spool_of(log.path))
+    except ConfigError:
+        return None
 
 
 def _print_result(result: Replay) -> None:

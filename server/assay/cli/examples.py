@@ -33,10 +33,16 @@ _SCORE_OPTIONS = {
 
 
 def example_lines(app: App, addresses: Addresses) -> list[str]:
-    """Two commands that score one transaction: the sample beside the default model's bundle if it has one, else a made-up one."""
+    """Two commands that score one transaction: the sample beside the default model's bundle if it has one, else a made-up one. Of
+    a plain model: one that asks for its tensors."""
+    from assay.models.plain import PlainModel
+
     model, target, protection = app.models[0], addresses.public, addresses.protection.value
     grpcurl = f"grpcurl {_GRPCURL_OPTIONS[protection]}"
     score = [_program(), "score", "--target", target, *_SCORE_OPTIONS[protection]]
+    if isinstance(model, PlainModel):
+        body = shlex.quote(json.dumps({"name": model.name}))
+        return [f"{grpcurl} -d {body} {target} inference.GRPCInferenceService/ModelMetadata"]
     sample = None if app.config.is_demo else find_sample_request(model.bundle.path, model.plan)
     if sample is not None:
         path = _relative(sample)

@@ -42,7 +42,7 @@ def init(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write NAME/.", file_okay=False)] = Path("models"),
 ) -> None:
-    """Make an ONNX model ready to serve: feature set, manifest, golden rows, sample request.
+    """Make an ONNX model ready to serve: feature set, manifest, golden rows, reasons, sample request.
 
     The model's inputs become features of the request, by name. Nothing that is there is overwritten. Exit code 4: refused.
 
@@ -97,6 +97,7 @@ def _report(started: Started, sample: SampleFile | None, *, is_default: bool) ->
         f"  features    {started.directory / 'feature_set.yaml'}: {shown}",
         f"  score       {one_line(started.score.output)}[{started.score.column}], {scores.min():.4g} to {scores.max():.4g}",
         f"  decisions   {_thresholds(started)}",
+        *([f"  reasons     {started.reasons_path}: a start; customers are told nothing yet"] if started.has_reasons else []),
         f"  sample      {started.request_path} must score {scores[0]:.6g}",
         "",
         *_warnings(started, sample, is_default=is_default),
@@ -106,7 +107,7 @@ def _report(started: Started, sample: SampleFile | None, *, is_default: bool) ->
         f"  assay score --request {shlex.quote(str(started.request_path))}",
         f"  grpcurl -plaintext -d @ 127.0.0.1:50051 assay.v1.ScoringService/Score < {shlex.quote(str(started.request_path))}",
         "",
-        "After a change of the feature set or the thresholds:",
+        "After a change of the feature set, the reasons or the thresholds:",
         f"  {started.pack_command}",
     ]
     return lines
@@ -126,7 +127,8 @@ def _warnings(started: Started, sample: SampleFile | None, *, is_default: bool) 
     if sample is None:
         lines += [
             "WARNING: without --sample the golden rows and the drift baseline are RANDOM numbers (0 to 100). They prove that the",
-            "  model runs, nothing else: drift against them means nothing. Make it anew (another NAME) with a --sample rows.csv.",
+            "  model runs, nothing else: drift against them means nothing, and no score can be explained. Make it anew (another",
+            "  NAME) with a --sample rows.csv.",
         ]
     elif sample.is_cut:
         lines.append(f"WARNING: the first {len(sample.rows):,} rows of {sample.path} were used, the rest was not read.")

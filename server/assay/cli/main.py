@@ -12,10 +12,10 @@ from typer.core import TyperGroup
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 not healthy (doctor; every command that asks a server, "
-    "bench aside, where none serves), or not to be told (audit replay); 4 a check said no (init; model check and pack; ingest "
-    "and features replay with rejects; features diff of two that differ; features check-skew; label that found no event, or a "
-    "newer label; audit find and replay that found no record; status of a server that is degraded); 75 serve lost a card and "
-    "wants to be started again; 130 stopped by Ctrl-C. "
+    "bench aside, where none serves), or not to be told (audit replay); 4 a check said no (init; data check; model check and "
+    "pack; ingest and features replay with rejects; features diff of two that differ; features check-skew; label that found no "
+    "event, or a newer label; audit find and replay that found no record; explain where there is no explanation; status of a "
+    "server that is degraded); 75 serve lost a card and wants to be started again; 130 stopped by Ctrl-C. "
     "NO_COLOR is respected. What was asked for goes to stdout, everything else to stderr."
 )
 
@@ -25,9 +25,14 @@ SUBCOMMANDS = {
     "init": (
         "assay.cli.init",
         "init",
-        "Make an ONNX model ready to serve: feature set, manifest, golden rows, sample request.",
+        "Make an ONNX model ready to serve: feature set, manifest, golden rows, reasons, sample request.",
     ),
     "score": ("assay.cli.score", "score", "Score one transaction on a running server."),
+    "explain": (
+        "assay.cli.explain",
+        "explain",
+        "Show why a score is what it is, or what matters to a model over the rows of a file.",
+    ),
     "status": (
         "assay.cli.status",
         "status",
@@ -51,7 +56,8 @@ SUBCOMMANDS = {
         "app",
         "Replay events into features, look at stored features, describe and compare feature sets.",
     ),
-    "model": ("assay.cli.model", "app", "Pack and check model bundles."),
+    "model": ("assay.cli.model", "app", "Pack and check model bundles, and roll them out."),
+    "data": ("assay.cli.data", "app", "Check training data before a model is made of it."),
     "drift": ("assay.cli.drift", "app", "Show how far the present is from a model's baseline."),
     "bench": ("assay.cli.bench", "app", "Load on a server, from a generator that can outrun it."),
     "top": (

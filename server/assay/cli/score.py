@@ -75,7 +75,9 @@ def score(
     if request is not None and (transaction_id or event_time or entity or feature):
         fail("--request holds the whole transaction; --id, --time, --entity and --feature do not go with it", EXIT_USAGE)
     message = (
-        _read_request(request) if request is not None else _make_request(transaction_id, event_time, entity or [], feature or [])
+        read_request(request, "--request")
+        if request is not None
+        else _make_request(transaction_id, event_time, entity or [], feature or [])
     )
     message.model = model or message.model
     message.version = version or message.version
@@ -110,6 +112,25 @@ def parse_value(text: str) -> Value:
     return text
 
 
+def read_request(source: str, option: str) -> ScoreRequest:
+    """A ScoreRequest in JSON from a file, or stdin (-). Ends the command with what `option` names where there is none."""
+    from google.protobuf import json_format
+
+    from assay.v1.scoring_pb2 import ScoreRequest
+
+    try:
+        with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
+            text = file.read(REQUEST_BYTES_MAX + 1)
+    except OSError as error:
+        fail(f"{option}: {source}: {error.strerror}", EXIT_USAGE)
+    if len(text) > REQUEST_BYTES_MAX:
+        fail(f"{option}: {source}: longer than {REQUEST_BYTES_MAX:,} bytes", EXIT_USAGE)
+    try:
+        return json_format.Parse(text, ScoreRequest())
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        fail(f"{option}: {source} is not a ScoreRequest in JSON: {_first_line(error)}", EXIT_USAGE)
+
+
 # --- implementation ---
 
 
@@ -134,24 +155,6 @@ def _make_request(transaction_id: str | None, event_time: str | None, entities: 
         return encode_transaction(Transaction(chosen_id, moment, pairs("--entity", entities), typed))
     except InvalidRequest as error:
         fail(error.message, EXIT_USAGE)
-
-
-def _read_request(source: str) -> ScoreRequest:
-    from google.protobuf import json_format
-
-    from assay.v1.scoring_pb2 import ScoreRequest
-
-    try:
-        with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
-            text = file.read(REQUEST_BYTES_MAX + 1)
-    except OSError as error:
-        fail(f"--request: {source}: {error.strerror}", EXIT_USAGE)
-    if len(text) > REQUEST_BYTES_MAX:
-        fail(f"--request: {source}: longer than {REQUEST_BYTES_MAX:,} bytes", EXIT_USAGE)
-    try:
-        return json_format.Parse(text, ScoreRequest())
-    except (json_format.ParseError, UnicodeDecodeError) as error:
-        fail(f"--request: {source} is not a ScoreRequest in JSON: {_first_line(error)}", EXIT_USAGE)
 
 
 def _first_line(error: Exception) -> str:

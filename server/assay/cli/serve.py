@@ -17,6 +17,8 @@ from assay.observe.logs import is_text, set_up
 if TYPE_CHECKING:
     from assay.app import App
     from assay.config import Config
+    from assay.models.plain import PlainModel
+    from assay.models.verify import VerifiedModel
     from assay.transport.server import Addresses
 
 
@@ -25,15 +27,27 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[NAME_OR_PATH]...",
-            help="Models to serve: a bundle (NAME/VERSION), or NAME for its newest version, as a path or under ./models. The "
-            "first is the default.",
+            help="Models to serve: a bundle (NAME/VERSION), or NAME for its newest version, as a path or under ./models; or a "
+            "plain PATH.onnx. The first is the default.",
         ),
     ] = None,
     config: ConfigFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT of the public listener; port 0 takes a free one.")] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Bundle to serve (NAME/VERSION), after those named. Repeatable."),
+        typer.Option(
+            metavar="PATH",
+            help="Bundle to serve (NAME/VERSION), or an ONNX file (PATH.onnx, NAME=PATH.onnx) for the Open Inference Protocol "
+            "(docs/open-inference.md), after those named. Repeatable.",
+        ),
+    ] = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Serve what was chosen last in this directory of bundles (NAME/VERSION), and load, promote and roll back "
+            "while the server runs (docs/rollout.md).",
+        ),
     ] = None,
     transport: Annotated[
         str | None, typer.Option(help="auto, grpcio, or native: scores without Python (docs/transport.md).")
@@ -74,12 +88,15 @@ def serve(
 
         assay serve --model models/card_fraud/1 --store embedded:/var/lib/assay/store.snapshot --audit-sink jsonl:/mnt/audit
 
+        assay serve --repository models --audit-sink jsonl:/mnt/audit
+
         assay serve --config assay.yaml --set engine.slots=16384
     """
     models = [*_locate(names or []), *(str(path) for path in model or [])]
     options = {
         "listen": listen,
         "models": models or None,
+        "rollout.repository": str(repository) if repository is not None else None,
         "device": device,
         "transport": transport,
         "store.url": store,
@@ -107,8 +124,9 @@ def _locate(names: list[str]) -> list[str]:
     if not names:  # the demo, and servers that are configured by a file
         return []
     from assay.models.locate import locate_bundle
+    from assay.models.plain import is_plain
 
-    return [str(locate_bundle(name)) for name in names]
+    return [name if is_plain(Path(name)) else str(locate_bundle(name)) for name in names]
 
 
 def _build(config: Config) -> App:
@@ -149,8 +167,7 @@ def status_lines(app: App, addresses: Addresses, store_line: str) -> list[str]:
 
     models = [
         f"  model     {model.name} {model.version}{' (default)' if index == 0 and len(app.models) > 1 else ''}, "
-        f"features {model.feature_set.name} {model.feature_set.version}, {len(model.plan.input_names)} inputs, "
-        f"on {model.placement.device}"
+        f"{_describe(model)}, on {model.placement.device}"
         for index, model in enumerate(app.models)
     ]
     admins = [str(addresses.admin)] if addresses.admin else []
@@ -171,6 +188,14 @@ def status_lines(app: App, addresses: Addresses, store_line: str) -> list[str]:
         "",
         "Ctrl-C stops it.",
     ]
+
+
+def _describe(model: VerifiedModel | PlainModel) -> str:
+    from assay.models.plain import PlainModel
+
+    if isinstance(model, PlainModel):
+        return f"no feature set, {len(model.plan.segments)} tensor(s)" + ("" if model.is_batched else ", one row a run")
+    return f"features {model.feature_set_text}, {len(model.plan.input_names)} inputs"
 
 
 def metrics_url(app: App) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from assay.cli.top_page import Interval, Page, Percentiles, served
 
-STAGES = ("decode", "look_up", "queue", "assemble", "infer", "commit", "respond")
+STAGES = ("decode", "look_up", "queue", "assemble", "infer", "explain", "commit", "respond")
 DRIFTED_INPUTS_MAX = 5
 
 

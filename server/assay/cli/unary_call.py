@@ -19,7 +19,14 @@ Answer = TypeVar("Answer", bound="Message")
 
 
 def unary_call(
-    target: str, tls: Tls | None, method: str, request: Message, answer_type: type[Answer], *, as_json: bool
+    target: str,
+    tls: Tls | None,
+    method: str,
+    request: Message,
+    answer_type: type[Answer],
+    *,
+    as_json: bool,
+    timeout_s: float = TIMEOUT_S,
 ) -> Answer:
     """`method`: its full name, such as assay.v1.FeatureService/GetFeatures; a stream of one message is the same on the wire. Ends
     the command where the server says no, or none answers."""
@@ -35,7 +42,7 @@ def unary_call(
             response_deserializer=answer_type.FromString,
         )
         try:
-            answer: Answer = ask(request, timeout=TIMEOUT_S)
+            answer: Answer = ask(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise typer.Exit(show_error(decode_failure(cast(grpc.Call, error)), target, as_json)) from None
     return answer

@@ -14,6 +14,7 @@ from assay.features.compile import compile_request_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.records import Records
 from assay.features.rows import input_columns
+from assay.features.served_versions import ServedVersions
 from assay.features.show import ShownView, ShownViews
 from assay.features.store import Store
 
@@ -87,21 +88,5 @@ class ModelFeatures:
         return reader.read(transaction.transaction_id, transaction.event_time_us, transaction.entities, transaction.features)
 
 
-class ServedFeatures:
-    """By model and version, chosen as the core chooses a lane."""
-
-    def __init__(self) -> None:
-        self._models: list[ModelFeatures] = []
-        self._default = ""
-
-    def add(self, model: ModelFeatures, *, is_default: bool) -> None:
-        if is_default or not self._models:
-            self._default = model.model
-        self._models.append(model)
-
-    def find(self, model: str, version: str) -> ModelFeatures | str:
-        """The newest that fits; empty names mean the default. Else the reason why there is none: UNKNOWN_MODEL,
-        UNKNOWN_VERSION."""
-        named = [one for one in self._models if one.model == (model or self._default)]
-        fitting = [one for one in named if version in ("", one.version)]
-        return fitting[-1] if fitting else "UNKNOWN_VERSION" if named else "UNKNOWN_MODEL"
+class ServedFeatures(ServedVersions[ModelFeatures]):
+    """By model and version."""

@@ -74,3 +74,10 @@ class LocalWriter:
 
     def write_attributes(self, view: str, rows: Sequence[AttributeWrite]) -> list[int]:
         return [self._writer.write_attributes(view, *row) for row in rows]
+
+
+class EventWriters(NamedTuple):
+    """Who an event goes to. Models of one feature set share its writer: recording events twice would only count duplicates."""
+
+    deciding: tuple[StoreWriter, ...]  # each records it, and one that rejects it rejects it
+    trying: tuple[StoreWriter, ...] = ()  # of versions that answer nobody yet: what they reject is counted, and decides nothing

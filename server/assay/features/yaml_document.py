@@ -37,8 +37,8 @@ class YamlDocument:
         return self.lines.get(path, 1)
 
 
-def parse_yaml(text: str, source: str) -> YamlDocument:
-    """Parses a mapping. Raises FeatureSetError with source and line."""
+def parse_yaml(text: str, source: str, *, holds: str = "name, version, entities, ...") -> YamlDocument:
+    """Parses a mapping; `holds`: its keys, for errors. Raises FeatureSetError with source and line."""
     if len(text.encode()) > BYTES_MAX:
         raise FeatureSetError(f"{source}: larger than {BYTES_MAX >> 20} MiB, the most that a feature set may have")
     try:
@@ -48,7 +48,7 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
         finally:
             loader.dispose()
         if node is None:
-            raise FeatureSetError(f"{source}: the file is empty; expected a mapping with name, version, entities, ...")
+            raise FeatureSetError(f"{source}: the file is empty; expected a mapping with {holds}")
         lines: dict[Path, int] = {}
         data = _Builder(source, lines).build(node, ())
     except yaml.YAMLError as error:
@@ -56,7 +56,7 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
     except RecursionError:
         raise FeatureSetError(f"{source}: nested deeper than {DEPTH_MAX} levels") from None
     if not isinstance(data, dict):
-        raise FeatureSetError(f"{source}:1: expected a mapping with name, version, entities, ..., found {kind_of(data)}")
+        raise FeatureSetError(f"{source}:1: expected a mapping with {holds}, found {kind_of(data)}")
     return YamlDocument(source, data, lines)
 
 

@@ -1,6 +1,6 @@
 """A bundle on disk: the directory NAME/VERSION/ with a model and everything that must travel with it.
 
-    model.onnx  manifest.yaml  feature_set.yaml  golden.npz  baseline.json
+    model.onnx  manifest.yaml  feature_set.yaml  golden.npz  baseline.json  [background.npz]
 
 Every file is read once, through one directory handle, hashed, and parsed from those very bytes: what was checked is what is used,
 whatever happens to the directory meanwhile. Files that the manifest does not list, links and oversized files are refused.
@@ -21,6 +21,7 @@ from assay.models.manifest import (
     MANIFEST_BYTES_MAX,
     MANIFEST_FILE,
     MODEL_FILE,
+    REQUIRED_FILES,
     FileRecord,
     Manifest,
     parse_manifest,
@@ -67,7 +68,7 @@ class RawFiles:
 
 
 def read_files(path: Path) -> RawFiles:
-    """Reads exactly the files that a bundle has. The first step of read_bundle()."""
+    """Reads the files that a bundle has, all of them, and nothing else. The first step of read_bundle()."""
     try:
         refuse_what_is_no_directory(path)
         directory = path.resolve(strict=True)
@@ -106,8 +107,12 @@ def check_place(path: Path, manifest: Manifest) -> None:
 
 
 def check_hashes(files: dict[str, bytes], manifest: Manifest) -> None:
-    """Compares the size and SHA-256 of every file with the manifest."""
+    """Compares the names, the sizes and the SHA-256 of all files with the manifest."""
+    for name in sorted(set(files) - {MANIFEST_FILE, *manifest.files}):
+        raise BundleRefusedError(name, "the manifest does not list it", "remove it, or copy the bundle again with its manifest")
     for name, record in manifest.files.items():
+        if name not in files:
+            raise _missing(name)
         if len(files[name]) != record.bytes:
             reason = f"{len(files[name])} bytes, the manifest says {record.bytes}"
             raise BundleRefusedError(name, reason, "the file is cut off or was changed: copy the bundle again")
@@ -126,7 +131,7 @@ def file_record(data: bytes) -> FileRecord:
 
 
 def _check_names(names: list[str]) -> None:
-    expected = {MANIFEST_FILE, *FILE_BYTES_MAX}
+    known = {MANIFEST_FILE, *FILE_BYTES_MAX}
     for name in names:
         if has_pickle_suffix(name):
             refuse_foreign_model(name, b"")
@@ -134,14 +139,18 @@ def _check_names(names: list[str]) -> None:
         raise BundleRefusedError(
             MANIFEST_FILE, "the file is missing", "name the directory NAME/VERSION of a bundle, or make one with assay model pack"
         )
-    unknown = [name for name in names if name not in expected]
+    unknown = [name for name in names if name not in known]
     if unknown or len(names) > _ENTRIES_MAX:
         shown = ", ".join(repr(name)[:60] for name in unknown[:3])
         reason = f"the directory holds {len(unknown)} file(s) that no bundle has: {shown}"
         raise BundleRefusedError(".", reason, "remove them: everything in a bundle is hashed")
-    missing = sorted(expected - set(names))
+    missing = sorted(REQUIRED_FILES - set(names))
     if missing:
-        raise BundleRefusedError(missing[0], "the file is missing", "copy the bundle again, or make it with assay model pack")
+        raise _missing(missing[0])
+
+
+def _missing(name: str) -> BundleRefusedError:
+    return BundleRefusedError(name, "the file is missing", "copy the bundle again, or make it with assay model pack")
 
 
 def _links_max(directory: Path) -> int | None:

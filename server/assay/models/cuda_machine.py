@@ -49,6 +49,17 @@ def find_driver() -> Driver | None:
     return Driver(found[1] if found else None, has_library) if has_library or found else None
 
 
+def driver_cuda_version() -> int | None:
+    """Which CUDA the driver's library can serve: 13000 is CUDA 13.0. Of the library and not of the kernel's module, so that
+    NVIDIA's packages for forward compatibility count. None where nobody can tell. Starts nothing."""
+    version = ctypes.c_int()
+    try:
+        is_told = ctypes.CDLL(DRIVER_LIBRARY).cuDriverGetVersion(ctypes.byref(version)) == 0
+    except (OSError, AttributeError):
+        return None
+    return version.value if is_told and version.value > 0 else None
+
+
 def list_cards() -> tuple[tuple[Card, ...], str | None]:
     """The cards and the driver's version as nvidia-smi gives them; nothing where there is no nvidia-smi or it fails."""
     program = shutil.which("nvidia-smi")

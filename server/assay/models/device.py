@@ -51,14 +51,15 @@ class DeviceWish:
     kind: Literal["auto", "cpu", "cuda"] = "cpu"
     cuda_index: int = 0
     memory_bytes_max: int = 0  # of each session's arena on the device; 0: no limit
+    memory_reserve_bytes: int = 0  # what batches must leave free there
 
     @classmethod
-    def parse(cls, text: str, memory_bytes_max: int = 0) -> DeviceWish:
+    def parse(cls, text: str, memory_bytes_max: int = 0, memory_reserve_bytes: int = 0) -> DeviceWish:
         """auto, cpu, cuda or cuda:N. Raises ValueError."""
         found = re.fullmatch(DEVICE_PATTERN, text)
         if found is None:
             raise ValueError("expected auto, cpu, cuda or cuda:N, for example cuda:0")
-        return cls(found[1], int(found[2] or 0), memory_bytes_max)  # type: ignore[arg-type]
+        return cls(found[1], int(found[2] or 0), memory_bytes_max, memory_reserve_bytes)  # type: ignore[arg-type]
 
 
 CPU_WISH: Final = DeviceWish()
@@ -110,11 +111,15 @@ def find_cuda_obstacle(runtime: OrtRuntime, *, is_tree_ensemble: bool, is_int8: 
             "set device: auto or cpu; for a card convert the FP32 bundle with assay model quantize --fp16",
             is_expected=True,
         )
+    build = build_of(Path(runtime.library_path))
     if cuda_machine.find_driver() is None:
         # The wheel for CUDA is what pip installs on Linux, card or not. Whoever installed CUDA's libraries meant to use one.
-        build = build_of(Path(runtime.library_path))
         is_meant = build is not None and any(cuda_libraries.wheel_paths(name) for name in build.libraries)
         return Obstacle(NO_DRIVER, driver_mend(build or CUDA_13), is_expected=not is_meant)
+    serves = cuda_machine.driver_cuda_version()
+    if build is not None and serves is not None and serves // 1000 < build.major:
+        reason = f"NVIDIA's driver serves CUDA {serves // 1000}.{serves % 1000 // 10}, the wheel is for CUDA {build.major}"
+        return Obstacle(reason, driver_mend(build))
     return None
 
 

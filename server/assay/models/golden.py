@@ -1,7 +1,7 @@
 """Golden rows: rows that a bundle brings along with the scores they must get. A model proves itself wherever it is loaded.
 
-golden.npz holds one array (n, elements) per ONNX input, named tensor_0, tensor_1 ... in the manifest's order, and `score` (n,);
-where the trained model was at hand also what that said, `source_score` (n,).
+golden.npz holds the rows (row_arrays.py) and `score` (n,); where the trained model was at hand also what that said,
+`source_score` (n,).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay._core import FeaturePlan
-from assay.features.rows import PackedRows, pack_rows, unpack_rows
+from assay.features.rows import PackedRows
 from assay.models.arrays import load_arrays, save_arrays
 from assay.models.manifest import GOLDEN_FILE
 from assay.models.refusal import BundleRefusedError
+from assay.models.row_arrays import arrays_of_rows, rows_of_arrays
 from assay.models.source_parity import SOURCE_SCORE
 
 GOLDEN_ROWS_MAX: Final = 256
@@ -44,10 +45,8 @@ def save_golden(
     plan: FeaturePlan, rows: PackedRows, scores: NDArray[np.float64], source_scores: NDArray[np.float64] | None = None
 ) -> bytes:
     """The bytes of golden.npz. `source_scores`: of the trained model (source_parity.py)."""
-    tensors = unpack_rows(plan, rows)
-    arrays = {f"tensor_{index}": tensors[name] for index, (name, _, _, _) in enumerate(plan.segments)}
     beside = {} if source_scores is None else {SOURCE_SCORE: source_scores}
-    return save_arrays({**arrays, "score": scores, **beside})
+    return save_arrays({**arrays_of_rows(plan, rows), "score": scores, **beside})
 
 
 def parse_source_scores(data: bytes) -> NDArray[np.float64] | None:
@@ -66,13 +65,7 @@ def parse_golden(data: bytes, plan: FeaturePlan) -> tuple[PackedRows, NDArray[np
     mend = "pack the model again: the golden rows do not belong to this feature set"
     if scores is None or scores.dtype != np.float64 or scores.ndim != 1 or not 1 <= len(scores) <= GOLDEN_ROWS_MAX:
         raise BundleRefusedError(GOLDEN_FILE, f"expected an array 'score' of 1 to {GOLDEN_ROWS_MAX} float64", mend)
-    names = {f"tensor_{index}": name for index, (name, _, _, _) in enumerate(plan.segments)}
-    if set(arrays) != set(names):
-        raise BundleRefusedError(GOLDEN_FILE, f"expected the arrays {', '.join(names)} and score", mend)
-    try:
-        rows = pack_rows(plan, {names[key]: values for key, values in arrays.items()})
-    except ValueError as error:
-        raise BundleRefusedError(GOLDEN_FILE, str(error), mend) from None
+    rows = rows_of_arrays(plan, arrays, GOLDEN_FILE, "golden", GOLDEN_ROWS_MAX)
     if len(rows) != len(scores):
         raise BundleRefusedError(GOLDEN_FILE, f"{len(rows)} rows and {len(scores)} scores", mend)
     return rows, scores

@@ -33,6 +33,8 @@ NODES_MAX = 50_000
 INITIALIZERS_MAX = 20_000
 MESSAGES_MAX = 2_000_000  # of any kind, in the whole model
 SUBGRAPH_DEPTH_MAX = 3
+NAME_LETTERS_MAX = 1_024  # of operators, domains, nodes, tensors, axes
+STRINGS_MAX = 5_000_000  # in lists; a forest has one for each of its nodes. ONNX Runtime takes 40 bytes for each, a file 2
 CONSTANT_BYTES_MAX = 1 << 30
 TENSOR_BYTES_MAX = 1 << 30  # of any tensor whose size the model itself fixes
 INPUTS_MAX = 64
@@ -47,6 +49,7 @@ INPUT_MENDS: Final = {
 }
 
 Problem = dict[str, str]
+_PROSE: Final = ("doc_string", "value")  # texts that are no names: of people, and the values of metadata
 
 
 def main() -> int:
@@ -87,6 +90,8 @@ def inspect(model_bytes: bytes) -> dict[str, Any]:
     problems = census.take(model)
     if not census.is_utf8:
         return _report([_problem("onnx", "a name in the model is not UTF-8", "export the model again; the file is damaged")])
+    if census.has_huge_text:  # so that none of it goes into the document
+        return _report(problems)
     problems += _check_opsets(model)
     if not problems:
         problems += _check_model(model_bytes)
@@ -94,14 +99,14 @@ def inspect(model_bytes: bytes) -> dict[str, Any]:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         problems += _check_tensor_sizes(model) + _check_interface(model)
     initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [_describe(value) for value in model.graph.input if value.name not in initializers]
-    outputs = [_describe(value) for value in model.graph.output]
+    inputs = [_describe(value) for value in model.graph.input if value.name not in initializers][:INPUTS_MAX]
+    outputs = [_describe(value) for value in model.graph.output[:INPUTS_MAX]]
     return _report(
         problems,
         inputs=inputs,
         outputs=outputs,
         opsets={opset.domain or DEFAULT_DOMAIN: opset.version for opset in model.opset_import},
-        operators=census.operators,
+        operators={} if problems else census.operators,  # else names that nobody allowed
         node_count=census.node_count,
         constant_bytes=census.constant_bytes,
         has_fixed_work=not problems and has_fixed_work(model),
@@ -137,14 +142,20 @@ class _Census:
         self.message_count = 0
         self.graph_depth = 0
         self.external: list[str] = []
+        self.string_count = 0  # in lists
+        self.name_letters = 0  # of the longest
         self.is_utf8 = True
+
+    @property
+    def has_huge_text(self) -> bool:
+        return self.string_count > STRINGS_MAX or self.name_letters > NAME_LETTERS_MAX
 
     def take(self, model: Message) -> list[Problem]:
         """Walks the whole model (without recursion) and returns what is wrong with it."""
         import onnx
 
         stack: list[tuple[Message, int]] = [(model, 0)]
-        while stack and self.message_count <= MESSAGES_MAX:
+        while stack and self.message_count <= MESSAGES_MAX and self.string_count <= STRINGS_MAX:
             message, depth = stack.pop()
             self.message_count += 1
             if isinstance(message, onnx.GraphProto):
@@ -156,14 +167,24 @@ class _Census:
             elif isinstance(message, onnx.NodeProto):
                 self._take_node(message)
             elif isinstance(message, onnx.AttributeProto):  # trees keep their numbers here
-                self.constant_bytes += 4 * len(message.floats) + 8 * len(message.ints)
+                self.constant_bytes += 4 * len(message.floats) + 8 * len(message.ints) + len(message.s)
             for field, value in message.ListFields():
                 if field.type == field.TYPE_MESSAGE:
                     stack.extend((child, depth) for child in (value if field.is_repeated else (value,)))
-                elif field.type == field.TYPE_STRING:
-                    # protobuf hands out bytes where a string is not UTF-8
-                    self.is_utf8 &= all(isinstance(text, str) for text in (value if field.is_repeated else (value,)))
+                elif field.type in (field.TYPE_STRING, field.TYPE_BYTES):
+                    self._take_texts(field, value if field.is_repeated else (value,))
         return self._problems(model) if self.is_utf8 else []
+
+    def _take_texts(self, field: Any, texts: Any) -> None:
+        self.string_count += len(texts) if field.is_repeated else 0
+        if self.string_count > STRINGS_MAX:  # not one of them is looked at
+            return
+        if field.type == field.TYPE_BYTES:
+            self.constant_bytes += sum(map(len, texts)) if field.is_repeated else 0
+            return
+        self.is_utf8 &= all(isinstance(text, str) for text in texts)  # protobuf hands out bytes where a string is not UTF-8
+        if field.name not in _PROSE:
+            self.name_letters = max(self.name_letters, *map(len, texts), 0)
 
     def _take_tensor(self, tensor: Any) -> None:
         self.constant_bytes += tensor.ByteSize()
@@ -197,6 +218,8 @@ class _Census:
             (self.initializer_count, INITIALIZERS_MAX, "initialisers"),
             (self.constant_bytes, CONSTANT_BYTES_MAX, "bytes of constants"),
             (self.graph_depth - 1, SUBGRAPH_DEPTH_MAX, "levels of graphs inside graphs"),
+            (self.string_count, STRINGS_MAX, "strings in lists"),
+            (self.name_letters, NAME_LETTERS_MAX, "letters in one name"),
         )
         for count, limit, what in limits:
             if count > limit:
@@ -281,6 +304,11 @@ def _check_interface(model: Any) -> list[Problem]:
     if not 1 <= len(inputs) <= INPUTS_MAX:
         mend = "export with one input for all columns (skl2onnx: an array instead of a DataFrame, FloatTensorType([None, n]))"
         found.append(_problem("batch axis", f"{len(inputs)} inputs, expected 1 to {INPUTS_MAX}", mend))
+    named = {value.name for value in inputs} | initializers
+    for value in model.graph.output:
+        if value.name in named:  # ONNX Runtime then does not write the buffer that the output is given
+            mend = "export it through a node, such as Identity, or leave the output out"
+            found.append(_problem("onnx", f"output {printable(value.name)} is an input or a constant as it stands", mend))
     for value in inputs:
         name, kind = printable(value.name), value.type.tensor_type
         if not value.type.HasField("tensor_type") or kind.elem_type not in INPUT_TYPES:

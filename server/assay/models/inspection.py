@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +17,14 @@ from assay.models.foreign import refuse_foreign_model
 from assay.models.inline_onnx import REFUSED as INLINE_REFUSED
 from assay.models.inspect_onnx import CPU_SECONDS_MAX
 from assay.models.manifest import FILE_BYTES_MAX, MODEL_FILE
-from assay.models.onnx_operators import INT8_OPERATORS, TREE_OPERATORS
+from assay.models.onnx_operators import BESIDE_LINEAR_OPERATORS, INT8_OPERATORS, LINEAR_OPERATORS, TREE_OPERATORS
+from assay.models.quiet import is_quiet, make_idle
 from assay.models.refusal import BundleRefusedError
 
 # The environment a child needs to find Python's packages; nothing else of ours (secrets) reaches it.
 _ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 _WALL_SECONDS_MAX = CPU_SECONDS_MAX + 30
+_IDLE_SECONDS_MAX = 2.0  # how long a quiet thread waits for what takes only what nobody else wants
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,14 @@ class OnnxInspection:
         return any(name.rsplit(":", 1)[1] in TREE_OPERATORS for name in self.operators)
 
     @property
+    def is_linear(self) -> bool:
+        """By its operators alone: one that weighs its inputs, and others that bend nothing."""
+        counts = Counter[str]()
+        for name, count in self.operators.items():
+            counts[name.rsplit(":", 1)[1]] += count
+        return sum(counts[name] for name in LINEAR_OPERATORS) == 1 and set(counts) <= LINEAR_OPERATORS | BESIDE_LINEAR_OPERATORS
+
+    @property
     def is_int8(self) -> bool:
         """Quantised: it computes with integers of 8 bits."""
         return any(name.rsplit(":", 1)[1] in INT8_OPERATORS for name in self.operators)
@@ -72,7 +85,7 @@ def inspect_model(model_bytes: bytes, file: str = "model.onnx") -> OnnxInspectio
     """
     child = _run_child(file, "assay.models.inspect_onnx", model_bytes)
     if child.returncode != 0:
-        raise _unanswered(file, _last_words(child))
+        raise _unanswered(file, last_words(child))
     return _decode(child.stdout)
 
 
@@ -103,6 +116,12 @@ def child_environment() -> dict[str, str]:
     return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def last_words(child: subprocess.CompletedProcess[bytes]) -> str:
+    """How such a child ended."""
+    lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"exit {child.returncode}: {lines[-1][:200] if lines else 'no message'}"
+
+
 # --- implementation ---
 
 
@@ -112,28 +131,34 @@ def _inlined(path: Path) -> bytes:
         refusal = orjson.loads(child.stdout)
         raise BundleRefusedError(str(path), refusal["reason"], refusal["mend"])
     if child.returncode != 0:
-        raise _unanswered(str(path), _last_words(child))
+        raise _unanswered(str(path), last_words(child))
     return child.stdout
 
 
 def _run_child(file: str, module: str, model_bytes: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    if is_quiet():
+        with suppress(subprocess.TimeoutExpired):  # nobody leaves it anything: then once more, with a little
+            return _answer_of(command, model_bytes, _IDLE_SECONDS_MAX, start=make_idle)
     try:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", module, *arguments],
-            input=model_bytes,
-            capture_output=True,
-            cwd="/",  # relative paths in a model must find nothing of ours
-            env=child_environment(),
-            timeout=_WALL_SECONDS_MAX,
-            check=False,
-        )
+        return _answer_of(command, model_bytes, _WALL_SECONDS_MAX)
     except subprocess.TimeoutExpired as error:
         raise _unanswered(file, f"no answer within {_WALL_SECONDS_MAX} s") from error
 
 
-def _last_words(child: subprocess.CompletedProcess[bytes]) -> str:
-    lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
-    return f"exit {child.returncode}: {lines[-1][:200] if lines else 'no message'}"
+def _answer_of(
+    command: list[str], model_bytes: bytes, seconds_max: float, start: Callable[[int], None] = lambda pid: None
+) -> subprocess.CompletedProcess[bytes]:
+    """`start`: is told the child's number before it has anything to do."""
+    pipe = subprocess.PIPE
+    # The directory: relative paths in a model must find nothing of ours.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env=child_environment()) as child:
+        start(child.pid)
+        try:
+            answer, words = child.communicate(model_bytes, seconds_max)
+        finally:
+            child.kill()  # where it has not ended
+    return subprocess.CompletedProcess(command, child.returncode, answer, words)
 
 
 def _unanswered(file: str, detail: str) -> BundleRefusedError:

@@ -27,7 +27,7 @@ def look_for_leaks(
     split: Literal["time", "random", "unknown"],
     accept: Sequence[str] = (),
 ) -> Training | None:
-    """What the manifest will say of the training. None: no labels, and nothing was said of the split.
+    """What the manifest will say of the training. None: no labels, and nothing was said of the split. `columns`: the inputs.
 
     Raises InputError: labels that are none. BundleRefusedError: a leak that `accept` does not name.
     """
@@ -57,13 +57,13 @@ def check_leaks(training: Training | None) -> str:
             MANIFEST_FILE,
             f"{found} alone tells fraud from genuine (above {AUC_MAX}): it was most likely computed with the label",
             "mend the feature (a view that uses labels needs their delay) and train again; if it is honest, "
-            f"assay.pack(..., accept={refused[:5]})",
+            + _accepting(refused[:5]),
         )
     if training.split == "random" and RANDOM_SPLIT not in training.accepted:
         raise BundleRefusedError(
             MANIFEST_FILE,
             "training and test rows were parted at random: the test knows the future, and the same cards are on both sides",
-            f"test on later days than those trained on and say split='time', or assay.pack(..., accept=[{RANDOM_SPLIT!r}])",
+            f"test on later days than those trained on and say split='time' (--split time), or {_accepting([RANDOM_SPLIT])}",
         )
     best = max(training.auc.items(), key=lambda item: item[1], default=None)
     found = f"highest AUC of one input {best[1]:.3f} ({best[0]}), {training.frauds} frauds" if best else "no labels"
@@ -78,6 +78,11 @@ def single_auc(values: NDArray[np.float64], is_fraud: NDArray[np.bool_]) -> floa
 
 
 # --- implementation ---
+
+
+def _accepting(names: Sequence[str]) -> str:
+    """How somebody says that these may be."""
+    return f"pack with {' '.join(f'--accept {name}' for name in names)} (assay.pack: accept={list(names)})"
 
 
 def _labels(labels: Any, count: int) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ checked here before anything else of a bundle is believed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Final, Literal
@@ -13,8 +14,11 @@ from typing import Annotated, Final, Literal
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from assay._core import LIMITS
 from assay.errors import FeatureSetError
-from assay.features.yaml_document import parse_yaml
+from assay.features.yaml_document import dotted, parse_yaml
+from assay.models.names import Name
+from assay.models.reasons import Groups, ReasonTable, name_problems
 from assay.models.refusal import BundleRefusedError
 
 MANIFEST_FORMAT: Final = 1
@@ -23,15 +27,24 @@ MODEL_FILE: Final = "model.onnx"
 FEATURE_SET_FILE: Final = "feature_set.yaml"
 GOLDEN_FILE: Final = "golden.npz"
 BASELINE_FILE: Final = "baseline.json"
-# Every bundle holds exactly these beside the manifest. Name -> most bytes.
-FILE_BYTES_MAX: Final = {MODEL_FILE: 1 << 30, FEATURE_SET_FILE: 8 << 20, GOLDEN_FILE: 64 << 20, BASELINE_FILE: 16 << 20}
+BACKGROUND_FILE: Final = "background.npz"
+# What a bundle may hold beside the manifest. Name -> most bytes.
+FILE_BYTES_MAX: Final = {
+    MODEL_FILE: 1 << 30,
+    FEATURE_SET_FILE: 8 << 20,
+    GOLDEN_FILE: 64 << 20,
+    BASELINE_FILE: 16 << 20,
+    BACKGROUND_FILE: 32 << 20,
+}
+OPTIONAL_FILES: Final = frozenset({BACKGROUND_FILE})
+REQUIRED_FILES: Final = frozenset(FILE_BYTES_MAX) - OPTIONAL_FILES
 MANIFEST_BYTES_MAX: Final = 1 << 20
+PARAMETERS_MAX: Final = 256  # of a training
+BACKGROUND_ROWS_MAX: Final = LIMITS["background_rows_max"]
 
-NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _SHA256 = r"^[0-9a-f]{64}$"
 UNKNOWN_COMMIT: Final = "unknown"
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=_SHA256)]
 TensorName = Annotated[str, Field(min_length=1, max_length=256)]
 DecisionName = Literal["challenge", "review", "decline"]
@@ -90,6 +103,7 @@ class Lineage(_Part):
     created: Annotated[AwareDatetime, Field(strict=False)]
     libraries: dict[str, str]
     mlflow_run: str | None = None
+    parameters: dict[str, Annotated[str, Field(max_length=250)]] | None = Field(None, max_length=PARAMETERS_MAX)  # of that run
     parent: Parent | None = None  # of a quantised bundle; the commit and the data set are then those of its parent
 
     @model_validator(mode="after")
@@ -115,6 +129,14 @@ class Training(_Part):
     split: Literal["time", "random", "unknown"]
     auc: dict[str, Annotated[float, Field(ge=0.5, le=1, allow_inf_nan=False)]]  # of each input alone
     accepted: list[str]  # inputs, or random-split, that somebody accepted by name
+
+
+class Explanation(_Part):
+    """What scores are explained by: the background's rows, and what people call that which makes a score high (reasons.py)."""
+
+    background_rows: Annotated[int, Field(ge=1, le=BACKGROUND_ROWS_MAX)]
+    groups: Groups | None = None  # every input in none of them stands for itself
+    reasons: ReasonTable | None = None
 
 
 class FileRecord(_Part):
@@ -145,6 +167,7 @@ class Manifest(_Part):
     lineage: Lineage
     source: Source | None = None
     training: Training | None = None
+    explanation: Explanation | None = None  # None: there is no background, and nothing can be explained
     files: dict[str, FileRecord]
 
     @field_validator("thresholds")
@@ -160,8 +183,9 @@ class Manifest(_Part):
     @field_validator("files")
     @classmethod
     def _files_are_known(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
-        if set(files) != set(FILE_BYTES_MAX):
-            raise ValueError(f"expected exactly {', '.join(FILE_BYTES_MAX)}")
+        if not REQUIRED_FILES <= set(files) <= set(FILE_BYTES_MAX):
+            required = ", ".join(name for name in FILE_BYTES_MAX if name in REQUIRED_FILES)
+            raise ValueError(f"expected exactly {required}, and may be {', '.join(OPTIONAL_FILES)}")
         return files
 
     @model_validator(mode="after")
@@ -176,13 +200,24 @@ class Manifest(_Part):
             raise ValueError("score.output: expected one of the outputs")
         return self
 
+    @model_validator(mode="after")
+    def _explanation_agrees(self) -> Manifest:
+        if (self.explanation is None) != (BACKGROUND_FILE not in self.files):
+            raise ValueError(f"explanation: expected with {BACKGROUND_FILE}, and only with it")
+        if self.explanation is not None:
+            inputs = [name for tensor in self.inputs for name in tensor.features]
+            problems = name_problems(self.explanation.groups, self.explanation.reasons, inputs)
+            if problems:
+                raise ValueError(_joined([f"explanation.{dotted(item.path)}: {item.message}" for item in problems]))
+        return self
+
     def batch_rows_max(self, wanted: int) -> int:
         """Most rows that a batch of this model may have, where the server would take `wanted`."""
         return 1 if self.is_batch_dependent else wanted
 
     def to_yaml(self) -> bytes:
         """The file's bytes: the same manifest gives the same bytes."""
-        value = self.model_dump(mode="json", exclude_none=True)
+        value = self.model_dump(mode="json", exclude_none=True, by_alias=True)
         return yaml.safe_dump(value, sort_keys=False, width=120, allow_unicode=False).encode("ascii")
 
 
@@ -197,9 +232,8 @@ def parse_manifest(data: bytes) -> Manifest:
         raise BundleRefusedError(
             MANIFEST_FILE, f"not strict YAML, line {text}" if text[:1].isdigit() else text.strip(), _MEND
         ) from None
-    if value.get("format") != MANIFEST_FORMAT:
-        reason = f"format {value.get('format')!r:.20}, this assay reads format {MANIFEST_FORMAT}"
-        raise BundleRefusedError(MANIFEST_FILE, reason, "pack the model again with this version, or use the assay that packed it")
+    if type(value.get("format")) is not int or value["format"] != MANIFEST_FORMAT:  # neither 1.0 nor true
+        raise _other_format(value.get("format"))
     try:
         return Manifest.model_validate(value)
     except ValidationError as error:
@@ -210,6 +244,18 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 _MEND = "write it with assay model pack"
+_SHOWN_MAX = 10
+
+
+def _other_format(found: object) -> BundleRefusedError:
+    """A reader knows one format, whole: it never takes of a newer one what it happens to know."""
+    reason = f"format {found!r:.20}, this assay reads format {MANIFEST_FORMAT}"
+    if isinstance(found, int) and found > MANIFEST_FORMAT:
+        mend = (
+            "a newer assay packed it: upgrade this one (servers before those who pack), or pack the model again with this version"
+        )
+        return BundleRefusedError(MANIFEST_FILE, reason, mend)
+    return BundleRefusedError(MANIFEST_FILE, reason, "pack the model again with this version")
 
 
 def _describe(error: ValidationError) -> str:
@@ -219,8 +265,12 @@ def _describe(error: ValidationError) -> str:
         place = ".".join(str(step)[:64] for step in item["loc"]) or "manifest"
         got = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {type(item['input']).__name__})"
         parts.append(f"{place}: {item['msg']}{got}")
-    shown = "; ".join(parts[:10])
-    return shown if len(parts) <= 10 else f"{shown}; and {len(parts) - 10} more"
+    return _joined(parts)
+
+
+def _joined(problems: Sequence[str]) -> str:
+    shown = "; ".join(problems[:_SHOWN_MAX])
+    return shown if len(problems) <= _SHOWN_MAX else f"{shown}; and {len(problems) - _SHOWN_MAX} more"
 
 
 def utc_text(moment: datetime) -> str:

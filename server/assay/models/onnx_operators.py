@@ -17,6 +17,15 @@ SUBGRAPH_OPERATORS: Final = frozenset({"If", "Loop", "Scan"})
 
 TREE_OPERATORS: Final = frozenset({"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"})
 
+# Operators that weigh all inputs, and those that may stand around one of them in a linear model: scalers, casts, and what makes a
+# probability of its margin.
+LINEAR_OPERATORS: Final = frozenset({"Gemm", "LinearClassifier", "LinearRegressor", "MatMul"})
+_BESIDE_LINEAR = """
+Add ArgMax ArrayFeatureExtractor Cast Concat Constant Div Flatten Gather Identity Mul Neg Normalizer Reshape Scaler Sigmoid
+Slice Softmax Squeeze Sub Unsqueeze
+"""
+BESIDE_LINEAR_OPERATORS: Final = frozenset(_BESIDE_LINEAR.split())
+
 # Operators of quantised models. (A Cast to int8 is none: nothing is computed in it.)
 INT8_OPERATORS: Final = frozenset(
     {

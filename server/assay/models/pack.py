@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,6 +31,7 @@ from assay.features.difference import in_words
 from assay.features.feature_set import FeatureSet
 from assay.features.rows import PackedRows, input_columns, pack_rows, unpack_rows
 from assay.models.arrays import load_arrays
+from assay.models.background import background_rows_default, choose_background, parse_background, save_background
 from assay.models.baseline import make_baseline
 from assay.models.bundle import file_record
 from assay.models.foreign import refuse_foreign_model
@@ -37,6 +39,7 @@ from assay.models.golden import GOLDEN_ROWS_MAX, choose_golden, save_golden, spr
 from assay.models.inspect_onnx import INPUT_TYPES
 from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.manifest import (
+    BACKGROUND_FILE,
     BASELINE_FILE,
     FEATURE_SET_FILE,
     FILE_BYTES_MAX,
@@ -45,6 +48,7 @@ from assay.models.manifest import (
     MODEL_FILE,
     UNKNOWN_COMMIT,
     DecisionName,
+    Explanation,
     FeatureSetReference,
     Lineage,
     Manifest,
@@ -55,6 +59,7 @@ from assay.models.manifest import (
     Threshold,
     Training,
 )
+from assay.models.reasons import ReasonsFile
 from assay.models.refusal import BundleRefusedError
 from assay.models.source_parity import SourceScores, check_source_parity
 from assay.models.verify import (
@@ -81,6 +86,8 @@ LIBRARIES: Final = (
     "xgboost",
     "xgboost-cpu",
 )
+_LIBRARY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+LIBRARIES_SAID_MAX: Final = 64
 DECISIONS: Final[tuple[DecisionName, ...]] = get_args(DecisionName)
 
 
@@ -110,11 +117,18 @@ class PackRequest:
     batch_tolerance: float | None = None  # None: 0 for trees, 1e-6 for the rest
     timeout_ms: int = 1_000
     mlflow_run: str | None = None
+    parameters: Mapping[str, str] | None = None  # of that run
     golden_tolerance: float = 1e-6
     is_batch_dependent: bool = False  # the batch changes scores: not measured, and served in batches of one
     parent: Parent | None = None  # the bundle that the model was converted from
     source: SourceScores | None = None  # the trained model itself, where it is at hand
     training: Training | None = None  # of leaks.py
+    background_rows: int | None = None  # None: background_rows_default(); 0: none, and nothing can be explained
+    background_bytes: bytes | None = None  # the parent's own file, taken over as it is; nothing is chosen then
+    reasons: ReasonsFile = field(default_factory=ReasonsFile)
+    libraries: dict[str, str] = field(
+        default_factory=dict
+    )  # of the training, as somebody says; goes before what is installed here
     created: datetime | None = None  # None: now, or SOURCE_DATE_EPOCH
 
 
@@ -147,8 +161,7 @@ def pack_bundle(
     files, manifest = _make_files(request, inspection, runtime)
 
     place = out / manifest.name / manifest.version
-    if place.exists() and not is_replacing:
-        raise BundleError(f"{place}: this version exists; a version never changes: choose another, or replace it with --force")
+    refuse_existing(place, is_replacing=is_replacing)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".pack-", dir=out) as scratch:
         # Under its own name and version, because verification compares them with the directory.
@@ -157,11 +170,22 @@ def pack_bundle(
         for name, data in {**files, MANIFEST_FILE: manifest.to_yaml()}.items():
             _write(built / name, data)
         verify_bundle(built, runtime)
-        place.parent.mkdir(exist_ok=True)
-        if place.exists():
-            place.rename(Path(scratch) / "replaced")
-        built.rename(place)
+        put_in_place(built, place, Path(scratch))
     return place
+
+
+def refuse_existing(place: Path, *, is_replacing: bool) -> None:
+    """Raises BundleError where that version is there and nobody said to replace it."""
+    if place.exists() and not is_replacing:
+        raise BundleError(f"{place}: this version exists; a version never changes: choose another, or replace it with --force")
+
+
+def put_in_place(built: Path, place: Path, scratch: Path) -> None:
+    """Renames a proved bundle to NAME/VERSION. `scratch`: of the same file system, removed later with what was replaced."""
+    place.parent.mkdir(exist_ok=True)
+    if place.exists():
+        place.rename(scratch / "replaced")
+    built.rename(place)
 
 
 def read_rows(path: Path) -> Rows:
@@ -212,6 +236,20 @@ def refuse_dirty(commit: Commit, *, is_allowed: bool, option: str) -> None:
         raise InputError(
             "the lineage would not say what made this model: no git commit, or changes that are not committed; commit them, or "
             f"pass {option} (the manifest then says so)"
+        )
+
+
+def refuse_unknown_library(inspection: OnnxInspection, libraries: Mapping[str, str]) -> None:
+    """Raises InputError where neither the file nor anybody says what made the model, or in words that no manifest takes."""
+    for name, version in libraries.items():
+        if not (_LIBRARY.fullmatch(name) and _LIBRARY.fullmatch(version)):
+            raise InputError(f"library {name[:64]!r}: expected NAME=VERSION of at most 64 letters, digits and ._+- each")
+    if len(libraries) > LIBRARIES_SAID_MAX:
+        raise InputError(f"{len(libraries)} libraries, the limit is {LIBRARIES_SAID_MAX}; name those that made the model")
+    if not libraries and not all(inspection.exporter):
+        raise InputError(
+            "the lineage would not say which library made this model, because the file does not; "
+            "say it: --library NAME=VERSION (for example --library torch=2.13.0)"
         )
 
 
@@ -306,6 +344,9 @@ def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRu
         GOLDEN_FILE: save_golden(plan, rows[golden], scores[golden], None if source_scores is None else source_scores[golden]),
         BASELINE_FILE: make_baseline(input_columns(plan, rows), scores, thresholds).to_json(),
     }
+    background = _background(request, inspection, plan, rows)
+    if background:
+        files[BACKGROUND_FILE] = background
     try:
         manifest = Manifest(
             format=1,
@@ -325,7 +366,8 @@ def _make_files(request: PackRequest, inspection: OnnxInspection, runtime: OrtRu
             lineage=_lineage(request, inspection),
             source=None if request.source is None else request.source.source,
             training=request.training,
-            files={name: file_record(files[name]) for name in FILE_BYTES_MAX},
+            explanation=_explanation(request, plan, background),
+            files={name: file_record(files[name]) for name in FILE_BYTES_MAX if name in files},
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -381,6 +423,24 @@ def _source_scores(
     return said
 
 
+def _background(request: PackRequest, inspection: OnnxInspection, plan: FeaturePlan, rows: PackedRows) -> bytes | None:
+    """background.npz. None: there is to be none."""
+    if request.background_bytes is not None:
+        return request.background_bytes
+    count = background_rows_default(inspection) if request.background_rows is None else request.background_rows
+    chosen = choose_background(rows, count)
+    return save_background(plan, chosen) if len(chosen) else None
+
+
+def _explanation(request: PackRequest, plan: FeaturePlan, background: bytes | None) -> Explanation | None:
+    if background is not None:
+        count = len(parse_background(background, plan))
+        return Explanation(background_rows=count, groups=request.reasons.groups, reasons=request.reasons.reasons)
+    if request.reasons != ReasonsFile():
+        raise InputError("reasons: without background rows nothing is explained; keep some, or leave the reasons out")
+    return None
+
+
 def _lineage(request: PackRequest, inspection: OnnxInspection) -> Lineage:
     libraries = {"assay": assay.__version__}
     for name in LIBRARIES:
@@ -391,6 +451,7 @@ def _lineage(request: PackRequest, inspection: OnnxInspection) -> Lineage:
     exporter, version = inspection.exporter
     if exporter and version:
         libraries[exporter] = version  # what the file says goes before what happens to be installed
+    libraries |= request.libraries
     return Lineage(
         git_commit=request.commit.commit,
         git_is_dirty=request.commit.is_dirty,
@@ -398,6 +459,7 @@ def _lineage(request: PackRequest, inspection: OnnxInspection) -> Lineage:
         created=request.created or _now(),
         libraries=libraries,
         mlflow_run=request.mlflow_run,
+        parameters=dict(request.parameters) if request.parameters else None,
         parent=request.parent,
     )
 

@@ -21,9 +21,10 @@ from assay.models.conversion import append_score_map, convert_model
 from assay.models.convert_onnx import PROBABILITY_MARGIN, SCORE_MAP_OUTPUT
 from assay.models.golden import choose_golden
 from assay.models.invariance import Scorer
-from assay.models.manifest import FEATURE_SET_FILE, MODEL_FILE, ConversionName, Parent, ScoreOutput
+from assay.models.manifest import BACKGROUND_FILE, FEATURE_SET_FILE, MODEL_FILE, ConversionName, Parent, ScoreOutput
 from assay.models.pack import Commit, PackRequest, Rows, check_rows, pack_bundle, packed_rows
 from assay.models.quality import Difference, Outcomes, Quality, Scores, measure_difference, measure_quality
+from assay.models.reasons import ReasonsFile
 from assay.models.refusal import BundleRefusedError
 from assay.models.throughput import Throughput, measure_throughput
 from assay.models.verify import BATCH_ROWS_MAX_DEFAULT, Candidate, check_golden, make_scorer, make_step, read_candidate
@@ -263,7 +264,7 @@ def _make_scorer(parent: Candidate, model: OrtModel, score: ScoreOutput, batch_r
 def _pack_request(parent: Candidate, request: QuantizeRequest, model_bytes: bytes, score: ScoreOutput) -> PackRequest:
     """Everything but the model, the score's place and the rows is the parent's."""
     manifest = parent.bundle.manifest
-    lineage = manifest.lineage
+    lineage, explanation = manifest.lineage, manifest.explanation
     tolerance = request.batch_tolerance
     if tolerance is None:
         tolerance = max(manifest.batch_tolerance, FP16_BATCH_TOLERANCE) if request.kind == "fp16" else manifest.batch_tolerance
@@ -283,8 +284,15 @@ def _pack_request(parent: Candidate, request: QuantizeRequest, model_bytes: byte
         golden_tolerance=max(manifest.golden_tolerance, GOLDEN_TOLERANCE),
         timeout_ms=manifest.timeout_ms,
         mlflow_run=lineage.mlflow_run,
+        parameters=lineage.parameters,
+        # What trained the parent; assay and the libraries of ONNX are those that converted it.
+        libraries={name: version for name, version in lineage.libraries.items() if not name.startswith(("assay", "onnx"))},
         is_batch_dependent=request.kind == "int8-dynamic",
         training=manifest.training,
+        # The same file: what the two say of a transaction can be compared.
+        background_bytes=parent.bundle.files.get(BACKGROUND_FILE),
+        background_rows=None if explanation else 0,
+        reasons=ReasonsFile(groups=explanation.groups, reasons=explanation.reasons) if explanation else ReasonsFile(),
         parent=Parent(version=manifest.version, manifest_sha256=parent.bundle.manifest_sha256, conversion=request.kind),
     )
 

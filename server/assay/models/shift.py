@@ -17,8 +17,17 @@ VALUES_MIN = 1_000  # PSI of fewer is noise
 
 def population_shift(baseline: Histogram, values: NDArray[Any]) -> float:
     """PSI of `values` (n,), NaN being null; n > 0."""
+    return shift_of_counts(baseline, count_bins(baseline, values))
+
+
+def count_bins(baseline: Histogram, values: NDArray[Any]) -> NDArray[np.int64]:
+    """How many of `values` (n,) fall into each bin, and last how many are null. Counts of parts of a sample add up."""
     numbers = values.astype(np.float64)
     present = numbers[np.isfinite(numbers)]
     bins = np.bincount(np.searchsorted(baseline.edges, present, side="right"), minlength=len(baseline.edges) + 1)
-    now = np.append(bins, len(numbers) - len(present))
-    return stability_index([*baseline.counts, baseline.nulls], now)
+    return np.append(bins, len(numbers) - len(present))
+
+
+def shift_of_counts(baseline: Histogram, counts: NDArray[np.int64]) -> float:
+    """PSI of what count_bins() counted."""
+    return stability_index([*baseline.counts, baseline.nulls], counts)

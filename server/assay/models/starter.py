@@ -2,6 +2,7 @@
 
     OUT/NAME/VERSION/             the bundle (pack.py)
     OUT/NAME/feature_set.yaml     for the owner to change; the bundle has a copy of its own
+    OUT/NAME/reasons.yaml         what makes a score high, in words; for the owner to change. With a sample only
     OUT/NAME/sample_request.json  a ScoreRequest that the model answers
     OUT/NAME/rows.parquet         the rows of the sample as the model takes them, for packing the next version
 
@@ -32,16 +33,19 @@ from assay.features.compile import TensorMapping, compile_plan
 from assay.features.feature_set import FeatureSet
 from assay.features.rows import pack_rows
 from assay.models.inspection import OnnxInspection, read_model
-from assay.models.manifest import FEATURE_SET_FILE, NAME_PATTERN, Threshold
+from assay.models.manifest import FEATURE_SET_FILE, Threshold
+from assay.models.names import NAME_PATTERN
 from assay.models.pack import Commit, PackRequest, Rows, find_commit, pack_bundle
+from assay.models.reasons import ReasonsFile, load_reasons
 from assay.models.sample_csv import Cell, SampleFile, parse_column, printable_name
 from assay.models.score_output import ScorePlace, choose_score
 from assay.models.starter_files import SAMPLE_REQUEST_FILE, Columns, feature_set_yaml, one_line, score_request
 from assay.models.starter_inputs import InputElement, map_inputs
+from assay.models.starter_reasons import REASONS_FILE, reasons_yaml, starter_reasons
 from assay.models.verify import BATCH_ROWS_MAX_DEFAULT, make_scorer
 
 ROWS_FILE: Final = "rows.parquet"
-BESIDE_FILES: Final = (FEATURE_SET_FILE, SAMPLE_REQUEST_FILE, ROWS_FILE)
+BESIDE_FILES: Final = (FEATURE_SET_FILE, REASONS_FILE, SAMPLE_REQUEST_FILE, ROWS_FILE)
 THRESHOLDS_DEFAULT: Final = (Threshold(decision="review", score=0.5), Threshold(decision="decline", score=0.9))
 
 # Rows for a model without a sample: they prove that it runs, and say nothing of real transactions.
@@ -77,10 +81,15 @@ class Started:
     thresholds: tuple[Threshold, ...]
     scores: NDArray[np.float64]  # of the rows, in their order
     pack_command: str  # makes the next version
+    has_reasons: bool  # its scores can be explained, and there is a file for the words
 
     @property
     def request_path(self) -> Path:
         return self.directory / SAMPLE_REQUEST_FILE
+
+    @property
+    def reasons_path(self) -> Path:
+        return self.directory / REASONS_FILE
 
 
 def start_model(request: StarterRequest, runtime: OrtRuntime) -> Started:
@@ -106,6 +115,9 @@ def start_model(request: StarterRequest, runtime: OrtRuntime) -> Started:
     _check_scores(scores, columns, score, request.thresholds)
 
     thresholds = tuple(THRESHOLDS_DEFAULT if request.thresholds is None else request.thresholds)
+    inputs = [element.feature for element in elements]
+    # Compared with random numbers, a score would be explained by nonsense.
+    reasons = None if request.sample is None else starter_reasons(inputs)
     pack = PackRequest(
         name=request.name,
         version=request.version,
@@ -119,6 +131,8 @@ def start_model(request: StarterRequest, runtime: OrtRuntime) -> Started:
         score_column=score.column,
         thresholds=thresholds,
         tensor_features=_features_by_tensor(elements),
+        background_rows=None if reasons else 0,
+        reasons=load_reasons(reasons, inputs) if reasons else ReasonsFile(),
     )
     bundle = pack_bundle(pack, request.out, runtime, model_file=str(request.model_path), inspection=inspection)
     sample_request = score_request(request.name, elements, columns, datetime.now(UTC))
@@ -126,11 +140,12 @@ def start_model(request: StarterRequest, runtime: OrtRuntime) -> Started:
         request.out / request.name,
         {
             FEATURE_SET_FILE: text,
+            **({REASONS_FILE: reasons_yaml(request.name, reasons).encode()} if reasons else {}),
             SAMPLE_REQUEST_FILE: orjson.dumps(sample_request, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
             ROWS_FILE: _parquet(elements, tensors),
         },
     )
-    return Started(request.out / request.name, bundle, elements, score, thresholds, scores, command)
+    return Started(request.out / request.name, bundle, elements, score, thresholds, scores, command, reasons is not None)
 
 
 # --- implementation ---
@@ -268,6 +283,7 @@ def _pack_command(request: StarterRequest, elements: Sequence[InputElement], sco
     words += ["--thresholds", ",".join(f"{threshold.decision}={threshold.score!r}" for threshold in thresholds)]
     if len(by_tensor) > 1:
         words += [word for tensor, names in by_tensor.items() for word in ("--input", f"{tensor}={','.join(names)}")]
+    words += ["--background-rows", "0"] if request.sample is None else ["--reasons", str(directory / REASONS_FILE)]
     return one_line(shlex.join([*words, "--out", str(request.out), "--allow-dirty"]))
 
 

@@ -19,6 +19,7 @@ from assay.models.leaks import look_for_leaks
 from assay.models.manifest import DecisionName, Source, Threshold
 from assay.models.ort_library import find_library
 from assay.models.pack import PackRequest, Rows, find_commit, pack_bundle, read_rows, refuse_dirty, sha256_of_file
+from assay.models.reasons import ReasonsFile, load_reasons
 from assay.models.score_output import choose_score
 from assay.models.source_parity import SourceScores
 
@@ -45,6 +46,9 @@ def pack(
     parity_tolerance: float = PARITY_TOLERANCE_DEFAULT,
     timeout_ms: int = 1_000,
     mlflow_run: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    reasons: StrPath | Mapping[str, Any] | None = None,
+    background_rows: int | None = None,
     force: bool = False,
     allow_dirty: bool = False,
 ) -> Path:
@@ -55,6 +59,9 @@ def pack(
     (Parquet, npz), a data frame or mapping with a column for every input, or an array (n, inputs) in the inputs' order.
     `data`: the file of the training data, or its SHA-256 as 64 hex digits; may be left out where `rows` is a path.
     `labels`: (n,), true where it was fraud; with them inputs that give the label away are refused, unless `accept` names them.
+    `mlflow_run`, `parameters`: for the lineage (mlflow_runs.py).
+    `reasons`: groups of inputs and codes of reasons (reasons.py): a YAML file, or the same as a mapping. `background_rows`: how
+    many rows explanations compare with; None: what suits the model; 0: none, and the bundle explains nothing.
     `split`: how training and test rows were parted; `random` is refused, unless `accept` has "random-split".
 
     Raises InputError, BundleError (with what to do), FeatureSetError.
@@ -63,6 +70,7 @@ def pack(
     commit = find_commit(feature_set_path.resolve().parent)
     refuse_dirty(commit, is_allowed=allow_dirty, option="allow_dirty=True")
     definition = FeatureSet.load(feature_set_path)
+    said = ReasonsFile() if reasons is None else load_reasons(reasons, definition.input_names)
     given = _rows(rows, definition.input_names)
     converted = convert(estimator, definition.input_names)
     score = choose_score(converted.inspection.outputs, None, score_column)
@@ -83,11 +91,14 @@ def pack(
         batch_tolerance=batch_tolerance,
         timeout_ms=timeout_ms,
         mlflow_run=mlflow_run,
+        parameters={name: str(value) for name, value in (parameters or {}).items()},
         source=SourceScores(
             Source(library=converted.library, estimator=converted.estimator, tolerance=parity_tolerance),
             lambda matrix: converted.predict(matrix)[:, score.column],
         ),
-        training=look_for_leaks(given.columns or _named(given, definition.input_names), labels, split, accept),
+        training=look_for_leaks(_inputs(given, definition.input_names), labels, split, accept),
+        background_rows=background_rows,
+        reasons=said,
     )
     return pack_bundle(request, Path(out), OrtRuntime(str(find_library())), is_replacing=force, inspection=converted.inspection)
 
@@ -110,8 +121,10 @@ def _rows(rows: Any, input_names: Sequence[str]) -> Rows:
     return Rows(columns={name: np.asarray(rows[name], np.float64) for name in input_names})
 
 
-def _named(rows: Rows, input_names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Columns of an npz with one tensor of all inputs."""
+def _inputs(rows: Rows, input_names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Columns of the inputs alone: a file may hold the label, too. An npz has one tensor of all inputs."""
+    if rows.columns:
+        return {name: rows.columns[name] for name in input_names if name in rows.columns}
     tensors = list(rows.tensors.values())
     if len(tensors) != 1 or tensors[0].ndim != 2 or tensors[0].shape[1] != len(input_names):
         raise InputError(f"rows: expected one array (n, {len(input_names)}) in the npz file")

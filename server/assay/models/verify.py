@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from assay._core import DECISIONS, FeaturePlan, OrtModel, OrtRuntime
+from assay._core import DECISIONS, ExplainedModel, FeaturePlan, OrtModel, OrtRuntime
 from assay.errors import CoreError, FeatureSetError
 from assay.features.compile import TensorMapping, compile_plan
 from assay.features.feature_set import FeatureSet
@@ -26,7 +26,11 @@ from assay.features.rows import PackedRows
 from assay.models import inspect_onnx
 from assay.models.baseline import Baseline, parse_baseline
 from assay.models.bundle import Bundle, check_hashes, check_place, read_files
+from assay.models.card_memory import BatchFit, cuda_free_bytes, fit_batches
+from assay.models.cuda_build import build_of
 from assay.models.device import CPU, CPU_WISH, Device, DeviceWish, Placement, choose_device, find_cuda_obstacle, make_session
+from assay.models.explainer import Explaining, make_explaining
+from assay.models.explanation import ExplanationBasis, check_background, load_explanation
 from assay.models.golden import parse_golden
 from assay.models.inspection import OnnxInspection, inspect_model
 from assay.models.invariance import Scorer, buckets_up_to, measure_batch_effect
@@ -40,6 +44,7 @@ from assay.models.manifest import (
     parse_manifest,
     utc_text,
 )
+from assay.models.quiet import rest_after
 from assay.models.refusal import BundleRefusedError
 
 BATCH_ROWS_MAX_DEFAULT: Final = 256
@@ -54,6 +59,7 @@ CHECKS: Final = (
     "session",
     "batch invariance",
     "golden scores",
+    "explanation",
     "warm-up",
 )
 
@@ -72,8 +78,11 @@ class VerifiedModel:
     score_column: int
     thresholds: tuple[tuple[float, int], ...]  # (score, number of the decision), ascending
     baseline: Baseline
+    explanation: ExplanationBasis | None  # None: the bundle brings none
+    explained: ExplainedModel | None  # None: its scores cannot be explained
     row_run_ns: int  # median run of one golden row, warm
     has_fixed_work: bool  # a row's values cannot make a run long (fixed_work.py)
+    card_fit: BatchFit | None = None  # on a card: which batches its memory holds
 
     @property
     def name(self) -> str:
@@ -84,8 +93,18 @@ class VerifiedModel:
         return self.bundle.manifest.version
 
     def batch_rows_max(self, wanted: int) -> int:
-        """Most rows of a batch, where the server would take `wanted`: its manifest may say 1."""
-        return self.bundle.manifest.batch_rows_max(wanted)
+        """Most rows of a batch, where the server would take `wanted`: its manifest may say 1, and nothing makes a card hold more
+        than was measured."""
+        rows_max = self.bundle.manifest.batch_rows_max(wanted)
+        return rows_max if self.card_fit is None else min(rows_max, self.card_fit.rows_max)
+
+    @property
+    def model_sha256(self) -> str:
+        return self.bundle.model_sha256
+
+    @property
+    def feature_set_text(self) -> str:
+        return f"{self.feature_set.name} {self.feature_set.version}"
 
     @property
     def timeout_ns_default(self) -> int:
@@ -122,6 +141,7 @@ class Candidate:
     golden_rows: PackedRows
     golden_scores: NDArray[np.float64]
     baseline: Baseline
+    explanation: ExplanationBasis | None
     inspection: OnnxInspection
 
 
@@ -132,6 +152,8 @@ class SessionProof:
     model: OrtModel
     score_output: int
     row_run_ns: int
+    card_fit: BatchFit | None
+    explained: ExplainedModel | None
 
 
 def verify_bundle(
@@ -151,7 +173,7 @@ def verify_bundle(
     candidate = read_candidate(path, step)
 
     def prove(device: Device, step: Step) -> SessionProof:
-        return prove_session(candidate, runtime, device, wish.memory_bytes_max, batch_rows_max, step)
+        return prove_session(candidate, runtime, device, wish, batch_rows_max, step)
 
     steps_there: list[CheckResult] = []
     with step("device") as found:
@@ -183,8 +205,11 @@ def verify_bundle(
         score_column=manifest.score.column,
         thresholds=decision_thresholds(manifest),
         baseline=candidate.baseline,
+        explanation=candidate.explanation,
+        explained=proof.explained,
         row_run_ns=proof.row_run_ns,
         has_fixed_work=candidate.inspection.has_fixed_work,
+        card_fit=proof.card_fit,
     )
 
 
@@ -211,23 +236,35 @@ def read_candidate(path: Path, step: Step) -> Candidate:
     with step("rows") as found:
         rows, scores = parse_golden(bundle.files[GOLDEN_FILE], plan)
         baseline = parse_baseline(bundle.files[BASELINE_FILE], feature_set.input_names)
-        found.detail = f"{len(rows)} golden, {baseline.rows:,} in the baseline"
+        explanation = load_explanation(bundle, plan)
+        background = f", {len(explanation.background)} in the background" if explanation else ""
+        found.detail = f"{len(rows)} golden, {baseline.rows:,} in the baseline{background}"
 
     inspection = inspect_model(bundle.model_bytes, MODEL_FILE)
     check_inspection(inspection, step)
-    return Candidate(bundle, feature_set, plan, rows, scores, baseline, inspection)
+    return Candidate(bundle, feature_set, plan, rows, scores, baseline, explanation, inspection)
 
 
 def prove_session(
-    candidate: Candidate, runtime: OrtRuntime, device: Device, memory_bytes_max: int, batch_rows_max: int, step: Step
+    candidate: Candidate, runtime: OrtRuntime, device: Device, wish: DeviceWish, batch_rows_max: int, step: Step
 ) -> SessionProof:
-    """The steps of a session on one device. `memory_bytes_max`: of its arena on a CUDA device, 0 is no limit."""
+    """The steps of a session on one device. `wish`: for its limits of memory on a CUDA device."""
     manifest, plan, rows = candidate.bundle.manifest, candidate.plan, candidate.golden_rows
+    batch_rows_max = manifest.batch_rows_max(batch_rows_max)
+    card_fit = None
     with step("session") as found:
-        model = make_session(runtime, candidate.bundle.model_bytes, device, memory_bytes_max)
+        model = make_session(runtime, candidate.bundle.model_bytes, device, wish.memory_bytes_max)
         score_output = find_score_output(model, manifest)
         found.detail = f"ONNX Runtime {runtime.version}, score is {manifest.score.output}[{manifest.score.column}]"
-    batch_rows_max = manifest.batch_rows_max(batch_rows_max)
+        if device.cuda_index is not None:
+            card_fit = _fit_on_card(
+                model, candidate, runtime, device.cuda_index, score_output, batch_rows_max, wish.memory_reserve_bytes
+            )
+            batch_rows_max = card_fit.rows_max
+            found.detail += f"; on the card {card_fit}"
+            if card_fit.obstacle:
+                del model  # its arena keeps what it has grown to
+                model = make_session(runtime, candidate.bundle.model_bytes, device, wish.memory_bytes_max)
     scorer = make_scorer(model, plan, score_output, manifest.score.column, batch_rows_max)
     # First: where the batch changes scores, no score can be compared with anything.
     with step("batch invariance") as found:
@@ -239,6 +276,9 @@ def prove_session(
             found.detail = check_invariance(scorer, plan, rows, manifest.batch_tolerance, batch_rows_max)
     with step("golden scores") as found:
         found.detail = check_golden(scorer, rows, candidate.golden_scores, manifest.golden_tolerance)
+    with step("explanation") as found:
+        explaining = _prove_explaining(candidate, scorer)
+        found.detail = explaining.detail
     with step("warm-up") as found:
         buckets = buckets_up_to(batch_rows_max)
         for batch_rows in buckets:
@@ -247,10 +287,18 @@ def prove_session(
         found.detail = f"batches of {', '.join(map(str, buckets))}; {row_run_ns / 1000:.0f} us a row alone"
         if not candidate.inspection.has_fixed_work:
             found.detail += ", but a row's values may make it longer: never run inline"
-    return SessionProof(model, score_output, row_run_ns)
+    return SessionProof(model, score_output, row_run_ns, card_fit, explaining.explained)
 
 
 # --- the steps ---
+
+
+def _prove_explaining(candidate: Candidate, scorer: Scorer) -> Explaining:
+    if candidate.explanation is not None:
+        check_background(scorer, candidate.explanation)
+    return make_explaining(
+        candidate.bundle, candidate.plan, candidate.explanation, candidate.golden_rows, candidate.golden_scores
+    )
 
 
 def load_feature_set(bundle: Bundle) -> FeatureSet:
@@ -314,15 +362,19 @@ def find_score_output(model: OrtModel, manifest: Manifest) -> int:
 def make_scorer(model: OrtModel, plan: FeaturePlan, output: int, column: int, batch_rows_max: int | None = None) -> Scorer:
     """Scores packed rows (n, row_bytes) -> (n,): in one batch, or in several of at most `batch_rows_max`."""
 
-    def score(rows: PackedRows) -> NDArray[np.float64]:
-        if batch_rows_max is not None and len(rows) > batch_rows_max:
-            parts = (rows[first : first + batch_rows_max] for first in range(0, len(rows), batch_rows_max))
-            return np.concatenate([score(part) for part in parts])
-        outputs = model.run_rows(plan, np.ascontiguousarray(rows), output)
+    def run(rows: PackedRows) -> NDArray[np.float64]:
+        with rest_after():
+            outputs = model.run_rows(plan, np.ascontiguousarray(rows), output)
         if outputs.shape[0] != len(rows) or column >= outputs.shape[1]:
             reason = f"{len(rows)} rows gave an output of shape {outputs.shape}, the score is in column {column}"
             raise BundleRefusedError(MODEL_FILE, reason, "export the model with one output row per input row")
         return outputs[:, column]
+
+    # Not one function that calls itself: it would hold the session until the garbage collector comes.
+    def score(rows: PackedRows) -> NDArray[np.float64]:
+        if batch_rows_max is None or len(rows) <= batch_rows_max:
+            return run(rows)
+        return np.concatenate([run(rows[first : first + batch_rows_max]) for first in range(0, len(rows), batch_rows_max)])
 
     return score
 
@@ -371,6 +423,25 @@ def _prove_standby(prove: Callable[[], SessionProof]) -> OrtModel:
     except BundleRefusedError as error:
         reason = f"on the CPU, which answers when the card cannot: {error.reason}"
         raise BundleRefusedError(error.file, reason, error.mend) from error
+
+
+def _fit_on_card(
+    model: OrtModel,
+    candidate: Candidate,
+    runtime: OrtRuntime,
+    cuda_index: int,
+    score_output: int,
+    batch_rows_max: int,
+    reserve_bytes: int,
+) -> BatchFit:
+    """Runs golden rows in every batch size, as far as the card's memory goes."""
+    scorer = make_scorer(model, candidate.plan, score_output, candidate.bundle.manifest.score.column)
+    build = build_of(Path(runtime.library_path))
+
+    def run(rows: int) -> None:
+        scorer(np.take(candidate.golden_rows, range(rows), axis=0, mode="wrap"))
+
+    return fit_batches(buckets_up_to(batch_rows_max), run, lambda: cuda_free_bytes(build, cuda_index), reserve_bytes)
 
 
 _SCORE_TYPES = (1, 11)  # ONNX: float32, float64

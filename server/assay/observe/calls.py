@@ -11,12 +11,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from assay._core import CALL_KINDS, CODE_TABLE, RECORD_REASONS, CallRecord
+from assay._core import CALL_KINDS, CODE_TABLE, RECORD_REASONS, STAGES, CallRecord
 from assay.observe.logs import log_event
 
 DRAIN_INTERVAL_S = 1.0
 
 log = logging.getLogger("assay.calls")
+
+((_EXPLAIN_START, _EXPLAIN_END),) = ((start, end) for name, start, end in STAGES if name == "explain")
 
 Tell = Callable[[Sequence[CallRecord]], None]
 
@@ -24,12 +26,18 @@ _METHODS = {
     CALL_KINDS["score"]: "assay.v1.ScoringService/Score",
     CALL_KINDS["batch"]: "assay.v1.ScoringService/ScoreBatch",
     CALL_KINDS["stream"]: "assay.v1.ScoringService/ScoreStream",
+    CALL_KINDS["infer"]: "inference.GRPCInferenceService/ModelInfer",
 }
 
 
 def method_of(record: CallRecord) -> str:
     """The full name of the method that was called."""
     return _METHODS[record.kind]
+
+
+def is_explained(record: CallRecord) -> bool:
+    """Whether it has the stage explain. A row that nobody asked to explain was not explained in no time: both stamps are one."""
+    return record.stamps_ns[_EXPLAIN_START] != record.stamps_ns[_EXPLAIN_END]
 
 
 def log_failures(records: Sequence[CallRecord]) -> None:

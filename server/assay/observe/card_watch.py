@@ -49,8 +49,7 @@ class CardWatch:
         self._thread = threading.Thread(target=self._run, name="assay-cards", daemon=True)
 
     def start(self) -> None:
-        if self._cards:
-            self._thread.start()
+        self._thread.start()
 
     def close(self) -> None:
         self._is_closing.set()
@@ -59,7 +58,7 @@ class CardWatch:
 
     def look(self) -> None:
         self._looks += 1
-        for index, card in self._cards.items():
+        for index, card in list(self._cards.items()):
             stats = card.stats()
             self._tell_faults(index, stats)
             if stats.is_dead and index not in self._dead:
@@ -69,14 +68,14 @@ class CardWatch:
             self._judge_heat(index, card)
 
     def checks(self) -> Iterator[Check]:
-        for index, card in self._cards.items():
+        for index, card in list(self._cards.items()):
             stats = card.stats()
             reduced = any(use.rows < use.rows_max for use in stats.uses)
             value = "dead" if stats.is_dead else "hot" if stats.is_hot else "smaller batches" if reduced else "in use"
             yield Check(f"card_{index}", value, is_ok=value == "in use")
 
     def families(self) -> Iterable[Metric]:
-        return card_families({index: card.stats() for index, card in self._cards.items()})
+        return card_families({index: card.stats() for index, card in list(self._cards.items())})
 
     # --- implementation
 
@@ -120,7 +119,10 @@ def card_families(cards: Mapping[int, CardStats]) -> Iterator[Metric]:
     faults = CounterMetricFamily("assay_card_faults", "What went wrong with a card, by kind", labels=("card", "fault"))
     rows = CounterMetricFamily("assay_card_cpu_rows", "Rows that the CPU ran for a card, by cause", labels=("card", "cause"))
     caps = GaugeMetricFamily(
-        "assay_card_batch_rows_limit", "Rows that a card is given at once; 0: none", labels=("card", "model", "version")
+        "assay_card_batch_rows_limit", "Rows that a card is given at once now; 0: none", labels=("card", "model", "version")
+    )
+    most = GaugeMetricFamily(
+        "assay_card_batch_rows_max", "Rows that it is given at once when nothing is wrong", labels=("card", "model", "version")
     )
     for index, stats in cards.items():
         card = str(index)
@@ -130,7 +132,8 @@ def card_families(cards: Mapping[int, CardStats]) -> Iterator[Metric]:
             faults.add_metric((card, name), count)
         for name, count in stats.cpu_rows.items():
             rows.add_metric((card, name), count)
-        lowest = {(use.model, use.version): use.rows for use in sorted(stats.uses, key=lambda use: -use.rows)}
-        for (model, version), limit in lowest.items():
-            caps.add_metric((card, model, version), limit)
-    yield from (dead, hot, faults, rows, caps)
+        lowest = {(use.model, use.version): use for use in sorted(stats.uses, key=lambda use: -use.rows)}
+        for (model, version), use in lowest.items():
+            caps.add_metric((card, model, version), use.rows)
+            most.add_metric((card, model, version), use.rows_max)
+    yield from (dead, hot, faults, rows, caps, most)

@@ -126,6 +126,11 @@ class DriftWatch:
         with self._lock:
             self._windows[reference.model, reference.version] = _Copies(reference, self._clock())
 
+    def remove(self, model: str, version: str) -> None:
+        """Its lane is gone."""
+        with self._lock:
+            self._windows.pop((model, version), None)
+
     def poll(self) -> None:
         """Keeps a copy if one is due. As cheap as the clock where none is."""
         with self._lock:

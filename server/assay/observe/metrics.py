@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client.core import (
+    CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
@@ -22,6 +23,8 @@ from assay._core import (
     STAGES,
     EngineMetrics,
     EngineStats,
+    ExplainStats,
+    LaneMetrics,
     NearCacheStats,
     StoreStats,
     TransportStats,
@@ -92,7 +95,31 @@ def engine_families(
     )
     yield counter("assay_lookup_rejected_records", "Records of a remote store that failed a check", stats.lookup_rejected_records)
     yield from near_cache_families(stats.near_cache)
+    yield from _explanation_families(stats.explain, metrics.lanes)
     yield counter("assay_refused_traceparents", "Headers that were no W3C trace context", metrics.refused_traceparents)
+
+
+def _explanation_families(stats: ExplainStats, lanes: Sequence[LaneMetrics]) -> Iterator[Metric]:
+    """Of the models whose scores can be explained."""
+    of = ("model", "version")
+    found = CounterMetricFamily(
+        "assay_explanations", "Explanations that were asked for, by what became of them", labels=("status", *of)
+    )
+    resting = GaugeMetricFamily(
+        "assay_explanations_suspended", "1 while a model's scores are not explained: they did not add up", labels=of
+    )
+    for lane in lanes:
+        if lane.explanations is None:
+            continue
+        resting.add_metric((lane.model, lane.version), float(lane.is_explaining_suspended))
+        for status, count in lane.explanations.items():
+            if status not in ("none", "later"):  # one that comes later is counted when it has come
+                found.add_metric((status, lane.model, lane.version), count)
+    yield found
+    yield resting
+    yield gauge("assay_explaining_rows", "Rows that wait for an explanation, or are being explained", stats.queued_rows)
+    yield gauge("assay_explainer_threads", "Threads that explain scores", stats.threads)
+    yield gauge("assay_explainers_suspended", "1 while nothing is explained: the threads did not come back", stats.is_suspended)
 
 
 def near_cache_families(stats: NearCacheStats) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from assay._core import CODE_TABLE, DECISIONS, PRIORITIES, RECORD_REASONS, STAGES, CallRecord
-from assay.observe.calls import method_of, trace_fields
+from assay.observe.calls import is_explained, method_of, trace_fields
 from assay.observe.logs import log_event
 
 log = logging.getLogger("assay.request")
@@ -84,4 +84,6 @@ def _ms(ns: int) -> float:
 def _stage_times(record: CallRecord) -> dict[str, float]:
     stamps = record.stamps_ns
     reached = [(name, stamps[start], stamps[end]) for name, start, end in STAGES if stamps[start] and stamps[end]]
+    if not is_explained(record):
+        reached = [stage for stage in reached if stage[0] != "explain"]
     return {f"{name}_ms": _ms(end_ns - start_ns) for name, start_ns, end_ns in reached if end_ns >= start_ns}

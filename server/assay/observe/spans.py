@@ -1,7 +1,7 @@
 """Spans of one call, made after its end from the times that the core stamped.
 
     assay.v1.ScoringService/Score          SERVER    received .. answered
-      decode look_up queue assemble infer commit respond    INTERNAL, one behind the other; as far as the call came
+      decode look_up queue assemble infer explain commit respond    INTERNAL, one behind the other; as far as the call came
 
 A ScoreBatch decodes and looks up its rows in turn: there both are one span, admit. A message of a ScoreStream has a server span
 of its own, a child of whoever opened the stream. Calls that shared a run of the model are linked to its span (batch_spans.py).
@@ -32,7 +32,7 @@ from assay import __version__
 from assay._core import CALL_KINDS, CODE_TABLE, DECISIONS, PRIORITIES, RECORD_REASONS, STAGES, CallRecord
 from assay.observe import semconv
 from assay.observe.batch_spans import BATCH_SPAN, BatchSpans, Ids, Run, add_link, run_of
-from assay.observe.calls import method_of
+from assay.observe.calls import is_explained, method_of
 
 SHAPES_MAX: Final = 1024  # of records whose spans are kept encoded
 
@@ -215,6 +215,12 @@ def _frame(size: int) -> bytes:
     return bytes(frame)
 
 
+def _reached(record: CallRecord) -> tuple[int, ...]:
+    """1 for each stamp that there is; where the call was explained they all differ, so that the shape was explained, too."""
+    step = int(is_explained(record))
+    return tuple(1 + index * step if stamp else 0 for index, stamp in enumerate(record.stamps_ns))
+
+
 def _shape_of(record: CallRecord) -> CallRecord:
     """What its spans have in common with others': ids and times only say whether they are there. Not the counts, which clients
     choose."""
@@ -222,7 +228,7 @@ def _shape_of(record: CallRecord) -> CallRecord:
         trace_id=1,
         span_id=1,
         parent_span_id=1 if record.parent_span_id else 0,
-        stamps_ns=tuple(map(bool, record.stamps_ns)),
+        stamps_ns=_reached(record),
         ended_ns=1,
         is_sampled=True,
         row_count=0,
@@ -285,4 +291,5 @@ def _stages(record: CallRecord) -> Iterator[tuple[str, int, int]]:
     for name, start, end in _BATCH_STAGES if record.kind == CALL_KINDS["batch"] else STAGES:
         if not record.stamps_ns[start]:
             return
-        yield name, start, end
+        if name != "explain" or is_explained(record):
+            yield name, start, end

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from assay._core import EngineMetrics, EngineStats
@@ -117,6 +117,7 @@ class StatusBoard:
     ) -> None:
         self.state = State.NOT_SERVING
         self.identity = Identity()
+        self.find_models: Callable[[], Sequence[ModelIdentity]] | None = None  # where they change: what is loaded now
         self._engine = engine
         self._clock = clock
         self._started_s, self._started_at_s = clock(), wall_clock()
@@ -142,7 +143,10 @@ class StatusBoard:
         with self._lock:
             before = self._looks[0]
         window_s = max(now.at_s - before.at_s, 1e-9)
-        identities = {(model.model, model.version): model for model in self.identity.models}
+        identity = self.identity
+        if self.find_models is not None:
+            identity = replace(identity, models=tuple(self.find_models()))
+        identities = {(model.model, model.version): model for model in identity.models}
         added = {key: since(counts, before.counts.get(key, {})) for key, counts in now.counts.items()}
         models = [
             ModelStatus(
@@ -159,7 +163,7 @@ class StatusBoard:
         total = together(added.values())
         return ServerStatus(
             self.state,
-            self.identity,
+            identity,
             self._started_at_s,
             os.getpid(),
             window_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from assay._core import LIMITS, Engine, Refusal
 from assay.codes import NUMBERS
 from assay.errors import RecordError, StoreError
-from assay.features.store_writer import StoreWriter
+from assay.features.store_writer import EventWriters, StoreWriter
 from assay.observe.logs import log_event
 from assay.transport.status import abort
 from assay.transport.worker import Worker
@@ -32,6 +32,7 @@ _TOO_LATE = NUMBERS["EVENT_TOO_LATE"]
 _OK = 0
 _NAMES = {_OK: "recorded", _DUPLICATE: "duplicate", _TOO_LATE: "too_late"}
 _REJECTED = "rejected"
+_UNTRIED = "rejected_by_tried"  # by the feature set of a version that answers nobody yet
 
 
 class LabelLog(Protocol):
@@ -52,14 +53,17 @@ _Outcome = tuple[int, str, Refusal | None]
 
 
 class FeatureService:
-    """Records events into every feature set that is served. `writers`: one a feature set. With several, each records every event,
-    and an event that one of them rejects is rejected (recording it again after the mend is harmless)."""
+    """Records events into every feature set that is served. `writers`: asked for each message.
 
-    def __init__(self, writers: Sequence[StoreWriter], engine: Engine, labels: LabelLog | None = None) -> None:
-        self._writers = tuple(writers)
+    With several that decide, each records every event, and an event that one of them rejects is rejected (recording it again
+    after the mend is harmless)."""
+
+    def __init__(self, writers: Callable[[], EventWriters], engine: Engine, labels: LabelLog | None = None) -> None:
+        self._writers = writers
         self._engine = engine
         self._labels = labels
-        self.counts = Counter[str](dict.fromkeys((*_NAMES.values(), _REJECTED), 0))  # events by outcome, written by the thread
+        # Events by outcome, written by the thread.
+        self.counts = Counter[str](dict.fromkeys((*_NAMES.values(), _REJECTED, _UNTRIED), 0))
         # A message of 1,000 events takes milliseconds: not on the event loop. One thread keeps one caller's order.
         self._worker = Worker("assay-events")
 
@@ -108,17 +112,30 @@ class FeatureService:
         if self._labels is not None and self._labels.refuses(message):
             return self._engine.refuse("AUDIT_UNAVAILABLE")
         merged: list[_Outcome] = []
-        for writer in self._writers:
+        writers = self._writers()
+        for writer in writers.deciding:
             outcomes = writer.record_events(message)
             if isinstance(outcomes, Refusal):
                 return outcomes
             merged = [_worse(*pair) for pair in zip(merged, outcomes, strict=True)] if merged else outcomes
+        for writer in writers.trying:
+            self._try(writer, message)
         # Here, for the caller may have left meanwhile.
         codes = [code for code, _, _ in merged]
         self.counts.update(_NAMES.get(code, _REJECTED) for code in codes)
         if self._labels is not None and not self._labels.record(message, codes):
             return self._engine.refuse("AUDIT_UNAVAILABLE")
         return merged
+
+    def _try(self, writer: StoreWriter, message: bytes) -> None:
+        """Into the feature set of a version that answers nobody yet."""
+        try:
+            outcomes = writer.record_events(message)
+        except StoreError as error:
+            log_event(log, logging.WARNING, "events not recorded for a version that is being tried", error=str(error))
+            return
+        if not isinstance(outcomes, Refusal):
+            self.counts[_UNTRIED] += sum(_NAMES.get(code) is None for code, _, _ in outcomes)
 
 
 # --- implementation ---

@@ -18,7 +18,7 @@ from assay.v1 import drift_pb2, feature_pb2
 if TYPE_CHECKING:
     from assay.transport.grpc_types import Context
 
-LOOK_S_MAX = 10.0  # of a caller that names no deadline, or a later one
+LOOK_S_MAX = 10.0
 
 Answer = bytes | Refusal
 Request = TypeVar("Request", bound=Message)
@@ -32,12 +32,14 @@ ModelRequest = TypeVar(
 
 
 class LookWorker:
-    """One thread makes them, one after the other. `what` they are stands in a refusal: "looks at features"."""
+    """One thread makes them, one after the other. `what` they are stands in a refusal: "looks at features". `wait_s_max`: how
+    long a caller waits who names no deadline, or a later one."""
 
-    def __init__(self, name: str, what: str, engine: Engine, *, answer_bytes_max: int) -> None:
+    def __init__(self, name: str, what: str, engine: Engine, *, answer_bytes_max: int, wait_s_max: float = LOOK_S_MAX) -> None:
         self._what = what
         self._engine = engine
         self._answer_bytes_max = answer_bytes_max
+        self._wait_s_max = wait_s_max
         self._worker = Worker(name)
 
     @property
@@ -49,6 +51,10 @@ class LookWorker:
         """Waits for the look that is being made, if there is one: not on the event loop."""
         self._worker.close()
 
+    def leave(self) -> None:
+        """Ends it without waiting."""
+        self._worker.leave()
+
     async def answer(self, kind: type[Request], make: Callable[[Request], Answer], data: bytes, context: Context) -> bytes:
         """What `make` says to a request of this kind, read and made on the thread within the caller's deadline: one that nobody
         waits for is not begun."""
@@ -56,7 +62,7 @@ class LookWorker:
         if looking is None:
             await abort(context, self._engine.refuse_call("QUEUE_FULL", f"{self.held_count} {self._what} are under way"))
         remaining_s = context.time_remaining()
-        limit_s = LOOK_S_MAX if remaining_s is None else min(LOOK_S_MAX, remaining_s)
+        limit_s = self._wait_s_max if remaining_s is None else min(self._wait_s_max, remaining_s)
         try:
             answer = await asyncio.wait_for(looking, limit_s)
         except TimeoutError:

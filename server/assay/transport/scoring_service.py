@@ -51,10 +51,10 @@ class ScoringService:
         """Full method name -> handler, without (de)serialisers: bytes in, bytes out."""
         return {
             "/assay.v1.ScoringService/Score": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_score, self._engine, self._replies, self._answer_bytes_max)
+                unary_handler(self._engine.submit_score, self._engine, self._replies, self._answer_bytes_max)
             ),
             "/assay.v1.ScoringService/ScoreBatch": grpc.unary_unary_rpc_method_handler(
-                _unary(self._engine.submit_batch, self._engine, self._replies, self._answer_bytes_max)
+                unary_handler(self._engine.submit_batch, self._engine, self._replies, self._answer_bytes_max)
             ),
             "/assay.v1.ScoringService/ScoreStream": grpc.stream_stream_rpc_method_handler(self._score_stream),
         }
@@ -98,8 +98,8 @@ def traceparent_of(context: Context) -> str | None:
     return None
 
 
-def _unary(submit: Submit, engine: Engine, replies: Replies, answer_bytes_max: int) -> Callable[[bytes, Context], Any]:
-    """A handler of Score or ScoreBatch. A closure, because every attribute look-up here is paid by every call."""
+def unary_handler(submit: Submit, engine: Engine, replies: Replies, answer_bytes_max: int) -> Callable[[bytes, Context], Any]:
+    """A handler of Score, ScoreBatch or ModelInfer. A closure, because every attribute look-up here is paid by every call."""
     is_tracing = engine.is_tracing
     next_token = replies.next_token
     queue = replies.queue

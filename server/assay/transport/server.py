@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,15 +23,19 @@ from assay._core import Engine, TransportStats
 from assay.config import SOCKET_PATH_BYTES_MAX, Config
 from assay.errors import ConfigError
 from assay.features.served import ServedFeatures
-from assay.features.store_writer import StoreWriter
+from assay.features.store_writer import EventWriters
 from assay.observe.drift import DriftWatch
 from assay.observe.status import State
 from assay.private_file import weakness_of
+from assay.scoring.rollout import Rollout
+from assay.scoring.tensor_models import TensorModels
 from assay.transport.access import Access
 from assay.transport.drift_service import DriftService
 from assay.transport.feature_looks import FeatureLooks
 from assay.transport.feature_service import FeatureService, LabelLog
 from assay.transport.health import HealthService
+from assay.transport.inference_service import InferenceService
+from assay.transport.model_service import ModelService
 from assay.transport.native import NativePort, wants_native
 from assay.transport.operations_service import OperationsService
 from assay.transport.policy import Listener, MethodTable, answered_on, services_of
@@ -82,14 +86,17 @@ class Transport:
     def __init__(
         self,
         engine: Engine,
-        writers: Sequence[StoreWriter],
+        writers: Callable[[], EventWriters],
         served: ServedFeatures,
         drift: DriftWatch,
         config: Config,
         telemetry: Telemetry,
+        rollout: Rollout,
         labels: LabelLog | None = None,
+        tensor_models: TensorModels | None = None,
     ) -> None:
-        """`labels`: where labels of recorded events are put on record."""
+        """`writers`: of the feature sets that are served now. `labels`: where labels of recorded events are put on record.
+        `tensor_models`: of the Open Inference Protocol."""
         self._engine = engine
         self._board = telemetry.board
         self._config = config
@@ -102,12 +109,20 @@ class Transport:
             streams_max=config.limits.streams_max,
             stream_age_s_max=config.connection.stream_age_s_max,
         )
+        self._inference = InferenceService(
+            engine,
+            self._replies,
+            tensor_models if tensor_models is not None else TensorModels(),
+            lambda: self._board.state is State.SERVING,
+            answer_bytes_max=config.limits.send_message_bytes_max,
+        )
         self._features = FeatureService(writers, engine, labels)
         self._looks = FeatureLooks(served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._drift = DriftService(drift, served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._security = Security(config, engine)
         self._operations = OperationsService(telemetry, engine, answer_bytes_max=config.limits.send_message_bytes_max)
-        services = (self._scoring, self._features, self._looks, self._drift, self._operations)
+        self._models = ModelService(rollout, engine, answer_bytes_max=config.limits.send_message_bytes_max)
+        services = (self._scoring, self._inference, self._features, self._looks, self._drift, self._models, self._operations)
         handlers = {name: handler for service in services for name, handler in service.handlers().items()}
         descriptors = Descriptors()
 
@@ -177,7 +192,7 @@ class Transport:
         if self._health is not None:
             await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
         self._security.close()
-        for service in (self._features, self._looks, self._drift, self._operations):
+        for service in (self._features, self._looks, self._drift, self._models, self._operations):
             await asyncio.to_thread(service.close)
         self._replies.close()
         for path in (self._admin_path, self._forward_path):
@@ -215,8 +230,8 @@ class Transport:
 
     @property
     def held_count(self) -> int:
-        """Messages of events, looks at features, drift and status that are under way or wait for their turn."""
-        return sum(service.held_count for service in (self._features, self._looks, self._drift, self._operations))
+        """Messages of events, looks at features, drift and status, steps and loads of models that are under way or wait."""
+        return sum(service.held_count for service in (self._features, self._looks, self._drift, self._models, self._operations))
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()

@@ -59,6 +59,10 @@ class Worker:
         """Waits for what is under way, if there is anything: not on the event loop."""
         self._executor.shutdown()
 
+    def leave(self) -> None:
+        """Begins nothing new, and waits for nothing."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
 
 class _UnwantedError(Exception):
     """Nobody hears it."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from assay.v1 import scoring_pb2 as assay_dot_v1_dot_scoring__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/audit.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/scoring.proto\"\xa0\x02\n\x0b\x41uditRecord\x12*\n\x07lineage\x18\x01 \x01(\x0b\x32\x17.assay.v1.LineageRecordH\x00\x12&\n\x05score\x18\x02 \x01(\x0b\x32\x15.assay.v1.ScoreRecordH\x00\x12\'\n\x06shadow\x18\x03 \x01(\x0b\x32\x15.assay.v1.ScoreRecordH\x00\x12\x32\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x1b.assay.v1.ExplanationRecordH\x00\x12&\n\x05label\x18\x05 \x01(\x0b\x32\x15.assay.v1.LabelRecordH\x00\x12\x30\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x1a.assay.v1.CheckpointRecordH\x00\x42\x06\n\x04kind\"\xd0\x01\n\rLineageRecord\x12\x0e\n\x06number\x18\x01 \x01(\r\x12(\n\nprovenance\x18\x02 \x01(\x0b\x32\x14.assay.v1.Provenance\x12$\n\x06inputs\x18\x03 \x03(\x0b\x32\x14.assay.v1.AuditInput\x12\r\n\x05views\x18\x04 \x03(\t\x12,\n\nthresholds\x18\x05 \x03(\x0b\x32\x18.assay.v1.AuditThreshold\x12\x11\n\trow_bytes\x18\x06 \x01(\r\x12\x0f\n\x07runtime\x18\x07 \x01(\t\">\n\nAuditInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\r\"E\n\x0e\x41uditThreshold\x12$\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x12.assay.v1.Decision\x12\r\n\x05score\x18\x02 \x01(\x01\"\xa3\x03\n\x0bScoreRecord\x12\x0f\n\x07lineage\x18\x01 \x01(\r\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\x15\n\revent_time_us\x18\x03 \x01(\x10\x12\x13\n\x0breceived_us\x18\x04 \x01(\x10\x12\r\n\x05score\x18\x05 \x01(\x01\x12$\n\x08\x64\x65\x63ision\x18\x06 \x01(\x0e\x32\x12.assay.v1.Decision\x12\x0b\n\x03row\x18\x07 \x01(\x0c\x12\x12\n\nrow_digest\x18\x08 \x01(\x0c\x12\x0f\n\x07missing\x18\t \x01(\x0c\x12\x0f\n\x07imputed\x18\n \x01(\x0c\x12\x30\n\x0c\x64\x65gradations\x18\x0b \x03(\x0b\x32\x1a.assay.v1.AuditDegradation\x12\x10\n\x08stage_ns\x18\x0c \x03(\x03\x12\x12\n\nbatch_rows\x18\r \x01(\r\x12\x10\n\x08trace_id\x18\x0e \x01(\x0c\x12$\n\x08priority\x18\x0f \x01(\x0e\x32\x12.assay.v1.Priority\x12!\n\x04\x63\x61ll\x18\x10 \x01(\x0e\x32\x13.assay.v1.AuditCall\x12\x14\n\x0cis_tokenised\x18\x11 \x01(\x08\"o\n\x10\x41uditDegradation\x12\x0c\n\x04view\x18\x01 \x01(\r\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.assay.v1.DegradationKind\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61\x63he_age_us\x18\x04 \x01(\x03\"\x94\x01\n\x11\x45xplanationRecord\x12\x16\n\x0escore_sequence\x18\x01 \x01(\x04\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x12\n\nbase_value\x18\x04 \x01(\x01\x12\x15\n\rcontributions\x18\x05 \x03(\x01\x12\x14\n\x0creason_codes\x18\x06 \x03(\t\"z\n\x0bLabelRecord\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x15\n\revent_time_us\x18\x02 \x01(\x10\x12\x15\n\rlabel_time_us\x18\x03 \x01(\x10\x12\x13\n\x0breceived_us\x18\x04 \x01(\x10\x12\x10\n\x08is_fraud\x18\x05 \x01(\x08\"\xd1\x01\n\x10\x43heckpointRecord\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.assay.v1.CheckpointReason\x12\x0f\n\x07time_us\x18\x02 \x01(\x10\x12\x10\n\x08recorded\x18\x03 \x01(\x04\x12\'\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x16.assay.v1.AuditDropped\x12\x14\n\x0cring_dropped\x18\x05 \x01(\x04\x12\r\n\x05level\x18\x06 \x01(\t\x12\x0e\n\x06inputs\x18\x07 \x01(\t\x12\x10\n\x08software\x18\x08 \x01(\t\".\n\x0c\x41uditDropped\x12\r\n\x05\x63\x61use\x18\x01 \x01(\t\x12\x0f\n\x07records\x18\x02 \x01(\x04*v\n\tAuditCall\x12\x1a\n\x16\x41UDIT_CALL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41UDIT_CALL_SCORE\x10\x01\x12\x1a\n\x16\x41UDIT_CALL_SCORE_BATCH\x10\x02\x12\x1b\n\x17\x41UDIT_CALL_SCORE_STREAM\x10\x03*\xcc\x01\n\x10\x43heckpointReason\x12!\n\x1d\x43HECKPOINT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43HECKPOINT_REASON_START\x10\x01\x12\x1c\n\x18\x43HECKPOINT_REASON_MINUTE\x10\x02\x12\x1d\n\x19\x43HECKPOINT_REASON_NO_ROOM\x10\x03\x12 \n\x1c\x43HECKPOINT_REASON_ROOM_AGAIN\x10\x04\x12\x19\n\x15\x43HECKPOINT_REASON_END\x10\x05\x42S\n\x0bio.assay.v1B\nAuditProtoP\x01Z6github.com/assay-scoring/assay/gen/go/assay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/audit.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/scoring.proto\"\xa0\x02\n\x0b\x41uditRecord\x12*\n\x07lineage\x18\x01 \x01(\x0b\x32\x17.assay.v1.LineageRecordH\x00\x12&\n\x05score\x18\x02 \x01(\x0b\x32\x15.assay.v1.ScoreRecordH\x00\x12\'\n\x06shadow\x18\x03 \x01(\x0b\x32\x15.assay.v1.ScoreRecordH\x00\x12\x32\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x1b.assay.v1.ExplanationRecordH\x00\x12&\n\x05label\x18\x05 \x01(\x0b\x32\x15.assay.v1.LabelRecordH\x00\x12\x30\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x1a.assay.v1.CheckpointRecordH\x00\x42\x06\n\x04kind\"\x94\x02\n\rLineageRecord\x12\x0e\n\x06number\x18\x01 \x01(\r\x12(\n\nprovenance\x18\x02 \x01(\x0b\x32\x14.assay.v1.Provenance\x12$\n\x06inputs\x18\x03 \x03(\x0b\x32\x14.assay.v1.AuditInput\x12\r\n\x05views\x18\x04 \x03(\t\x12,\n\nthresholds\x18\x05 \x03(\x0b\x32\x18.assay.v1.AuditThreshold\x12\x11\n\trow_bytes\x18\x06 \x01(\r\x12\x0f\n\x07runtime\x18\x07 \x01(\t\x12\x0e\n\x06groups\x18\x08 \x03(\t\x12\x19\n\x11\x62\x61\x63kground_sha256\x18\t \x01(\t\x12\x17\n\x0freasons_version\x18\n \x01(\t\">\n\nAuditInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\r\"E\n\x0e\x41uditThreshold\x12$\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x12.assay.v1.Decision\x12\r\n\x05score\x18\x02 \x01(\x01\"\xb7\x04\n\x0bScoreRecord\x12\x0f\n\x07lineage\x18\x01 \x01(\r\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\x15\n\revent_time_us\x18\x03 \x01(\x10\x12\x13\n\x0breceived_us\x18\x04 \x01(\x10\x12\r\n\x05score\x18\x05 \x01(\x01\x12$\n\x08\x64\x65\x63ision\x18\x06 \x01(\x0e\x32\x12.assay.v1.Decision\x12\x0b\n\x03row\x18\x07 \x01(\x0c\x12\x12\n\nrow_digest\x18\x08 \x01(\x0c\x12\x0f\n\x07missing\x18\t \x01(\x0c\x12\x0f\n\x07imputed\x18\n \x01(\x0c\x12\x30\n\x0c\x64\x65gradations\x18\x0b \x03(\x0b\x32\x1a.assay.v1.AuditDegradation\x12\x10\n\x08stage_ns\x18\x0c \x03(\x03\x12\x12\n\nbatch_rows\x18\r \x01(\r\x12\x10\n\x08trace_id\x18\x0e \x01(\x0c\x12$\n\x08priority\x18\x0f \x01(\x0e\x32\x12.assay.v1.Priority\x12!\n\x04\x63\x61ll\x18\x10 \x01(\x0e\x32\x13.assay.v1.AuditCall\x12\x14\n\x0cis_tokenised\x18\x11 \x01(\x08\x12\x16\n\x0eoutputs_digest\x18\x12 \x01(\x0c\x12\x0f\n\x07outputs\x18\x13 \x01(\x0c\x12\x37\n\x12\x65xplanation_status\x18\x14 \x01(\x0e\x32\x1b.assay.v1.ExplanationStatus\x12\x30\n\x0b\x65xplanation\x18\x15 \x01(\x0b\x32\x1b.assay.v1.ExplanationRecord\"o\n\x10\x41uditDegradation\x12\x0c\n\x04view\x18\x01 \x01(\r\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.assay.v1.DegradationKind\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x63\x61\x63he_age_us\x18\x04 \x01(\x03\"\xac\x02\n\x11\x45xplanationRecord\x12\x19\n\x11score_received_us\x18\x01 \x01(\x10\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12+\n\x06method\x18\x03 \x01(\x0e\x32\x1b.assay.v1.ExplanationMethod\x12\x13\n\x0b\x62\x61se_margin\x18\x04 \x01(\x01\x12\x0e\n\x06margin\x18\x05 \x01(\x01\x12\x10\n\x08residual\x18\x06 \x01(\x01\x12)\n\x07players\x18\x07 \x01(\x0e\x32\x18.assay.v1.ExplainPlayers\x12\x15\n\rcontributions\x18\x08 \x03(\x01\x12\x17\n\x0fstandard_errors\x18\t \x03(\x01\x12\x14\n\x0creason_codes\x18\n \x03(\t\x12\x0f\n\x07lineage\x18\x0b \x01(\r\"z\n\x0bLabelRecord\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x15\n\revent_time_us\x18\x02 \x01(\x10\x12\x15\n\rlabel_time_us\x18\x03 \x01(\x10\x12\x13\n\x0breceived_us\x18\x04 \x01(\x10\x12\x10\n\x08is_fraud\x18\x05 \x01(\x08\"\xd1\x01\n\x10\x43heckpointRecord\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.assay.v1.CheckpointReason\x12\x0f\n\x07time_us\x18\x02 \x01(\x10\x12\x10\n\x08recorded\x18\x03 \x01(\x04\x12\'\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x16.assay.v1.AuditDropped\x12\x14\n\x0cring_dropped\x18\x05 \x01(\x04\x12\r\n\x05level\x18\x06 \x01(\t\x12\x0e\n\x06inputs\x18\x07 \x01(\t\x12\x10\n\x08software\x18\x08 \x01(\t\".\n\x0c\x41uditDropped\x12\r\n\x05\x63\x61use\x18\x01 \x01(\t\x12\x0f\n\x07records\x18\x02 \x01(\x04*\x92\x01\n\tAuditCall\x12\x1a\n\x16\x41UDIT_CALL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41UDIT_CALL_SCORE\x10\x01\x12\x1a\n\x16\x41UDIT_CALL_SCORE_BATCH\x10\x02\x12\x1b\n\x17\x41UDIT_CALL_SCORE_STREAM\x10\x03\x12\x1a\n\x16\x41UDIT_CALL_MODEL_INFER\x10\x04*\xcc\x01\n\x10\x43heckpointReason\x12!\n\x1d\x43HECKPOINT_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43HECKPOINT_REASON_START\x10\x01\x12\x1c\n\x18\x43HECKPOINT_REASON_MINUTE\x10\x02\x12\x1d\n\x19\x43HECKPOINT_REASON_NO_ROOM\x10\x03\x12 \n\x1c\x43HECKPOINT_REASON_ROOM_AGAIN\x10\x04\x12\x19\n\x15\x43HECKPOINT_REASON_END\x10\x05\x42S\n\x0bio.assay.v1B\nAuditProtoP\x01Z6github.com/assay-scoring/assay/gen/go/assay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,28 +33,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.audit_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013io.assay.v1B\nAuditProtoP\001Z6github.com/assay-scoring/assay/gen/go/assay/v1;assayv1'
-  _globals['_AUDITCALL']._serialized_start=1765
-  _globals['_AUDITCALL']._serialized_end=1883
-  _globals['_CHECKPOINTREASON']._serialized_start=1886
-  _globals['_CHECKPOINTREASON']._serialized_end=2090
+  _globals['_AUDITCALL']._serialized_start=2134
+  _globals['_AUDITCALL']._serialized_end=2280
+  _globals['_CHECKPOINTREASON']._serialized_start=2283
+  _globals['_CHECKPOINTREASON']._serialized_end=2487
   _globals['_AUDITRECORD']._serialized_start=59
   _globals['_AUDITRECORD']._serialized_end=347
   _globals['_LINEAGERECORD']._serialized_start=350
-  _globals['_LINEAGERECORD']._serialized_end=558
-  _globals['_AUDITINPUT']._serialized_start=560
-  _globals['_AUDITINPUT']._serialized_end=622
-  _globals['_AUDITTHRESHOLD']._serialized_start=624
-  _globals['_AUDITTHRESHOLD']._serialized_end=693
-  _globals['_SCORERECORD']._serialized_start=696
-  _globals['_SCORERECORD']._serialized_end=1115
-  _globals['_AUDITDEGRADATION']._serialized_start=1117
-  _globals['_AUDITDEGRADATION']._serialized_end=1228
-  _globals['_EXPLANATIONRECORD']._serialized_start=1231
-  _globals['_EXPLANATIONRECORD']._serialized_end=1379
-  _globals['_LABELRECORD']._serialized_start=1381
-  _globals['_LABELRECORD']._serialized_end=1503
-  _globals['_CHECKPOINTRECORD']._serialized_start=1506
-  _globals['_CHECKPOINTRECORD']._serialized_end=1715
-  _globals['_AUDITDROPPED']._serialized_start=1717
-  _globals['_AUDITDROPPED']._serialized_end=1763
+  _globals['_LINEAGERECORD']._serialized_end=626
+  _globals['_AUDITINPUT']._serialized_start=628
+  _globals['_AUDITINPUT']._serialized_end=690
+  _globals['_AUDITTHRESHOLD']._serialized_start=692
+  _globals['_AUDITTHRESHOLD']._serialized_end=761
+  _globals['_SCORERECORD']._serialized_start=764
+  _globals['_SCORERECORD']._serialized_end=1331
+  _globals['_AUDITDEGRADATION']._serialized_start=1333
+  _globals['_AUDITDEGRADATION']._serialized_end=1444
+  _globals['_EXPLANATIONRECORD']._serialized_start=1447
+  _globals['_EXPLANATIONRECORD']._serialized_end=1747
+  _globals['_LABELRECORD']._serialized_start=1749
+  _globals['_LABELRECORD']._serialized_end=1871
+  _globals['_CHECKPOINTRECORD']._serialized_start=1874
+  _globals['_CHECKPOINTRECORD']._serialized_end=2083
+  _globals['_AUDITDROPPED']._serialized_start=2085
+  _globals['_AUDITDROPPED']._serialized_end=2131
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,7 @@ class AuditCall(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AUDIT_CALL_SCORE: _ClassVar[AuditCall]
     AUDIT_CALL_SCORE_BATCH: _ClassVar[AuditCall]
     AUDIT_CALL_SCORE_STREAM: _ClassVar[AuditCall]
+    AUDIT_CALL_MODEL_INFER: _ClassVar[AuditCall]
 
 class CheckpointReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -27,6 +28,7 @@ AUDIT_CALL_UNSPECIFIED: AuditCall
 AUDIT_CALL_SCORE: AuditCall
 AUDIT_CALL_SCORE_BATCH: AuditCall
 AUDIT_CALL_SCORE_STREAM: AuditCall
+AUDIT_CALL_MODEL_INFER: AuditCall
 CHECKPOINT_REASON_UNSPECIFIED: CheckpointReason
 CHECKPOINT_REASON_START: CheckpointReason
 CHECKPOINT_REASON_MINUTE: CheckpointReason
@@ -51,7 +53,7 @@ class AuditRecord(_message.Message):
     def __init__(self, lineage: _Optional[_Union[LineageRecord, _Mapping]] = ..., score: _Optional[_Union[ScoreRecord, _Mapping]] = ..., shadow: _Optional[_Union[ScoreRecord, _Mapping]] = ..., explanation: _Optional[_Union[ExplanationRecord, _Mapping]] = ..., label: _Optional[_Union[LabelRecord, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointRecord, _Mapping]] = ...) -> None: ...
 
 class LineageRecord(_message.Message):
-    __slots__ = ("number", "provenance", "inputs", "views", "thresholds", "row_bytes", "runtime")
+    __slots__ = ("number", "provenance", "inputs", "views", "thresholds", "row_bytes", "runtime", "groups", "background_sha256", "reasons_version")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +61,9 @@ class LineageRecord(_message.Message):
     THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
     ROW_BYTES_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_SHA256_FIELD_NUMBER: _ClassVar[int]
+    REASONS_VERSION_FIELD_NUMBER: _ClassVar[int]
     number: int
     provenance: _scoring_pb2.Provenance
     inputs: _containers.RepeatedCompositeFieldContainer[AuditInput]
@@ -66,7 +71,10 @@ class LineageRecord(_message.Message):
     thresholds: _containers.RepeatedCompositeFieldContainer[AuditThreshold]
     row_bytes: int
     runtime: str
-    def __init__(self, number: _Optional[int] = ..., provenance: _Optional[_Union[_scoring_pb2.Provenance, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[AuditInput, _Mapping]]] = ..., views: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[_Union[AuditThreshold, _Mapping]]] = ..., row_bytes: _Optional[int] = ..., runtime: _Optional[str] = ...) -> None: ...
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    background_sha256: str
+    reasons_version: str
+    def __init__(self, number: _Optional[int] = ..., provenance: _Optional[_Union[_scoring_pb2.Provenance, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[AuditInput, _Mapping]]] = ..., views: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[_Union[AuditThreshold, _Mapping]]] = ..., row_bytes: _Optional[int] = ..., runtime: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., background_sha256: _Optional[str] = ..., reasons_version: _Optional[str] = ...) -> None: ...
 
 class AuditInput(_message.Message):
     __slots__ = ("name", "type", "offset_bytes")
@@ -87,7 +95,7 @@ class AuditThreshold(_message.Message):
     def __init__(self, decision: _Optional[_Union[_scoring_pb2.Decision, str]] = ..., score: _Optional[float] = ...) -> None: ...
 
 class ScoreRecord(_message.Message):
-    __slots__ = ("lineage", "transaction_id", "event_time_us", "received_us", "score", "decision", "row", "row_digest", "missing", "imputed", "degradations", "stage_ns", "batch_rows", "trace_id", "priority", "call", "is_tokenised")
+    __slots__ = ("lineage", "transaction_id", "event_time_us", "received_us", "score", "decision", "row", "row_digest", "missing", "imputed", "degradations", "stage_ns", "batch_rows", "trace_id", "priority", "call", "is_tokenised", "outputs_digest", "outputs", "explanation_status", "explanation")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_US_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +113,10 @@ class ScoreRecord(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
     IS_TOKENISED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_STATUS_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     lineage: int
     transaction_id: str
     event_time_us: int
@@ -122,7 +134,11 @@ class ScoreRecord(_message.Message):
     priority: _scoring_pb2.Priority
     call: AuditCall
     is_tokenised: bool
-    def __init__(self, lineage: _Optional[int] = ..., transaction_id: _Optional[str] = ..., event_time_us: _Optional[int] = ..., received_us: _Optional[int] = ..., score: _Optional[float] = ..., decision: _Optional[_Union[_scoring_pb2.Decision, str]] = ..., row: _Optional[bytes] = ..., row_digest: _Optional[bytes] = ..., missing: _Optional[bytes] = ..., imputed: _Optional[bytes] = ..., degradations: _Optional[_Iterable[_Union[AuditDegradation, _Mapping]]] = ..., stage_ns: _Optional[_Iterable[int]] = ..., batch_rows: _Optional[int] = ..., trace_id: _Optional[bytes] = ..., priority: _Optional[_Union[_scoring_pb2.Priority, str]] = ..., call: _Optional[_Union[AuditCall, str]] = ..., is_tokenised: _Optional[bool] = ...) -> None: ...
+    outputs_digest: bytes
+    outputs: bytes
+    explanation_status: _scoring_pb2.ExplanationStatus
+    explanation: ExplanationRecord
+    def __init__(self, lineage: _Optional[int] = ..., transaction_id: _Optional[str] = ..., event_time_us: _Optional[int] = ..., received_us: _Optional[int] = ..., score: _Optional[float] = ..., decision: _Optional[_Union[_scoring_pb2.Decision, str]] = ..., row: _Optional[bytes] = ..., row_digest: _Optional[bytes] = ..., missing: _Optional[bytes] = ..., imputed: _Optional[bytes] = ..., degradations: _Optional[_Iterable[_Union[AuditDegradation, _Mapping]]] = ..., stage_ns: _Optional[_Iterable[int]] = ..., batch_rows: _Optional[int] = ..., trace_id: _Optional[bytes] = ..., priority: _Optional[_Union[_scoring_pb2.Priority, str]] = ..., call: _Optional[_Union[AuditCall, str]] = ..., is_tokenised: _Optional[bool] = ..., outputs_digest: _Optional[bytes] = ..., outputs: _Optional[bytes] = ..., explanation_status: _Optional[_Union[_scoring_pb2.ExplanationStatus, str]] = ..., explanation: _Optional[_Union[ExplanationRecord, _Mapping]] = ...) -> None: ...
 
 class AuditDegradation(_message.Message):
     __slots__ = ("view", "kind", "reason", "cache_age_us")
@@ -137,20 +153,30 @@ class AuditDegradation(_message.Message):
     def __init__(self, view: _Optional[int] = ..., kind: _Optional[_Union[_scoring_pb2.DegradationKind, str]] = ..., reason: _Optional[str] = ..., cache_age_us: _Optional[int] = ...) -> None: ...
 
 class ExplanationRecord(_message.Message):
-    __slots__ = ("score_sequence", "transaction_id", "method", "base_value", "contributions", "reason_codes")
-    SCORE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("score_received_us", "transaction_id", "method", "base_margin", "margin", "residual", "players", "contributions", "standard_errors", "reason_codes", "lineage")
+    SCORE_RECEIVED_US_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
-    BASE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    BASE_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+    PLAYERS_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    STANDARD_ERRORS_FIELD_NUMBER: _ClassVar[int]
     REASON_CODES_FIELD_NUMBER: _ClassVar[int]
-    score_sequence: int
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    score_received_us: int
     transaction_id: str
-    method: str
-    base_value: float
+    method: _scoring_pb2.ExplanationMethod
+    base_margin: float
+    margin: float
+    residual: float
+    players: _scoring_pb2.ExplainPlayers
     contributions: _containers.RepeatedScalarFieldContainer[float]
+    standard_errors: _containers.RepeatedScalarFieldContainer[float]
     reason_codes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, score_sequence: _Optional[int] = ..., transaction_id: _Optional[str] = ..., method: _Optional[str] = ..., base_value: _Optional[float] = ..., contributions: _Optional[_Iterable[float]] = ..., reason_codes: _Optional[_Iterable[str]] = ...) -> None: ...
+    lineage: int
+    def __init__(self, score_received_us: _Optional[int] = ..., transaction_id: _Optional[str] = ..., method: _Optional[_Union[_scoring_pb2.ExplanationMethod, str]] = ..., base_margin: _Optional[float] = ..., margin: _Optional[float] = ..., residual: _Optional[float] = ..., players: _Optional[_Union[_scoring_pb2.ExplainPlayers, str]] = ..., contributions: _Optional[_Iterable[float]] = ..., standard_errors: _Optional[_Iterable[float]] = ..., reason_codes: _Optional[_Iterable[str]] = ..., lineage: _Optional[int] = ...) -> None: ...
 
 class LabelRecord(_message.Message):
     __slots__ = ("transaction_id", "event_time_us", "label_time_us", "received_us", "is_fraud")

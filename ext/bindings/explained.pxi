@@ -1,0 +1,88 @@
+# Why scores are what they are: what a lane explains its scores with.
+
+@cython.final
+cdef class ExplainedModel:
+    """All that it takes to say why a model version scores as it does. See ext/core/explain/explained_model.h."""
+
+    cdef shared_ptr[CExplainedModel] _model
+    cdef readonly FeaturePlan plan
+
+    def __cinit__(
+        self,
+        *,
+        plan: FeaturePlan,
+        model: bytes,
+        output: str,
+        column: int,
+        background: bytes,
+        background_sha256: str,
+        groups: Sequence[int],
+        group_names: Sequence[str],
+        reasons: Sequence[tuple[str, str, str]] = (),
+        reasons_version: str = "",
+    ):
+        cdef ExplainerSpec spec
+        cdef RowTensor tensor
+        cdef Reason reason
+        cdef const CFeaturePlan* compiled = plan._plan.get()
+        cdef const PlanSpec* parts = &compiled.spec()
+        cdef string named = string_of_str(output)
+        cdef Status status
+        cdef size_t i
+        if not 0 <= column < 1 << 31:
+            raise ValueError(f"column: expected 0 or more, not {column}")
+        if len(background) % compiled.row_bytes() != 0:
+            raise ValueError(f"background: expected rows of {compiled.row_bytes()} bytes, not {len(background)} bytes in all")
+        if reasons and len(reasons) != len(group_names):
+            raise ValueError(f"reasons: expected none, or one for each of {len(group_names)} groups, not {len(reasons)}")
+        for i in range(parts.tensors.size()):
+            tensor.type = parts.tensors[i].type
+            tensor.offset_bytes = compiled.segments()[i].offset_bytes
+            tensor.elements = parts.tensors[i].element_count
+            spec.tensors.push_back(tensor)
+        spec.model = view_of_bytes(model)
+        spec.output = string_view(named.data(), named.size())
+        spec.column = <size_t>column
+        spec.row_bytes = compiled.row_bytes()
+        spec.background = <const uint8_t*>PyBytes_AS_STRING(background)
+        spec.background_rows = <size_t>len(background) // compiled.row_bytes()
+        for group in groups:
+            spec.groups.push_back(group)
+        spec.group_count = <size_t>len(group_names)
+        self.plan = plan
+        self._model = make_shared[CExplainedModel]()
+        for name in group_names:
+            self._model.get().group_names.push_back(string_of_str(name))
+        for i in range(parts.inputs.size()):
+            self._model.get().input_names.push_back(parts.inputs[i].name)
+        for code, analyst_text, customer_text in reasons:
+            reason.code = string_of_str(code)
+            reason.analyst_text = string_of_str(analyst_text)
+            reason.customer_text = string_of_str(customer_text)
+            self._model.get().reasons.push_back(reason)
+        self._model.get().reasons_version = string_of_str(reasons_version)
+        self._model.get().background_sha256 = string_of_str(background_sha256)
+        with nogil:
+            status = make_explainer(spec, self._model.get())
+        check_status(status)
+
+    @property
+    def method(self) -> int:
+        """assay.v1.ExplanationMethod."""
+        return <int>self._model.get().explainer.get().method()
+
+    def explain(self, row: bytes, score: float, *, by_input: bool = False, top_k: int = 0) -> bytes | None:
+        """An assay.v1.Explanation of one finished row that has this score, as bytes; None: it does not add up to the score."""
+        cdef ExplainJob job
+        cdef ExplainResult result
+        cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(row)
+        if <uint32_t>len(row) != self.plan.row_bytes:
+            raise ValueError(f"row: expected {self.plan.row_bytes} bytes, not {len(row)}")
+        job.model = <shared_ptr[const CExplainedModel]>self._model
+        job.row.assign(data, data + len(row))
+        job.players = CPlayers.kInputs if by_input else CPlayers.kGroups
+        job.top_k = top_k
+        job.score = score
+        with nogil:
+            result = explain_row(job)
+        return bytes_of_string(result.answer) if result.adds_up else None

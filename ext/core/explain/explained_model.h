@@ -1,0 +1,33 @@
+// ExplainedModel: all that it takes to say why a model version scores as it does: who explains, what the players are called, and what
+// may be told of them. Immutable; shared by the lane and by explanations that are on their way.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/explain/explainer.h"
+
+namespace assay::explain {
+
+// What is told where a player pushes the risk up. An empty code: nothing.
+struct Reason {
+  std::string code;
+  std::string analyst_text;
+  std::string customer_text;  // empty: nothing that a customer may be told
+};
+
+struct ExplainedModel {
+  std::unique_ptr<const Explainer> explainer;
+  std::string background_sha256;
+  std::vector<std::string> group_names;  // by player
+  std::vector<std::string> input_names;
+  std::vector<Reason> reasons;  // by group; empty: the bundle has no table
+  std::string reasons_version;
+
+  const std::vector<std::string>& names(Players players) const noexcept {
+    return players == Players::kGroups ? group_names : input_names;
+  }
+};
+
+}  // namespace assay::explain

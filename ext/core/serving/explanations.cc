@@ -1,0 +1,333 @@
+#include "core/serving/explanations.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <new>
+#include <system_error>
+
+#include "core/base/alt_stack.h"
+#include "core/base/signals_blocked.h"
+#include "core/serving/lane.h"
+
+namespace assay {
+namespace {
+
+// What is left of a call's time when its explanation is given up: to record the score, encode the answer and send it. A part of its
+// time, for an answer of many rows takes longer.
+constexpr int64_t kAnswerNs = 1'000'000;
+constexpr int64_t kAnswerPart = 8;
+// How often the thread looks after its workers where nothing else wakes it.
+constexpr int64_t kLookNs = 1'000'000'000;
+
+timespec time_until(int64_t time_ns, int64_t now_ns) noexcept {
+  const int64_t left_ns = std::clamp<int64_t>(time_ns - now_ns, 0, kLookNs);
+  return {static_cast<time_t>(left_ns / 1'000'000'000), static_cast<long>(left_ns % 1'000'000'000)};
+}
+
+}  // namespace
+
+Explanations::Explanations(const ExplainOptions& options, Calls& calls, const Clock& clock)
+    : options_(options), calls_(calls), clock_(clock), wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), recorder_(calls, clock) {
+  ASSAY_ASSERT(wake_fd_ >= 0);
+}
+
+Explanations::~Explanations() {
+  stop();
+  close(wake_fd_);
+}
+
+Status Explanations::enable() {
+  const std::lock_guard<std::mutex> lock(enabling_);
+  if (!options_.has_threads || thread_.joinable() || is_stopping_) return Status();
+  for (uint32_t i = 0; i < std::max(1u, options_.threads); ++i) {
+    desks_.emplace_back();
+    desks_.back().worker = std::make_unique<ExplainWorker>(wake_fd_, clock_, options_.faults.get());
+    if (Status started = desks_.back().worker->start(); !started.ok()) return started;
+  }
+  const SignalsBlocked blocked;
+  try {
+    thread_ = std::thread([this] {
+      const AltStack stack;
+      serve();
+    });
+    pthread_setname_np(thread_.native_handle(), "assay-explain");
+  } catch (const std::system_error& error) {
+    return Status(Code::kIo, std::string("the thread of explanations could not be started: ") + error.what());
+  }
+  return Status();
+}
+
+// --- where rows are scored
+
+bool Explanations::offer(uint32_t row, const std::shared_ptr<LaneExplanations>& lane, const RecordedLane& recorded,
+                         size_t row_bytes) noexcept {
+  Slot& slot = calls_.slab()[row];
+  RowExplanation& explanation = *slot.explanation;
+  const ExplainRequest& request = explanation.request;
+  const int64_t now_ns = clock_.now_ns();
+  const int64_t deadline_ns = deadline_of(slot, request, now_ns);
+  explanation.status = ExplanationStatus::kNotWanted;
+  if (request.wants(slot.score, slot.decision)) explanation.status = refusal(*lane, now_ns, deadline_ns);
+  if (explanation.status == ExplanationStatus::kNone) {
+    try {
+      std::unique_ptr<Task> task = make_task(row, lane, recorded, row_bytes, deadline_ns);
+      const Priority priority = calls_.slab()[slot.head].priority;
+      explanation.status = request.is_later ? ExplanationStatus::kLater : ExplanationStatus::kNone;
+      // Before: it may end, and its slot be another's, while this thread is still on its way back.
+      const bool waits = !request.is_later;
+      if (waits) move_slot(slot, SlotState::kExplaining);
+      const bool is_queued = push(std::move(task), priority);
+      if (is_queued && waits) return true;
+      if (!is_queued) explanation.status = ExplanationStatus::kShed;
+    } catch (const std::bad_alloc&) { explanation.status = ExplanationStatus::kShed; }
+  }
+  if (explanation.status != ExplanationStatus::kLater) lane->count(explanation.status);
+  return false;
+}
+
+// Bulk rows, for which nobody waits, have the time that their call has.
+int64_t Explanations::deadline_of(const Slot& slot, const ExplainRequest& request, int64_t now_ns) const noexcept {
+  if (request.is_later) return now_ns + options_.later_ns_max;
+  const Slot& head = calls_.slab()[slot.head];
+  const int64_t call_ns = head.deadline_ns - std::max(kAnswerNs, (head.deadline_ns - now_ns) / kAnswerPart);
+  return head.priority == Priority::kBulk ? call_ns : std::min(call_ns, now_ns + options_.inline_ns_max);
+}
+
+// kNone: it is to be taken.
+ExplanationStatus Explanations::refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept {
+  if (is_stopping_.load(std::memory_order_relaxed)) return ExplanationStatus::kShed;
+  if (deadline_ns <= now_ns) return ExplanationStatus::kLate;
+  const int64_t ahead = queued_rows_.load(std::memory_order_relaxed);
+  if (ahead >= options_.queue_rows_max) return ExplanationStatus::kShed;
+  // One alone is always tried: what was slow once, or got no processor, must have a chance to show that it is quick.
+  const int64_t wait_ns = (ahead + 1) * row_ns_.load(std::memory_order_relaxed) / std::max(1u, options_.threads);
+  if (ahead > 0 && now_ns + wait_ns > deadline_ns) return ExplanationStatus::kShed;
+  if (!lane.breaker.allows(now_ns) || !breaker_.allows(now_ns)) return ExplanationStatus::kSuspended;
+  return ExplanationStatus::kNone;
+}
+
+int64_t Explanations::wall_us_of(int64_t stamp_ns) const noexcept { return wall_now_us() - (clock_.now_ns() - stamp_ns) / 1000; }
+
+std::unique_ptr<Explanations::Task> Explanations::make_task(uint32_t row, const std::shared_ptr<LaneExplanations>& lane,
+                                                            const RecordedLane& recorded, size_t row_bytes,
+                                                            int64_t deadline_ns) const {
+  const Slot& slot = calls_.slab()[row];
+  const ExplainRequest& request = slot.explanation->request;
+  if (request.is_later) slot.explanation->received_us = wall_us_of(slot.stamps[static_cast<size_t>(Stamp::kReceived)]);
+  const uint8_t* const bytes = recorded.memory.row(row);
+  ExplainJob job{lane->model, {bytes, bytes + row_bytes}, request.players, request.top_k, slot.score};
+  std::string record_head = request.is_later ? recorded.audit->explanation_head(slot) : std::string();
+  return std::make_unique<Task>(Task{request.is_later ? kNoSlot : row, deadline_ns, calls_.slab()[slot.head].lane, lane, recorded,
+                                     std::move(job), std::move(record_head)});
+}
+
+// False: there is no room, and the task is gone.
+bool Explanations::push(std::unique_ptr<Task> task, Priority priority) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (queued_rows_.load(std::memory_order_relaxed) >= options_.queue_rows_max) return false;
+    new_[priority_index(priority)].push_back(std::move(task));
+    queued_rows_.fetch_add(1, std::memory_order_relaxed);
+  }
+  tell();
+  return true;
+}
+
+void Explanations::tell() noexcept {
+  const uint64_t one = 1;
+  (void)!write(wake_fd_, &one, sizeof one);  // full: it is readable anyway
+}
+
+// --- on the thread
+
+void Explanations::serve() noexcept {
+  while (!is_stopping_.load(std::memory_order_acquire)) {
+    look();
+    pollfd wake{wake_fd_, POLLIN, 0};
+    const timespec left = time_until(next_deadline_ns(), clock_.now_ns());
+    ppoll(&wake, 1, &left, nullptr);  // a millisecond more, as poll() counts, may be all that a call has
+    uint64_t ignored = 0;
+    (void)!read(wake_fd_, &ignored, sizeof ignored);  // before the look: what comes after it wakes again
+  }
+}
+
+size_t Explanations::look() noexcept {
+  take_new();
+  size_t ended = take_results();
+  ended += give_up_late(clock_.now_ns());
+  tend_workers();
+  give_work();
+  completions_.flush();
+  return ended;
+}
+
+void Explanations::take_new() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < kPriorityCount; ++i) {
+    for (auto& task : new_[i]) waiting_[i].push_back(std::move(task));
+    new_[i].clear();
+  }
+}
+
+size_t Explanations::take_results() noexcept {
+  size_t ended = 0;
+  ExplainResult result;
+  for (Desk& desk : desks_) {
+    if (!desk.is_busy || !desk.worker->take(&result)) continue;
+    desk.is_busy = false;
+    breaker_.succeeded();
+    if (desk.task == nullptr) continue;  // given up
+    settle(std::move(desk.task), std::move(result));
+    ++ended;
+  }
+  return ended;
+}
+
+void Explanations::settle(std::unique_ptr<Task> task, ExplainResult result) noexcept {
+  const int64_t row_ns = row_ns_.load(std::memory_order_relaxed);
+  row_ns_.store(row_ns == 0 ? result.took_ns : row_ns + (result.took_ns - row_ns) / 8, std::memory_order_relaxed);
+  LaneExplanations& lane = *task->explanations;
+  if (result.adds_up) {
+    lane.breaker.succeeded();
+    end(std::move(task), ExplanationStatus::kGiven, std::move(result));
+  } else {
+    lane.breaker.failed(clock_.now_ns());
+    end(std::move(task), ExplanationStatus::kWithheld, {});
+  }
+}
+
+// The rows of a call that nobody waits for any more, too: they end when their turn comes.
+size_t Explanations::give_up_late(int64_t now_ns) noexcept {
+  size_t ended = 0;
+  const bool is_stuck = !desks_.empty() && std::all_of(desks_.begin(), desks_.end(), [now_ns](const Desk& desk) {
+    return desk.is_busy && now_ns - desk.given_ns >= kStuckNs;
+  });
+  for (auto& tasks : waiting_) {
+    for (auto at = tasks.begin(); at != tasks.end();) {
+      if ((*at)->deadline_ns > now_ns) {
+        ++at;
+        continue;
+      }
+      if (is_stuck) breaker_.failed(now_ns);
+      end(std::move(*at), ExplanationStatus::kLate, {});
+      at = tasks.erase(at);
+      ++ended;
+    }
+  }
+  for (Desk& desk : desks_) {
+    const bool is_alive = desk.worker->is_alive();
+    if (desk.task == nullptr || (is_alive && desk.task->deadline_ns > now_ns)) continue;
+    if (!is_alive) breaker_.failed(now_ns);
+    end(std::move(desk.task), ExplanationStatus::kLate, {});
+    ++ended;
+  }
+  return ended;
+}
+
+// Starts those anew that have ended; while nothing is taken because they do so time and again, only for what was taken as a trial.
+void Explanations::tend_workers() noexcept {
+  const bool is_wanted =
+      !breaker_.is_open() || std::any_of(waiting_.begin(), waiting_.end(), [](const auto& tasks) { return !tasks.empty(); });
+  for (Desk& desk : desks_) {
+    if (desk.worker->is_alive()) continue;
+    desk.is_busy = false;
+    if (is_wanted) (void)desk.worker->start();
+  }
+}
+
+void Explanations::give_work() noexcept {
+  for (Desk& desk : desks_) {
+    if (desk.is_busy || !desk.worker->is_idle()) continue;
+    desk.task = next_task();
+    if (desk.task == nullptr) return;
+    desk.worker->give(std::move(desk.task->job));
+    desk.is_busy = true;
+    desk.given_ns = clock_.now_ns();
+  }
+}
+
+// Interactive rows first. Null: none waits.
+std::unique_ptr<Explanations::Task> Explanations::next_task() noexcept {
+  for (auto& tasks : waiting_) {
+    if (tasks.empty()) continue;
+    std::unique_ptr<Task> task = std::move(tasks.front());
+    tasks.pop_front();
+    return task;
+  }
+  return nullptr;
+}
+
+int64_t Explanations::next_deadline_ns() const noexcept {
+  int64_t next_ns = INT64_MAX;
+  for (const auto& tasks : waiting_) {
+    for (const auto& task : tasks) next_ns = std::min(next_ns, task->deadline_ns);
+  }
+  for (const Desk& desk : desks_) {
+    if (desk.task != nullptr) next_ns = std::min(next_ns, desk.task->deadline_ns);
+  }
+  return next_ns;
+}
+
+void Explanations::end(std::unique_ptr<Task> task, ExplanationStatus status, ExplainResult result) noexcept {
+  queued_rows_.fetch_sub(1, std::memory_order_relaxed);
+  task->explanations->count(status);
+  if (task->row == kNoSlot) {
+    if (status == ExplanationStatus::kGiven) task->recorded.audit->append_explanation(task->record_head, result.record);
+    return;
+  }
+  Slot& slot = calls_.slab()[task->row];
+  slot.explanation->status = status;
+  slot.explanation->answer = std::move(result.answer);
+  slot.explanation->record = std::move(result.record);
+  slot.stamp(Stamp::kExplained) = slot.stamp(Stamp::kCommitted) = clock_.now_ns();
+  recorder_.end(task->recorded, {task->row}, completions_);
+}
+
+// --- the end
+
+void Explanations::stop() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(enabling_);
+    is_stopping_.store(true, std::memory_order_release);
+  }
+  tell();
+  if (thread_.joinable()) thread_.join();
+  // Nothing that is on its way is explained any more, but every row ends.
+  take_new();
+  for (auto& tasks : waiting_) {
+    for (auto& task : tasks) end(std::move(task), ExplanationStatus::kShed, {});
+    tasks.clear();
+  }
+  for (Desk& desk : desks_) {
+    if (desk.task != nullptr) end(std::move(desk.task), ExplanationStatus::kShed, {});
+  }
+  completions_.flush();
+  for (Desk& desk : desks_) desk.worker->stop();
+}
+
+size_t Explanations::step() noexcept {
+  take_new();
+  size_t ended = give_up_late(clock_.now_ns());
+  while (std::unique_ptr<Task> task = next_task()) {
+    const ExplainJob job = std::move(task->job);
+    settle(std::move(task), explain_row(job));
+    ++ended;
+  }
+  completions_.flush();
+  return ended;
+}
+
+ExplainStats Explanations::stats() const noexcept {
+  ExplainStats stats;
+  const std::lock_guard<std::mutex> lock(enabling_);
+  stats.queued_rows = queued_rows_.load(std::memory_order_relaxed);
+  for (const Desk& desk : desks_) stats.threads += desk.worker->is_alive();
+  stats.is_suspended = breaker_.is_open();
+  return stats;
+}
+
+}  // namespace assay
