@@ -927,8 +927,15 @@ cdef extern from "core/explain/explained_model.h" namespace "assay::explain" nog
         vector[uint32_t] groups
         size_t group_count
 
-    cdef cppclass CExplainer "const assay::explain::Explainer":
-        CMethod method() noexcept
+    cdef cppclass BackgroundScores:
+        vector[double] scores
+        cbool are_probabilities
+
+    cdef cppclass CSampledModel "const assay::explain::SampledModel":
+        pass
+
+    cdef cppclass Attribution:
+        pass
 
     cdef cppclass Reason:
         string code
@@ -936,12 +943,28 @@ cdef extern from "core/explain/explained_model.h" namespace "assay::explain" nog
         string customer_text
 
     cdef cppclass CExplainedModel "assay::explain::ExplainedModel":
-        unique_ptr[CExplainer] explainer
+        unique_ptr[CSampledModel] sampled
+        cbool is_asked() noexcept
+        CMethod method() noexcept
         string background_sha256
         vector[string] group_names
         vector[string] input_names
         vector[Reason] reasons
         string reasons_version
+
+cdef extern from "core/explain/sampled_row.h" namespace "assay::explain" nogil:
+    cdef cppclass SamplingOptions:
+        size_t rounds_min
+        size_t rounds_max
+
+    cdef cppclass SampledRow:
+        @staticmethod
+        Status begin(CSampledModel& model, vector[uint8_t] row, double score, CPlayers players, const SamplingOptions& options, SampledRow* out) except +
+        size_t next(size_t rows_max) except +
+        void fill(size_t i, uint8_t* row) noexcept
+        Status give(const double* scores, size_t count) except +
+        cbool can_tell() noexcept
+        void tell(Attribution* out) except +
 
 cdef extern from "core/serving/explain_worker.h" namespace "assay" nogil:
     cdef cppclass ExplainJob:
@@ -952,11 +975,11 @@ cdef extern from "core/serving/explain_worker.h" namespace "assay" nogil:
         double score
 
     cdef cppclass ExplainResult:
-        cbool adds_up
         string answer
         string record
 
     ExplainResult explain_row(const ExplainJob& job) except +
+    ExplainResult tell_explanation(const ExplainJob& job, const Attribution& found) except +
 
 cdef extern from "core/serving/explain_options.h" namespace "assay" nogil:
     cdef cppclass ExplainOptions:
@@ -968,6 +991,7 @@ cdef extern from "core/serving/explain_options.h" namespace "assay" nogil:
     cdef cppclass CExplainStats "assay::ExplainStats":
         uint32_t queued_rows
         uint32_t threads
+        uint64_t asked_rows
         cbool is_suspended
 
 
@@ -1347,6 +1371,7 @@ cdef extern from "bindings/cython_bridge.h" namespace "assay::bindings" nogil:
     vector[int64_t] batch_rows_bounds() noexcept
     vector[double] shadow_difference_bounds() noexcept
     Status make_explainer(const ExplainerSpec& spec, CExplainedModel* model) except +
+    Status make_sampled(const ExplainerSpec& spec, BackgroundScores background, CExplainedModel* model) except +
     vector[string] explanation_status_names() noexcept
     vector[uint64_t] explanations_of(const LaneSnapshot& lane) noexcept
     vector[uint64_t] differences_of(const CShadowStats& stats) noexcept

@@ -54,7 +54,11 @@ inline std::vector<std::string> card_fault_names() { return {kCardFaultNames.beg
 inline std::vector<std::string> cpu_cause_names() { return {kCpuCauseNames.begin(), kCpuCauseNames.end()}; }
 inline std::vector<uint64_t> card_faults(const CardStats& stats) { return {stats.faults.begin(), stats.faults.end()}; }
 inline std::vector<uint64_t> card_cpu_rows(const CardStats& stats) { return {stats.cpu_rows.begin(), stats.cpu_rows.end()}; }
-// A static method of a const class.
+// Static methods of const classes.
+inline Status make_sampled(const explain::ExplainerSpec& spec, explain::BackgroundScores background,
+                           explain::ExplainedModel* model) {
+  return explain::SampledModel::create(spec, std::move(background), &model->sampled);
+}
 inline Status make_explainer(const explain::ExplainerSpec& spec, explain::ExplainedModel* model) {
   return explain::Explainer::create(spec, &model->explainer);
 }

@@ -10,7 +10,7 @@ EngineStats = _namedtuple(
 NearCacheStats = _namedtuple(
     "NearCacheStats", "hits misses stale_records joined_rows evictions records bytes bytes_max", module="assay._core"
 )
-ExplainStats = _namedtuple("ExplainStats", "queued_rows threads is_suspended", module="assay._core")
+ExplainStats = _namedtuple("ExplainStats", "queued_rows threads asked_rows is_suspended", module="assay._core")
 # Upper bounds of ShadowStats.differences, which has one bucket more (core/serving/shadow.h).
 SHADOW_DIFFERENCE_BOUNDS = tuple(shadow_difference_bounds())
 ShadowStats = _namedtuple(
@@ -578,7 +578,9 @@ cdef class Engine:
             stats.lookup_batches, stats.lookup_given_up_rows,
             stats.lookup_unavailable_records, stats.lookup_rejected_records, stats.looking_up_rows,
             stats.slots, stats.slots_used, stats.slots_used_max, stats.queued_rows, _near_cache_stats(stats),
-            ExplainStats(stats.explain.queued_rows, stats.explain.threads, bool(stats.explain.is_suspended)),
+            ExplainStats(
+                stats.explain.queued_rows, stats.explain.threads, stats.explain.asked_rows, bool(stats.explain.is_suspended)
+            ),
         )
 
     def metrics(self) -> EngineMetrics:

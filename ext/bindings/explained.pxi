@@ -1,5 +1,8 @@
 # Why scores are what they are: what a lane explains its scores with.
 
+cdef size_t _ASKED_ROWS_MAX = 256  # at a time
+
+
 @cython.final
 cdef class ExplainedModel:
     """All that it takes to say why a model version scores as it does. See ext/core/explain/explained_model.h."""
@@ -20,6 +23,8 @@ cdef class ExplainedModel:
         group_names: Sequence[str],
         reasons: Sequence[tuple[str, str, str]] = (),
         reasons_version: str = "",
+        background_scores: Sequence[float] | None = None,
+        are_probabilities: bool = False,
     ):
         cdef ExplainerSpec spec
         cdef RowTensor tensor
@@ -27,6 +32,8 @@ cdef class ExplainedModel:
         cdef const CFeaturePlan* compiled = plan._plan.get()
         cdef const PlanSpec* parts = &compiled.spec()
         cdef string named = string_of_str(output)
+        cdef BackgroundScores scores
+        cdef cbool is_asked = background_scores is not None
         cdef Status status
         cdef size_t i
         if not 0 <= column < 1 << 31:
@@ -62,16 +69,32 @@ cdef class ExplainedModel:
             self._model.get().reasons.push_back(reason)
         self._model.get().reasons_version = string_of_str(reasons_version)
         self._model.get().background_sha256 = string_of_str(background_sha256)
+        for score in background_scores or ():
+            scores.scores.push_back(score)
+        scores.are_probabilities = are_probabilities
         with nogil:
-            status = make_explainer(spec, self._model.get())
+            status = make_sampled(spec, scores, self._model.get()) if is_asked else make_explainer(spec, self._model.get())
         check_status(status)
 
     @property
     def method(self) -> int:
         """assay.v1.ExplanationMethod."""
-        return <int>self._model.get().explainer.get().method()
+        return <int>self._model.get().method()
 
-    def explain(self, row: bytes, score: float, *, by_input: bool = False, top_k: int = 0) -> bytes | None:
+    @property
+    def is_asked(self) -> bool:
+        return self._model.get().is_asked()
+
+    def explain(
+        self,
+        row: bytes,
+        score: float,
+        *,
+        by_input: bool = False,
+        top_k: int = 0,
+        ask: Callable[[bytes], Sequence[float]] | None = None,
+        rounds: tuple[int, int] = (8, 64),
+    ) -> bytes | None:
         """An assay.v1.Explanation of one finished row that has this score, as bytes; None: it does not add up to the score."""
         cdef ExplainJob job
         cdef ExplainResult result
@@ -83,6 +106,42 @@ cdef class ExplainedModel:
         job.players = CPlayers.kInputs if by_input else CPlayers.kGroups
         job.top_k = top_k
         job.score = score
-        with nogil:
-            result = explain_row(job)
-        return bytes_of_string(result.answer) if result.adds_up else None
+        if not self.is_asked:
+            with nogil:
+                result = explain_row(job)
+        elif ask is None:
+            raise ValueError("ask: this model must be asked: expected a function that scores packed rows")
+        else:
+            result = self._sample(job, ask, rounds)
+        return bytes_of_string(result.answer) or None
+
+    cdef ExplainResult _sample(self, const ExplainJob& job, ask, rounds) except *:
+        cdef SampledRow sampled
+        cdef SamplingOptions options
+        cdef Attribution found
+        cdef vector[double] scores
+        options.rounds_min, options.rounds_max = rounds
+        check_status(
+            SampledRow.begin(dereference(self._model.get().sampled), job.row, job.score, job.players, options, &sampled)
+        )
+        while True:
+            rows = self._mixed(&sampled)
+            if not rows:
+                break
+            scores = ask(rows)
+            if scores.size() * job.row.size() != <size_t>len(rows):
+                raise ValueError(f"ask: expected {len(rows) // job.row.size()} scores, not {scores.size()}")
+            check_status(sampled.give(scores.data(), scores.size()))
+        sampled.tell(&found)
+        return tell_explanation(job, found)
+
+    # The rows to ask about, one behind the other. Empty: none.
+    cdef bytes _mixed(self, SampledRow* sampled):
+        cdef size_t row_bytes = self.plan.row_bytes
+        cdef size_t count = sampled.next(_ASKED_ROWS_MAX)
+        cdef bytes rows = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * row_bytes))
+        cdef uint8_t* to = <uint8_t*>PyBytes_AS_STRING(rows)
+        cdef size_t i
+        for i in range(count):
+            sampled.fill(i, to + i * row_bytes)
+        return rows

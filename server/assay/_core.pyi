@@ -654,6 +654,7 @@ class ExplainStats(NamedTuple):
 
     queued_rows: int  # that wait, or are worked on
     threads: int  # that are alive
+    asked_rows: int  # that were scored so that others can be explained
     is_suspended: bool  # they did not come back: nothing is explained for a while
 
 class EngineStats(NamedTuple):
@@ -958,7 +959,8 @@ def audit_key_id(key: bytes) -> bytes:
 
 @final
 class ExplainedModel:
-    """All that it takes to say why a model version scores as it does, exactly, from its trees. Immutable; any thread."""
+    """All that it takes to say why a model version scores as it does: exactly, from its trees or weights, or by asking the model.
+    Immutable; any thread."""
 
     def __init__(
         self,
@@ -973,21 +975,45 @@ class ExplainedModel:
         group_names: Sequence[str],
         reasons: Sequence[tuple[str, str, str]] = (),
         reasons_version: str = "",
+        background_scores: Sequence[float] | None = None,
+        are_probabilities: bool = False,
     ) -> None:
         """`model`: the ONNX file; `output` and `column`: where its score stands. `background`: 1 to 128 finished rows of the
         plan, one behind the other. `groups`: of each input of the plan its group, a place in `group_names`. `reasons`: (code,
         text for analysts, text for customers) of each group; an empty code: nothing is told of it.
 
-        Raises CoreError (EXPLAIN_UNSUPPORTED) with what the model is instead of trees."""
+        `background_scores`: of each background row the model's score, where the model is to be asked; nothing of it is read
+        then. `are_probabilities`: so contributions are in log-odds.
+
+        Raises CoreError (EXPLAIN_UNSUPPORTED) with what the model is instead of trees, or what is wrong with the background."""
 
     plan: FeaturePlan
     @property
     def method(self) -> int:
         """assay.v1.ExplanationMethod."""
 
-    def explain(self, row: bytes, score: float, *, by_input: bool = False, top_k: int = 0) -> bytes | None:
+    @property
+    def is_asked(self) -> bool:
+        """Nothing is read of the model: it is asked about rows that are mixed of the row and the background."""
+
+    def explain(
+        self,
+        row: bytes,
+        score: float,
+        *,
+        by_input: bool = False,
+        top_k: int = 0,
+        ask: Callable[[bytes], Sequence[float]] | None = None,
+        rounds: tuple[int, int] = (8, 64),
+    ) -> bytes | None:
         """An assay.v1.Explanation of one finished row that has this score, as bytes; None: it does not add up to the score.
-        `by_input`: every input by itself, not by group. `top_k`: most contributions; 0: all. Releases the GIL."""
+        `by_input`: every input by itself, not by group. `top_k`: most contributions; 0: all.
+
+        Of a model that is asked: `ask` scores finished rows, one behind the other, 256 at most, and is called until the largest
+        standard error is a tenth of the largest contribution, within `rounds` (fewest, most; permutation.h has the cost of one).
+        Raises CoreError (MODEL_OUTPUT_INVALID): a score is NaN or infinite.
+
+        Releases the GIL but for `ask`."""
 
 @final
 class Engine:

@@ -179,7 +179,9 @@ def test_the_audit_log_has_what_was_told_and_what_came_later(tmp_path: Path) -> 
 
 
 def records_in(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    """Whole lines alone: the last may still be being written."""
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines(keepends=True)]
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def types_in(folder: Path) -> set[str]:

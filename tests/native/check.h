@@ -1,6 +1,6 @@
 // A test harness of one page, so that native tests need g++ and nothing else.
 //
-//   TEST(name) { CHECK(x); CHECK_EQ(a, b); }      and at the end of the file:      ASSAY_TEST_MAIN
+//   TEST(name) { CHECK(x); CHECK_EQ(a, b); CHECK_NEAR(a, b, 1e-9); }      and at the end of the file:      ASSAY_TEST_MAIN
 //
 // Arguments filter by substring. ASSAY_TEST_SEED sets the seed of random tests; it is printed at the start, so that a failure can be run again.
 // ASSAY_TEST_SCALE multiplies counts (1 in `make test`, more in `make torture`).
@@ -65,6 +65,15 @@ void check_eq(const A& a, const B& b, const char* text, const char* file, int li
   fail(file, line, out.str());
 }
 
+// NaN is near nothing.
+inline void check_near(double a, double b, double distance_max, const char* text, const char* file, int line) {
+  if (a - b <= distance_max && b - a <= distance_max) return;
+  std::ostringstream out;
+  out.precision(17);
+  out << text << ": " << a << " and " << b << " are farther apart than " << distance_max;
+  fail(file, line, out.str());
+}
+
 inline int main(int argc, char** argv) {
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed()));
   int passed = 0, failed = 0;
@@ -102,6 +111,7 @@ inline int main(int argc, char** argv) {
       return;                                      \
     }                                              \
   } while (0)
+#define CHECK_NEAR(a, b, distance_max) check::check_near((a), (b), (distance_max), #a ", " #b, __FILE__, __LINE__)
 #define CHECK_EQ(a, b) check::check_eq((a), (b), #a " == " #b, __FILE__, __LINE__)
 #define ASSAY_TEST_MAIN \
   int main(int argc, char** argv) { return check::main(argc, argv); }

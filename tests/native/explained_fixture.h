@@ -33,36 +33,62 @@ inline std::string amount_model(const std::vector<std::string>& inputs, size_t i
   return delimited(7, graph);
 }
 
-// Its groups are "amount" and "rest"; a reason stands for "amount". The background's amounts are 0: its margin is kLow.
-inline std::shared_ptr<const explain::ExplainedModel> explained_model(const FeaturePlan& plan) {
-  explain::ExplainerSpec spec;
-  std::vector<std::string> names;
-  size_t amount = 0;
-  for (size_t i = 0; i < plan.spec().tensors.size(); ++i) {
-    const auto& tensor = plan.spec().tensors[i];
-    spec.tensors.push_back({tensor.type, plan.segments()[i].offset_bytes, tensor.element_count});
-    names.push_back(tensor.name);
-    if (i < 2) amount += tensor.element_count;
+// What stands on a model of amount_model(): its groups are "amount" and "rest"; the background's amount is 0, so its margin is kLow.
+struct ExplainedParts {
+  explicit ExplainedParts(const FeaturePlan& plan) : background(plan.row_bytes()) {
+    std::vector<std::string> names;
+    size_t amount = 0;
+    for (size_t i = 0; i < plan.spec().tensors.size(); ++i) {
+      const auto& tensor = plan.spec().tensors[i];
+      spec.tensors.push_back({tensor.type, plan.segments()[i].offset_bytes, tensor.element_count});
+      names.push_back(tensor.name);
+      if (i < 2) amount += tensor.element_count;
+    }
+    model = amount_model(names, 2);
+    spec.model = model;
+    spec.output = "score";
+    spec.row_bytes = plan.row_bytes();
+    spec.background = background.data();
+    spec.background_rows = 1;
+    spec.groups.assign(plan.spec().inputs.size(), 1);
+    spec.groups[amount] = 0;
+    spec.group_count = 2;
   }
-  const std::string model = amount_model(names, 2);
-  const std::vector<uint8_t> background(plan.row_bytes());
-  spec.model = model;
-  spec.output = "score";
-  spec.row_bytes = plan.row_bytes();
-  spec.background = background.data();
-  spec.background_rows = 1;
-  spec.groups.assign(plan.spec().inputs.size(), 1);
-  spec.groups[amount] = 0;
-  spec.group_count = 2;
+  ExplainedParts(const ExplainedParts&) = delete;
+  ExplainedParts& operator=(const ExplainedParts&) = delete;
+
+  std::string model;
+  std::vector<uint8_t> background;
+  explain::ExplainerSpec spec;
+};
+
+// A reason stands for "amount".
+inline std::shared_ptr<explain::ExplainedModel> named_model(const FeaturePlan& plan) {
   auto made = std::make_shared<explain::ExplainedModel>();
-  const Status status = explain::Explainer::create(spec, &made->explainer);
-  if (!status.ok()) std::fprintf(stderr, "fixture: %s\n", status.detail.c_str());
-  CHECK(status.ok());
   made->background_sha256 = std::string(64, 'c');
   made->group_names = {"amount", "rest"};
   for (const InputSpec& input : plan.spec().inputs) made->input_names.push_back(input.name);
   made->reasons = {{"AMOUNT_HIGH", "the amount is high", "the amount is unusual"}, {}};
   made->reasons_version = "7";
+  return made;
+}
+
+inline std::shared_ptr<const explain::ExplainedModel> explained_model(const FeaturePlan& plan) {
+  const ExplainedParts parts(plan);
+  auto made = named_model(plan);
+  const Status status = explain::Explainer::create(parts.spec, &made->explainer);
+  if (!status.ok()) std::fprintf(stderr, "fixture: %s\n", status.detail.c_str());
+  CHECK(status.ok());
+  return made;
+}
+
+// The same, but the model is asked: the scores are probabilities.
+inline std::shared_ptr<const explain::ExplainedModel> asked_model(const FeaturePlan& plan) {
+  const ExplainedParts parts(plan);
+  auto made = named_model(plan);
+  const Status status = explain::SampledModel::create(parts.spec, {{kLow}, true}, &made->sampled);
+  if (!status.ok()) std::fprintf(stderr, "fixture: %s\n", status.detail.c_str());
+  CHECK(status.ok());
   return made;
 }
 
@@ -134,7 +160,7 @@ struct Contribution {
   double value = 0.0;
 };
 struct Explained {
-  uint64_t status = 0;
+  uint64_t status = 0, method = 0, margin_space = 0;
   bool is_there = false;
   double base = 0.0, margin = 0.0, rest = 0.0;
   std::vector<Contribution> contributions;
@@ -155,6 +181,8 @@ inline Explained parse_explained(std::string_view response) {
   if (!message) return found;
   found.is_there = true;
   for (const Field& field : fields_of(message->bytes)) {
+    if (field.number == 1) found.method = field.value;
+    if (field.number == 11) found.margin_space = field.value;
     if (field.number == 2) found.background = field.bytes;
     if (field.number == 3) found.base = as_double(field.value);
     if (field.number == 4) found.margin = as_double(field.value);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/explain/explainer.h"
+#include "core/explain/sampled_model.h"
 
 namespace assay::explain {
 
@@ -18,13 +19,17 @@ struct Reason {
 };
 
 struct ExplainedModel {
+  // One of the two: who explains exactly, or how the model is asked.
   std::unique_ptr<const Explainer> explainer;
+  std::unique_ptr<const SampledModel> sampled;
   std::string background_sha256;
   std::vector<std::string> group_names;  // by player
   std::vector<std::string> input_names;
   std::vector<Reason> reasons;  // by group; empty: the bundle has no table
   std::string reasons_version;
 
+  bool is_asked() const noexcept { return explainer == nullptr; }
+  Method method() const noexcept { return is_asked() ? Method::kPermutation : explainer->method(); }
   const std::vector<std::string>& names(Players players) const noexcept {
     return players == Players::kGroups ? group_names : input_names;
   }

@@ -98,6 +98,7 @@ class ModelExplainer final : public Explainer {
     const Values& values = players == Players::kGroups || !has_groups_ ? by_group_ : by_input_;
     out->values.resize(values.player_count());
     out->errors.clear();
+    out->is_log_odds = model_.link == Link::kLogistic || model_.link == Link::kLogisticNegative;
     out->margin = values.explain(features.data(), out->values.data());
     out->base_margin = values.base();
     out->score = linked(model_.link, out->margin);

@@ -31,6 +31,7 @@ struct Attribution {
   double residual = 0.0;       // |base + all values - margin|
   std::vector<double> values;  // one a player
   std::vector<double> errors;  // their standard errors; empty: they are exact
+  bool is_log_odds = false;    // the space of margins; else they are scores
 
   // Whether the residual is small enough for the values to be told: 1e-4 of the margin, or of 1.
   bool adds_up() const noexcept;

@@ -13,6 +13,9 @@ namespace {
 
 constexpr uint64_t kRaisesRisk = 1;  // assay.v1.ReasonDirection
 
+// assay.v1.MarginSpace.
+uint64_t margin_space(const Attribution& found) noexcept { return found.is_log_odds ? 1 : 2; }
+
 // A player that did nothing is nobody's reason and no contribution.
 std::vector<uint32_t> strongest_first(const std::vector<double>& values) {
   std::vector<uint32_t> players;
@@ -83,7 +86,7 @@ void append_explanation(const ExplainedRow& row, std::string& bytes) {
                                       [&](double sum, uint32_t player) { return sum + found.values[player]; });
   const double per_margin = score_per_margin(found);
   WireWriter out(bytes);
-  out.varint(1, static_cast<uint64_t>(row.model.explainer->method()));
+  out.varint(1, static_cast<uint64_t>(row.model.method()));
   out.text(2, row.model.background_sha256);
   number(out, 3, found.base_margin);
   number(out, 4, found.margin);
@@ -93,12 +96,13 @@ void append_explanation(const ExplainedRow& row, std::string& bytes) {
   number(out, 8, rest);
   for (const uint32_t player : reasons) append_reason(out, row, player);
   if (row.players == Players::kGroups) out.text(10, row.model.reasons_version);
+  out.varint(11, margin_space(found));
 }
 
 void append_explanation_record(const ExplainedRow& row, std::string& bytes) {
   const Attribution& found = row.attribution;
   WireWriter out(bytes);
-  out.varint(3, static_cast<uint64_t>(row.model.explainer->method()));
+  out.varint(3, static_cast<uint64_t>(row.model.method()));
   number(out, 4, found.base_margin);
   number(out, 5, found.margin);
   number(out, 6, found.residual);
@@ -106,6 +110,7 @@ void append_explanation_record(const ExplainedRow& row, std::string& bytes) {
   append_doubles(out, 8, found.values);
   append_doubles(out, 9, found.errors);
   for (const uint32_t player : reasons_of(row, strongest_first(found.values))) out.text(10, row.model.reasons[player].code);
+  out.varint(12, margin_space(found));
 }
 
 size_t explanation_record_bytes_max(const ExplainedModel& model) noexcept {

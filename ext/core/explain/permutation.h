@@ -78,6 +78,7 @@ class PermutationSampling {
   bool is_done() const noexcept { return is_done_; }
   // The next rows to ask about, at most `rows_max` (at least 1), all of one round. The same until give(). None when done.
   const std::vector<Coalition>& next(size_t rows_max);
+  const std::vector<Coalition>& asked() const noexcept { return asked_; }  // next() said so
   // What the model says of the first `count` of them. kModelOutputInvalid: NaN or infinity; nothing is taken.
   Status give(const double* numbers, size_t count);
 

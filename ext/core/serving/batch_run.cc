@@ -209,11 +209,15 @@ void BatchRun::scatter(const Runner& runner, const QueuedRow* rows, uint32_t cou
   const OutputView view = runner.output(lane_.scoring.output);
   scored_.clear();
   for (uint32_t i = 0; i < count; ++i) {
-    const bool is_taken =
-        __builtin_expect(is_infer(rows[i].slot), 0) ? take_outputs(runner, rows[i], i) : take_score(view, rows[i], i, is_card);
+    const bool is_taken = __builtin_expect(kind_of(rows[i].slot) == CallKind::kInfer, 0) ? take_outputs(runner, rows[i], i)
+                                                                                         : take_score(view, rows[i], i, is_card);
     if (!is_taken) continue;
     mark_scored(calls_.slab()[rows[i].slot], scored_ns, count);
-    scored_.push_back(rows[i].slot);
+    if (__builtin_expect(kind_of(rows[i].slot) == CallKind::kProbe, 0)) {
+      calls_.finish_row(rows[i].slot, Code::kOk, completions_);
+    } else {
+      scored_.push_back(rows[i].slot);
+    }
   }
   if (lane_.drift != nullptr) count_drift();
   const RecordedLane recorded{lane_.memory, lane_.schema, is_card ? lane_.audit.card : lane_.audit.cpu};
@@ -221,15 +225,13 @@ void BatchRun::scatter(const Runner& runner, const QueuedRow* rows, uint32_t cou
   recorder_.end(recorded, scored_, completions_);
 }
 
-bool BatchRun::is_infer(uint32_t index) const noexcept {
-  return calls_.slab()[calls_.slab()[index].head].kind == CallKind::kInfer;
-}
+CallKind BatchRun::kind_of(uint32_t index) const noexcept { return calls_.slab()[calls_.slab()[index].head].kind; }
 
 // Before the rows are finished: another thread may free their slots then.
 void BatchRun::count_drift() noexcept {
   const std::lock_guard<DriftShard> lock(*lane_.drift);
   for (const uint32_t index : scored_) {
-    if (!is_infer(index)) lane_.drift->add(lane_.memory.out(index), calls_.slab()[index].score);
+    if (kind_of(index) != CallKind::kInfer) lane_.drift->add(lane_.memory.out(index), calls_.slab()[index].score);
   }
 }
 

@@ -83,7 +83,7 @@ class BatchRun {
   uint32_t drop_dead(QueuedRow* rows, uint32_t count, int64_t now_ns) noexcept;
   void scatter(const Runner& runner, const QueuedRow* rows, uint32_t count) noexcept;
   void put_back(const QueuedRow* rows, uint32_t count) noexcept;
-  bool is_infer(uint32_t index) const noexcept;
+  CallKind kind_of(uint32_t index) const noexcept;
   bool take_score(const OutputView& view, const QueuedRow& row, uint32_t at, bool is_card) noexcept;
   bool take_outputs(const Runner& runner, const QueuedRow& row, uint32_t at) noexcept;
   void count_drift() noexcept;

@@ -13,7 +13,8 @@
 
 namespace assay {
 
-enum class CallKind : uint8_t { kUnary = 1, kBatch = 2, kStream = 3, kInfer = 4 };
+// kProbe: rows that nobody sent: an explanation asks about them (sampling_desk.h).
+enum class CallKind : uint8_t { kUnary = 1, kBatch = 2, kStream = 3, kInfer = 4, kProbe = 5 };
 
 // A lane's name, shared with records that outlive it.
 struct LaneName {

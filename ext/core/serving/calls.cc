@@ -94,7 +94,7 @@ void Calls::complete(uint32_t head, CompletionList& completions) noexcept {
     return;
   }
   if (phase_of(word) == CallPhase::kCancelled) {
-    if (slot.priority != Priority::kShadow) recorder_.abandoned(slab_, head, Code::kCancelled);  // that is no client's call
+    if (is_clients(slot)) recorder_.abandoned(slab_, head, Code::kCancelled);
     counters_of(slot).cancelled_rows.add(slot.row_count);
   } else {
     recorder_.abandoned(slab_, head, Code::kDeadlineExceeded);

@@ -29,6 +29,7 @@ class Calls {
   Counters& counters() noexcept { return counters_; }
   const Counters& counters() const noexcept { return counters_; }
   const Counters& shadow_counters() const noexcept { return shadow_counters_; }
+  const Counters& probe_counters() const noexcept { return probe_counters_; }
 
   // Takes `count` slots and chains them in order as one closed call. False: not so many are free.
   bool allocate(uint32_t count, uint32_t* slots) noexcept;
@@ -72,15 +73,20 @@ class Calls {
   void note_slots(uint32_t head) const noexcept;
   void free_chain(uint32_t head) noexcept;
 
-  // Rows of a shadow are no client's: they are counted apart.
+  // Rows of a shadow, and those that an explanation asks about, are no client's: they are counted apart.
+  static bool is_clients(const Slot& head) noexcept {
+    return __builtin_expect(head.priority != Priority::kShadow && head.kind != CallKind::kProbe, 1);
+  }
   Counters& counters_of(const Slot& head) noexcept {
-    return __builtin_expect(head.priority == Priority::kShadow, 0) ? shadow_counters_ : counters_;
+    if (is_clients(head)) return counters_;
+    return head.kind == CallKind::kProbe ? probe_counters_ : shadow_counters_;
   }
 
   Slab slab_;
   std::vector<std::unique_ptr<ShadowCopy>> copies_;  // by head
   Counters counters_;
   Counters shadow_counters_;
+  Counters probe_counters_;
   CallRecorder& recorder_;
 };
 

@@ -54,6 +54,11 @@ struct Counters {
   Counter cancelled_rows;
   Counter shed_rows;
   std::array<Counter, 5> expired_rows;
+  uint64_t ended_rows() const noexcept {
+    uint64_t rows = answered_rows.get() + failed_rows.total() + cancelled_rows.get() + shed_rows.get();
+    for (const Counter& expired : expired_rows) rows += expired.get();
+    return rows;
+  }
   Counter degraded_rows;
   // The same by cause, a row once for each that it has.
   std::array<Counter, kDegradationNames.size()> degradations;

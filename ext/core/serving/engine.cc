@@ -258,6 +258,7 @@ EngineStats Engine::stats() const noexcept {
   stats.near_cache = impl_->near_cache.stats();
   stats.looking_up_rows = static_cast<uint32_t>(counters.looking_up_rows.get());
   stats.explain = impl_->explanations.stats();
+  stats.explain.asked_rows = impl_->calls.probe_counters().answered_rows.get();
   stats.slots = impl_->calls.slab().size();
   stats.slots_used = use.used;
   stats.slots_used_max = use.used_max;
@@ -322,15 +323,9 @@ void Engine::check_idle() const noexcept {
   const SlabUse use = impl_->calls.slab().use();
   ASSAY_ASSERT(use.used == 0 && use.allocated_count == use.freed_count);
   ASSAY_ASSERT(counters.queued_rows.get() == 0 && counters.looking_up_rows.get() == 0);
-  uint64_t ended =
-      counters.answered_rows.get() + counters.failed_rows.total() + counters.cancelled_rows.get() + counters.shed_rows.get();
-  for (const Counter& expired : counters.expired_rows) ended += expired.get();
-  ASSAY_ASSERT(counters.accepted_rows.get() == ended);
-  const Counters& shadows = impl_->calls.shadow_counters();
-  uint64_t ended_shadows =
-      shadows.answered_rows.get() + shadows.failed_rows.total() + shadows.cancelled_rows.get() + shadows.shed_rows.get();
-  for (const Counter& expired : shadows.expired_rows) ended_shadows += expired.get();
-  ASSAY_ASSERT(shadows.accepted_rows.get() == ended_shadows);
+  for (const Counters* const each : {&counters, &impl_->calls.shadow_counters(), &impl_->calls.probe_counters()}) {
+    ASSAY_ASSERT(each->accepted_rows.get() == each->ended_rows());
+  }
 }
 
 }  // namespace assay

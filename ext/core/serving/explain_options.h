@@ -20,6 +20,7 @@ struct ExplainOptions {
 struct ExplainStats {
   uint32_t queued_rows = 0;   // that wait, or are worked on
   uint32_t threads = 0;       // that are alive
+  uint64_t asked_rows = 0;    // that were scored so that others can be explained (sampling_desk.h)
   bool is_suspended = false;  // workers did not come back: nothing is taken for a while
 };
 

@@ -5,26 +5,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cmath>
 #include <new>
 #include <system_error>
 
 #include "core/base/alt_stack.h"
 #include "core/base/signals_blocked.h"
-#include "core/explain/explanation_message.h"
 
 namespace assay {
 namespace {
 
 constexpr int kLowestPriority = 19;  // of nice; idle by the kernel's book would be never on a busy machine
-// Between the score that was given, from sums of float32, and the one that the explanation is of.
-constexpr double kScoreToleranceMax = 1e-4;
-
-bool is_of_score(const explain::Attribution& found, double score) noexcept {
-  return std::abs(found.score - score) <= kScoreToleranceMax * std::max(1.0, std::abs(score));
-}
-
 // Without memory there is no explanation, and a score all the same.
 ExplainResult try_to_explain(const ExplainJob& job) noexcept {
   try {
@@ -39,14 +29,8 @@ void become_nice() noexcept { setpriority(PRIO_PROCESS, static_cast<id_t>(syscal
 
 ExplainResult explain_row(const ExplainJob& job) {
   thread_local explain::Attribution found;
-  ExplainResult result;
   job.model->explainer->explain(job.row.data(), job.players, &found);
-  result.adds_up = found.adds_up() && is_of_score(found, job.score);
-  if (!result.adds_up) return result;
-  const explain::ExplainedRow row{*job.model, found, job.players, job.top_k};
-  append_explanation(row, result.answer);
-  append_explanation_record(row, result.record);
-  return result;
+  return tell_explanation(job, found);
 }
 
 ExplainWorker::~ExplainWorker() { ASSAY_ASSERT(!thread_.joinable()); }
@@ -96,7 +80,7 @@ void ExplainWorker::give(ExplainJob job) {
   work_.notify_one();
 }
 
-bool ExplainWorker::take(ExplainResult* result) {
+bool ExplainWorker::take(int64_t, ExplainResult* result) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (state_ != State::kDone) return false;
   *result = std::move(result_);

@@ -11,7 +11,9 @@
 
 #include "core/base/alt_stack.h"
 #include "core/base/signals_blocked.h"
+#include "core/serving/explain_worker.h"
 #include "core/serving/lane.h"
+#include "core/serving/sampling_desk.h"
 
 namespace assay {
 namespace {
@@ -28,11 +30,21 @@ timespec time_until(int64_t time_ns, int64_t now_ns) noexcept {
   return {static_cast<time_t>(left_ns / 1'000'000'000), static_cast<long>(left_ns % 1'000'000'000)};
 }
 
+ExplainResult became(ExplanationStatus status) {
+  ExplainResult result;
+  result.status = status;
+  return result;
+}
+
 }  // namespace
 
 Explanations::Explanations(const ExplainOptions& options, Calls& calls, const Clock& clock)
     : options_(options), calls_(calls), clock_(clock), wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), recorder_(calls, clock) {
   ASSAY_ASSERT(wake_fd_ >= 0);
+  for (uint32_t i = 0; i < std::max(1u, options_.threads); ++i) {
+    asked_.places.emplace_back();
+    asked_.places.back().desk = std::make_unique<SamplingDesk>(calls_, clock_);
+  }
 }
 
 Explanations::~Explanations() {
@@ -44,9 +56,9 @@ Status Explanations::enable() {
   const std::lock_guard<std::mutex> lock(enabling_);
   if (!options_.has_threads || thread_.joinable() || is_stopping_) return Status();
   for (uint32_t i = 0; i < std::max(1u, options_.threads); ++i) {
-    desks_.emplace_back();
-    desks_.back().worker = std::make_unique<ExplainWorker>(wake_fd_, clock_, options_.faults.get());
-    if (Status started = desks_.back().worker->start(); !started.ok()) return started;
+    computed_.places.emplace_back();
+    computed_.places.back().desk = std::make_unique<ExplainWorker>(wake_fd_, clock_, options_.faults.get());
+    if (Status started = computed_.places.back().desk->start(); !started.ok()) return started;
   }
   const SignalsBlocked blocked;
   try {
@@ -101,12 +113,14 @@ int64_t Explanations::deadline_of(const Slot& slot, const ExplainRequest& reques
 ExplanationStatus Explanations::refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept {
   if (is_stopping_.load(std::memory_order_relaxed)) return ExplanationStatus::kShed;
   if (deadline_ns <= now_ns) return ExplanationStatus::kLate;
-  const int64_t ahead = queued_rows_.load(std::memory_order_relaxed);
+  const Line& line = line_of(lane);
+  const int64_t ahead = line.rows.load(std::memory_order_relaxed);
   if (ahead >= options_.queue_rows_max) return ExplanationStatus::kShed;
   // One alone is always tried: what was slow once, or got no processor, must have a chance to show that it is quick.
-  const int64_t wait_ns = (ahead + 1) * row_ns_.load(std::memory_order_relaxed) / std::max(1u, options_.threads);
+  const int64_t wait_ns = (ahead + 1) * line.row_ns.load(std::memory_order_relaxed) / std::max(1u, options_.threads);
   if (ahead > 0 && now_ns + wait_ns > deadline_ns) return ExplanationStatus::kShed;
-  if (!lane.breaker.allows(now_ns) || !breaker_.allows(now_ns)) return ExplanationStatus::kSuspended;
+  const bool has_worker = lane.model->is_asked() || breaker_.allows(now_ns);
+  if (!has_worker || !lane.breaker.allows(now_ns)) return ExplanationStatus::kSuspended;
   return ExplanationStatus::kNone;
 }
 
@@ -119,19 +133,24 @@ std::unique_ptr<Explanations::Task> Explanations::make_task(uint32_t row, const 
   const ExplainRequest& request = slot.explanation->request;
   if (request.is_later) slot.explanation->received_us = wall_us_of(slot.stamps[static_cast<size_t>(Stamp::kReceived)]);
   const uint8_t* const bytes = recorded.memory.row(row);
-  ExplainJob job{lane->model, {bytes, bytes + row_bytes}, request.players, request.top_k, slot.score};
+  const std::shared_ptr<Lane>& its_lane = calls_.slab()[slot.head].lane;
+  ExplainJob job{lane->model,     {bytes, bytes + row_bytes},
+                 request.players, request.top_k,
+                 slot.score,      lane->model->is_asked() ? its_lane : nullptr,
+                 deadline_ns};
   std::string record_head = request.is_later ? recorded.audit->explanation_head(slot) : std::string();
-  return std::make_unique<Task>(Task{request.is_later ? kNoSlot : row, deadline_ns, calls_.slab()[slot.head].lane, lane, recorded,
-                                     std::move(job), std::move(record_head)});
+  return std::make_unique<Task>(
+      Task{request.is_later ? kNoSlot : row, deadline_ns, its_lane, lane, recorded, std::move(job), std::move(record_head)});
 }
 
 // False: there is no room, and the task is gone.
 bool Explanations::push(std::unique_ptr<Task> task, Priority priority) {
   {
+    Line& line = line_of(*task->explanations);
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (queued_rows_.load(std::memory_order_relaxed) >= options_.queue_rows_max) return false;
+    if (line.rows.load(std::memory_order_relaxed) >= options_.queue_rows_max) return false;
     new_[priority_index(priority)].push_back(std::move(task));
-    queued_rows_.fetch_add(1, std::memory_order_relaxed);
+    line.rows.fetch_add(1, std::memory_order_relaxed);
   }
   tell();
   return true;
@@ -142,117 +161,21 @@ void Explanations::tell() noexcept {
   (void)!write(wake_fd_, &one, sizeof one);  // full: it is readable anyway
 }
 
-// --- on the thread
+// --- a line
 
-void Explanations::serve() noexcept {
-  while (!is_stopping_.load(std::memory_order_acquire)) {
-    look();
-    pollfd wake{wake_fd_, POLLIN, 0};
-    const timespec left = time_until(next_deadline_ns(), clock_.now_ns());
-    ppoll(&wake, 1, &left, nullptr);  // a millisecond more, as poll() counts, may be all that a call has
-    uint64_t ignored = 0;
-    (void)!read(wake_fd_, &ignored, sizeof ignored);  // before the look: what comes after it wakes again
-  }
-}
-
-size_t Explanations::look() noexcept {
-  take_new();
-  size_t ended = take_results();
-  ended += give_up_late(clock_.now_ns());
-  tend_workers();
-  give_work();
-  completions_.flush();
-  return ended;
-}
-
-void Explanations::take_new() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  for (size_t i = 0; i < kPriorityCount; ++i) {
-    for (auto& task : new_[i]) waiting_[i].push_back(std::move(task));
-    new_[i].clear();
-  }
-}
-
-size_t Explanations::take_results() noexcept {
-  size_t ended = 0;
-  ExplainResult result;
-  for (Desk& desk : desks_) {
-    if (!desk.is_busy || !desk.worker->take(&result)) continue;
-    desk.is_busy = false;
-    breaker_.succeeded();
-    if (desk.task == nullptr) continue;  // given up
-    settle(std::move(desk.task), std::move(result));
-    ++ended;
-  }
-  return ended;
-}
-
-void Explanations::settle(std::unique_ptr<Task> task, ExplainResult result) noexcept {
-  const int64_t row_ns = row_ns_.load(std::memory_order_relaxed);
-  row_ns_.store(row_ns == 0 ? result.took_ns : row_ns + (result.took_ns - row_ns) / 8, std::memory_order_relaxed);
-  LaneExplanations& lane = *task->explanations;
-  if (result.adds_up) {
-    lane.breaker.succeeded();
-    end(std::move(task), ExplanationStatus::kGiven, std::move(result));
-  } else {
-    lane.breaker.failed(clock_.now_ns());
-    end(std::move(task), ExplanationStatus::kWithheld, {});
-  }
-}
-
-// The rows of a call that nobody waits for any more, too: they end when their turn comes.
-size_t Explanations::give_up_late(int64_t now_ns) noexcept {
-  size_t ended = 0;
-  const bool is_stuck = !desks_.empty() && std::all_of(desks_.begin(), desks_.end(), [now_ns](const Desk& desk) {
-    return desk.is_busy && now_ns - desk.given_ns >= kStuckNs;
+bool Explanations::Line::is_stuck(int64_t now_ns) const noexcept {
+  return !places.empty() && std::all_of(places.begin(), places.end(), [now_ns](const Place& place) {
+    return place.is_busy && now_ns - place.given_ns >= kStuckNs;
   });
-  for (auto& tasks : waiting_) {
-    for (auto at = tasks.begin(); at != tasks.end();) {
-      if ((*at)->deadline_ns > now_ns) {
-        ++at;
-        continue;
-      }
-      if (is_stuck) breaker_.failed(now_ns);
-      end(std::move(*at), ExplanationStatus::kLate, {});
-      at = tasks.erase(at);
-      ++ended;
-    }
-  }
-  for (Desk& desk : desks_) {
-    const bool is_alive = desk.worker->is_alive();
-    if (desk.task == nullptr || (is_alive && desk.task->deadline_ns > now_ns)) continue;
-    if (!is_alive) breaker_.failed(now_ns);
-    end(std::move(desk.task), ExplanationStatus::kLate, {});
-    ++ended;
-  }
-  return ended;
 }
 
-// Starts those anew that have ended; while nothing is taken because they do so time and again, only for what was taken as a trial.
-void Explanations::tend_workers() noexcept {
-  const bool is_wanted =
-      !breaker_.is_open() || std::any_of(waiting_.begin(), waiting_.end(), [](const auto& tasks) { return !tasks.empty(); });
-  for (Desk& desk : desks_) {
-    if (desk.worker->is_alive()) continue;
-    desk.is_busy = false;
-    if (is_wanted) (void)desk.worker->start();
-  }
-}
-
-void Explanations::give_work() noexcept {
-  for (Desk& desk : desks_) {
-    if (desk.is_busy || !desk.worker->is_idle()) continue;
-    desk.task = next_task();
-    if (desk.task == nullptr) return;
-    desk.worker->give(std::move(desk.task->job));
-    desk.is_busy = true;
-    desk.given_ns = clock_.now_ns();
-  }
+bool Explanations::Line::has_waiting() const noexcept {
+  return std::any_of(waiting.begin(), waiting.end(), [](const auto& tasks) { return !tasks.empty(); });
 }
 
 // Interactive rows first. Null: none waits.
-std::unique_ptr<Explanations::Task> Explanations::next_task() noexcept {
-  for (auto& tasks : waiting_) {
+std::unique_ptr<Explanations::Task> Explanations::Line::next() noexcept {
+  for (auto& tasks : waiting) {
     if (tasks.empty()) continue;
     std::unique_ptr<Task> task = std::move(tasks.front());
     tasks.pop_front();
@@ -261,26 +184,142 @@ std::unique_ptr<Explanations::Task> Explanations::next_task() noexcept {
   return nullptr;
 }
 
-int64_t Explanations::next_deadline_ns() const noexcept {
+int64_t Explanations::Line::next_deadline_ns() const noexcept {
   int64_t next_ns = INT64_MAX;
-  for (const auto& tasks : waiting_) {
+  for (const auto& tasks : waiting) {
     for (const auto& task : tasks) next_ns = std::min(next_ns, task->deadline_ns);
   }
-  for (const Desk& desk : desks_) {
-    if (desk.task != nullptr) next_ns = std::min(next_ns, desk.task->deadline_ns);
+  for (const Place& place : places) {
+    if (place.task != nullptr) next_ns = std::min(next_ns, place.task->deadline_ns);
   }
   return next_ns;
 }
 
-void Explanations::end(std::unique_ptr<Task> task, ExplanationStatus status, ExplainResult result) noexcept {
-  queued_rows_.fetch_sub(1, std::memory_order_relaxed);
-  task->explanations->count(status);
+// --- on the thread
+
+void Explanations::serve() noexcept {
+  while (!is_stopping_.load(std::memory_order_acquire)) {
+    look();
+    await();
+  }
+}
+
+// Until somebody tells, a model has answered or time is up.
+void Explanations::await() noexcept {
+  std::vector<pollfd> wakes{{wake_fd_, POLLIN, 0}};
+  for (const Place& place : asked_.places) wakes.push_back({place.desk->fd(), POLLIN, 0});
+  const int64_t deadline_ns = std::min(computed_.next_deadline_ns(), asked_.next_deadline_ns());
+  const timespec left = time_until(deadline_ns, clock_.now_ns());
+  ppoll(wakes.data(), wakes.size(), &left, nullptr);  // a millisecond more, as poll() counts, may be all that a call has
+  uint64_t ignored = 0;
+  (void)!read(wake_fd_, &ignored, sizeof ignored);  // before the look: what comes after it wakes again
+}
+
+size_t Explanations::look() noexcept {
+  take_new();
+  const int64_t now_ns = clock_.now_ns();
+  size_t ended = 0;
+  for (Line* const line : {&computed_, &asked_}) {
+    ended += take_results(*line, now_ns);
+    ended += give_up_late(*line, now_ns);
+  }
+  tend_workers();
+  for (Line* const line : {&computed_, &asked_}) give_work(*line);
+  completions_.flush();
+  return ended;
+}
+
+void Explanations::take_new() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < kPriorityCount; ++i) {
+    for (auto& task : new_[i]) {
+      Line& line = line_of(*task->explanations);
+      line.waiting[i].push_back(std::move(task));
+    }
+    new_[i].clear();
+  }
+}
+
+size_t Explanations::take_results(Line& line, int64_t now_ns) noexcept {
+  size_t ended = 0;
+  ExplainResult result;
+  for (Place& place : line.places) {
+    if (!place.is_busy || !place.desk->take(now_ns, &result)) continue;
+    place.is_busy = false;
+    if (&line == &computed_) breaker_.succeeded();
+    if (place.task == nullptr) continue;  // given up
+    settle(std::move(place.task), std::move(result));
+    ++ended;
+  }
+  return ended;
+}
+
+void Explanations::settle(std::unique_ptr<Task> task, ExplainResult result) noexcept {
+  std::atomic<int64_t>& average = line_of(*task->explanations).row_ns;
+  const int64_t row_ns = average.load(std::memory_order_relaxed);
+  average.store(row_ns == 0 ? result.took_ns : row_ns + (result.took_ns - row_ns) / 8, std::memory_order_relaxed);
+  Breaker& breaker = task->explanations->breaker;
+  if (result.status == ExplanationStatus::kGiven) breaker.succeeded();
+  if (result.status == ExplanationStatus::kWithheld) breaker.failed(clock_.now_ns());
+  end(std::move(task), std::move(result));
+}
+
+// The rows of a call that nobody waits for any more, too: they end when their turn comes.
+size_t Explanations::give_up_late(Line& line, int64_t now_ns) noexcept {
+  size_t ended = 0;
+  const bool is_stuck = &line == &computed_ && line.is_stuck(now_ns);
+  for (auto& tasks : line.waiting) {
+    for (auto at = tasks.begin(); at != tasks.end();) {
+      if ((*at)->deadline_ns > now_ns) {
+        ++at;
+        continue;
+      }
+      if (is_stuck) breaker_.failed(now_ns);
+      end(std::move(*at), became(ExplanationStatus::kLate));
+      at = tasks.erase(at);
+      ++ended;
+    }
+  }
+  for (Place& place : line.places) {
+    const bool is_alive = place.desk->is_alive();
+    if (place.task == nullptr || (is_alive && place.task->deadline_ns > now_ns)) continue;
+    if (!is_alive) breaker_.failed(now_ns);
+    end(std::move(place.task), became(ExplanationStatus::kLate));
+    ++ended;
+  }
+  return ended;
+}
+
+// Starts those anew that have ended; while nothing is taken because they do so time and again, only for what was taken as a trial.
+void Explanations::tend_workers() noexcept {
+  const bool is_wanted = !breaker_.is_open() || computed_.has_waiting();
+  for (Place& place : computed_.places) {
+    if (place.desk->is_alive()) continue;
+    place.is_busy = false;
+    if (is_wanted) (void)place.desk->start();
+  }
+}
+
+void Explanations::give_work(Line& line) noexcept {
+  for (Place& place : line.places) {
+    if (place.is_busy || !place.desk->is_idle()) continue;
+    place.task = line.next();
+    if (place.task == nullptr) return;
+    place.desk->give(std::move(place.task->job));
+    place.is_busy = true;
+    place.given_ns = clock_.now_ns();
+  }
+}
+
+void Explanations::end(std::unique_ptr<Task> task, ExplainResult result) noexcept {
+  line_of(*task->explanations).rows.fetch_sub(1, std::memory_order_relaxed);
+  task->explanations->count(result.status);
   if (task->row == kNoSlot) {
-    if (status == ExplanationStatus::kGiven) task->recorded.audit->append_explanation(task->record_head, result.record);
+    if (result.status == ExplanationStatus::kGiven) task->recorded.audit->append_explanation(task->record_head, result.record);
     return;
   }
   Slot& slot = calls_.slab()[task->row];
-  slot.explanation->status = status;
+  slot.explanation->status = result.status;
   slot.explanation->answer = std::move(result.answer);
   slot.explanation->record = std::move(result.record);
   slot.stamp(Stamp::kExplained) = slot.stamp(Stamp::kCommitted) = clock_.now_ns();
@@ -296,36 +335,49 @@ void Explanations::stop() noexcept {
   }
   tell();
   if (thread_.joinable()) thread_.join();
-  // Nothing that is on its way is explained any more, but every row ends.
   take_new();
-  for (auto& tasks : waiting_) {
-    for (auto& task : tasks) end(std::move(task), ExplanationStatus::kShed, {});
-    tasks.clear();
-  }
-  for (Desk& desk : desks_) {
-    if (desk.task != nullptr) end(std::move(desk.task), ExplanationStatus::kShed, {});
-  }
+  for (Line* const line : {&computed_, &asked_}) end_all(*line);
   completions_.flush();
-  for (Desk& desk : desks_) desk.worker->stop();
+  for (Line* const line : {&computed_, &asked_}) {
+    for (Place& place : line->places) place.desk->stop();
+  }
+}
+
+// Nothing that is on its way is explained any more, but every row ends.
+void Explanations::end_all(Line& line) noexcept {
+  while (std::unique_ptr<Task> task = line.next()) end(std::move(task), became(ExplanationStatus::kShed));
+  for (Place& place : line.places) {
+    if (place.task != nullptr) end(std::move(place.task), became(ExplanationStatus::kShed));
+  }
 }
 
 size_t Explanations::step() noexcept {
   take_new();
-  size_t ended = give_up_late(clock_.now_ns());
-  while (std::unique_ptr<Task> task = next_task()) {
+  const int64_t now_ns = clock_.now_ns();
+  size_t ended = take_results(asked_, now_ns);
+  for (Line* const line : {&computed_, &asked_}) ended += give_up_late(*line, now_ns);
+  ended += compute_waiting();
+  give_work(asked_);
+  completions_.flush();
+  return ended;
+}
+
+// On this thread.
+size_t Explanations::compute_waiting() noexcept {
+  size_t ended = 0;
+  while (std::unique_ptr<Task> task = computed_.next()) {
     const ExplainJob job = std::move(task->job);
     settle(std::move(task), explain_row(job));
     ++ended;
   }
-  completions_.flush();
   return ended;
 }
 
 ExplainStats Explanations::stats() const noexcept {
   ExplainStats stats;
   const std::lock_guard<std::mutex> lock(enabling_);
-  stats.queued_rows = queued_rows_.load(std::memory_order_relaxed);
-  for (const Desk& desk : desks_) stats.threads += desk.worker->is_alive();
+  stats.queued_rows = computed_.rows.load(std::memory_order_relaxed) + asked_.rows.load(std::memory_order_relaxed);
+  for (const Place& place : computed_.places) stats.threads += place.desk->is_alive();
   stats.is_suspended = breaker_.is_open();
   return stats;
 }

@@ -1,9 +1,12 @@
 // Explanations: why scores are what they are, in nobody's way.
 //
-//   scored row -- offer() --> queue (rows_max) --> this thread --> a worker (explain_worker.h) --> this thread --> audit log, answer
+//   scored row -- offer() --> queue (rows_max) --> this thread --> a desk (explain_desk.h) --> this thread --> audit log, answer
+//
+// There are two lines, each with desks of its own, so that neither holds up the other: rows that are computed, by workers
+// (explain_worker.h), and rows whose model must be asked (sampling_desk.h).
 //
 // A row that waits for its explanation (inline) is kExplaining and belongs to this class; it ends when the explanation is there or its
-// time is up, whichever comes first, and never later: what a worker is busy with then is forgotten. One whose explanation comes later
+// time is up, whichever comes first, and never later: what a desk is busy with then is forgotten. One whose explanation comes later
 // goes on at once, and the explanation goes into the audit log by itself. What finds no room, or would be late by what is known, is
 // shed: scores go before explanations. Interactive rows go before bulk ones.
 //
@@ -27,8 +30,8 @@
 #include "core/base/clock.h"
 #include "core/serving/breaker.h"
 #include "core/serving/calls.h"
+#include "core/serving/explain_desk.h"
 #include "core/serving/explain_options.h"
-#include "core/serving/explain_worker.h"
 #include "core/serving/lane_explanations.h"
 #include "core/serving/row_queue.h"
 #include "core/serving/row_recorder.h"
@@ -69,11 +72,22 @@ class Explanations {
     ExplainJob job;
     std::string record_head;  // of one that comes later: its ExplanationRecord's first fields
   };
-  struct Desk {
-    std::unique_ptr<ExplainWorker> worker;
-    std::unique_ptr<Task> task;  // what the worker is busy with; null: nothing, or it was given up
+  struct Place {
+    std::unique_ptr<ExplainDesk> desk;
+    std::unique_ptr<Task> task;  // what the desk is busy with; null: nothing, or it was given up
     bool is_busy = false;
     int64_t given_ns = 0;  // when it was
+  };
+  struct Line {
+    std::atomic<uint32_t> rows{0};   // that wait, or are worked on
+    std::atomic<int64_t> row_ns{0};  // what a row takes, a moving average
+    std::array<std::deque<std::unique_ptr<Task>>, kPriorityCount> waiting;
+    std::vector<Place> places;
+
+    bool is_stuck(int64_t now_ns) const noexcept;
+    bool has_waiting() const noexcept;
+    std::unique_ptr<Task> next() noexcept;
+    int64_t next_deadline_ns() const noexcept;
   };
 
   int64_t deadline_of(const Slot& slot, const ExplainRequest& request, int64_t now_ns) const noexcept;
@@ -87,30 +101,29 @@ class Explanations {
   void serve() noexcept;
   size_t look() noexcept;
   void take_new() noexcept;
-  size_t take_results() noexcept;
-  size_t give_up_late(int64_t now_ns) noexcept;
+  Line& line_of(const LaneExplanations& explanations) noexcept { return explanations.model->is_asked() ? asked_ : computed_; }
+  size_t take_results(Line& line, int64_t now_ns) noexcept;
+  size_t give_up_late(Line& line, int64_t now_ns) noexcept;
   void tend_workers() noexcept;
-  void give_work() noexcept;
+  void give_work(Line& line) noexcept;
+  size_t compute_waiting() noexcept;
   void settle(std::unique_ptr<Task> task, ExplainResult result) noexcept;
-  void end(std::unique_ptr<Task> task, ExplanationStatus status, ExplainResult result) noexcept;
-  std::unique_ptr<Task> next_task() noexcept;
-  int64_t next_deadline_ns() const noexcept;
+  void end(std::unique_ptr<Task> task, ExplainResult result) noexcept;
+  void end_all(Line& line) noexcept;
+  void await() noexcept;
 
   const ExplainOptions options_;
   Calls& calls_;
   const Clock& clock_;
   const int wake_fd_;  // an eventfd
   Breaker breaker_;    // of workers that do not come back
-  std::atomic<uint32_t> queued_rows_{0};
-  std::atomic<int64_t> row_ns_{0};  // what a row takes, a moving average
+  Line computed_, asked_;
   std::atomic<bool> is_stopping_{false};
 
   std::mutex mutex_;
   std::array<std::vector<std::unique_ptr<Task>>, kPriorityCount> new_;  // guarded by mutex_
 
-  // --- the thread's
-  std::array<std::deque<std::unique_ptr<Task>>, kPriorityCount> waiting_;
-  std::vector<Desk> desks_;
+  // --- the thread's, as is of the lines all but their numbers
   RowRecorder recorder_;
   CompletionList completions_;
   mutable std::mutex enabling_;  // held while threads are started

@@ -226,6 +226,13 @@ void Lane::return_ticket() noexcept {
   if (wake) work_.notify_all();
 }
 
+bool Lane::try_issue_ticket() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (is_closing_ || is_aborted_) return false;
+  issue_ticket();
+  return true;
+}
+
 Code Lane::enqueue(LaneTicket ticket, QueuedRow* rows, uint32_t count, Priority priority, CompletionList& completions) noexcept {
   const std::shared_ptr<Lane> self = ticket.use();  // the runners may answer and free the call before this returns
   ASSAY_ASSERT(self.get() == this);

@@ -98,6 +98,8 @@ class Lane {
   // Called by the lane table, under its lock, or by who holds a ticket already.
   void issue_ticket() noexcept { tickets_.fetch_add(1, std::memory_order_relaxed); }
   void return_ticket() noexcept;
+  // For who has none and did not ask the table. False: the lane is ending.
+  bool try_issue_ticket() noexcept;
 
   // Whether a call that has `time_left_ns` would be queued now: kOk, kQueueTooLong, kDraining (aborted). To be asked before work is
   // done for it; enqueue() asks again.

@@ -15,7 +15,14 @@ from assay.cli.explain_players import Players
 from assay.cli.explain_told import Told, shortened, status_word
 from assay.cli.output import EXIT_REFUSED, bar, console, fail, plain_text
 from assay.errors import AssayError, InputError
-from assay.v1.scoring_pb2 import EXPLAIN_PLAYERS_INPUTS, Contribution, Explanation, Reason
+from assay.v1.scoring_pb2 import (
+    EXPLAIN_PLAYERS_INPUTS,
+    MARGIN_SPACE_LOG_ODDS,
+    MARGIN_SPACE_UNSPECIFIED,
+    Contribution,
+    Explanation,
+    Reason,
+)
 
 if TYPE_CHECKING:
     from assay.cli.explain_bundle import BundleExplainer
@@ -104,7 +111,7 @@ def _explanation_of(record: ExplanationRecord, entry: Entry) -> Explanation:
     lineage, names, score = entry.lineage, _names(record, entry.lineage), entry.record.score.score
     assert lineage is not None
     assert names is not None
-    base_score = _score_at(record.base_margin, record.margin, score)
+    base_score = _score_at(record, score)
     way = record.margin - record.base_margin
     per_margin = (score - base_score) / way if way else 0.0
     errors = record.standard_errors or [0.0] * len(names)
@@ -124,13 +131,16 @@ def _explanation_of(record: ExplanationRecord, entry: Entry) -> Explanation:
         contributions=parts,
         reasons=[Reason(code=code) for code in record.reason_codes],  # _add_texts() has the rest
         reasons_version="" if record.players == EXPLAIN_PLAYERS_INPUTS else lineage.reasons_version,
+        margin_space=record.margin_space,
     )
 
 
-def _score_at(base_margin: float, margin: float, score: float) -> float:
-    """A record does not say whether margins are log-odds; which of the two the score is says it."""
-    is_probability = abs(_logistic(margin) - score) < abs(margin - score)
-    return _logistic(base_margin) if is_probability else base_margin
+def _score_at(record: ExplanationRecord, score: float) -> float:
+    """An older record does not say whether margins are log-odds; which of the two the score is says it."""
+    is_probability = record.margin_space == MARGIN_SPACE_LOG_ODDS
+    if record.margin_space == MARGIN_SPACE_UNSPECIFIED:
+        is_probability = abs(_logistic(record.margin) - score) < abs(record.margin - score)
+    return _logistic(record.base_margin) if is_probability else record.base_margin
 
 
 def _logistic(margin: float) -> float:

@@ -13,7 +13,7 @@ from assay.cli.output import EXIT_REFUSED, console, fail
 from assay.errors import InputError
 from assay.features.rows import input_columns
 from assay.models.device import CPU, make_session
-from assay.models.explainer import make_explaining
+from assay.models.explainer import asking, make_explaining
 from assay.models.golden import spread
 from assay.models.ort_library import find_library
 from assay.models.pack import check_rows, packed_rows, read_rows
@@ -36,6 +36,7 @@ class BundleExplainer:
     path: Path
     candidate: Candidate
     explained: ExplainedModel
+    score: Scorer  # on the CPU
 
     @property
     def name(self) -> str:
@@ -45,9 +46,9 @@ class BundleExplainer:
     def version(self) -> str:
         return self.candidate.bundle.manifest.version
 
-    def explain(self, row: bytes, score: float, *, is_by_input: bool, top_k: int) -> Explanation | None:
+    def explain(self, row: bytes, score: float, *, is_by_input: bool, top_k: int = 0) -> Explanation | None:
         """None: it does not add up to the score."""
-        found = self.explained.explain(row, score, by_input=is_by_input)
+        found = self.explained.explain(row, score, by_input=is_by_input, ask=asking(self.candidate.plan, self.score))
         return None if found is None else shortened(Explanation.FromString(found), top_k)
 
     def decision(self, score: float) -> str:
@@ -65,8 +66,9 @@ def load_explainer(path: Path) -> BundleExplainer:
     try:
         with console.status("loading the bundle", spinner="line"):
             candidate = read_candidate(path, make_step(None))
+            score = _make_scorer(candidate)
             explaining = make_explaining(
-                candidate.bundle, candidate.plan, candidate.explanation, candidate.golden_rows, candidate.golden_scores
+                candidate.bundle, candidate.plan, candidate.explanation, candidate.golden_rows, candidate.golden_scores, score
             )
     except BundleRefusedError as error:
         fail(f"{path}: {error.file}: {error.reason}", EXIT_REFUSED, hint=error.mend)
@@ -75,7 +77,7 @@ def load_explainer(path: Path) -> BundleExplainer:
         fail(
             f"{path}: its scores cannot be explained: {said}", EXIT_REFUSED, hint="docs/explanations.md says which models can be"
         )
-    return BundleExplainer(path, candidate, explaining.explained)
+    return BundleExplainer(path, candidate, explaining.explained, score)
 
 
 def tell_row(explainer: BundleExplainer, file: Path, number: int, *, is_by_input: bool, top_k: int) -> Told:
@@ -84,7 +86,7 @@ def tell_row(explainer: BundleExplainer, file: Path, number: int, *, is_by_input
     if number >= len(rows):
         raise InputError(f"--row {number}: {file} has {len(rows):,} rows, counted from 0")
     row = rows[number : number + 1]
-    score = float(_scorer(explainer)(row)[0])
+    score = float(explainer.score(row)[0])
     found = explainer.explain(row.tobytes(), score, is_by_input=is_by_input, top_k=top_k)
     return Told(
         source="bundle",
@@ -114,17 +116,17 @@ def measure_importance(
     """Of at most `rows_max` rows, evenly spread over the file. Raises InputError where not one could be explained."""
     all_rows = _rows(explainer, file)
     rows = all_rows[spread(len(all_rows), rows_max)]
-    score, players = _scorer(explainer), _players(explainer, is_by_input=is_by_input)
+    players = _players(explainer, is_by_input=is_by_input)
     absolute, signed = dict.fromkeys(players, 0.0), dict.fromkeys(players, 0.0)
     count, last = 0, Explanation()
     for first in range(0, len(rows), _ROWS_AT_ONCE):
         progress(first, len(rows))
         part = rows[first : first + _ROWS_AT_ONCE]
-        for row, its_score in zip(part, score(part), strict=True):
-            data = explainer.explained.explain(row.tobytes(), float(its_score), by_input=is_by_input)
-            if data is None:
+        for row, score in zip(part, explainer.score(part), strict=True):
+            found = explainer.explain(row.tobytes(), float(score), is_by_input=is_by_input)
+            if found is None:
                 continue
-            count, last = count + 1, Explanation.FromString(data)
+            count, last = count + 1, found
             for one in last.contributions:
                 absolute[one.player] += abs(one.contribution)
                 signed[one.player] += one.contribution
@@ -157,16 +159,13 @@ def _rows(explainer: BundleExplainer, file: Path) -> PackedRows:
     return packed_rows(given, explainer.candidate.plan)
 
 
-def _scorer(explainer: BundleExplainer) -> Scorer:
-    """On the CPU. Ends the command where the model is refused."""
-    bundle, plan = explainer.candidate.bundle, explainer.candidate.plan
-    try:
-        session = make_session(OrtRuntime(str(find_library())), bundle.model_bytes, CPU)
-        output = find_score_output(session, bundle.manifest)
-    except BundleRefusedError as error:
-        fail(f"{explainer.path}: {error.file}: {error.reason}", EXIT_REFUSED, hint=error.mend)
+def _make_scorer(candidate: Candidate) -> Scorer:
+    """On the CPU. Raises BundleRefusedError."""
+    bundle = candidate.bundle
+    session = make_session(OrtRuntime(str(find_library())), bundle.model_bytes, CPU)
+    output = find_score_output(session, bundle.manifest)
     batch_rows_max = bundle.manifest.batch_rows_max(BATCH_ROWS_MAX_DEFAULT)
-    return make_scorer(session, plan, output, bundle.manifest.score.column, batch_rows_max)
+    return make_scorer(session, candidate.plan, output, bundle.manifest.score.column, batch_rows_max)
 
 
 def _players(explainer: BundleExplainer, *, is_by_input: bool) -> list[str]:

@@ -297,7 +297,7 @@ def _prove_explaining(candidate: Candidate, scorer: Scorer) -> Explaining:
     if candidate.explanation is not None:
         check_background(scorer, candidate.explanation)
     return make_explaining(
-        candidate.bundle, candidate.plan, candidate.explanation, candidate.golden_rows, candidate.golden_scores
+        candidate.bundle, candidate.plan, candidate.explanation, candidate.golden_rows, candidate.golden_scores, scorer
     )
 
 

@@ -153,7 +153,7 @@ class AuditDegradation(_message.Message):
     def __init__(self, view: _Optional[int] = ..., kind: _Optional[_Union[_scoring_pb2.DegradationKind, str]] = ..., reason: _Optional[str] = ..., cache_age_us: _Optional[int] = ...) -> None: ...
 
 class ExplanationRecord(_message.Message):
-    __slots__ = ("score_received_us", "transaction_id", "method", "base_margin", "margin", "residual", "players", "contributions", "standard_errors", "reason_codes", "lineage")
+    __slots__ = ("score_received_us", "transaction_id", "method", "base_margin", "margin", "residual", "players", "contributions", "standard_errors", "reason_codes", "lineage", "margin_space")
     SCORE_RECEIVED_US_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +165,7 @@ class ExplanationRecord(_message.Message):
     STANDARD_ERRORS_FIELD_NUMBER: _ClassVar[int]
     REASON_CODES_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_SPACE_FIELD_NUMBER: _ClassVar[int]
     score_received_us: int
     transaction_id: str
     method: _scoring_pb2.ExplanationMethod
@@ -176,7 +177,8 @@ class ExplanationRecord(_message.Message):
     standard_errors: _containers.RepeatedScalarFieldContainer[float]
     reason_codes: _containers.RepeatedScalarFieldContainer[str]
     lineage: int
-    def __init__(self, score_received_us: _Optional[int] = ..., transaction_id: _Optional[str] = ..., method: _Optional[_Union[_scoring_pb2.ExplanationMethod, str]] = ..., base_margin: _Optional[float] = ..., margin: _Optional[float] = ..., residual: _Optional[float] = ..., players: _Optional[_Union[_scoring_pb2.ExplainPlayers, str]] = ..., contributions: _Optional[_Iterable[float]] = ..., standard_errors: _Optional[_Iterable[float]] = ..., reason_codes: _Optional[_Iterable[str]] = ..., lineage: _Optional[int] = ...) -> None: ...
+    margin_space: _scoring_pb2.MarginSpace
+    def __init__(self, score_received_us: _Optional[int] = ..., transaction_id: _Optional[str] = ..., method: _Optional[_Union[_scoring_pb2.ExplanationMethod, str]] = ..., base_margin: _Optional[float] = ..., margin: _Optional[float] = ..., residual: _Optional[float] = ..., players: _Optional[_Union[_scoring_pb2.ExplainPlayers, str]] = ..., contributions: _Optional[_Iterable[float]] = ..., standard_errors: _Optional[_Iterable[float]] = ..., reason_codes: _Optional[_Iterable[str]] = ..., lineage: _Optional[int] = ..., margin_space: _Optional[_Union[_scoring_pb2.MarginSpace, str]] = ...) -> None: ...
 
 class LabelRecord(_message.Message):
     __slots__ = ("transaction_id", "event_time_us", "label_time_us", "received_us", "is_fraud")

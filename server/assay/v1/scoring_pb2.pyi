@@ -12,6 +12,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class MarginSpace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MARGIN_SPACE_UNSPECIFIED: _ClassVar[MarginSpace]
+    MARGIN_SPACE_LOG_ODDS: _ClassVar[MarginSpace]
+    MARGIN_SPACE_SCORE: _ClassVar[MarginSpace]
+
 class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRIORITY_UNSPECIFIED: _ClassVar[Priority]
@@ -78,6 +84,9 @@ class DegradationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEGRADATION_KIND_DISTINCT_SATURATED: _ClassVar[DegradationKind]
     DEGRADATION_KIND_WINDOW_APPROXIMATE: _ClassVar[DegradationKind]
     DEGRADATION_KIND_CACHE_STALE: _ClassVar[DegradationKind]
+MARGIN_SPACE_UNSPECIFIED: MarginSpace
+MARGIN_SPACE_LOG_ODDS: MarginSpace
+MARGIN_SPACE_SCORE: MarginSpace
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BULK: Priority
@@ -214,7 +223,7 @@ class ScoreResponse(_message.Message):
     def __init__(self, transaction_id: _Optional[str] = ..., score: _Optional[float] = ..., decision: _Optional[_Union[Decision, str]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., degradations: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., missing_features: _Optional[_Iterable[str]] = ..., imputed_features: _Optional[_Iterable[str]] = ..., view_ages: _Optional[_Iterable[_Union[ViewAge, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[ModelInput, _Mapping]]] = ..., timings: _Optional[_Union[StageTimings, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., explanation_status: _Optional[_Union[ExplanationStatus, str]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("method", "background_sha256", "base_margin", "margin", "base_score", "residual", "contributions", "rest_contribution", "reasons", "reasons_version")
+    __slots__ = ("method", "background_sha256", "base_margin", "margin", "base_score", "residual", "contributions", "rest_contribution", "reasons", "reasons_version", "margin_space")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_SHA256_FIELD_NUMBER: _ClassVar[int]
     BASE_MARGIN_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +234,7 @@ class Explanation(_message.Message):
     REST_CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     REASONS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_SPACE_FIELD_NUMBER: _ClassVar[int]
     method: ExplanationMethod
     background_sha256: str
     base_margin: float
@@ -235,7 +245,8 @@ class Explanation(_message.Message):
     rest_contribution: float
     reasons: _containers.RepeatedCompositeFieldContainer[Reason]
     reasons_version: str
-    def __init__(self, method: _Optional[_Union[ExplanationMethod, str]] = ..., background_sha256: _Optional[str] = ..., base_margin: _Optional[float] = ..., margin: _Optional[float] = ..., base_score: _Optional[float] = ..., residual: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., rest_contribution: _Optional[float] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., reasons_version: _Optional[str] = ...) -> None: ...
+    margin_space: MarginSpace
+    def __init__(self, method: _Optional[_Union[ExplanationMethod, str]] = ..., background_sha256: _Optional[str] = ..., base_margin: _Optional[float] = ..., margin: _Optional[float] = ..., base_score: _Optional[float] = ..., residual: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., rest_contribution: _Optional[float] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., reasons_version: _Optional[str] = ..., margin_space: _Optional[_Union[MarginSpace, str]] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("player", "contribution", "standard_error", "score_contribution")
