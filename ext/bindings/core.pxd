@@ -681,6 +681,7 @@ cdef extern from "core/serving/call_record.h" namespace "assay" nogil:
         kBatch
         kInfer
         kStream
+        kProbe
 
     cdef enum class RecordReason(unsigned char):
         kSampled

@@ -116,6 +116,7 @@ CALL_KINDS = {
     "batch": <int>CallKind.kBatch,
     "stream": <int>CallKind.kStream,
     "infer": <int>CallKind.kInfer,
+    "probe": <int>CallKind.kProbe,
 }
 
 RECORD_REASONS = {

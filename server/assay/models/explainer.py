@@ -18,7 +18,7 @@ from assay.models.explanation import ExplanationBasis
 from assay.models.invariance import Scorer
 from assay.models.manifest import BACKGROUND_FILE
 
-# That are explained to prove the explainer: a start has no time for all. Where the model is asked, each takes thousands of scores.
+# That are explained to prove the explainer: a start has no time for all. A model that is asked scores thousands of rows for each.
 GOLDEN_ROWS_MAX = 64
 ASKED_GOLDEN_ROWS_MAX = 1
 _PROOF_ROUNDS = (4, 4)  # the fewest that give errors

@@ -118,6 +118,8 @@ def _explanation_families(stats: ExplainStats, lanes: Sequence[LaneMetrics]) -> 
     yield found
     yield resting
     yield gauge("assay_explaining_rows", "Rows that wait for an explanation, or are being explained", stats.queued_rows)
+    asked = "Rows, none of them a client's, that were scored so that scores of models that must be asked can be explained"
+    yield counter("assay_explanation_asked_rows", asked, stats.asked_rows)
     yield gauge("assay_explainer_threads", "Threads that explain scores", stats.threads)
     yield gauge("assay_explainers_suspended", "1 while nothing is explained: the threads did not come back", stats.is_suspended)
 
