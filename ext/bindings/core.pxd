@@ -925,6 +925,7 @@ cdef extern from "core/explain/explained_model.h" namespace "assay::explain" nog
         size_t row_bytes
         const uint8_t* background
         size_t background_rows
+        vector[uint32_t] inputs
         vector[uint32_t] groups
         size_t group_count
 

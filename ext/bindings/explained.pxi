@@ -35,6 +35,9 @@ cdef class ExplainedModel:
         cdef BackgroundScores scores
         cdef cbool is_asked = background_scores is not None
         cdef Status status
+        cdef vector[size_t] first_elements  # of the tensors, in a row
+        cdef size_t element_count = 0
+        cdef size_t place
         cdef size_t i
         if not 0 <= column < 1 << 31:
             raise ValueError(f"column: expected 0 or more, not {column}")
@@ -43,6 +46,8 @@ cdef class ExplainedModel:
         if reasons and len(reasons) != len(group_names):
             raise ValueError(f"reasons: expected none, or one for each of {len(group_names)} groups, not {len(reasons)}")
         for i in range(parts.tensors.size()):
+            first_elements.push_back(element_count)
+            element_count += parts.tensors[i].element_count
             tensor.type = parts.tensors[i].type
             tensor.offset_bytes = compiled.segments()[i].offset_bytes
             tensor.elements = parts.tensors[i].element_count
@@ -53,8 +58,14 @@ cdef class ExplainedModel:
         spec.row_bytes = compiled.row_bytes()
         spec.background = <const uint8_t*>PyBytes_AS_STRING(background)
         spec.background_rows = <size_t>len(background) // compiled.row_bytes()
-        for group in groups:
-            spec.groups.push_back(group)
+        if <size_t>len(groups) != parts.inputs.size():
+            raise ValueError(f"groups: expected one for each of {parts.inputs.size()} inputs, not {len(groups)}")
+        spec.groups.resize(parts.inputs.size())
+        spec.inputs.resize(parts.inputs.size())
+        for i in range(parts.inputs.size()):
+            place = first_elements[parts.inputs[i].tensor] + parts.inputs[i].element
+            spec.groups[place] = groups[i]
+            spec.inputs[place] = <uint32_t>i
         spec.group_count = <size_t>len(group_names)
         self.plan = plan
         self._model = make_shared[CExplainedModel]()

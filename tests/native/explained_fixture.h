@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,8 @@ struct ExplainedParts {
     spec.background = background.data();
     spec.background_rows = 1;
     spec.groups.assign(plan.spec().inputs.size(), 1);
+    spec.inputs.resize(spec.groups.size());
+    std::iota(spec.inputs.begin(), spec.inputs.end(), 0u);  // the plan of this house has them in the order of its tensors
     spec.groups[amount] = 0;
     spec.group_count = 2;
   }

@@ -55,6 +55,7 @@ struct Made {
     spec.row_bytes = kRowBytes;
     spec.background = rows.data();
     spec.background_rows = kRows;
+    spec.inputs = {0, 1, 2, 3};
     spec.groups = {0, 0, 1, 2};
     spec.group_count = 3;
     for (size_t i = 0; i < kRows; ++i) scores.scores.push_back(model(rows.data() + i * kRowBytes));
@@ -213,6 +214,8 @@ TEST(a_background_or_groups_that_cannot_be_are_refused_by_name) {
   CHECK(has(refusal([](Made& made) { made.spec.group_count = SampledModel::kGroupsMax + 1; }), "put inputs together"));
   CHECK(has(refusal([](Made& made) { made.spec.groups.pop_back(); }), "one for each element"));
   CHECK(has(refusal([](Made& made) { made.spec.groups.push_back(0); }), "one for each element"));
+  CHECK(has(refusal([](Made& made) { made.spec.inputs = {0, 1, 2, 2}; }), "each once"));
+  CHECK(has(refusal([](Made& made) { made.spec.inputs.pop_back(); }), "one for each element"));
   CHECK(has(refusal([](Made& made) { made.spec.tensors[1].offset_bytes = 4; }), "overlap"));
 }
 

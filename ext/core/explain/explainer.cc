@@ -126,7 +126,6 @@ class ModelExplainer final : public Explainer {
   }
 
   Status make_values(const ExplainerSpec& spec) {
-    const size_t features = feature_count(model_);
     Background background;
     background.rows = spec.background_rows;
     std::vector<float> row;
@@ -134,14 +133,17 @@ class ModelExplainer final : public Explainer {
       read_row(spec.background + i * spec.row_bytes, &row);
       background.numbers.insert(background.numbers.end(), row.begin(), row.end());
     }
-    const auto first = spec.groups.begin() + static_cast<std::ptrdiff_t>(first_element_);
-    const std::vector<uint32_t> groups(first, first + static_cast<std::ptrdiff_t>(features));
+    const std::vector<uint32_t> groups = mine(spec.groups), inputs = mine(spec.inputs);
     Status status = make(model_, background, groups, spec.group_count, &by_group_);
     if (!status.ok()) return status;
-    std::vector<uint32_t> inputs(features);
-    std::iota(inputs.begin(), inputs.end(), static_cast<uint32_t>(first_element_));
     has_groups_ = inputs != groups || spec.group_count != count_elements(spec.tensors);
     return has_groups_ ? make(model_, background, inputs, count_elements(spec.tensors), &by_input_) : Status();
+  }
+
+  // Of a row's elements those that the model asks about.
+  std::vector<uint32_t> mine(const std::vector<uint32_t>& of_row) const {
+    const auto first = of_row.begin() + static_cast<std::ptrdiff_t>(first_element_);
+    return {first, first + static_cast<std::ptrdiff_t>(feature_count(model_))};
   }
 
   // What the model's heart is asked about.
@@ -165,12 +167,22 @@ bool Attribution::adds_up() const noexcept {
   return std::isfinite(residual) && residual <= kResidualMax * std::max(1.0, std::abs(margin));
 }
 
+Status check_players(const ExplainerSpec& spec, size_t elements) {
+  if (spec.groups.size() != elements) return unsupported("groups: expected one for each element of a row");
+  std::vector<bool> is_there(elements);
+  for (const uint32_t input : spec.inputs) {
+    if (input >= elements || is_there[input]) return unsupported("inputs: expected each once");
+    is_there[input] = true;
+  }
+  return spec.inputs.size() == elements ? Status() : unsupported("inputs: expected one for each element of a row");
+}
+
 Status Explainer::create(const ExplainerSpec& spec, std::unique_ptr<const Explainer>* out) {
   const size_t elements = count_elements(spec.tensors);
   if (elements == 0 || elements > kRowElementsMax) {
     return unsupported("expected rows of 1 to " + std::to_string(kRowElementsMax) + " elements, not " + std::to_string(elements));
   }
-  if (spec.groups.size() != elements) return unsupported("groups: expected one for each element of a row");
+  if (Status players = check_players(spec, elements); !players.ok()) return players;
   const Status trees = ModelExplainer<TreeModel, Interventional, Method::kTrees>::create(spec, out);
   if (trees.ok()) return trees;
   const Status linear = ModelExplainer<LinearModel, Linear, Method::kLinear>::create(spec, out);

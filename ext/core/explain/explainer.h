@@ -52,9 +52,14 @@ struct ExplainerSpec {
   size_t row_bytes = 0;
   const uint8_t* background = nullptr;  // rows of row_bytes each
   size_t background_rows = 0;
-  std::vector<uint32_t> groups;  // of each element of a row, in order: its group
+  // Of each element of a row, in the order of its bytes: which input it is, and that one's group. The inputs may have another order.
+  std::vector<uint32_t> inputs;
+  std::vector<uint32_t> groups;
   size_t group_count = 0;
 };
+
+// Whether every one of a row's elements has a group, and an input of its own. kExplainUnsupported.
+Status check_players(const ExplainerSpec& spec, size_t elements);
 
 class Explainer {
  public:

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string>
 #include <utility>
 
@@ -49,14 +48,12 @@ Status SampledModel::create(const ExplainerSpec& spec, BackgroundScores backgrou
   if (Status status = check(spec, background); !status.ok()) return status;
   auto made = std::make_unique<SampledModel>();
   const std::vector<RowElement> by_group = elements_of(spec.tensors, spec.groups);
-  if (by_group.size() != spec.groups.size()) return unsupported("groups: expected one for each element of a row");
-  std::vector<uint32_t> inputs(by_group.size());
-  std::iota(inputs.begin(), inputs.end(), 0u);
+  Status status = check_players(spec, by_group.size());
   made->counts_[0] = spec.group_count;
-  made->counts_[1] = inputs.size();
-  Status status = RowMixer::create(by_group, spec.row_bytes, spec.group_count, &made->mixers_[0]);
+  made->counts_[1] = spec.inputs.size();
+  if (status.ok()) status = RowMixer::create(by_group, spec.row_bytes, made->counts_[0], &made->mixers_[0]);
   if (status.ok()) {
-    status = RowMixer::create(elements_of(spec.tensors, inputs), spec.row_bytes, inputs.size(), &made->mixers_[1]);
+    status = RowMixer::create(elements_of(spec.tensors, spec.inputs), spec.row_bytes, made->counts_[1], &made->mixers_[1]);
   }
   if (!status.ok()) return status;
   made->row_bytes_ = spec.row_bytes;
