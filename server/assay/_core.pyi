@@ -43,7 +43,9 @@ OPERATIONS: Final[dict[str, int]]  # "scale": 1, "ratio": 2, ... "constant": 16
 WHEN_NULL: Final[dict[str, int]]  # "error": 1, "default": 2, "nan": 3
 DECISIONS: Final[dict[str, int]]  # "approve": 1, "challenge": 2, "review": 3, "decline": 4
 PRIORITIES: Final[dict[str, int]]  # "interactive": 1, "bulk": 2
-CALL_KINDS: Final[dict[str, int]]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream), "infer": 4, "probe": 5 (nobody sent it: an explanation asks)
+CALL_KINDS: Final[
+    dict[str, int]
+]  # "score": 1, "batch": 2, "stream": 3 (one message of a stream), "infer": 4, "probe": 5 (nobody sent it: an explanation asks)
 RECORD_REASONS: Final[dict[str, int]]  # bits: "sampled": 1, "slow": 2, "failed": 4, "declined": 8, "logged": 16
 AUDIT_LEVELS: Final[dict[str, int]]  # "memory": 0, "spool": 1, "fsync": 2
 AUDIT_INPUTS: Final[dict[str, int]]  # "full": 0, "sample": 1, "digest": 2

@@ -1,5 +1,5 @@
-"""What a verified bundle says of its own scores: the right inputs by name, exactly where the model is read, and as near as it says
-where the model is asked."""
+"""What a verified bundle says of its own scores: the right inputs by name, exactly where the model is read, and as near as it
+says where the model is asked."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_contributions_of_several_tensors_have_the_names_of_their_inputs(tmp_pat
 def stump_on_second() -> onnx.ModelProto:
     model = tree_model()
     features = next(one for one in model.graph.node[0].attribute if one.name == "nodes_featureids")
-    features.ints[:] = [1 if value else 1 for value in features.ints]
+    features.ints[:] = [1] * len(features.ints)
     return model
 
 

@@ -304,6 +304,7 @@ def _explained(found: audit_pb2.ExplanationRecord, lineage: audit_pb2.LineageRec
         "background_sha256": lineage.background_sha256 if lineage else "",
         "base_margin": _json_number(found.base_margin),
         "margin": _json_number(found.margin),
+        "margin_space": _word(scoring_pb2.MarginSpace, found.margin_space, "MARGIN_SPACE_") if found.margin_space else None,
         "residual": _json_number(found.residual),
         "players": names if is_named else None,
         "contributions": [_json_number(value) for value in found.contributions],

@@ -46,10 +46,13 @@ class BundleExplainer:
     def version(self) -> str:
         return self.candidate.bundle.manifest.version
 
-    def explain(self, row: bytes, score: float, *, is_by_input: bool, top_k: int = 0) -> Explanation | None:
-        """None: it does not add up to the score."""
+    def explain(self, row: bytes, score: float, *, is_by_input: bool, top_k: int | None = None) -> Explanation | None:
+        """With the `top_k` strongest contributions, or all. None: it does not add up to the score."""
         found = self.explained.explain(row, score, by_input=is_by_input, ask=asking(self.candidate.plan, self.score))
-        return None if found is None else shortened(Explanation.FromString(found), top_k)
+        if found is None:
+            return None
+        explanation = Explanation.FromString(found)
+        return shortened(explanation, len(explanation.contributions) if top_k is None else top_k)
 
     def decision(self, score: float) -> str:
         """By the manifest's thresholds, which ascend."""
