@@ -145,8 +145,8 @@ class ExplainConfig(Section):
         default=1,
         ge=1,
         le=64,
-        description="Threads that explain scores, at the lowest priority, all models together. Of models that must be asked as many "
-        "scores are explained at a time.",
+        description="Threads that explain scores, at the lowest priority, all models together. Of models that must be asked as "
+        "many scores are explained at a time.",
     )
     queue_rows_max: int = Field(
         default=1024, ge=1, le=1 << 16, description="Most rows that wait for an explanation; others get their score without."
