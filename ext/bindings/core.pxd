@@ -951,6 +951,7 @@ cdef extern from "core/explain/explained_model.h" namespace "assay::explain" nog
         string background_sha256
         vector[string] group_names
         vector[string] input_names
+        vector[uint32_t] element_inputs
         vector[Reason] reasons
         string reasons_version
 

@@ -69,6 +69,7 @@ cdef class ExplainedModel:
         spec.group_count = <size_t>len(group_names)
         self.plan = plan
         self._model = make_shared[CExplainedModel]()
+        self._model.get().element_inputs = spec.inputs
         for name in group_names:
             self._model.get().group_names.push_back(string_of_str(name))
         for i in range(parts.inputs.size()):

@@ -41,6 +41,7 @@ const Model& shared_model() {
                                     {"i", TensorType::kInt32, {3}, 4}},
                                    {{"label", TensorType::kInt64, {}, 0}, {"p", TensorType::kFloat32, {2}, 1}}, &made.schema)
                      .ok());
+    made.schema.explained_elements = 13;
     return made;
   }();
   return model;
@@ -83,7 +84,8 @@ void check_rows(const InferScan& scan, const InferCall& call) {
 
 void check_accepted(const InferScan& scan, const InferCall& call, std::string_view message) {
   ASSAY_ASSERT(call.row_count >= 1 && call.row_count <= kRowsMax);
-  ASSAY_ASSERT(call.outputs_wanted != 0 && call.outputs_wanted < 4);
+  ASSAY_ASSERT(call.outputs_wanted < 4 && call.explained_wanted < 8);
+  ASSAY_ASSERT(call.outputs_wanted != 0 || call.explained_wanted != 0);
   ASSAY_ASSERT(scan.id.size() <= limits::kIdBytesMax);
   for (const std::string_view text : {scan.model, scan.version, scan.id}) ASSAY_ASSERT(is_inside(text, message));
   is_bulk(scan, call.row_count);

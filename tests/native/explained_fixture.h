@@ -72,6 +72,7 @@ inline std::shared_ptr<explain::ExplainedModel> named_model(const FeaturePlan& p
   made->group_names = {"amount", "rest"};
   for (const InputSpec& input : plan.spec().inputs) made->input_names.push_back(input.name);
   made->reasons = {{"AMOUNT_HIGH", "the amount is high", "the amount is unusual"}, {}};
+  for (uint32_t i = 0; i < plan.spec().inputs.size(); ++i) made->element_inputs.push_back(i);
   made->reasons_version = "7";
   return made;
 }

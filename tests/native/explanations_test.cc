@@ -2,6 +2,7 @@
 #include "core/serving/explanations.h"
 
 #include <atomic>
+#include <cmath>
 #include <thread>
 
 #include "check.h"
@@ -146,6 +147,107 @@ TEST(rows_of_a_batch_are_explained_and_leave_the_option_to_it) {
   CHECK_EQ(found[0].margin, kHigh);
   CHECK_EQ(found[1].margin, kLow);
   CHECK(mentions(house.answers[house.token].payload, "NOT_IN_BATCH"));
+}
+
+// A ModelInfer of rows that are 0 but for the amount.
+std::string infer_rows(const FeaturePlan& plan, const std::vector<int64_t>& amounts, const std::vector<const char*>& outputs) {
+  std::string inputs, contents;
+  for (size_t i = 0; i < plan.spec().tensors.size(); ++i) {
+    const TensorSpec& tensor = plan.spec().tensors[i];
+    inputs += delimited(5, delimited(1, tensor.name) + delimited(2, infer_datatype(tensor.type)) + number(3, amounts.size()) +
+                               number(3, tensor.element_count));
+    std::string raw;
+    for (const int64_t amount : amounts) {
+      std::string row(plan.segments()[i].bytes, '\0');
+      if (i == 2) std::memcpy(row.data(), &amount, sizeof amount);
+      raw += row;
+    }
+    contents += delimited(7, raw);
+  }
+  std::string wanted;
+  for (const char* const name : outputs) wanted += delimited(6, delimited(1, name));
+  return delimited(1, "fraud") + delimited(2, "2") + inputs + wanted + contents;
+}
+
+std::vector<double> doubles(std::string_view bytes) {
+  std::vector<double> values(bytes.size() / sizeof(double));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+struct InferExplainedHouse : ExplainedHouse {
+  InferExplainedHouse() {
+    LaneSpec spec = explained_spec("2");
+    spec.infer_outputs = {{"pair", TensorType::kFloat64, {2}, 0}};
+    CHECK(add(std::move(spec)).ok());
+  }
+  Submission infer(const std::vector<int64_t>& amounts, const std::vector<const char*>& outputs) {
+    return engine.submit_infer(infer_rows(reader->plan(), amounts, outputs), context(), &queue, ++token);
+  }
+};
+
+TEST(tensors_are_explained_where_an_output_says_so) {
+  InferExplainedHouse house;
+  const size_t inputs = house.reader->plan().spec().inputs.size();
+  const auto names = {"explanation_contributions", "pair", "explanation_errors", "explanation_residual"};
+  CHECK_EQ(house.infer({600, 100}, names).code, Code::kOk);
+  CHECK_EQ(house.step("fraud", "2"), 2u);
+  CHECK(!house.is_answered(house.token));
+  CHECK_EQ(house.engine.step_explanations(), 2u);
+  const std::vector<Field> fields = fields_of(house.answer(house.token).payload);
+  std::vector<std::vector<double>> contents;
+  std::vector<std::string> described;
+  for (const Field& field : fields) {
+    if (field.number == 5) described.emplace_back(find_field(fields_of(field.bytes), 1)->bytes);
+    if (field.number == 6) contents.push_back(doubles(field.bytes));
+  }
+  CHECK(described ==
+        (std::vector<std::string>{"pair", "explanation_contributions", "explanation_errors", "explanation_residual"}));
+  CHECK_EQ(contents.size(), 4u);
+  CHECK_EQ(contents[0][0], kHigh);
+  const std::vector<double>& values = contents[1];
+  CHECK_EQ(values.size(), 2 * (inputs + 1));
+  for (size_t row = 0; row < 2; ++row) {
+    double sum = 0.0;
+    for (size_t i = 0; i <= inputs; ++i) sum += values[row * (inputs + 1) + i];
+    CHECK_EQ(sum, row == 0 ? kHigh : kLow);
+    CHECK_EQ(values[row * (inputs + 1) + inputs], kLow);  // the base
+  }
+  CHECK(contents[2] == std::vector<double>(2 * inputs));
+  CHECK(contents[3] == std::vector<double>(2));
+}
+
+TEST(a_row_without_its_explanation_has_nan_in_the_explanations_outputs) {
+  InferExplainedHouse house;
+  CHECK_EQ(house.infer({600}, {"pair", "explanation_contributions"}).code, Code::kOk);
+  CHECK_EQ(house.step("fraud", "2"), 1u);
+  house.clock.advance_ns(5 * kMs);
+  house.engine.step_explanations();
+  const std::vector<Field> fields = fields_of(house.answer(house.token).payload);
+  std::vector<std::vector<double>> contents;
+  for (const Field& field : fields) {
+    if (field.number == 6) contents.push_back(doubles(field.bytes));
+  }
+  CHECK_EQ(contents[0][0], kHigh);
+  CHECK_EQ(contents[1].size(), house.reader->plan().spec().inputs.size() + 1);
+  for (const double value : contents[1]) CHECK(std::isnan(value));
+}
+
+TEST(outputs_of_explanations_are_checked_like_others) {
+  InferExplainedHouse house;
+  const Submission twice = house.infer({1}, {"explanation_residual", "explanation_residual"});
+  CHECK_EQ(twice.code, Code::kInvalidRequest);
+  CHECK(mentions(twice.rpc_status, "asked for twice"));
+  CHECK_EQ(house.infer({1}, {}).code, Code::kOk);  // all of the model's, and no more
+  CHECK_EQ(house.step("fraud", "2"), 1u);
+  CHECK(house.is_answered(house.token));
+  CHECK(house.engine.remove_lane("fraud", "2").ok());
+  LaneSpec plain = house.lane_spec("fraud", "2");
+  plain.infer_outputs = {{"pair", TensorType::kFloat64, {2}, 0}};
+  CHECK(house.add(std::move(plain)).ok());
+  const Submission unexplained = house.infer({1}, {"explanation_residual"});
+  CHECK_EQ(unexplained.code, Code::kInvalidRequest);
+  CHECK(mentions(unexplained.rpc_status, "EXPLAIN_UNSUPPORTED"));
 }
 
 TEST(a_score_is_given_without_its_explanation_rather_than_late) {

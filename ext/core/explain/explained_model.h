@@ -25,11 +25,13 @@ struct ExplainedModel {
   std::string background_sha256;
   std::vector<std::string> group_names;  // by player
   std::vector<std::string> input_names;
-  std::vector<Reason> reasons;  // by group; empty: the bundle has no table
+  std::vector<uint32_t> element_inputs;  // of each element of a row, in the order of its bytes: which input it is
+  std::vector<Reason> reasons;           // by group; empty: the bundle has no table
   std::string reasons_version;
 
   bool is_asked() const noexcept { return explainer == nullptr; }
   Method method() const noexcept { return is_asked() ? Method::kPermutation : explainer->method(); }
+  bool is_log_odds() const noexcept { return is_asked() ? sampled->is_log_odds() : explainer->is_log_odds(); }
   const std::vector<std::string>& names(Players players) const noexcept {
     return players == Players::kGroups ? group_names : input_names;
   }

@@ -91,6 +91,7 @@ class ModelExplainer final : public Explainer {
   }
 
   Method method() const noexcept override { return kMethod; }
+  bool is_log_odds() const noexcept override { return model_.link == Link::kLogistic || model_.link == Link::kLogisticNegative; }
 
   void explain(const uint8_t* row, Players players, Attribution* out) const override {
     thread_local std::vector<float> features;
@@ -98,7 +99,7 @@ class ModelExplainer final : public Explainer {
     const Values& values = players == Players::kGroups || !has_groups_ ? by_group_ : by_input_;
     out->values.resize(values.player_count());
     out->errors.clear();
-    out->is_log_odds = model_.link == Link::kLogistic || model_.link == Link::kLogisticNegative;
+    out->is_log_odds = is_log_odds();
     out->margin = values.explain(features.data(), out->values.data());
     out->base_margin = values.base();
     out->score = linked(model_.link, out->margin);

@@ -19,6 +19,15 @@ namespace assay::explain {
 // How contributions were made: assay.v1.ExplanationMethod.
 enum class Method : uint8_t { kTrees = 1, kLinear = 2, kPermutation = 3 };
 
+constexpr const char* method_name(Method method) noexcept {
+  switch (method) {
+    case Method::kTrees: return "trees";
+    case Method::kLinear: return "linear";
+    case Method::kPermutation: return "permutation";
+  }
+  return "";
+}
+
 // Who contributes: assay.v1.ExplainPlayers.
 enum class Players : uint8_t { kGroups = 1, kInputs = 2 };
 
@@ -72,6 +81,7 @@ class Explainer {
   virtual ~Explainer() = default;
 
   virtual Method method() const noexcept = 0;
+  virtual bool is_log_odds() const noexcept = 0;  // the space of margins
   // Explains a finished row: all but the errors.
   virtual void explain(const uint8_t* row, Players players, Attribution* out) const = 0;
 };

@@ -99,6 +99,15 @@ void append_explanation(const ExplainedRow& row, std::string& bytes) {
   out.varint(11, margin_space(found));
 }
 
+void append_explanation_numbers(const ExplainedRow& row, std::string& out) {
+  const Attribution& found = row.attribution;
+  const auto append = [&out](double value) { out.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  for (const uint32_t input : row.model.element_inputs) append(found.values[input]);
+  append(found.base_margin);
+  for (const uint32_t input : row.model.element_inputs) append(found.errors.empty() ? 0.0 : found.errors[input]);
+  append(found.residual);
+}
+
 void append_explanation_record(const ExplainedRow& row, std::string& bytes) {
   const Attribution& found = row.attribution;
   WireWriter out(bytes);

@@ -18,6 +18,8 @@ struct ExplainedRow {
 };
 
 void append_explanation(const ExplainedRow& row, std::string& out);
+// As infer_explained.h has it: contributions of a row's elements in their order, base, errors, residual. REQUIRES: players are inputs.
+void append_explanation_numbers(const ExplainedRow& row, std::string& out);
 // Without the transaction. At most explanation_record_bytes_max().
 void append_explanation_record(const ExplainedRow& row, std::string& out);
 size_t explanation_record_bytes_max(const ExplainedModel& model) noexcept;

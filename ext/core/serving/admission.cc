@@ -381,6 +381,7 @@ Status Admission::decode_infer(Call& call, std::string_view bytes, Scratch& mine
   status = check_infer(scan, schema, batch_rows_max_, mine.infer_call, mine.violations);
   if (!status.ok()) return status;
   call.row_count = mine.infer_call.row_count;
+  call.explain = explain_tensors(mine.infer_call.explained_wanted);
   status = check_queue_size(*call.lane, call.row_count);
   if (!status.ok()) return status;
   // The transport refuses what is too large to send, names and all. What surely is need not be run for that.
@@ -405,6 +406,7 @@ Status Admission::queue_infer(Call& call, Scratch& mine) {
   for (const uint32_t index : mine.slots) {
     Slot& slot = calls_.slab()[index];
     slot.set_transaction_id(mine.infer.id);
+    slot.explanation = make_explanation(call.explain);
     slot.event_time_us = 0;
     slot.stamp(Stamp::kReceived) = call.received_ns;
     slot.stamp(Stamp::kDecoded) = slot.stamp(Stamp::kQueued) = now_ns;

@@ -139,6 +139,16 @@ uint32_t fail_together(Slab& slab, uint32_t head) noexcept {
   return failed;
 }
 
+void fill_explained(const Slab& slab, uint32_t head, const Lane& lane, InferExplainedRows& explained) {
+  const explain::ExplainedModel& model = *lane.explained()->model;
+  explained.wanted = slab[head].explanation->request.tensors;
+  explained.elements = model.element_inputs.size();
+  explained.notes = {explain::method_name(model.method()), model.is_log_odds() ? "log_odds" : "score", model.background_sha256};
+  for (uint32_t index = head; index != kNoSlot; index = slab[index].next) {
+    explained.rows.push_back(slab[index].explanation->answer);
+  }
+}
+
 std::string encode_infer(const Slab& slab, uint32_t head, const Lane& lane) {
   thread_local std::vector<const uint8_t*> rows;
   rows.clear();
@@ -150,6 +160,7 @@ std::string encode_infer(const Slab& slab, uint32_t head, const Lane& lane) {
   answer.outputs_wanted = lane.memory().outputs_wanted(head);
   answer.rows = rows.data();
   answer.row_count = rows.size();
+  if (slab[head].explanation != nullptr) fill_explained(slab, head, lane, answer.explained);
   std::string payload;
   append_infer_response(answer, lane.infer_schema(), payload);
   return payload;

@@ -22,7 +22,7 @@ ExplainResult tell_explanation(const ExplainJob& job, const explain::Attribution
   if (!found.adds_up() || !is_of_score(found, job.score)) return result;
   result.status = ExplanationStatus::kGiven;
   const explain::ExplainedRow row{*job.model, found, job.players, job.top_k};
-  append_explanation(row, result.answer);
+  job.has_tensors ? append_explanation_numbers(row, result.answer) : append_explanation(row, result.answer);
   append_explanation_record(row, result.record);
   return result;
 }

@@ -21,6 +21,7 @@ struct ExplainJob {
   std::vector<uint8_t> row;  // finished
   explain::Players players = explain::Players::kGroups;
   uint32_t top_k = 0;
+  bool has_tensors = false;    // the answer is numbers (infer_explained.h), not a message
   double score = 0.0;          // that was given
   std::shared_ptr<Lane> lane;  // to be asked; null where the model is not asked
   int64_t deadline_ns = 0;     // what is there by then is told
@@ -28,7 +29,7 @@ struct ExplainJob {
 
 struct ExplainResult {
   ExplanationStatus status = ExplanationStatus::kWithheld;  // kGiven, kWithheld, kLate, kShed
-  std::string answer;                                       // kGiven: an assay.v1.Explanation
+  std::string answer;                                       // kGiven: an assay.v1.Explanation, or numbers
   std::string record;                                       // kGiven: an assay.v1.ExplanationRecord
   int64_t took_ns = 0;
 };

@@ -37,6 +37,15 @@ bool ExplainRequest::wants(double score, Decision decision) const noexcept {
   return false;
 }
 
+ExplainRequest explain_tensors(uint8_t wanted) noexcept {
+  ExplainRequest request;
+  if (wanted == 0) return request;
+  request.when = ExplainWhen::kAlways;
+  request.players = explain::Players::kInputs;
+  request.tensors = wanted;
+  return request;
+}
+
 ExplainRequest read_explain_request(const ExplainFields& fields, bool has_log, Violations& violations) {
   ExplainRequest request;
   if (!fields.is_set) return request;

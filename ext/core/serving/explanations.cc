@@ -134,10 +134,15 @@ std::unique_ptr<Explanations::Task> Explanations::make_task(uint32_t row, const 
   if (request.is_later) slot.explanation->received_us = wall_us_of(slot.stamps[static_cast<size_t>(Stamp::kReceived)]);
   const uint8_t* const bytes = recorded.memory.row(row);
   const std::shared_ptr<Lane>& its_lane = calls_.slab()[slot.head].lane;
-  ExplainJob job{lane->model,     {bytes, bytes + row_bytes},
-                 request.players, request.top_k,
-                 slot.score,      lane->model->is_asked() ? its_lane : nullptr,
-                 deadline_ns};
+  ExplainJob job;
+  job.model = lane->model;
+  job.row.assign(bytes, bytes + row_bytes);
+  job.players = request.players;
+  job.top_k = request.top_k;
+  job.has_tensors = request.tensors != 0;
+  job.score = slot.score;
+  job.lane = lane->model->is_asked() ? its_lane : nullptr;
+  job.deadline_ns = deadline_ns;
   std::string record_head = request.is_later ? recorded.audit->explanation_head(slot) : std::string();
   return std::make_unique<Task>(
       Task{request.is_later ? kNoSlot : row, deadline_ns, its_lane, lane, recorded, std::move(job), std::move(record_head)});

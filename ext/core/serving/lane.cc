@@ -77,6 +77,7 @@ InferSchema make_infer_schema(const LaneSpec& spec) {
   InferSchema schema;
   const Status made = InferSchema::make(spec.reader->plan(), spec.infer_inputs, spec.infer_outputs, &schema);
   ASSAY_ASSERT(made.ok());  // check_spec() made it too
+  if (spec.explained != nullptr) schema.explained_elements = spec.explained->element_inputs.size();
   return schema;
 }
 

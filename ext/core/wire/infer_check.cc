@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string>
 
+#include "core/wire/infer_explained.h"
 #include "core/wire/infer_request.h"
 
 namespace assay {
@@ -48,6 +49,12 @@ int find_tensor(const std::vector<InferTensor>& tensors, std::string_view name, 
     if (tensors[i].shape.name == name) return static_cast<int>(i);
   }
   return -1;
+}
+
+// Of InferExplained; kInferExplainedCount: none.
+size_t find_explained(std::string_view name) noexcept {
+  const auto found = std::find(kInferExplainedNames.begin(), kInferExplainedNames.end(), name);
+  return static_cast<size_t>(found - kInferExplainedNames.begin());
 }
 
 bool has_shape(const InferInputScan& input, const InferTensor& tensor) noexcept {
@@ -112,17 +119,18 @@ class Check {
 
   void outputs() {
     call_.outputs_wanted = 0;
+    call_.explained_wanted = 0;
     for (size_t i = 0; i < scan_.outputs.size(); ++i) {
       const std::string_view name = scan_.outputs[i];
       const int index = find_tensor(schema_.outputs, name, i);
-      if (index < 0) {
+      if (index >= 0) {
+        want(name, static_cast<size_t>(index), call_.outputs_wanted);
+      } else if (const size_t explained = find_explained(name); explained < kInferExplainedCount) {
+        want_explained(name, explained);
+      } else {
         add(path("outputs", name),
             "the model gives no such output, or does not declare its size; it gives " + names_of(schema_.outputs));
-        continue;
       }
-      const uint64_t bit = uint64_t{1} << index;
-      if ((call_.outputs_wanted & bit) != 0) add(path("outputs", name), "asked for twice; name each output once");
-      call_.outputs_wanted |= bit;
     }
     if (scan_.outputs.empty()) {
       for (size_t i = 0; i < schema_.outputs.size(); ++i) call_.outputs_wanted |= uint64_t{1} << i;
@@ -133,6 +141,20 @@ class Check {
   void add(std::string field, std::string description) {
     has_fault_ = true;
     violations_.add(Code::kBadTensor, std::move(field), std::move(description));
+  }
+
+  template <typename Bits>
+  void want(std::string_view name, size_t index, Bits& wanted) {
+    const Bits bit = static_cast<Bits>(Bits{1} << index);
+    if ((wanted & bit) != 0) add(path("outputs", name), "asked for twice; name each output once");
+    wanted = static_cast<Bits>(wanted | bit);
+  }
+
+  void want_explained(std::string_view name, size_t index) {
+    if (schema_.explained_elements > 0) return want(name, index, call_.explained_wanted);
+    has_fault_ = true;
+    violations_.add(Code::kExplainUnsupported, path("outputs", name),
+                    "this model version has no background rows to explain against: leave it out, or pack the model with them");
   }
 
   void input(size_t i, std::array<bool, limits::kTensorsMax>& is_set) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/wire/infer_explained.h"
 #include "core/wire/messages.h"
 #include "core/wire/wire_fault.h"
 #include "core/wire/wire_reader.h"
@@ -284,6 +285,7 @@ uint64_t infer_output_bytes(const InferSchema& schema, const InferCall& call) no
   for (size_t i = 0; i < schema.outputs.size(); ++i) {
     if ((call.outputs_wanted >> i & 1) != 0) row_bytes += schema.outputs[i].row_bytes;
   }
+  row_bytes += infer_explained_row_bytes(call.explained_wanted, schema.explained_elements);
   return row_bytes * call.row_count;
 }
 

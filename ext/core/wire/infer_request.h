@@ -65,6 +65,7 @@ struct InferScan {
 struct InferCall {
   uint32_t row_count = 0;
   uint64_t outputs_wanted = 0;                         // bit i: InferSchema::outputs[i]
+  uint8_t explained_wanted = 0;                        // bit i: InferExplained i
   std::array<uint8_t, limits::kTensorsMax> sources{};  // for each input of the schema: which of the message's
 };
 

@@ -27,6 +27,7 @@ void append_shape(WireWriter& out, const InferTensor& tensor, size_t row_count) 
 
 void append_infer_response(const InferAnswer& answer, const InferSchema& schema, std::string& out) {
   size_t bytes = answer.model.size() + answer.version.size() + answer.id.size() + kTensorBytesGuess;
+  bytes += answer.row_count * infer_explained_row_bytes(answer.explained.wanted, answer.explained.elements);
   for_each_wanted(answer, schema, [&](const InferTensor& tensor) {
     bytes += kTensorBytesGuess + tensor.shape.name.size() + answer.row_count * tensor.row_bytes;
   });
@@ -42,12 +43,14 @@ void append_infer_response(const InferAnswer& answer, const InferSchema& schema,
       append_shape(writer, tensor, answer.row_count);
     });
   });
+  append_explained_outputs(answer.explained, out);
   for_each_wanted(answer, schema, [&](const InferTensor& tensor) {
     writer.put_length(6, answer.row_count * tensor.row_bytes);
     for (size_t i = 0; i < answer.row_count; ++i) {
       out.append(reinterpret_cast<const char*>(answer.rows[i] + tensor.offset_bytes), tensor.row_bytes);
     }
   });
+  append_explained_contents(answer.explained, out);
 }
 
 }  // namespace assay

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/wire/infer_explained.h"
 #include "core/wire/infer_schema.h"
 
 namespace assay {
@@ -16,6 +17,7 @@ struct InferAnswer {
   uint64_t outputs_wanted = 0;           // bits as InferCall
   const uint8_t* const* rows = nullptr;  // the outputs of each row, laid out by the schema
   size_t row_count = 0;
+  InferExplainedRows explained;
 };
 
 // Appends to `out`, once it is grown to the size.

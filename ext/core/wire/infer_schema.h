@@ -31,6 +31,7 @@ struct InferSchema {
   std::vector<InferTensor> inputs;   // the plan's tensors, in its order
   std::vector<InferTensor> outputs;  // empty: the model does not answer ModelInfer
   uint32_t output_bytes = 0;         // of one row's outputs
+  size_t explained_elements = 0;     // of an input row: each has a contribution (infer_explained.h). 0: nothing is explained
 
   // `inputs`: the axes of the plan's tensors; one that is not among them is taken for a single axis. Outputs with a free axis, those
   // past kOutputsMax and those for which a row has no room (kTensorRowBytesMax) are left out: how much of them comes is not known.
