@@ -1,6 +1,5 @@
 #include "core/serving/explanations.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -41,9 +40,11 @@ ExplainResult became(ExplanationStatus status) {
 Explanations::Explanations(const ExplainOptions& options, Calls& calls, const Clock& clock)
     : options_(options), calls_(calls), clock_(clock), wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), recorder_(calls, clock) {
   ASSAY_ASSERT(wake_fd_ >= 0);
+  wakes_.push_back({wake_fd_, POLLIN, 0});
   for (uint32_t i = 0; i < std::max(1u, options_.threads); ++i) {
     asked_.places.emplace_back();
     asked_.places.back().desk = std::make_unique<SamplingDesk>(calls_, clock_);
+    wakes_.push_back({asked_.places.back().desk->fd(), POLLIN, 0});
   }
 }
 
@@ -211,11 +212,9 @@ void Explanations::serve() noexcept {
 
 // Until somebody tells, a model has answered or time is up.
 void Explanations::await() noexcept {
-  std::vector<pollfd> wakes{{wake_fd_, POLLIN, 0}};
-  for (const Place& place : asked_.places) wakes.push_back({place.desk->fd(), POLLIN, 0});
   const int64_t deadline_ns = std::min(computed_.next_deadline_ns(), asked_.next_deadline_ns());
   const timespec left = time_until(deadline_ns, clock_.now_ns());
-  ppoll(wakes.data(), wakes.size(), &left, nullptr);  // a millisecond more, as poll() counts, may be all that a call has
+  ppoll(wakes_.data(), wakes_.size(), &left, nullptr);  // a millisecond more, as poll() counts, may be all that a call has
   uint64_t ignored = 0;
   (void)!read(wake_fd_, &ignored, sizeof ignored);  // before the look: what comes after it wakes again
 }

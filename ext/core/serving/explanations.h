@@ -18,6 +18,8 @@
 // shares no lock with the workers' but their own.
 #pragma once
 
+#include <poll.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -124,6 +126,7 @@ class Explanations {
   std::array<std::vector<std::unique_ptr<Task>>, kPriorityCount> new_;  // guarded by mutex_
 
   // --- the thread's, as is of the lines all but their numbers
+  std::vector<pollfd> wakes_;  // wake_fd_, and what the desks have
   RowRecorder recorder_;
   CompletionList completions_;
   mutable std::mutex enabling_;  // held while threads are started

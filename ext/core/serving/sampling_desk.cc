@@ -1,5 +1,6 @@
 #include "core/serving/sampling_desk.h"
 
+#include <new>
 #include <utility>
 
 #include "core/serving/lane.h"
@@ -12,21 +13,28 @@ bool is_models_failure(Code code) noexcept { return code == Code::kModelRunFaile
 
 }  // namespace
 
+SamplingDesk::SamplingDesk(Calls& calls, const Clock& clock) : calls_(calls), clock_(clock), replies_(kReplies) {
+  scores_.reserve(kRowsMax);
+  completions_.reserve(kReplies);
+}
+
 void SamplingDesk::give(ExplainJob job) {
   ASSAY_ASSERT(state_ == State::kIdle);
   job_ = std::move(job);
   state_ = State::kAsking;
   began_ns_ = clock_.now_ns();
   row_ = explain::SampledRow();
-  const Status begun = explain::SampledRow::begin(*job_.model->sampled, job_.row, job_.score, job_.players, {}, &row_);
-  begun.ok() ? ask() : end({});
+  try_to([this] {
+    const Status begun = explain::SampledRow::begin(*job_.model->sampled, job_.row, job_.score, job_.players, {}, &row_);
+    begun.ok() ? ask() : end({});
+  });
 }
 
 bool SamplingDesk::take(int64_t now_ns, ExplainResult* result) {
   hear();
   if (state_ == State::kAsking && now_ns >= job_.deadline_ns) {
     give_up();
-    tell_or(ExplanationStatus::kLate);
+    try_to([this] { tell_or(ExplanationStatus::kLate); });
   }
   if (state_ != State::kDone) return false;
   *result = std::move(result_);
@@ -104,7 +112,7 @@ void SamplingDesk::hear() {
     calls_.release(head);
     if (!is_awaited) continue;  // it had ended when it was given up
     call_ = 0;
-    go_on(code);
+    try_to([&] { go_on(code); });
   }
 }
 
@@ -125,6 +133,18 @@ void SamplingDesk::go_on(Code code) {
   if (code == Code::kDeadlineExceeded) return tell_or(ExplanationStatus::kLate);
   if (code != Code::kOk) return tell_or(ExplanationStatus::kShed);
   row_.give(scores_.data(), scores_.size()).ok() ? ask() : end({});
+}
+
+// Without memory there is no explanation, and a score all the same.
+template <typename Work>
+void SamplingDesk::try_to(Work&& work) noexcept {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    give_up();
+    row_ = explain::SampledRow();
+    tell_or(ExplanationStatus::kShed);
+  }
 }
 
 // Nobody waits for the call any more: its lane frees it, or it has ended and is on its way here.

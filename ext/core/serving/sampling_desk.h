@@ -23,7 +23,7 @@ class SamplingDesk final : public ExplainDesk {
   static constexpr uint32_t kRowsMax = 32;
 
   // `calls` and `clock` outlive it.
-  SamplingDesk(Calls& calls, const Clock& clock) : calls_(calls), clock_(clock), replies_(kReplies) {}
+  SamplingDesk(Calls& calls, const Clock& clock);
 
   Status start() override { return Status(); }
   // REQUIRES: no lane runs any more.
@@ -44,6 +44,8 @@ class SamplingDesk final : public ExplainDesk {
   void hear();
   Code read_scores(uint32_t head);
   void go_on(Code code);
+  template <typename Work>
+  void try_to(Work&& work) noexcept;
   void give_up() noexcept;
   void tell_or(ExplanationStatus otherwise);
   void end(ExplainResult result);
