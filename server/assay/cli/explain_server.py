@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from assay.cli.call_errors import show_error
-from assay.cli.explain_told import Told, shortened, status_word
+from assay.cli.explain_told import Told, status_word
+from assay.explain.messages import shortened
 from assay.v1.scoring_pb2 import (
     EXPLAIN_MODE_INLINE,
     EXPLAIN_PLAYERS_GROUPS,
