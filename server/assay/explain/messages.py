@@ -56,7 +56,7 @@ def score_response(entry: Entry, explanation: pb.Explanation | None, status: int
         response.imputed_features.extend(names_of_bits(score.imputed, lineage))
     inputs = entry.known.inputs_of(score) if entry.known else None
     for name, value in (inputs or {}).items():
-        _put(response.inputs.add(name=name).value, _NO_NUMBERS.get(value, value))
+        _put(response.inputs.add(name=name).value, value)
     return response
 
 
@@ -69,7 +69,8 @@ def _degradations(score: ScoreRecord, lineage: LineageRecord) -> Iterator[pb.Deg
         yield pb.Degradation(kind=item.kind, subject=view, detail=item.reason)
 
 
-def _put(message: pb.FeatureValue, value: float | bool) -> None:
+def _put(message: pb.FeatureValue, value: Any) -> None:
+    value = _NO_NUMBERS.get(value, value)
     if isinstance(value, bool):  # before int, which it also is
         message.bool_value = value
     elif isinstance(value, int):
