@@ -26,8 +26,8 @@ from assay.cli.explain_bundle import load_explainer, tell_row
 from assay.demo.paths import bundle_path
 from assay.v1 import audit_pb2, scoring_pb2, scoring_pb2_grpc
 from tests.support import bundles
-from tests.support.audit_logs import append, open_log, spool_with_key
 from tests.support.commands import run_command
+from tests.support.explained_records import explanation_record, hand_made, score_record
 from tests.support.onnx_models import tree_model
 from tests.support.server import LocalServer, ServeProcess, wait_until
 
@@ -473,28 +473,6 @@ def test_what_is_not_on_record_or_of_another_model_is_refused(recorded: Path, tm
     for transaction in ("plain", "inline"):
         said = refused("--audit", recorded, transaction, "--bundle", other, exit_code=1)
         assert "another model gave the score: card_fraud 1" in said
-
-
-def hand_made(spool: Path, *records: audit_pb2.AuditRecord) -> Path:
-    """A log that holds these records behind a lineage of two inputs in one group."""
-    lineage = audit_pb2.LineageRecord(number=1, row_bytes=8, groups=["both", "[bold]x\x1b[2J"], reasons_version="1")
-    for at, name in enumerate(("a", "b")):
-        lineage.inputs.add(name=name, type="float32", offset_bytes=4 * at)
-    lineage.provenance.model, lineage.provenance.version = "m", "1"
-    log = open_log(spool_with_key(spool))
-    append(log, [one.SerializeToString() for one in (audit_pb2.AuditRecord(lineage=lineage), *records)])
-    log.close()
-    return spool
-
-
-def score_record(transaction_id: str = "t", **fields: Any) -> audit_pb2.AuditRecord:
-    values = {"transaction_id": transaction_id, "lineage": 1, "score": 0.5, "received_us": 7, "decision": 1, **fields}
-    return audit_pb2.AuditRecord(score=audit_pb2.ScoreRecord(**values))
-
-
-def explanation_record(**fields: Any) -> audit_pb2.ExplanationRecord:
-    values = {"method": 3, "base_margin": -1.0, "margin": 0.0, "players": 1, "contributions": [1.5, -0.5], **fields}
-    return audit_pb2.ExplanationRecord(**values)
 
 
 def test_of_a_digest_nothing_is_explained(tmp_path: Path) -> None:

@@ -34,15 +34,15 @@ def explain(
     transaction: Annotated[
         str | None,
         typer.Option(
-            metavar="TRANSACTION_ID", help="Have a server explain the newest score of this in its audit log, in place of WHAT."
+            metavar="TRANSACTION_ID", help="In place of WHAT: a server explains this one's newest score in its audit log."
         ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT|unix:PATH",
-            help="Where the server listens. Default: 127.0.0.1:50051; with --transaction, which the admin listener answers, that of the "
-            "one server on this machine.",
+            help="Where the server listens. Default: 127.0.0.1:50051; with --transaction, which the admin listener answers, that "
+            "of the one server on this machine.",
             show_default=False,
         ),
     ] = None,
@@ -97,8 +97,8 @@ def explain(
 ) -> None:
     """Show why a score is what it is, or what matters to a model over the rows of a file.
 
-    A running server explains a transaction, or a score in its audit log; a bundle explains rows of a file; the audit log has what
-    was explained before.
+    A running server explains a transaction, or a score in its audit log; a bundle explains rows of a file; the audit log has
+    what was explained before.
 
     Exit code 4: there is no explanation (it says why), no such score on record, or the bundle was refused; 3: the server does
     not serve; 1: it refused, or did not answer in time.

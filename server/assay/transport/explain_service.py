@@ -18,7 +18,7 @@ from assay.models.quiet import become_quiet
 from assay.transport.policy import Listener
 from assay.transport.replies import Answer, Replies
 from assay.transport.scoring_service import unary_handler
-from assay.transport.status import abort, refuse_large
+from assay.transport.status import abort, refuse_field, refuse_large
 from assay.transport.worker import Worker
 from assay.v1 import scoring_pb2 as pb
 
@@ -58,7 +58,9 @@ class ExplainService:
     async def _explain_request(self, data: bytes, context: Context) -> bytes:
         request = self._read(data, "request", "what somebody was scored is told on the admin listener")
         if isinstance(request, pb.ExplainRequest) and request.request.HasField("explain"):
-            request = self._engine.refuse("BAD_EXPLAIN", "request.explain: must be unset; players and top_k stand beside request")
+            request = refuse_field(
+                self._engine, "request.explain", "BAD_EXPLAIN", "must be unset: players and top_k stand beside it"
+            )
         if isinstance(request, Refusal):
             await self._refuse(request, context)
         answer: bytes = await self._score(_score_request(request).SerializeToString(), context)
@@ -110,17 +112,21 @@ class ExplainService:
             return self._engine.refuse("MALFORMED_MESSAGE", "expected an ExplainRequest")
         found = request.WhichOneof("subject")
         if found is None:
-            return self._engine.refuse("INVALID_REQUEST", f"{subject}: expected one")
+            return refuse_field(self._engine, subject, "MISSING_FIELD", "is required")
         if found != subject:
             return self._engine.refuse("WRONG_LISTENER", f"{found}: {why_elsewhere}")
         return request
 
     def _obstacle(self, request: pb.ExplainRequest) -> Refusal | None:
         """Why there is no search. Never repeats a text that came."""
-        if not 1 <= len(request.transaction_id.encode()) <= LIMITS["id_bytes_max"]:
-            return self._engine.refuse("INVALID_REQUEST", f"transaction_id: expected 1 to {LIMITS['id_bytes_max']} bytes")
+        if not request.transaction_id:
+            return refuse_field(self._engine, "transaction_id", "MISSING_FIELD", "is required")
+        if len(request.transaction_id.encode()) > LIMITS["id_bytes_max"]:
+            return refuse_field(self._engine, "transaction_id", "TOO_LONG", f"expected at most {LIMITS['id_bytes_max']} bytes")
         if request.players not in pb.ExplainPlayers.values():
-            return self._engine.refuse("BAD_EXPLAIN", "players: expected EXPLAIN_PLAYERS_GROUPS or _INPUTS")
+            return refuse_field(
+                self._engine, "players", "BAD_EXPLAIN", "expected EXPLAIN_PLAYERS_GROUPS or EXPLAIN_PLAYERS_INPUTS"
+            )
         if self._recorded is None:
             return self._engine.refuse("NO_AUDIT_LOG")
         if self.held_count:
