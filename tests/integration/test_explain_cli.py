@@ -400,6 +400,57 @@ def test_a_bundle_that_is_none_or_explains_nothing_is_refused(rows: Path, tmp_pa
     assert "cannot be explained: there is no background.npz (assay model pack makes one)" in said
 
 
+# --- a server's own audit log
+
+
+def test_a_server_is_asked_for_a_score_on_record(server: ServeProcess, recorded: Path) -> None:
+    found = answer("--transaction", "inline", "--target", server.admin_target)
+    assert found == answer("--audit", recorded, "inline", "--bundle", bundle_path())
+    two = answer("--transaction", "inline", "--target", server.admin_target, "--top-k", "2")
+    assert two["explanation"]["contributions"] == found["explanation"]["contributions"][:2]
+    shown = run("--transaction", "inline", "--target", server.admin_target)
+    assert re.match(r"of +transaction inline, received ", shown.stdout)
+    assert "amount = 900" in shown.stdout
+    assert "may be told to the customer" in shown.stdout
+
+
+def test_a_server_explains_a_recorded_row_now(server: ServeProcess, recorded: Path) -> None:
+    found = answer("--transaction", "inline", "--target", server.admin_target, "--players", "inputs")
+    bundle = answer("--audit", recorded, "inline", "--players", "inputs", "--bundle", bundle_path())
+    assert found == {**bundle, "source": "server"}
+
+
+def test_the_one_server_of_this_machine_is_asked_where_none_is_named(
+    server: ServeProcess, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "assay").mkdir()
+    (tmp_path / "assay" / "admin-1.sock").symlink_to(server.admin_target.removeprefix("unix:"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert answer("--transaction", "inline")["source"] == "record"
+
+
+def test_what_a_server_has_no_record_of_is_said(server: ServeProcess, recorded: Path) -> None:
+    said = refused("--transaction", "none", "--target", server.admin_target, exit_code=4)
+    assert "NOT_FOUND SCORE_UNKNOWN" in said
+    assert "docs/errors.md, SCORE_UNKNOWN" in said
+    said = refused("--transaction", "inline", "--target", server.target, exit_code=1)
+    assert "the admin listener answers this: --target unix:PATH" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "expected WHAT or --transaction, and one of them"),
+        (("request.json", "--transaction", "t"), "expected WHAT or --transaction, and one of them"),
+        (("--transaction", "t", "--bundle", "models/m/1"), "--bundle: --transaction asks a server"),
+        (("--transaction", "t", "--audit", "."), "--audit: --transaction asks a server"),
+        (("--transaction", "t", "--row", "1"), "--row: it is of the rows of a file"),
+    ],
+)
+def test_a_transaction_takes_the_place_of_what_and_asks_a_server(arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(*arguments, exit_code=2)
+
+
 # --- the audit log
 
 
