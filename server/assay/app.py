@@ -47,6 +47,7 @@ from assay.config import Config, runtime_dir
 from assay.demo import history as demo_history
 from assay.demo import paths as demo_paths
 from assay.errors import BundleError
+from assay.explain.recorded_scores import RecordedScores
 from assay.features.local_store import LocalStore
 from assay.features.store import RemoteStore, Store, is_remote, open_remote_store, open_store
 from assay.models.device import DeviceWish
@@ -227,7 +228,9 @@ class App:
         signals = _Signals(asyncio.get_running_loop(), self.black_box)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.telemetry.tell_status)
         scoring = self.scoring
-        labels = self.audit.label_records() if self.audit is not None else None
+        audit, rollout = self.audit, self.rollout
+        labels = audit.label_records() if audit is not None else None
+        recorded = RecordedScores(audit.writer.path.parent, lambda: rollout.models) if audit is not None else None
         transport = Transport(
             scoring.engine,
             lambda: scoring.writers,
@@ -238,6 +241,7 @@ class App:
             self.rollout,
             labels,
             scoring.tensor_models,
+            recorded,
         )
         self.telemetry.board.add(lambda: certificate_checks(transport.security_stats()))
         self.telemetry.add(lambda: transport_source(transport, self.config.limits.streams_max))

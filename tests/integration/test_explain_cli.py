@@ -26,8 +26,8 @@ from assay.cli.explain_bundle import load_explainer, tell_row
 from assay.demo.paths import bundle_path
 from assay.v1 import audit_pb2, scoring_pb2, scoring_pb2_grpc
 from tests.support import bundles
-from tests.support.audit_logs import append, open_log, spool_with_key
 from tests.support.commands import run_command
+from tests.support.explained_records import explanation_record, hand_made, score_record
 from tests.support.onnx_models import tree_model
 from tests.support.server import LocalServer, ServeProcess, wait_until
 
@@ -400,6 +400,57 @@ def test_a_bundle_that_is_none_or_explains_nothing_is_refused(rows: Path, tmp_pa
     assert "cannot be explained: there is no background.npz (assay model pack makes one)" in said
 
 
+# --- a server's own audit log
+
+
+def test_a_server_is_asked_for_a_score_on_record(server: ServeProcess, recorded: Path) -> None:
+    found = answer("--transaction", "inline", "--target", server.admin_target)
+    assert found == answer("--audit", recorded, "inline", "--bundle", bundle_path())
+    two = answer("--transaction", "inline", "--target", server.admin_target, "--top-k", "2")
+    assert two["explanation"]["contributions"] == found["explanation"]["contributions"][:2]
+    shown = run("--transaction", "inline", "--target", server.admin_target)
+    assert re.match(r"of +transaction inline, received ", shown.stdout)
+    assert "amount = 900" in shown.stdout
+    assert "may be told to the customer" in shown.stdout
+
+
+def test_a_server_explains_a_recorded_row_now(server: ServeProcess, recorded: Path) -> None:
+    found = answer("--transaction", "inline", "--target", server.admin_target, "--players", "inputs")
+    bundle = answer("--audit", recorded, "inline", "--players", "inputs", "--bundle", bundle_path())
+    assert found == {**bundle, "source": "server"}
+
+
+def test_the_one_server_of_this_machine_is_asked_where_none_is_named(
+    server: ServeProcess, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "assay").mkdir()
+    (tmp_path / "assay" / "admin-1.sock").symlink_to(server.admin_target.removeprefix("unix:"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert answer("--transaction", "inline")["source"] == "record"
+
+
+def test_what_a_server_has_no_record_of_is_said(server: ServeProcess, recorded: Path) -> None:
+    said = refused("--transaction", "none", "--target", server.admin_target, exit_code=4)
+    assert "NOT_FOUND SCORE_UNKNOWN" in said
+    assert "docs/errors.md, SCORE_UNKNOWN" in said
+    said = refused("--transaction", "inline", "--target", server.target, exit_code=1)
+    assert "the admin listener answers this: --target unix:PATH" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "expected WHAT or --transaction, and one of them"),
+        (("request.json", "--transaction", "t"), "expected WHAT or --transaction, and one of them"),
+        (("--transaction", "t", "--bundle", "models/m/1"), "--bundle: --transaction asks a server"),
+        (("--transaction", "t", "--audit", "."), "--audit: --transaction asks a server"),
+        (("--transaction", "t", "--row", "1"), "--row: it is of the rows of a file"),
+    ],
+)
+def test_a_transaction_takes_the_place_of_what_and_asks_a_server(arguments: tuple[str, ...], said: str) -> None:
+    assert said in refused(*arguments, exit_code=2)
+
+
 # --- the audit log
 
 
@@ -473,28 +524,6 @@ def test_what_is_not_on_record_or_of_another_model_is_refused(recorded: Path, tm
     for transaction in ("plain", "inline"):
         said = refused("--audit", recorded, transaction, "--bundle", other, exit_code=1)
         assert "another model gave the score: card_fraud 1" in said
-
-
-def hand_made(spool: Path, *records: audit_pb2.AuditRecord) -> Path:
-    """A log that holds these records behind a lineage of two inputs in one group."""
-    lineage = audit_pb2.LineageRecord(number=1, row_bytes=8, groups=["both", "[bold]x\x1b[2J"], reasons_version="1")
-    for at, name in enumerate(("a", "b")):
-        lineage.inputs.add(name=name, type="float32", offset_bytes=4 * at)
-    lineage.provenance.model, lineage.provenance.version = "m", "1"
-    log = open_log(spool_with_key(spool))
-    append(log, [one.SerializeToString() for one in (audit_pb2.AuditRecord(lineage=lineage), *records)])
-    log.close()
-    return spool
-
-
-def score_record(transaction_id: str = "t", **fields: Any) -> audit_pb2.AuditRecord:
-    values = {"transaction_id": transaction_id, "lineage": 1, "score": 0.5, "received_us": 7, "decision": 1, **fields}
-    return audit_pb2.AuditRecord(score=audit_pb2.ScoreRecord(**values))
-
-
-def explanation_record(**fields: Any) -> audit_pb2.ExplanationRecord:
-    values = {"method": 3, "base_margin": -1.0, "margin": 0.0, "players": 1, "contributions": [1.5, -0.5], **fields}
-    return audit_pb2.ExplanationRecord(**values)
 
 
 def test_of_a_digest_nothing_is_explained(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ PUBLIC_SERVICES = {
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 }
-ADMIN_SERVICES = PUBLIC_SERVICES - {"assay.v1.ScoringService"} | {
+ADMIN_SERVICES = PUBLIC_SERVICES | {
     "assay.v1.DriftService",
     "assay.v1.ModelService",
     "assay.v1.OperationsService",

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from assay.transport.policy import POLICY, Listener
 from assay.transport.security import Protection
-from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2_grpc
+from assay.v1 import feature_pb2, feature_pb2_grpc, scoring_pb2, scoring_pb2_grpc
 from tests.integration.test_health_reflection import PUBLIC_SERVICES, describe
 from tests.support.certificates import Pair, TlsFolder
 from tests.support.server import LocalServer, ServeProcess, make_event, make_request, reason_of, status_of, wait_until
@@ -41,6 +41,10 @@ def server(folder: TlsFolder, transport: str) -> Iterator[LocalServer]:
 
 def score(channel: grpc.Channel) -> Any:
     return scoring_pb2_grpc.ScoringServiceStub(channel).Score(make_request(), timeout=10)
+
+
+def explain(channel: grpc.Channel, **subject: Any) -> Any:
+    return scoring_pb2_grpc.ScoringServiceStub(channel).Explain(scoring_pb2.ExplainRequest(**subject), timeout=10)
 
 
 def record(channel: grpc.Channel) -> Any:
@@ -137,6 +141,11 @@ def test_a_role_may_call_what_the_policy_says(
     assert outcome(record, public) == ELSEWHERE
     assert outcome(look, public) == outcome(served_rows, public) == ELSEWHERE  # what is known of a customer is for the admin port
     assert outcome(score, admin) == ELSEWHERE
+    # Who may score has one explained, who may read is told what somebody was scored; the puppet and this server can do neither.
+    can, cannot = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"), (grpc.StatusCode.FAILED_PRECONDITION, "NO_AUDIT_LOG")
+    assert outcome(lambda channel: explain(channel, request=make_request()), public) == (can if may_score == OK else NO_ROLE)
+    assert outcome(lambda channel: explain(channel, transaction_id="t"), admin) == (cannot if may_read == OK else NO_ROLE)
+    assert outcome(lambda channel: explain(channel, transaction_id="t"), public) == (ELSEWHERE if may_score == OK else NO_ROLE)
     # Health is for every certificate.
     for channel in (public, admin):
         assert check(channel) == SERVING

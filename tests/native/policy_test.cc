@@ -3,6 +3,7 @@
 
 #include <set>
 #include <string>
+#include <utility>
 
 #include "check.h"
 
@@ -18,6 +19,7 @@ constexpr std::string_view kGetFeatures = "/assay.v1.FeatureService/GetFeatures"
 constexpr std::string_view kServedRows = "/assay.v1.FeatureService/GetServedRows";
 constexpr std::string_view kDrift = "/assay.v1.DriftService/GetDrift";
 constexpr std::string_view kDescribe = "/assay.v1.FeatureService/DescribeFeatureSet";
+constexpr std::string_view kExplain = "/assay.v1.ScoringService/Explain";
 constexpr std::string_view kCheck = "/grpc.health.v1.Health/Check";
 
 Caller certified(uint8_t roles) {
@@ -31,11 +33,22 @@ Code ask(Listener listener, std::string_view method, uint8_t roles) { return che
 
 constexpr uint8_t only(Role role) { return static_cast<uint8_t>(role); }
 
+// The roles that the method's rows name for the listener. 0: none of them stands there.
+uint8_t roles_on(Listener listener, std::string_view method) {
+  uint8_t roles = 0;
+  for (size_t index = 0; index < policy_row_count(); ++index) {
+    const PolicyRow& row = policy_row(index);
+    if (row.method == method && (row.listeners & static_cast<uint8_t>(listener)) != 0) roles |= row.roles;
+  }
+  return roles;
+}
+
 // What the table means, said a second time and in another way.
-Code reference(Listener listener, const PolicyRow& row, const Caller& caller) {
-  if ((row.listeners & static_cast<uint8_t>(listener)) == 0) return Code::kWrongListener;
+Code reference(Listener listener, std::string_view method, const Caller& caller) {
+  const uint8_t roles = roles_on(listener, method);
+  if (roles == 0) return Code::kWrongListener;
   if (caller.needs_certificate && !caller.has_certificate) return Code::kMissingCertificate;
-  if (caller.needs_certificate && row.roles != only(Role::kAnyone) && (row.roles & caller.roles) == 0) return Code::kMissingRole;
+  if (caller.needs_certificate && roles != only(Role::kAnyone) && (roles & caller.roles) == 0) return Code::kMissingRole;
   return Code::kOk;
 }
 
@@ -50,17 +63,19 @@ TEST(every_row_for_every_caller) {
         caller.needs_certificate = bits & 1;
         caller.has_certificate = bits & 2;
         caller.roles = static_cast<uint8_t>(bits >> 2);
-        CHECK(check_access(listener, row.method, caller) == reference(listener, row, caller));
+        CHECK(check_access(listener, row.method, caller) == reference(listener, row.method, caller));
       }
     }
   }
 }
 
-TEST(rows_are_unique_and_complete) {
-  std::set<std::string> methods;
+TEST(rows_are_unique_on_a_listener_and_complete) {
+  std::set<std::pair<std::string, Listener>> places;
   for (size_t index = 0; index < policy_row_count(); ++index) {
     const PolicyRow& row = policy_row(index);
-    CHECK(methods.insert(std::string(row.method)).second);
+    for (const Listener listener : kListeners) {
+      if ((row.listeners & static_cast<uint8_t>(listener)) != 0) CHECK(places.emplace(row.method, listener).second);
+    }
     CHECK(row.listeners != 0 && row.roles != 0);
     CHECK((row.roles & ~(kAllRoles | only(Role::kAnyone))) == 0);
   }
@@ -91,6 +106,15 @@ TEST(what_is_known_of_customers_is_shown_on_the_admin_listener_to_those_who_may_
     CHECK(ask(Listener::kAdmin, method, only(Role::kAdmin)) == Code::kOk);
     CHECK(ask(Listener::kAdmin, method, Role::kScore | Role::kWrite) == Code::kMissingRole);
   }
+}
+
+TEST(explaining_a_request_is_for_those_who_score_and_a_recorded_score_for_those_who_may_read) {
+  CHECK(ask(Listener::kPublic, kExplain, only(Role::kScore)) == Code::kOk);
+  CHECK(ask(Listener::kPublic, kExplain, Role::kRead | Role::kAdmin) == Code::kMissingRole);
+  CHECK(ask(Listener::kAdmin, kExplain, only(Role::kRead)) == Code::kOk);
+  CHECK(ask(Listener::kAdmin, kExplain, only(Role::kAdmin)) == Code::kOk);
+  CHECK(ask(Listener::kAdmin, kExplain, Role::kScore | Role::kWrite) == Code::kMissingRole);
+  CHECK(ask(Listener::kHealth, kExplain, kAllRoles) == Code::kWrongListener);
 }
 
 TEST(a_feature_set_is_described_everywhere_to_those_who_may_read) {

@@ -89,7 +89,7 @@ INLINE: dict[str, Any] = {"inline_overrun_ns": 3_600_000_000_000}
 class LocalServer:
     """The transport over a real engine in this process. `config` overrides fields of Config; `remote` is asked for records
     instead of `store`. `feature_set` (YAML) is what it serves; `plan`, if it is compiled otherwise. `audit`: where scores are
-    recorded; close() closes it.
+    recorded; close() closes it. `recorded`: a RecordedScores, or what stands in for one.
 
     engine, store, plan and puppet are there to look at and to turn; channel() and admin_channel() to call."""
 
@@ -103,6 +103,7 @@ class LocalServer:
         remote: RemoteStore | None = None,
         audit: _core.AuditLog | None = None,
         labels: LabelLog | None = None,
+        recorded: Any = None,
         **config: Any,
     ) -> None:
         self.config = Config(
@@ -120,6 +121,7 @@ class LocalServer:
         tracing = tracing_settings(self.config.tracing, {})
         self.audit = audit
         self._labels = labels
+        self._recorded = recorded
         self._scoring = Scoring(
             self.config.engine,
             self.config.lane,
@@ -255,6 +257,7 @@ class LocalServer:
                 self.telemetry,
                 self._rollout,
                 self._labels,
+                recorded=self._recorded,
             )
             self.addresses = await self._transport.start(self._directory)
             self._transport.set_serving(True)

@@ -33,10 +33,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": LEAVES | {"observe", "features", "models", "kafka", "v1"},
     "demo": LEAVES | {"features", "models"},
     "scoring": LEAVES | {"observe", "features", "models"},
-    "transport": LEAVES | {"config_file", "observe", "features", "models", "scoring", "v1", "inference"},
+    "explain": LEAVES | {"observe", "features", "models", "audit", "v1"},
+    "transport": LEAVES | {"config_file", "observe", "features", "models", "scoring", "explain", "v1", "inference"},
     "app_metrics": LEAVES | {"audit", "observe", "features", "models", "scoring", "transport"},
     "app_status": LEAVES | {"audit", "observe", "features", "models", "scoring", "transport"},
-    "app": LEAVES | {"app_metrics", "app_status", "audit", "observe", "features", "models", "scoring", "transport", "demo"},
+    "app": LEAVES
+    | {"app_metrics", "app_status", "audit", "observe", "features", "models", "scoring", "explain", "transport", "demo"},
     "cli": LEAVES
     | {
         "config_loading",
@@ -44,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "features",
         "models",
         "scoring",
+        "explain",
         "transport",
         "demo",
         "app",

@@ -19,10 +19,11 @@ from assay.cli.explain_page import importance_page, told_page
 from assay.cli.explain_players import TOP_K_MAX
 from assay.cli.explain_server import told_of
 from assay.cli.explain_svg import drawing
-from assay.cli.explain_told import STATUS_WORDS, Importance, Mean, Told, document, shortened
+from assay.cli.explain_told import STATUS_WORDS, Importance, Mean, Told, document
 from assay.cli.explain_view import print_chart, print_importance, print_told, status_line
 from assay.cli.output import answers
 from assay.errors import InputError
+from assay.explain.messages import shortened
 from assay.v1 import scoring_pb2
 from assay.v1.scoring_pb2 import Contribution, Explanation, Reason
 

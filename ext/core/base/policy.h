@@ -1,7 +1,8 @@
 // The policy table: which listener answers which method, and to whom. The one table of every transport, applied once a call.
 //
 // Reading is not writing: what changes anything stands on the admin listener alone. A method without a row is answered nowhere,
-// and a row that names no role is answered to nobody. Python reads the table through assay._core.POLICY_TABLE.
+// and a row that names no role is answered to nobody. A method whose answer depends on where it is asked has a row for each
+// listener. Python reads the table through assay._core.POLICY_TABLE.
 #pragma once
 
 #include <cstddef>

@@ -174,6 +174,13 @@ constexpr CodeInfo kTable[] = {
 
     {Code::kBadExplain, "BAD_EXPLAIN", kBad, 0,
      "An option of explain is none of its values, or contradicts another. Set it as the contract says, or leave it out."},
+    {Code::kNoAuditLog, "NO_AUDIT_LOG", kPrecondition, 0,
+     "This server keeps no audit log (audit.level is off), so it knows no score of the past. Ask by the request itself."},
+    {Code::kScoreUnknown, "SCORE_UNKNOWN", GrpcCode::kNotFound, 0,
+     "The server's audit log has no score of this transaction; older records make way for newer ones. Ask the server that gave "
+     "the score, or look where audit.sink keeps records."},
+    {Code::kNoExplanation, "NO_EXPLANATION", kPrecondition, 0,
+     "The score is on record, but no explanation that was asked for, and it cannot be explained now."},
 };
 
 constexpr bool table_is_complete() noexcept {

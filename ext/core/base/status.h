@@ -111,7 +111,10 @@ enum class Code : uint8_t {
   kNoFeatureSet,      // FAILED_PRECONDITION: a score of a model that takes tensors alone
   kInferUnsupported,  // FAILED_PRECONDITION: no output of the model has a declared size
   // --- explanations
-  kBadExplain,  // INVALID_ARGUMENT, in a violation: options that are none, or contradict each other
+  kBadExplain,     // INVALID_ARGUMENT, in a violation: options that are none, or contradict each other
+  kNoAuditLog,     // FAILED_PRECONDITION: a score of the past, of a server that keeps no log
+  kScoreUnknown,   // NOT_FOUND: the log has no score of this transaction
+  kNoExplanation,  // FAILED_PRECONDITION: the log has the score, but nothing to explain it with
   kCount_,
 };
 

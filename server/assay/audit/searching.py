@@ -27,17 +27,23 @@ def id_in_log(transaction_id: str, log: LogDirectory) -> str:
 
 
 def find_transaction(
-    logs: Sequence[LogDirectory], transaction_id: str, observe: Observe, progress: Progress = lambda *_: None
+    logs: Sequence[LogDirectory],
+    transaction_id: str,
+    observe: Observe,
+    progress: Progress = lambda *_: None,
+    go_on: Callable[[], None] = lambda: None,
 ) -> list[Entry]:
-    """All records about it, oldest first. Reads newest segments first. Raises InputError, OSError."""
+    """All records about it, oldest first. Reads newest segments first. `go_on` is called before each segment, and after each
+    block that is read: what it raises ends the search. Raises InputError, OSError."""
     found: list[Entry] = []
     wanted = {log: id_in_log(transaction_id, log) for log in logs}
     segments = _newest_first(logs)
     for done, (log, file) in enumerate(segments):
         progress(done, len(segments))
+        go_on()
         needle = wanted[log].encode()
         if _contains(file, needle):
-            entries = entries_of_segment(log, file, observe, needle)
+            entries = entries_of_segment(log, file, observe, needle, go_on)
             found += [entry for entry in entries if entry.transaction_id == wanted[log]]
     return in_order(found)
 
@@ -52,8 +58,14 @@ def find_sequence(logs: Sequence[LogDirectory], sequence: int, observe: Observe)
     return in_order(found)
 
 
-def entries_of_segment(log: LogDirectory, file: SegmentFile, observe: Observe, needle: bytes | None = None) -> Iterator[Entry]:
-    """The records of one segment that count; with `needle` those that contain it."""
+def entries_of_segment(
+    log: LogDirectory,
+    file: SegmentFile,
+    observe: Observe,
+    needle: bytes | None = None,
+    go_on: Callable[[], None] = lambda: None,
+) -> Iterator[Entry]:
+    """The records of one segment that count; with `needle` those that contain it. `go_on` is called after each block."""
     decoder = Decoder(log.name)
     with LogReader(log, observe, checks_chain=False) as reader:
         reader.start_at(file)
@@ -61,6 +73,7 @@ def entries_of_segment(log: LogDirectory, file: SegmentFile, observe: Observe, n
             if block.segment != file.first_sequence:
                 break
             yield from decoder.entries(block) if needle is None else decoder.entries_with(block, needle)
+            go_on()
 
 
 def all_scores(logs: Sequence[LogDirectory], observe: Observe, progress: Progress = lambda *_: None) -> Iterator[Entry]:

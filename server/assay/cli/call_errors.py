@@ -6,11 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from assay.cli.connection_hints import connection_hint
-from assay.cli.output import EXIT_FAILED, EXIT_UNHEALTHY, console, plain, print_error, print_json, shown
+from assay.cli.output import EXIT_FAILED, EXIT_REFUSED, EXIT_UNHEALTHY, console, plain, print_error, print_json, shown
 
 if TYPE_CHECKING:
     from assay.client import ScoreError
 
+# Nothing failed: there is no explanation, which `assay explain` has a code of its own for.
+NO_EXPLANATIONS = ("SCORE_UNKNOWN", "NO_EXPLANATION", "NO_AUDIT_LOG")
 MENDS = {"WRONG_LISTENER": "the admin listener answers this: --target unix:PATH; assay serve prints where it is"}
 
 
@@ -19,6 +21,7 @@ def show_error(error: ScoreError, target: str, as_json: bool) -> int:
     from assay.client import Unavailable
 
     exit_code = EXIT_UNHEALTHY if isinstance(error, Unavailable) else EXIT_FAILED
+    exit_code = EXIT_REFUSED if error.reason in NO_EXPLANATIONS else exit_code
     if as_json:
         print_json({"error": _error_dict(error)})
         return exit_code

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.explain_players import TOP_K_MAX, Players
+from assay.cli.explain_players import TOP_K_MAX, Players, Server
 from assay.cli.options import JsonOption
 from assay.cli.output import EXIT_FAILED, EXIT_REFUSED, EXIT_USAGE, bar, console, fail, plain, plain_text, print_json
 from assay.cli.tls_options import TlsCa, TlsCertificate, TlsKey, TlsOn, TlsServerName, make_tls
@@ -23,14 +23,29 @@ ROWS_MAX = 10_000
 def explain(
     context: typer.Context,
     what: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="WHAT",
+            metavar="[WHAT]",
             help="REQUEST.json, a ScoreRequest that a server scores and explains (- is stdin); with --bundle ROWS.parquet or "
             "ROWS.npz, as for assay model pack; with --audit a TRANSACTION_ID.",
+            show_default=False,
         ),
-    ],
-    target: Annotated[str, typer.Option(help="Where the server listens: HOST:PORT or unix:PATH.")] = "127.0.0.1:50051",
+    ] = None,
+    transaction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRANSACTION_ID", help="In place of WHAT: a server explains this one's newest score in its audit log."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|unix:PATH",
+            help="Where the server listens. Default: 127.0.0.1:50051; with --transaction, which the admin listener answers, that "
+            "of the one server on this machine.",
+            show_default=False,
+        ),
+    ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
@@ -64,7 +79,15 @@ def explain(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw it, too: a page, nothing beside it.", dir_okay=False)
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a server's answer.", min=0.001, max=60.0)] = 5.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds to wait for a server's answer. Default: 5, with --transaction 30.",
+            min=0.001,
+            max=60.0,
+            show_default=False,
+        ),
+    ] = None,
     tls: TlsOn = False,
     tls_ca: TlsCa = None,
     tls_certificate: TlsCertificate = None,
@@ -74,7 +97,8 @@ def explain(
 ) -> None:
     """Show why a score is what it is, or what matters to a model over the rows of a file.
 
-    A running server explains a transaction; a bundle explains rows of a file; the audit log has what was explained before.
+    A running server explains a transaction, or a score in its audit log; a bundle explains rows of a file; the audit log has
+    what was explained before.
 
     Exit code 4: there is no explanation (it says why), no such score on record, or the bundle was refused; 3: the server does
     not serve; 1: it refused, or did not answer in time.
@@ -83,46 +107,57 @@ def explain(
 
         assay explain request.json --target 127.0.0.1:50051
 
+        assay explain --transaction 4711 --target unix:/run/assay/admin-50051.sock
+
         assay explain --bundle models/card_fraud/1 rows.parquet --html importance.html
 
         assay explain --bundle models/card_fraud/1 rows.parquet --row 7 --players inputs
 
         assay explain --audit /var/lib/assay/audit 4711
     """
-    _check_options(context, bundle, audit, row, rows_max)
+    _check_options(context, what, transaction, bundle, audit, row, rows_max)
     if png is not None:
         _check_matplotlib()
     is_by_input = players is Players.inputs
-    if audit is None and bundle is not None and row is None:
+    server = Server(target, make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name), timeout, as_json=as_json)
+    if what is None:
+        told = _ask_server_of_record(server, transaction or "", players, top_k)
+    elif audit is not None:
+        told = _ask_log(audit, what, bundle, players, top_k)
+    elif bundle is None:
+        told = _ask_server(server, what, is_by_input=is_by_input, top_k=top_k)
+    elif row is not None:
+        told = _ask_bundle(bundle, Path(what), row, is_by_input=is_by_input, top_k=top_k)
+    else:
         _show_importance(
             bundle, Path(what), rows_max or ROWS_MAX, is_by_input=is_by_input, top_k=top_k, png=png, html=html, as_json=as_json
         )
         return
-    if audit is not None:
-        told = _ask_log(audit, what, bundle, players, top_k)
-    elif bundle is not None and row is not None:
-        told = _ask_bundle(bundle, Path(what), row, is_by_input=is_by_input, top_k=top_k)
-    else:
-        from assay.cli.explain_server import tell_server
-        from assay.cli.score import read_request
-
-        trusted = make_tls(tls, tls_ca, tls_certificate, tls_key, tls_server_name)
-        request = read_request(what, "REQUEST.json")
-        told = tell_server(request, target, trusted, timeout, is_by_input=is_by_input, top_k=top_k, as_json=as_json)
     _show_told(told, png, html, as_json=as_json)
 
 
 # --- implementation ---
 
-# Options that only one of the three ways has.
+# Options that only some ways have.
 _OF_SERVER = ("target", "timeout", "tls", "tls_ca", "tls_certificate", "tls_key", "tls_server_name")
+_OF_FILES = ("bundle", "audit")
 _OF_ROWS = ("row", "rows_max")
 
 
 def _check_options(
-    context: typer.Context, bundle: Path | None, audit: Path | None, row: int | None, rows_max: int | None
+    context: typer.Context,
+    what: str | None,
+    transaction: str | None,
+    bundle: Path | None,
+    audit: Path | None,
+    row: int | None,
+    rows_max: int | None,
 ) -> None:
-    """Ends the command where an option would do nothing."""
+    """Ends the command where it does not say what to explain, or an option would do nothing."""
+    if (what is None) == (transaction is None):
+        fail("expected WHAT or --transaction, and one of them", EXIT_USAGE, hint="assay explain --help has examples")
+    if transaction is not None:
+        _refuse(context, _OF_FILES, "--transaction asks a server; with --audit the transaction's id stands by itself")
     if bundle is not None or audit is not None:
         _refuse(context, _OF_SERVER, f"{'--bundle' if audit is None else '--audit'} asks no server")
     if bundle is None or audit is not None:
@@ -144,6 +179,19 @@ def _check_matplotlib() -> None:
 
     if importlib.util.find_spec("matplotlib") is None:
         fail("--png needs matplotlib: pip install matplotlib", EXIT_FAILED, hint="--html needs nothing")
+
+
+def _ask_server(server: Server, file: str, *, is_by_input: bool, top_k: int) -> Told:
+    from assay.cli.explain_server import tell_server
+    from assay.cli.score import read_request
+
+    return tell_server(server, read_request(file, "REQUEST.json"), is_by_input=is_by_input, top_k=top_k)
+
+
+def _ask_server_of_record(server: Server, transaction: str, players: Players | None, top_k: int) -> Told:
+    from assay.cli.explain_server import tell_server_record
+
+    return tell_server_record(server, transaction, players=players, top_k=top_k)
 
 
 def _ask_log(audit: Path, transaction: str, bundle: Path | None, players: Players | None, top_k: int) -> Told:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from assay._core import OrtRuntime
-from assay.cli.explain_told import Importance, Mean, Told, method_word, shortened
+from assay.cli.explain_told import Importance, Mean, Told, method_word
 from assay.cli.output import EXIT_REFUSED, console, fail
 from assay.errors import InputError
+from assay.explain.row_explainer import RowExplainer
 from assay.features.rows import input_columns
 from assay.models.device import CPU, make_session
-from assay.models.explainer import asking, make_explaining
+from assay.models.explainer import make_explaining
 from assay.models.golden import spread
 from assay.models.ort_library import find_library
 from assay.models.pack import check_rows, packed_rows, read_rows
@@ -22,7 +23,6 @@ from assay.models.verify import BATCH_ROWS_MAX_DEFAULT, Candidate, find_score_ou
 from assay.v1.scoring_pb2 import Explanation
 
 if TYPE_CHECKING:
-    from assay._core import ExplainedModel
     from assay.features.rows import PackedRows
     from assay.models.invariance import Scorer
 
@@ -30,38 +30,20 @@ _ROWS_AT_ONCE: Final = 256  # scored, then explained, before progress is told
 
 
 @dataclass(frozen=True)
-class BundleExplainer:
+class BundleExplainer(RowExplainer):
     """A bundle whose files fit together and whose golden scores its explainer explains."""
 
     path: Path
     candidate: Candidate
-    explained: ExplainedModel
-    score: Scorer  # on the CPU
-
-    @property
-    def name(self) -> str:
-        return self.candidate.bundle.manifest.name
-
-    @property
-    def version(self) -> str:
-        return self.candidate.bundle.manifest.version
-
-    def explain(self, row: bytes, score: float, *, is_by_input: bool, top_k: int | None = None) -> Explanation | None:
-        """With the `top_k` strongest contributions, or all. None: it does not add up to the score."""
-        found = self.explained.explain(row, score, by_input=is_by_input, ask=asking(self.candidate.plan, self.score))
-        if found is None:
-            return None
-        explanation = Explanation.FromString(found)
-        return shortened(explanation, len(explanation.contributions) if top_k is None else top_k)
 
     def decision(self, score: float) -> str:
         """By the manifest's thresholds, which ascend."""
-        thresholds = self.candidate.bundle.manifest.thresholds
+        thresholds = self.bundle.manifest.thresholds
         return next((one.decision for one in reversed(thresholds) if score >= one.score), "approve")
 
     def values(self, row: PackedRows) -> dict[str, str]:
         """Of the inputs of one packed row, (1, row_bytes)."""
-        return {name: f"{column[0]:.6g}" for name, column in input_columns(self.candidate.plan, row).items()}
+        return {name: f"{column[0]:.6g}" for name, column in input_columns(self.plan, row).items()}
 
 
 def load_explainer(path: Path) -> BundleExplainer:
@@ -80,7 +62,9 @@ def load_explainer(path: Path) -> BundleExplainer:
         fail(
             f"{path}: its scores cannot be explained: {said}", EXIT_REFUSED, hint="docs/explanations.md says which models can be"
         )
-    return BundleExplainer(path, candidate, explaining.explained, score)
+    basis = candidate.explanation
+    assert basis is not None, "who explains has a background"
+    return BundleExplainer(candidate.bundle, candidate.plan, basis, explaining.explained, score, path, candidate)
 
 
 def tell_row(explainer: BundleExplainer, file: Path, number: int, *, is_by_input: bool, top_k: int) -> Told:
@@ -159,7 +143,7 @@ def measure_importance(
 def _rows(explainer: BundleExplainer, file: Path) -> PackedRows:
     given = read_rows(file)
     check_rows(given, explainer.candidate.feature_set)
-    return packed_rows(given, explainer.candidate.plan)
+    return packed_rows(given, explainer.plan)
 
 
 def _make_scorer(candidate: Candidate) -> Scorer:
@@ -173,7 +157,5 @@ def _make_scorer(candidate: Candidate) -> Scorer:
 
 def _players(explainer: BundleExplainer, *, is_by_input: bool) -> list[str]:
     if is_by_input:
-        return list(explainer.candidate.plan.input_names)
-    basis = explainer.candidate.explanation
-    assert basis is not None, "who explains has a background"
-    return list(basis.players)
+        return list(explainer.plan.input_names)
+    return list(explainer.basis.players)

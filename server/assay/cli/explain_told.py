@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from assay.cli.explain_players import Players
-from assay.errors import InputError
 from assay.v1.scoring_pb2 import Explanation, ExplanationMethod, ExplanationStatus
-
-_REASONS_MAX: Final = 4  # by the contract
-_MAGNITUDE_MAX: Final = 1e100  # sums of such numbers are numbers
 
 
 @dataclass(frozen=True)
@@ -97,23 +93,6 @@ def method_word(number: int) -> str:
     if number not in ExplanationMethod.values():
         return f"number {number}"
     return ExplanationMethod.Name(number).removeprefix("EXPLANATION_METHOD_").lower() if number else ""
-
-
-def shortened(explanation: Explanation, top_k: int) -> Explanation:
-    """With at most `top_k` contributions; what the others contribute is in the rest. Raises InputError where a number is
-    none, or so large that nothing can be drawn of it."""
-    numbers = [explanation.base_margin, explanation.margin, explanation.base_score, explanation.residual]
-    numbers += [explanation.rest_contribution, *(one.contribution for one in explanation.reasons)]
-    for one in explanation.contributions:
-        numbers += [one.contribution, one.score_contribution, one.standard_error]
-    if not all(abs(number) <= _MAGNITUDE_MAX for number in numbers):
-        raise InputError("the explanation holds something that is no number: nothing can be shown of it")
-    found = Explanation()
-    found.CopyFrom(explanation)
-    found.rest_contribution += sum(one.contribution for one in found.contributions[top_k:])
-    del found.contributions[top_k:]
-    del found.reasons[_REASONS_MAX:]
-    return found
 
 
 def score_per_margin(explanation: Explanation) -> float:

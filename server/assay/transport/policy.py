@@ -27,8 +27,15 @@ class Listener(enum.Flag):
     HEALTH = LISTENERS["health"]  # plaintext, for probes: health and nothing else
 
 
+def _places() -> dict[str, Listener]:
+    places: dict[str, Listener] = {}
+    for row in POLICY_TABLE:  # a method has several rows where its roles depend on the listener
+        places[row.method] = places.get(row.method, Listener(0)) | Listener(row.listeners)
+    return places
+
+
 # Full method name -> where it answers.
-POLICY: Mapping[str, Listener] = MappingProxyType({row.method: Listener(row.listeners) for row in POLICY_TABLE})
+POLICY: Mapping[str, Listener] = MappingProxyType(_places())
 
 
 class MethodTable(grpc.GenericRpcHandler):

@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
 from assay._core import Engine, TransportStats
 from assay.config import SOCKET_PATH_BYTES_MAX, Config
 from assay.errors import ConfigError
+from assay.explain.recorded_scores import RecordedScores
 from assay.features.served import ServedFeatures
 from assay.features.store_writer import EventWriters
 from assay.observe.drift import DriftWatch
@@ -31,6 +32,7 @@ from assay.scoring.rollout import Rollout
 from assay.scoring.tensor_models import TensorModels
 from assay.transport.access import Access
 from assay.transport.drift_service import DriftService
+from assay.transport.explain_service import ExplainService
 from assay.transport.feature_looks import FeatureLooks
 from assay.transport.feature_service import FeatureService, LabelLog
 from assay.transport.health import HealthService
@@ -94,9 +96,10 @@ class Transport:
         rollout: Rollout,
         labels: LabelLog | None = None,
         tensor_models: TensorModels | None = None,
+        recorded: RecordedScores | None = None,
     ) -> None:
         """`writers`: of the feature sets that are served now. `labels`: where labels of recorded events are put on record.
-        `tensor_models`: of the Open Inference Protocol."""
+        `tensor_models`: of the Open Inference Protocol. `recorded`: in the server's audit log, if it keeps one."""
         self._engine = engine
         self._board = telemetry.board
         self._config = config
@@ -116,6 +119,7 @@ class Transport:
             lambda: self._board.state is State.SERVING,
             answer_bytes_max=config.limits.send_message_bytes_max,
         )
+        self._explain = ExplainService(engine, self._replies, recorded, answer_bytes_max=config.limits.send_message_bytes_max)
         self._features = FeatureService(writers, engine, labels)
         self._looks = FeatureLooks(served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
         self._drift = DriftService(drift, served, engine, answer_bytes_max=config.limits.send_message_bytes_max)
@@ -128,7 +132,7 @@ class Transport:
 
         def port(listener: Listener, *, asks_for_roles: bool = True) -> _Port:
             access = self._security.access(listener, asks_for_roles=asks_for_roles)
-            return _Port(listener, handlers, access, descriptors, config)
+            return _Port(listener, {**handlers, **self._explain.handlers(listener)}, access, descriptors, config)
 
         # In front of the public port's gRPC server, which then is behind a Unix socket and asks for no roles: that was done.
         self._native = NativePort(engine, config, self._security) if wants_native(config) else None
@@ -192,7 +196,7 @@ class Transport:
         if self._health is not None:
             await self._health.stop(grace_s)  # the last: a probe that is refused looks like a server that hangs
         self._security.close()
-        for service in (self._features, self._looks, self._drift, self._models, self._operations):
+        for service in self._workers():
             await asyncio.to_thread(service.close)
         self._replies.close()
         for path in (self._admin_path, self._forward_path):
@@ -230,8 +234,9 @@ class Transport:
 
     @property
     def held_count(self) -> int:
-        """Messages of events, looks at features, drift and status, steps and loads of models that are under way or wait."""
-        return sum(service.held_count for service in (self._features, self._looks, self._drift, self._models, self._operations))
+        """Messages of events, looks at features, drift and status, searches of the audit log, steps and loads of models that are
+        under way or wait."""
+        return sum(service.held_count for service in self._workers())
 
     def security_stats(self) -> SecurityStats:
         return self._security.stats()
@@ -251,11 +256,23 @@ class Transport:
         """What answers where."""
         return {port.listener: port.methods for port in self._ports()}
 
+    def _workers(self) -> tuple[_Working, ...]:
+        """The services that have threads."""
+        return (self._explain, self._features, self._looks, self._drift, self._models, self._operations)
+
     def _ports(self) -> list[_Port]:
         return [port for port in (self._public, self._admin, self._admin_port, self._health) if port is not None]
 
 
 # --- implementation ---
+
+
+class _Working(Protocol):
+    """A service that has threads."""
+
+    @property
+    def held_count(self) -> int: ...
+    def close(self) -> None: ...
 
 
 class _Port:

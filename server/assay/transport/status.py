@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
 
 from assay._core import CODE_TABLE, Engine, Refusal
 
@@ -53,6 +54,15 @@ async def end_call(
 def refuse_large(engine: Engine, answer: bytes, bytes_max: int) -> Refusal:
     """gRPC would say it without details, and write a traceback into the log."""
     return engine.refuse_call("ANSWER_TOO_LARGE", f"{len(answer):,} bytes; limits.send_message_bytes_max is {bytes_max:,}")
+
+
+def refuse_field(engine: Engine, field: str, reason: str, expected: str) -> Refusal:
+    """INVALID_REQUEST with one violation, as the core's decoder says it of the messages that it reads."""
+    refusal = engine.refuse("INVALID_REQUEST", f"{field} {expected}")
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, reason=reason, description=expected)
+    status = status_pb2.Status.FromString(refusal.rpc_status)
+    status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return refusal._replace(rpc_status=status.SerializeToString())
 
 
 async def parse(message_type: type[AnyMessage], data: bytes, context: Context) -> AnyMessage:

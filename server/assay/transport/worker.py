@@ -21,10 +21,11 @@ class Worker:
     begun.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, begin: Callable[[], None] | None = None) -> None:
+        """`begin`: what the thread does first."""
         self.held_count = 0  # under way or waiting
         self._held_bytes = 0
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name, initializer=begin)
 
     def start(self, work: Callable[[], Result], size_bytes: int) -> asyncio.Future[Result] | None:
         """What `work` will have returned or raised; who does not wait any more cancels it. None: there is no room. One item

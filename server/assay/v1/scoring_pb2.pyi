@@ -55,6 +55,13 @@ class ExplanationStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXPLANATION_STATUS_WITHHELD: _ClassVar[ExplanationStatus]
     EXPLANATION_STATUS_SUSPENDED: _ClassVar[ExplanationStatus]
 
+class ExplanationSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXPLANATION_SOURCE_UNSPECIFIED: _ClassVar[ExplanationSource]
+    EXPLANATION_SOURCE_SCORED_NOW: _ClassVar[ExplanationSource]
+    EXPLANATION_SOURCE_ON_RECORD: _ClassVar[ExplanationSource]
+    EXPLANATION_SOURCE_RECORDED_ROW: _ClassVar[ExplanationSource]
+
 class ExplanationMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     EXPLANATION_METHOD_UNSPECIFIED: _ClassVar[ExplanationMethod]
@@ -109,6 +116,10 @@ EXPLANATION_STATUS_SHED: ExplanationStatus
 EXPLANATION_STATUS_LATE: ExplanationStatus
 EXPLANATION_STATUS_WITHHELD: ExplanationStatus
 EXPLANATION_STATUS_SUSPENDED: ExplanationStatus
+EXPLANATION_SOURCE_UNSPECIFIED: ExplanationSource
+EXPLANATION_SOURCE_SCORED_NOW: ExplanationSource
+EXPLANATION_SOURCE_ON_RECORD: ExplanationSource
+EXPLANATION_SOURCE_RECORDED_ROW: ExplanationSource
 EXPLANATION_METHOD_UNSPECIFIED: ExplanationMethod
 EXPLANATION_METHOD_TREES: ExplanationMethod
 EXPLANATION_METHOD_LINEAR: ExplanationMethod
@@ -397,3 +408,27 @@ class ScoreStreamResponse(_message.Message):
     status: _status_pb2.Status
     response: ScoreResponse
     def __init__(self, transaction_id: _Optional[str] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., response: _Optional[_Union[ScoreResponse, _Mapping]] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("request", "transaction_id", "players", "top_k")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAYERS_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    request: ScoreRequest
+    transaction_id: str
+    players: ExplainPlayers
+    top_k: int
+    def __init__(self, request: _Optional[_Union[ScoreRequest, _Mapping]] = ..., transaction_id: _Optional[str] = ..., players: _Optional[_Union[ExplainPlayers, str]] = ..., top_k: _Optional[int] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("response", "source", "received_time", "players")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_TIME_FIELD_NUMBER: _ClassVar[int]
+    PLAYERS_FIELD_NUMBER: _ClassVar[int]
+    response: ScoreResponse
+    source: ExplanationSource
+    received_time: _timestamp_pb2.Timestamp
+    players: ExplainPlayers
+    def __init__(self, response: _Optional[_Union[ScoreResponse, _Mapping]] = ..., source: _Optional[_Union[ExplanationSource, str]] = ..., received_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., players: _Optional[_Union[ExplainPlayers, str]] = ...) -> None: ...

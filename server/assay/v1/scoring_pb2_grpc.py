@@ -53,6 +53,11 @@ class ScoringServiceStub:
                 request_serializer=assay_dot_v1_dot_scoring__pb2.ScoreStreamRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_scoring__pb2.ScoreStreamResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/assay.v1.ScoringService/Explain',
+                request_serializer=assay_dot_v1_dot_scoring__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_scoring__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class ScoringServiceServicer:
@@ -85,6 +90,16 @@ class ScoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Says why a transaction scores as it does. By `request`, on the public listener, for who may score: it is a score like one of
+        Score, recorded like one, with an explanation. By `transaction_id`, on the admin listener alone, for the roles read and admin:
+        the newest score of that transaction in the server's own audit log. Such a search reads files of gigabytes, so there is one at
+        a time, of 30 seconds at most and never past the call's deadline; another one meanwhile is refused (UNAVAILABLE, QUEUE_FULL).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ScoringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +117,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.ScoreStream,
                     request_deserializer=assay_dot_v1_dot_scoring__pb2.ScoreStreamRequest.FromString,
                     response_serializer=assay_dot_v1_dot_scoring__pb2.ScoreStreamResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=assay_dot_v1_dot_scoring__pb2.ExplainRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_scoring__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -189,6 +209,33 @@ class ScoringService:
             '/assay.v1.ScoringService/ScoreStream',
             assay_dot_v1_dot_scoring__pb2.ScoreStreamRequest.SerializeToString,
             assay_dot_v1_dot_scoring__pb2.ScoreStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.ScoringService/Explain',
+            assay_dot_v1_dot_scoring__pb2.ExplainRequest.SerializeToString,
+            assay_dot_v1_dot_scoring__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,
