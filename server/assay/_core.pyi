@@ -346,6 +346,8 @@ class RecordRef(NamedTuple):
     entity_id: str
 
 class IngestReport(NamedTuple):
+    """Each event is counted once: as late if it came too late for one view at least, whatever the others did."""
+
     event_count: int
     recorded_count: int
     duplicate_count: int

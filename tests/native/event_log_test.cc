@@ -113,6 +113,40 @@ TEST(places_decide_about_events_that_are_older_than_the_ring) {
   CHECK_EQ(ingest({{-4, 9'002}}, next + 3).recorded_count, 1u);
 }
 
+// A terminal's events come from partitions of which one may lag, while each customer's come in order.
+TEST(an_event_that_is_late_for_one_view_is_counted_as_late_though_another_takes_it) {
+  const Bound bound(sample::demo_plan());
+  EventLog newer(bound.plan), late(bound.plan);
+  const uint32_t count = limits::kExactEventsMax + 1;  // more than the terminal's record keeps one by one
+  std::string lines;
+  for (uint32_t i = 0; i < count; ++i) lines += line(std::to_string(i), 10'000 + i, 1, 1);
+  newer.append(lines, 10);
+  newer.sort();
+  IngestReport report;
+  newer.ingest(*bound.writer, 0, count, &report);
+  REQUIRE(report.recorded_count == count && report.late_count == 0);
+
+  late.append(line("another customer's", 9'000, 2, 1) + line("of another terminal too", 9'001, 2, 2), 10);
+  late.sort();
+  late.ingest(*bound.writer, 0, 2, &report);
+  CHECK_EQ(report.late_count, 1u);
+  CHECK_EQ(report.recorded_count, uint64_t{count} + 1);
+  CHECK_EQ(report.event_count, uint64_t{count} + 2);
+  CHECK_EQ(bound.store->stats().event_count, 2 * uint64_t{count} + 3);  // both are with their customer
+  CHECK_EQ(bound.store->stats().late_count, 1u);
+  CHECK_EQ(replay(late, bound, 2).report.late_count, 1u);  // a repeat for the customer
+  CHECK_EQ(replay(late, Bound(bound.plan), 2).report.late_count, 0u);
+
+  // Alone, as RecordEvents writes it, it is asked whether it changed anything.
+  Transaction event;
+  std::string scratch, alone = line("alone", 9'002, 3, 1);
+  Violations violations;
+  alone.pop_back();
+  REQUIRE(decode_event_json(alone, *bound.plan, event, scratch, violations));
+  CHECK(bound.writer->write(event) == Code::kOk);
+  CHECK(bound.writer->write(event) == Code::kEventTooLate);
+}
+
 TEST(ids_have_one_order) {
   const std::vector<std::string> ordered = {
       "0", "00", "1", "01", "2",  "9",  "10", "010", "123456789012345678901234567890", "123456789012345678901234567891",

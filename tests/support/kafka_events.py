@@ -36,22 +36,27 @@ def time_of(seconds: float) -> str:
     return (FIRST + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
-def make_events(rng: random.Random, count: int, *, first: int = 0) -> list[dict[str, Any]]:
+def make_events(rng: random.Random, count: int, *, first: int = 0, terminal_count: int = 30) -> list[dict[str, Any]]:
     """In order of time, about five minutes apart for each customer. While no ring overflows (256 events of an entity) any order
     gives the same state."""
     return [
         {
             "transaction_id": f"t{number}",
             "event_time": time_of(number * 7 + rng.random()),
-            "entities": {"customer_id": f"c{rng.randrange(40)}", "terminal_id": f"m{rng.randrange(30)}"},
+            "entities": {"customer_id": f"c{rng.randrange(40)}", "terminal_id": f"m{rng.randrange(terminal_count)}"},
             "features": {"amount_minor": rng.randrange(100_000), "channel": rng.choice(["web", "pos", None])},
         }
         for number in range(first, first + count)
     ]
 
 
-def send_events(kafka: MockKafka, topic: str, events: Sequence[dict[str, Any]]) -> None:
-    kafka.send(topic, ((event["entities"]["customer_id"].encode(), json.dumps(event).encode()) for event in events))
+def send_events(kafka: MockKafka, topic: str, events: Sequence[dict[str, Any]], *, key: str = "customer_id") -> None:
+    kafka.send(topic, ((event["entities"][key].encode(), json.dumps(event).encode()) for event in events))
+
+
+def of_entity(events: Sequence[dict[str, Any]], entity: str) -> list[dict[str, Any]]:
+    """The same for the views of one entity alone."""
+    return [event | {"entities": {entity: event["entities"][entity]}} for event in events]
 
 
 def make_labels(rng: random.Random, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from assay import _core
 from assay.errors import RecordError, StoreError
 from assay.features.compile import compile_plan
 from assay.features.feature_set import FeatureSet
-from assay.features.store_writer import AttributeWrite, LabelWrite, LocalWriter
+from assay.features.store_writer import AttributeWrite, LabelWrite, LocalWriter, WriterOptions
 from assay.kafka.label_messages import AGAIN_S, LabelMessages
 from assay.kafka.message_writer import EventMessages, TopicWriter
 from assay.kafka.messages import Partition, Progress, TopicMessage
@@ -68,6 +68,26 @@ def test_events_that_the_store_refuses_are_found_among_the_good(plan: _core.Feat
     assert {json.loads(found.original)["transaction_id"] for found in written.rejects} == ids
     assert {found.reason for found in written.rejects} == {"INTEGER_OVERFLOW"}
     assert written.null_counts["amount_minor"] == 0
+
+
+@pytest.mark.parametrize("applies_late", [False, True])
+def test_what_a_view_lacks_for_a_partition_that_lags_is_counted(plan: _core.FeaturePlan, applies_late: bool) -> None:
+    """A topic by customer, read one partition after the other. Customers' events are in order and all there. A terminal's
+    record follows the partition of its first event and refuses what is older than its exact events of another. That was once
+    counted as recorded, for the customer took it."""
+    store = _core.EmbeddedStore()
+    writer = EventMessages(plan, ["amount_minor", "channel"], LocalWriter(plan, store, WriterOptions(applies_late)))
+    events = make_events(random.Random(4), 12_000)  # of a terminal 400, of which its record keeps 256 one by one
+    recorded_count = late_count = 0
+    for number in range(4):
+        of_partition = [event for event in events if int(event["entities"]["customer_id"][1:]) % 4 == number]
+        written = writer.write(messages(of_partition, Partition("payments", number)))
+        recorded_count += written.recorded_count
+        late_count += written.late_count
+    missing_count = 2 * len(events) - store.stats().event_count
+    assert 0 < missing_count < 1_000
+    assert late_count == missing_count
+    assert recorded_count == len(events) - missing_count
 
 
 @pytest.fixture(scope="module")

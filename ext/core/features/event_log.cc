@@ -88,8 +88,10 @@ class Decoder {
   Violations violations_;
 };
 
-void count(Code code, IngestReport* report) noexcept {
+void count(const EventOutcome& outcome, IngestReport* report) noexcept {
   ++report->event_count;
+  // What a view lacks must show though another has it: of a partition that lags, terminals may lack what customers have.
+  const Code code = outcome.code == Code::kOk && outcome.is_late ? Code::kEventTooLate : outcome.code;
   switch (code) {
     case Code::kOk: ++report->recorded_count; return;
     case Code::kEventDuplicate: ++report->duplicate_count; return;
@@ -255,6 +257,7 @@ void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, ui
   const std::unique_ptr<ReadScratch> scratch(new ReadScratch);
   Decoder decoder(plan);
   Violations violations;
+  std::vector<FenceMove> moves;  // none: a replay knows no places
   for (uint64_t i = from; i < to; ++i) {
     const Transaction& event = decoder.decode(impl_->index[i]);
     uint8_t* const row = rows + (i - from) * row_bytes;
@@ -269,7 +272,7 @@ void EventLog::replay(const FeatureReader& reader, const EventWriter& writer, ui
     }
     valid[i - from] = is_valid ? 1 : 0;
     event_times_us[i - from] = event.event_time_us;
-    count(writer.write(event), report);
+    count(writer.write(event, &moves), report);
   }
 }
 

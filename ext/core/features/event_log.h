@@ -27,12 +27,12 @@ struct EventRejection {
   std::vector<Violation> violations;
 };
 
-// What became of events. Calls add to it.
+// What became of events, each counted once. Calls add to it.
 struct IngestReport {
-  uint64_t event_count = 0;  // given to the writer
-  uint64_t recorded_count = 0;
+  uint64_t event_count = 0;     // given to the writer
+  uint64_t recorded_count = 0;  // at least one view changed, and none has to do without it
   uint64_t duplicate_count = 0;
-  uint64_t late_count = 0;
+  uint64_t late_count = 0;        // too late for at least one view, whatever the others did: that view has to do without it
   uint64_t refused_count = 0;     // the store said no (full, overflow)
   Code refused_code = Code::kOk;  // the first such reason
 };

@@ -88,7 +88,7 @@ bool EventWriter::takes(size_t view_index, const Transaction& event) const noexc
 
 Code EventWriter::write(const Transaction& event) const noexcept {
   std::vector<FenceMove> moves;
-  const Code code = write(event, &moves);
+  const Code code = write(event, &moves).code;
   move_fences(event.is_label ? FenceKind::kLabels : FenceKind::kEvents, moves);
   return code;
 }
@@ -97,8 +97,8 @@ void EventWriter::move_fences(FenceKind kind, const std::vector<FenceMove>& move
   for (const FenceMove& move : moves) store_->move_fence(move.view_id, move.entity_id, kind, move.place);
 }
 
-Code EventWriter::write(const Transaction& event, std::vector<FenceMove>* moves) const noexcept {
-  if (is_in_future(event.event_time_us) || is_in_future(event.label_time_us)) return Code::kEventInFuture;
+EventOutcome EventWriter::write(const Transaction& event, std::vector<FenceMove>* moves) const noexcept {
+  if (is_in_future(event.event_time_us) || is_in_future(event.label_time_us)) return {Code::kEventInFuture};
   const uint64_t fingerprint = xxh64(event.id);
   bool is_recorded = false, is_late = false, is_unknown = false;
   Code refused = Code::kOk;
@@ -121,10 +121,10 @@ Code EventWriter::write(const Transaction& event, std::vector<FenceMove>* moves)
       default: refused = refused == Code::kOk ? code : refused;
     }
   }
-  if (refused != Code::kOk) return refused;
-  if (is_recorded && !(event.is_label && (is_late || is_unknown))) return Code::kOk;
-  if (is_late) return Code::kEventTooLate;
-  return is_unknown ? Code::kEventUnknown : Code::kEventDuplicate;
+  if (refused != Code::kOk) return {refused, is_late};
+  if (is_recorded && !(event.is_label && (is_late || is_unknown))) return {Code::kOk, is_late};
+  if (is_late) return {Code::kEventTooLate, true};
+  return {is_unknown ? Code::kEventUnknown : Code::kEventDuplicate};
 }
 
 Code EventWriter::write_attributes(size_t view_index, std::string_view entity_id, int64_t time_us,

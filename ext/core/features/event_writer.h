@@ -28,6 +28,12 @@ struct FenceMove {
   Fence place;
 };
 
+// What became of one event in all the views that take it.
+struct EventOutcome {
+  Code code = Code::kOk;
+  bool is_late = false;  // it came too late for some view, also where another one took it and `code` is kOk
+};
+
 struct WriterOptions {
   // How far ahead of this machine's clock a time may be (limits::kAheadUsMax); 0: any. A record's windows end at its newest event: one
   // dated hours ahead expires all that short windows hold, and real events are too late until then. So only a replay into a store of
@@ -54,7 +60,7 @@ class EventWriter {
   // A label (is_label) goes to the views that use labels and adds no event: kEventTooLate where in some view the event is in a tile
   // or a newer label stands, kEventUnknown where some view does not hold the event; other views may have taken it (a repeat
   // completes it).
-  Code write(const Transaction& event, std::vector<FenceMove>* moves) const noexcept;
+  EventOutcome write(const Transaction& event, std::vector<FenceMove>* moves) const noexcept;
   void move_fences(FenceKind kind, const std::vector<FenceMove>& moves) const noexcept;
   // An event that came alone: its fences are moved.
   Code write(const Transaction& event) const noexcept;

@@ -221,7 +221,7 @@ def _print_replay(summary: ReplaySummary, feature_set: FeatureSet, out: Path, se
         (summary.invalid_count, "events have no row: a score would refuse them (a null or out-of-range input)"),
         (summary.rejected_count, "lines were rejected"),
         (summary.duplicate_count, "events were repeats of a transaction_id; each was applied once"),
-        (summary.late_count, "events came too late to be applied"),
+        (summary.late_count, "events came too late for a view"),
     )
 
 

@@ -118,7 +118,8 @@ def ingest(
         LateEvents,
         typer.Option(
             help="Events of topics that are older than those that a record keeps one by one: count them as too late, or apply "
-            "them. Apply only if the producer sends each event once, and this store has nothing of them from elsewhere."
+            "those of the one partition that the record follows. Apply only if the producer sends each event once, and this "
+            "store has nothing of them from elsewhere."
         ),
     ] = LateEvents.REFUSE,
     check: Annotated[
@@ -223,7 +224,7 @@ def ingest(
 
 _LATE_ROWS = "were older than the attributes that are there"
 _LATE_EVENTS = (
-    "came too late: older than the events that the store keeps one by one. If the file is not in order of "
+    "came too late for a view: older than the events that it keeps one by one. If the file is not in order of "
     "time, sort it or raise --flush-rows"
 )
 

@@ -219,7 +219,7 @@ class _Progress:
 
 _OUTCOMES = {
     "duplicate": "were there already",
-    "too_late": "came too late: older than the events that the store keeps one by one",
+    "too_late": "came too late for a view: older than the events that it keeps one by one",
     "rejected": "were rejected",
 }
 

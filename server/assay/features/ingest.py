@@ -41,7 +41,7 @@ class IngestSummary:
     event_count: int  # decoded
     recorded_count: int
     duplicate_count: int
-    late_count: int
+    late_count: int  # too late for one view at least, whatever the others did
     rejected_count: int
     flushes: tuple[FlushRecord, ...]
     accepted_ints: Mapping[str, int] = field(default_factory=dict)  # integers that were taken for a float64, by feature

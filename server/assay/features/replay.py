@@ -42,7 +42,7 @@ class ReplaySummary:
     row_count: int  # written
     invalid_count: int  # events that a score would have refused (NULL_INPUT, OUT_OF_RANGE): applied, not written
     duplicate_count: int
-    late_count: int
+    late_count: int  # too late for one view at least, whatever the others did
     rejected_count: int  # lines that are no event
 
 

@@ -19,11 +19,11 @@ from assay.kafka.reject_sinks import MessageReject
 
 @dataclass(frozen=True)
 class Written:
-    """What became of messages. Those that are not among the rejects or waiting are in the store."""
+    """What became of messages. Those that are no rejects, not waiting and not late are in the store."""
 
     recorded_count: int = 0
     duplicate_count: int = 0
-    late_count: int = 0
+    late_count: int = 0  # events that came too late for one view at least, whatever the others did
     rejects: Sequence[MessageReject] = ()
     waiting: Sequence[TopicMessage] = ()  # labels whose event is not there yet; they are not written
     null_counts: dict[str, int] = field(default_factory=dict)
