@@ -285,6 +285,30 @@ TEST(beyond_the_queues_length_explanations_are_shed_and_scores_given) {
   CHECK_EQ(count_of(house, Became::kShed), 1u);
 }
 
+// The submitter runs the row: where it is known before that it cannot wait, its call is complete at once.
+TEST(a_row_that_is_run_at_once_does_not_pay_for_an_explanation_that_has_no_room) {
+  EngineOptions options = ExplainedHouse::stepped();
+  options.explain.queue_rows_max = 1;
+  ExplainedHouse house(options);
+  LaneSpec spec = house.explained_spec("2");
+  spec.inline_runner = house.make_runner(house.fake);
+  spec.options.inline_overrun_ns = kMs;
+  CHECK(house.add(std::move(spec)).ok());
+  const auto ask = [&](const std::string& explain) { return house.score(600, with_version("2") + delimited(12, explain)); };
+  CHECK(!ask("").is_complete);  // it waits
+  const uint64_t waits = house.token;
+  const Submission shed = ask("");
+  CHECK(shed.is_complete);
+  CHECK_EQ(parse_explained(house.engine.finish(shed.call).payload).status, number_of(Became::kShed));
+  const Submission unwanted = ask(when(kAtLeast) + fixed64(2, 1.0));
+  CHECK(unwanted.is_complete);
+  CHECK_EQ(parse_explained(house.engine.finish(unwanted.call).payload).status, number_of(Became::kNotWanted));
+  CHECK_EQ(house.engine.step_explanations(), 1u);
+  CHECK_EQ(parse_explained(house.answer(waits).payload).status, number_of(Became::kGiven));
+  CHECK(!ask("").is_complete);  // there is room again
+  CHECK_EQ(house.engine.step_explanations(), 1u);
+}
+
 TEST(bulk_rows_wait_as_long_as_their_call_may_take) {
   ExplainedHouse house;
   house.batch({score_request(600)}, delimited(8, ""));

@@ -76,6 +76,15 @@ Status Explanations::enable() {
 
 // --- where rows are scored
 
+bool Explanations::may_wait(uint32_t row, const LaneExplanations& lane) noexcept {
+  const Slot& slot = calls_.slab()[row];
+  RowExplanation& explanation = *slot.explanation;
+  if (explanation.request.is_later) return false;
+  const int64_t now_ns = clock_.now_ns();
+  explanation.refusal = refusal_by_load(lane, now_ns, deadline_of(slot, explanation.request, now_ns));
+  return explanation.refusal == ExplanationStatus::kNone;
+}
+
 bool Explanations::offer(uint32_t row, const std::shared_ptr<LaneExplanations>& lane, const RecordedLane& recorded,
                          size_t row_bytes) noexcept {
   Slot& slot = calls_.slab()[row];
@@ -84,7 +93,10 @@ bool Explanations::offer(uint32_t row, const std::shared_ptr<LaneExplanations>& 
   const int64_t now_ns = clock_.now_ns();
   const int64_t deadline_ns = deadline_of(slot, request, now_ns);
   explanation.status = ExplanationStatus::kNotWanted;
-  if (request.wants(slot.score, slot.decision)) explanation.status = refusal(*lane, now_ns, deadline_ns);
+  if (request.wants(slot.score, slot.decision)) {
+    explanation.status = explanation.refusal;
+    if (explanation.status == ExplanationStatus::kNone) explanation.status = refusal(*lane, now_ns, deadline_ns);
+  }
   if (explanation.status == ExplanationStatus::kNone) {
     try {
       std::unique_ptr<Task> task = make_task(row, lane, recorded, row_bytes, deadline_ns);
@@ -112,6 +124,14 @@ int64_t Explanations::deadline_of(const Slot& slot, const ExplainRequest& reques
 
 // kNone: it is to be taken.
 ExplanationStatus Explanations::refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept {
+  const ExplanationStatus by_load = refusal_by_load(lane, now_ns, deadline_ns);
+  if (by_load != ExplanationStatus::kNone) return by_load;
+  const bool has_worker = lane.model->is_asked() || breaker_.allows(now_ns);
+  return has_worker && lane.breaker.allows(now_ns) ? ExplanationStatus::kNone : ExplanationStatus::kSuspended;
+}
+
+ExplanationStatus Explanations::refusal_by_load(const LaneExplanations& lane, int64_t now_ns,
+                                                int64_t deadline_ns) const noexcept {
   if (is_stopping_.load(std::memory_order_relaxed)) return ExplanationStatus::kShed;
   if (deadline_ns <= now_ns) return ExplanationStatus::kLate;
   const Line& line = line_of(lane);
@@ -120,8 +140,6 @@ ExplanationStatus Explanations::refusal(LaneExplanations& lane, int64_t now_ns, 
   // One alone is always tried: what was slow once, or got no processor, must have a chance to show that it is quick.
   const int64_t wait_ns = (ahead + 1) * line.row_ns.load(std::memory_order_relaxed) / std::max(1u, options_.threads);
   if (ahead > 0 && now_ns + wait_ns > deadline_ns) return ExplanationStatus::kShed;
-  const bool has_worker = lane.model->is_asked() || breaker_.allows(now_ns);
-  if (!has_worker || !lane.breaker.allows(now_ns)) return ExplanationStatus::kSuspended;
   return ExplanationStatus::kNone;
 }
 

@@ -52,6 +52,10 @@ class Explanations {
   // Starts the threads, once there is something to explain. Idempotent. kIo.
   Status enable();
 
+  // Whether the score of a row, which is not made yet and has a RowExplanation, may have to wait for it. False: offer() says so too.
+  // Asked where a row is run at once: one that nobody waits for is given back at once, too. REQUIRES: the row's slot is the caller's.
+  bool may_wait(uint32_t row, const LaneExplanations& lane) noexcept;
+
   // A row that was scored, and has a RowExplanation. True: it is kExplaining and ends here. False: the caller ends it, and its status is
   // set. REQUIRES: the row's slot is the caller's.
   bool offer(uint32_t row, const std::shared_ptr<LaneExplanations>& lane, const RecordedLane& recorded,
@@ -94,6 +98,7 @@ class Explanations {
 
   int64_t deadline_of(const Slot& slot, const ExplainRequest& request, int64_t now_ns) const noexcept;
   ExplanationStatus refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept;
+  ExplanationStatus refusal_by_load(const LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) const noexcept;
   int64_t wall_us_of(int64_t stamp_ns) const noexcept;
   std::unique_ptr<Task> make_task(uint32_t row, const std::shared_ptr<LaneExplanations>& lane, const RecordedLane& recorded,
                                   size_t row_bytes, int64_t deadline_ns) const;
@@ -104,6 +109,9 @@ class Explanations {
   size_t look() noexcept;
   void take_new() noexcept;
   Line& line_of(const LaneExplanations& explanations) noexcept { return explanations.model->is_asked() ? asked_ : computed_; }
+  const Line& line_of(const LaneExplanations& explanations) const noexcept {
+    return explanations.model->is_asked() ? asked_ : computed_;
+  }
   size_t take_results(Line& line, int64_t now_ns) noexcept;
   size_t give_up_late(Line& line, int64_t now_ns) noexcept;
   void tend_workers() noexcept;

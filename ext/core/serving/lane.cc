@@ -306,7 +306,8 @@ void Lane::end_batch(const FormedBatch& batch, uint32_t rows_max, int64_t run_ns
 InlineOutcome Lane::run_inline(const QueuedRow& row, Priority priority) noexcept {
   if (!has_inline_run_ || !take_inline_run(priority, row.queued_ns)) return InlineOutcome::kNotRun;
   Slot& slot = calls_.slab()[row.slot];
-  const bool is_replied = (audit_ != nullptr && audit_->is_awaited()) || slot.explanation != nullptr;
+  const bool is_explained = __builtin_expect(slot.explanation != nullptr, 0) && explanations_.may_wait(row.slot, *explained_);
+  const bool is_replied = (audit_ != nullptr && audit_->is_awaited()) || is_explained;
   move_slot(slot, SlotState::kQueued);
   calls_.open_one(row.slot, is_replied);
   inline_run_->run(row);

@@ -29,6 +29,7 @@ struct RowExplanation {
 
   const ExplainRequest request;
   ExplanationStatus status = ExplanationStatus::kNone;
+  ExplanationStatus refusal = ExplanationStatus::kNone;  // found before the score was made: there is no room, or no time
   int64_t received_us = 0;  // kLater: when the request was received, by the wall clock, as both records say
   std::string answer;       // kGiven: an assay.v1.Explanation, or numbers (infer_explained.h)
   std::string record;       // kGiven: an assay.v1.ExplanationRecord
