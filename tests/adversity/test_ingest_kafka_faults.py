@@ -76,14 +76,14 @@ class Killing:
 
     def run(self, kills: int, message_count: int, *topics: str) -> None:
         """`message_count`: of all topics."""
-        small = ("--flush-rows", "50", "--checkpoint-ms", "20")  # many flushes and commits, to be killed in each of
-        alive_s_max = 0.3 if kills <= 10 else 0.1  # so short that they do not reach the end before the last third of the kills
+        rows = 50 if kills <= 10 else 5  # so few that the end is not reached before most kills
+        small = ("--flush-rows", str(rows), "--checkpoint-ms", "20")  # many flushes and commits, to be killed in each of
         arguments = [*ARGUMENTS, *(word for topic in topics if topic != TOPIC for word in ("--topic", topic))]
         midway = 0
         for _ in range(kills):
             with ingesting(self._kafka, self._folder, self._redis.url, *arguments, *small) as running:
                 _lines_until(running.process.stderr, "partitions assigned")
-                time.sleep(self._rng.uniform(0, alive_s_max))
+                time.sleep(self._rng.uniform(0, 0.3))
                 assert running.process.poll() is None
                 running.kill()
             midway += 0 < self._committed_count(topics) < message_count
