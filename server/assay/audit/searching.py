@@ -32,20 +32,23 @@ def find_transaction(
     observe: Observe,
     progress: Progress = lambda *_: None,
     go_on: Callable[[], None] = lambda: None,
+    newest: int | None = None,
 ) -> list[Entry]:
     """All records about it, oldest first. Reads newest segments first. `go_on` is called before each segment, and after each
-    block that is read: what it raises ends the search. Raises InputError, OSError."""
-    found: list[Entry] = []
+    block that is read: what it raises ends the search. `newest`: once a log has given so many, older segments of it are not read,
+    and no segment gives more: whoever scores repeats ids at will. Raises InputError, OSError."""
     wanted = {log: id_in_log(transaction_id, log) for log in logs}
+    found: dict[LogDirectory, list[Entry]] = {log: [] for log in logs}
     segments = _newest_first(logs)
     for done, (log, file) in enumerate(segments):
         progress(done, len(segments))
         go_on()
         needle = wanted[log].encode()
-        if _contains(file, needle):
+        is_full = newest is not None and len(found[log]) >= newest
+        if not is_full and _contains(file, needle):
             entries = entries_of_segment(log, file, observe, needle, go_on)
-            found += [entry for entry in entries if entry.transaction_id == wanted[log]]
-    return in_order(found)
+            found[log] += deque((entry for entry in entries if entry.transaction_id == wanted[log]), maxlen=newest)
+    return in_order([entry for entries in found.values() for entry in entries])
 
 
 def find_sequence(logs: Sequence[LogDirectory], sequence: int, observe: Observe) -> list[Entry]:
