@@ -197,6 +197,24 @@ TEST(a_cancelled_call_ends_with_its_explanation) {
   CHECK_EQ(house.engine.stats().slots_used, 0u);
 }
 
+// Of a call that is gone nothing more is asked, neither of the row at hand nor of those that wait.
+TEST(for_a_cancelled_call_nothing_more_is_asked) {
+  AskedHouse house;
+  const Submission submission = house.batch({score_request(600), score_request(700)}, delimited(8, number(4, kInputs)));
+  CHECK_EQ(house.step(), 2u);
+  house.engine.step_explanations();
+  const uint64_t in_lane = house.engine.stats().queued_rows;
+  CHECK(house.engine.cancel(submission.call));
+  for (int i = 0; i < 4; ++i) {
+    house.engine.step_explanations();
+    house.step();
+  }
+  CHECK_EQ(house.asked_rows(), in_lane);
+  CHECK_EQ(house.engine.stats().explain.queued_rows, 0u);
+  CHECK_EQ(house.engine.stats().slots_used, 0u);
+  CHECK_EQ(house.settle(house.ask(600)).status, number_of(Became::kGiven));
+}
+
 TEST(a_stop_ends_what_is_asked) {
   EngineOptions options = House::small();
   options.explain.inline_ns_max = 20 * kSecond;

@@ -264,21 +264,32 @@ void Explanations::settle(std::unique_ptr<Task> task, ExplainResult result) noex
   average.store(row_ns == 0 ? result.took_ns : row_ns + (result.took_ns - row_ns) / 8, std::memory_order_relaxed);
   Breaker& breaker = task->explanations->breaker;
   if (result.status == ExplanationStatus::kGiven) breaker.succeeded();
-  if (result.status == ExplanationStatus::kWithheld) breaker.failed(clock_.now_ns());
+  if (result.status == ExplanationStatus::kWithheld && !has_tensors(*task)) breaker.failed(clock_.now_ns());
   end(std::move(task), std::move(result));
 }
 
-// The rows of a call that nobody waits for any more, too: they end when their turn comes.
+// Whoever sends tensors may send such as nobody can explain (NaN, infinity): that says nothing of the model.
+bool Explanations::has_tensors(const Task& task) const noexcept {
+  return task.row != kNoSlot && calls_.slab()[task.row].explanation->request.tensors != 0;
+}
+
+// Whether its call was not cancelled; one that comes later is waited for by the audit log.
+bool Explanations::is_awaited(const Task& task) const noexcept {
+  return task.row == kNoSlot || !calls_.slab().is_abandoned(calls_.slab()[task.row].head);
+}
+
+// The rows of a call that nobody waits for any more, too.
 size_t Explanations::give_up_late(Line& line, int64_t now_ns) noexcept {
   size_t ended = 0;
   const bool is_stuck = &line == &computed_ && line.is_stuck(now_ns);
   for (auto& tasks : line.waiting) {
     for (auto at = tasks.begin(); at != tasks.end();) {
-      if ((*at)->deadline_ns > now_ns) {
+      const bool is_late = (*at)->deadline_ns <= now_ns;
+      if (!is_late && is_awaited(**at)) {
         ++at;
         continue;
       }
-      if (is_stuck) breaker_.failed(now_ns);
+      if (is_late && is_stuck) breaker_.failed(now_ns);
       end(std::move(*at), became(ExplanationStatus::kLate));
       at = tasks.erase(at);
       ++ended;
@@ -286,8 +297,9 @@ size_t Explanations::give_up_late(Line& line, int64_t now_ns) noexcept {
   }
   for (Place& place : line.places) {
     const bool is_alive = place.desk->is_alive();
-    if (place.task == nullptr || (is_alive && place.task->deadline_ns > now_ns)) continue;
+    if (place.task == nullptr || (is_alive && place.task->deadline_ns > now_ns && is_awaited(*place.task))) continue;
     if (!is_alive) breaker_.failed(now_ns);
+    place.desk->hurry();
     end(std::move(place.task), became(ExplanationStatus::kLate));
     ++ended;
   }

@@ -6,8 +6,8 @@
 // (explain_worker.h), and rows whose model must be asked (sampling_desk.h).
 //
 // A row that waits for its explanation (inline) is kExplaining and belongs to this class; it ends when the explanation is there or its
-// time is up, whichever comes first, and never later: what a desk is busy with then is forgotten. One whose explanation comes later
-// goes on at once, and the explanation goes into the audit log by itself. What finds no room, or would be late by what is known, is
+// time is up, or its call was cancelled, whichever comes first, and never later: what a desk is busy with then is forgotten. One whose
+// explanation comes later goes on at once, and the explanation goes into the audit log by itself. What finds no room, or would be late by what is known, is
 // shed: scores go before explanations. Interactive rows go before bulk ones.
 //
 // A worker that ends, or that has not come back after kStuckNs, is no use: where rows are late for that, a few of them, nothing is taken
@@ -105,6 +105,8 @@ class Explanations {
   void take_new() noexcept;
   Line& line_of(const LaneExplanations& explanations) noexcept { return explanations.model->is_asked() ? asked_ : computed_; }
   size_t take_results(Line& line, int64_t now_ns) noexcept;
+  bool has_tensors(const Task& task) const noexcept;
+  bool is_awaited(const Task& task) const noexcept;
   size_t give_up_late(Line& line, int64_t now_ns) noexcept;
   void tend_workers() noexcept;
   void give_work(Line& line) noexcept;

@@ -55,6 +55,7 @@ void SamplingDesk::stop() noexcept {
 void SamplingDesk::ask() {
   const auto count = static_cast<uint32_t>(row_.next(kRowsMax));
   if (count == 0) return tell_or(ExplanationStatus::kWithheld);
+  if (clock_.now_ns() >= job_.deadline_ns) return tell_or(ExplanationStatus::kLate);
   CompletionList evicted;
   const Code code = queue(count, evicted);
   evicted.flush();
