@@ -91,6 +91,15 @@ def test_once_a_log_has_given_enough_its_older_segments_are_not_read(tmp_path: P
     assert blocks_read(2, 2) < blocks_read(None, 3_000) / 2
 
 
+def test_a_search_lets_others_in_within_a_block(tmp_path: Path) -> None:
+    log = open_log(spool_with_key(tmp_path))
+    append(log, (label("t") for _ in range(200)), per_block=200)
+    log.close()
+    times: list[None] = []
+    assert len(find_transaction(log_directories(tmp_path), "t", lambda _: None, go_on=lambda: times.append(None))) == 200
+    assert len(times) >= 200 / 8
+
+
 @pytest.mark.parametrize(("space", "base_score"), [(0, 1 / (1 + math.e)), (1, 1 / (1 + math.e)), (2, -1.0)])
 def test_what_a_record_leaves_out_follows_from_it(space: int, base_score: float, tmp_path: Path) -> None:
     record = explanation_record(standard_errors=[0.25, 0.0], reason_codes=["CODE"], margin_space=space)
