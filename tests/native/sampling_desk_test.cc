@@ -197,6 +197,27 @@ TEST(a_cancelled_call_ends_with_its_explanation) {
   CHECK_EQ(house.engine.stats().slots_used, 0u);
 }
 
+// They go before it, so what it takes says nothing of how long they wait.
+TEST(interactive_rows_are_not_shed_for_bulk_rows_ahead) {
+  AskedHouse house;
+  house.batch({score_request(600)}, delimited(8, number(4, kInputs)));
+  CHECK_EQ(house.step(), 1u);
+  house.engine.step_explanations();
+  house.clock.advance_ns(20 * kMs);  // more than an interactive row waits
+  while (!house.is_answered(house.token)) {
+    house.engine.step_explanations();
+    house.step();
+  }
+  house.batch({score_request(600), score_request(700)}, delimited(8, number(4, kInputs)));
+  CHECK_EQ(house.step(), 2u);
+  CHECK(!house.is_answered(house.ask(600)));
+  while (house.engine.stats().slots_used > 0) {
+    house.engine.step_explanations();
+    house.step();
+    house.drain();
+  }
+}
+
 // Of a call that is gone nothing more is asked, neither of the row at hand nor of those that wait.
 TEST(for_a_cancelled_call_nothing_more_is_asked) {
   AskedHouse house;

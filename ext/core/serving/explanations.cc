@@ -83,17 +83,17 @@ bool Explanations::offer(uint32_t row, const std::shared_ptr<LaneExplanations>& 
   const ExplainRequest& request = explanation.request;
   const int64_t now_ns = clock_.now_ns();
   const int64_t deadline_ns = deadline_of(slot, request, now_ns);
+  const Priority priority = calls_.slab()[slot.head].priority;
   explanation.status = ExplanationStatus::kNotWanted;
-  if (request.wants(slot.score, slot.decision)) explanation.status = refusal(*lane, now_ns, deadline_ns);
+  if (request.wants(slot.score, slot.decision)) explanation.status = refusal(*lane, priority, now_ns, deadline_ns);
   if (explanation.status == ExplanationStatus::kNone) {
     try {
       std::unique_ptr<Task> task = make_task(row, lane, recorded, row_bytes, deadline_ns);
-      const Priority priority = calls_.slab()[slot.head].priority;
       explanation.status = request.is_later ? ExplanationStatus::kLater : ExplanationStatus::kNone;
       // Before: it may end, and its slot be another's, while this thread is still on its way back.
       const bool waits = !request.is_later;
       if (waits) move_slot(slot, SlotState::kExplaining);
-      const bool is_queued = push(std::move(task), priority);
+      const bool is_queued = push(std::move(task));
       if (is_queued && waits) return true;
       if (!is_queued) explanation.status = ExplanationStatus::kShed;
     } catch (const std::bad_alloc&) { explanation.status = ExplanationStatus::kShed; }
@@ -111,12 +111,12 @@ int64_t Explanations::deadline_of(const Slot& slot, const ExplainRequest& reques
 }
 
 // kNone: it is to be taken.
-ExplanationStatus Explanations::refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept {
+ExplanationStatus Explanations::refusal(LaneExplanations& lane, Priority priority, int64_t now_ns, int64_t deadline_ns) noexcept {
   if (is_stopping_.load(std::memory_order_relaxed)) return ExplanationStatus::kShed;
   if (deadline_ns <= now_ns) return ExplanationStatus::kLate;
   const Line& line = line_of(lane);
-  const int64_t ahead = line.rows.load(std::memory_order_relaxed);
-  if (ahead >= options_.queue_rows_max) return ExplanationStatus::kShed;
+  if (line.rows_before(kPriorityCount - 1) >= options_.queue_rows_max) return ExplanationStatus::kShed;
+  const int64_t ahead = line.rows_before(priority_index(priority));
   // One alone is always tried: what was slow once, or got no processor, must have a chance to show that it is quick.
   const int64_t wait_ns = (ahead + 1) * line.row_ns.load(std::memory_order_relaxed) / std::max(1u, options_.threads);
   if (ahead > 0 && now_ns + wait_ns > deadline_ns) return ExplanationStatus::kShed;
@@ -145,18 +145,19 @@ std::unique_ptr<Explanations::Task> Explanations::make_task(uint32_t row, const 
   job.lane = lane->model->is_asked() ? its_lane : nullptr;
   job.deadline_ns = deadline_ns;
   std::string record_head = request.is_later ? recorded.audit->explanation_head(slot) : std::string();
-  return std::make_unique<Task>(
-      Task{request.is_later ? kNoSlot : row, deadline_ns, its_lane, lane, recorded, std::move(job), std::move(record_head)});
+  return std::make_unique<Task>(Task{request.is_later ? kNoSlot : row, calls_.slab()[slot.head].priority, deadline_ns, its_lane,
+                                     lane, recorded, std::move(job), std::move(record_head)});
 }
 
 // False: there is no room, and the task is gone.
-bool Explanations::push(std::unique_ptr<Task> task, Priority priority) {
+bool Explanations::push(std::unique_ptr<Task> task) {
   {
     Line& line = line_of(*task->explanations);
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (line.rows.load(std::memory_order_relaxed) >= options_.queue_rows_max) return false;
-    new_[priority_index(priority)].push_back(std::move(task));
-    line.rows.fetch_add(1, std::memory_order_relaxed);
+    if (line.rows_before(kPriorityCount - 1) >= options_.queue_rows_max) return false;
+    const size_t index = priority_index(task->priority);
+    new_[index].push_back(std::move(task));
+    line.rows[index].fetch_add(1, std::memory_order_relaxed);
   }
   tell();
   return true;
@@ -168,6 +169,12 @@ void Explanations::tell() noexcept {
 }
 
 // --- a line
+
+uint32_t Explanations::Line::rows_before(size_t priority) const noexcept {
+  uint32_t before = 0;
+  for (size_t i = 0; i <= priority; ++i) before += rows[i].load(std::memory_order_relaxed);
+  return before;
+}
 
 bool Explanations::Line::is_stuck(int64_t now_ns) const noexcept {
   return !places.empty() && std::all_of(places.begin(), places.end(), [now_ns](const Place& place) {
@@ -328,7 +335,7 @@ void Explanations::give_work(Line& line) noexcept {
 }
 
 void Explanations::end(std::unique_ptr<Task> task, ExplainResult result) noexcept {
-  line_of(*task->explanations).rows.fetch_sub(1, std::memory_order_relaxed);
+  line_of(*task->explanations).rows[priority_index(task->priority)].fetch_sub(1, std::memory_order_relaxed);
   task->explanations->count(result.status);
   if (task->row == kNoSlot) {
     if (result.status == ExplanationStatus::kGiven) task->recorded.audit->append_explanation(task->record_head, result.record);
@@ -392,7 +399,7 @@ size_t Explanations::compute_waiting() noexcept {
 ExplainStats Explanations::stats() const noexcept {
   ExplainStats stats;
   const std::lock_guard<std::mutex> lock(enabling_);
-  stats.queued_rows = computed_.rows.load(std::memory_order_relaxed) + asked_.rows.load(std::memory_order_relaxed);
+  stats.queued_rows = computed_.rows_before(kPriorityCount - 1) + asked_.rows_before(kPriorityCount - 1);
   for (const Place& place : computed_.places) stats.threads += place.desk->is_alive();
   stats.is_suspended = breaker_.is_open();
   return stats;

@@ -67,6 +67,7 @@ class Explanations {
   // What is asked for. It keeps its lane, whoever else lets go of that.
   struct Task {
     uint32_t row = kNoSlot;  // that waits; none: it comes later
+    Priority priority = Priority::kBulk;
     int64_t deadline_ns = 0;
     std::shared_ptr<Lane> lane;
     std::shared_ptr<LaneExplanations> explanations;
@@ -81,11 +82,13 @@ class Explanations {
     int64_t given_ns = 0;  // when it was
   };
   struct Line {
-    std::atomic<uint32_t> rows{0};   // that wait, or are worked on
-    std::atomic<int64_t> row_ns{0};  // what a row takes, a moving average
+    std::array<std::atomic<uint32_t>, kPriorityCount> rows{};  // that wait, or are worked on
+    std::atomic<int64_t> row_ns{0};                            // what a row takes, a moving average
     std::array<std::deque<std::unique_ptr<Task>>, kPriorityCount> waiting;
     std::vector<Place> places;
 
+    // Of this priority and of those that go before it; of the last: all.
+    uint32_t rows_before(size_t priority) const noexcept;
     bool is_stuck(int64_t now_ns) const noexcept;
     bool has_waiting() const noexcept;
     std::unique_ptr<Task> next() noexcept;
@@ -93,11 +96,11 @@ class Explanations {
   };
 
   int64_t deadline_of(const Slot& slot, const ExplainRequest& request, int64_t now_ns) const noexcept;
-  ExplanationStatus refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept;
+  ExplanationStatus refusal(LaneExplanations& lane, Priority priority, int64_t now_ns, int64_t deadline_ns) noexcept;
   int64_t wall_us_of(int64_t stamp_ns) const noexcept;
   std::unique_ptr<Task> make_task(uint32_t row, const std::shared_ptr<LaneExplanations>& lane, const RecordedLane& recorded,
                                   size_t row_bytes, int64_t deadline_ns) const;
-  bool push(std::unique_ptr<Task> task, Priority priority);
+  bool push(std::unique_ptr<Task> task);
   void tell() noexcept;
 
   void serve() noexcept;
