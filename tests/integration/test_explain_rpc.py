@@ -210,7 +210,7 @@ def test_what_is_no_question_is_refused(public: Any, admin: Any) -> None:
     odd: Any = 9
     assert violations(admin.Explain, pb.ExplainRequest(transaction_id="t", players=odd)) == {"players": "BAD_EXPLAIN"}
     asked = pb.ExplainRequest(request=payment("t"), players=odd)
-    assert violations(public.Explain, asked) == {"explain.players": "BAD_EXPLAIN"}  # Score's own words
+    assert violations(public.Explain, asked) == {"players": "BAD_EXPLAIN"}
 
 
 def test_bytes_that_are_no_message_are_refused(server: ServeProcess) -> None:

@@ -233,6 +233,24 @@ TEST(a_row_without_its_explanation_has_nan_in_the_explanations_outputs) {
   for (const double value : contents[1]) CHECK(std::isnan(value));
 }
 
+// A client that sends NaN gets it back, and takes nobody else's explanations away.
+TEST(tensors_that_nobody_can_explain_say_nothing_of_the_model) {
+  InferExplainedHouse house;
+  const auto score = house.fake->score;
+  house.fake->score = [](int64_t) { return NAN; };
+  for (uint32_t i = 0; i < 2 * Breaker::kFailuresMax; ++i) {
+    CHECK_EQ(house.infer({600}, {"pair", "explanation_contributions"}).code, Code::kOk);
+    CHECK_EQ(house.step("fraud", "2"), 1u);
+    CHECK_EQ(house.engine.step_explanations(), 1u);
+    house.answer(house.token);
+  }
+  house.fake->score = score;
+  CHECK_EQ(house.score(600, delimited(12, "") + with_version("2")).code, Code::kOk);
+  CHECK_EQ(house.step("fraud", "2"), 1u);
+  house.engine.step_explanations();
+  CHECK_EQ(parse_explained(house.answer(house.token).payload).status, number_of(Became::kGiven));
+}
+
 TEST(outputs_of_explanations_are_checked_like_others) {
   InferExplainedHouse house;
   const Submission twice = house.infer({1}, {"explanation_residual", "explanation_residual"});

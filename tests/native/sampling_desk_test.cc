@@ -197,6 +197,60 @@ TEST(a_cancelled_call_ends_with_its_explanation) {
   CHECK_EQ(house.engine.stats().slots_used, 0u);
 }
 
+// They go before it, so what it takes says nothing of how long they wait.
+TEST(interactive_rows_are_not_shed_for_bulk_rows_ahead) {
+  AskedHouse house;
+  house.batch({score_request(600)}, delimited(8, number(4, kInputs)));
+  CHECK_EQ(house.step(), 1u);
+  house.engine.step_explanations();
+  house.clock.advance_ns(20 * kMs);  // more than an interactive row waits
+  while (!house.is_answered(house.token)) {
+    house.engine.step_explanations();
+    house.step();
+  }
+  house.batch({score_request(600), score_request(700)}, delimited(8, number(4, kInputs)));
+  CHECK_EQ(house.step(), 2u);
+  CHECK(!house.is_answered(house.ask(600)));
+  while (house.engine.stats().slots_used > 0) {
+    house.engine.step_explanations();
+    house.step();
+    house.drain();
+  }
+}
+
+TEST(a_short_queue_is_asked_a_few_rows_at_a_time) {
+  AskedHouse house;
+  LaneSpec spec = house.asked_spec("2");
+  spec.options.queue_rows_max = 4;
+  CHECK(house.add(std::move(spec)).ok());
+  CHECK_EQ(house.score(600, delimited(12, number(4, kInputs)) + with_version("2")).code, Code::kOk);
+  CHECK_EQ(house.step("fraud", "2"), 1u);
+  for (int i = 0; i < 10'000 && !house.is_answered(house.token); ++i) {
+    house.engine.step_explanations();
+    CHECK(house.engine.stats().queued_rows <= 2);
+    house.step("fraud", "2");
+  }
+  CHECK_EQ(parse_explained(house.answer(house.token).payload).status, number_of(Became::kGiven));
+}
+
+// Of a call that is gone nothing more is asked, neither of the row at hand nor of those that wait.
+TEST(for_a_cancelled_call_nothing_more_is_asked) {
+  AskedHouse house;
+  const Submission submission = house.batch({score_request(600), score_request(700)}, delimited(8, number(4, kInputs)));
+  CHECK_EQ(house.step(), 2u);
+  house.engine.step_explanations();
+  const uint64_t in_lane = house.engine.stats().queued_rows;
+  CHECK(house.engine.cancel(submission.call));
+  for (int i = 0; i < 4; ++i) {
+    house.engine.step_explanations();
+    house.step();
+  }
+  CHECK_EQ(house.asked_rows(), in_lane);
+  CHECK_EQ(house.engine.stats().explain.queued_rows, 0u);
+  CHECK_EQ(house.engine.stats().slots_used, 0u);
+  CHECK_EQ(house.settle(house.ask(600)).status, number_of(Became::kGiven));
+}
+
 TEST(a_stop_ends_what_is_asked) {
   EngineOptions options = House::small();
   options.explain.inline_ns_max = 20 * kSecond;

@@ -24,7 +24,7 @@ from assay.models.ort_library import find_library
 from assay.models.verify import VerifiedModel, make_scorer, verify_bundle
 from assay.v1 import audit_pb2
 from assay.v1 import scoring_pb2 as pb
-from tests.support.audit_logs import append, open_log, spool_with_key
+from tests.support.audit_logs import SCORE_BYTES, append, label, open_log, spool_with_key
 from tests.support.explained_records import explanation_record, hand_made, score_record
 
 ANY, GROUPS, INPUTS = pb.EXPLAIN_PLAYERS_UNSPECIFIED, pb.EXPLAIN_PLAYERS_GROUPS, pb.EXPLAIN_PLAYERS_INPUTS
@@ -66,6 +66,38 @@ def test_without_one_the_newest_score_and_without_a_score_none(tmp_path: Path) -
     assert (chosen.entry.record.score.received_us, chosen.record, chosen.explanation()) == (2, None, None)
     shadow = audit_pb2.AuditRecord(shadow=audit_pb2.ScoreRecord(transaction_id="t", lineage=1, score=0.5))
     assert choose(entries_of(hand_made(tmp_path / "two", shadow)), ANY) is None
+
+
+def test_of_an_id_that_stands_everywhere_only_the_newest_records_are_kept(tmp_path: Path) -> None:
+    spool = hand_made(tmp_path, *(score_record(received_us=at) for at in range(1, 31)))  # ten in a block
+    limited = find_transaction(log_directories(spool), "t", lambda _: None, newest=3)
+    assert [entry.record.score.received_us for entry in limited] == [28, 29, 30]
+    assert len(entries_of(spool)) == 30
+
+
+def test_once_a_log_has_given_enough_its_older_segments_are_not_read(tmp_path: Path) -> None:
+    log = open_log(spool_with_key(tmp_path))
+    append(log, (label("t", SCORE_BYTES) for _ in range(3_000)))
+    log.close()
+    logs = log_directories(tmp_path)
+    assert len(logs[0].segments()) > 2
+
+    def blocks_read(newest: int | None, found: int) -> int:
+        steps: list[None] = []
+        entries = find_transaction(logs, "t", lambda _: None, go_on=lambda: steps.append(None), newest=newest)
+        assert len(entries) == found
+        return len(steps)
+
+    assert blocks_read(2, 2) < blocks_read(None, 3_000) / 2
+
+
+def test_a_search_lets_others_in_within_a_block(tmp_path: Path) -> None:
+    log = open_log(spool_with_key(tmp_path))
+    append(log, (label("t") for _ in range(200)), per_block=200)
+    log.close()
+    times: list[None] = []
+    assert len(find_transaction(log_directories(tmp_path), "t", lambda _: None, go_on=lambda: times.append(None))) == 200
+    assert len(times) >= 200 / 8
 
 
 @pytest.mark.parametrize(("space", "base_score"), [(0, 1 / (1 + math.e)), (1, 1 / (1 + math.e)), (2, -1.0)])

@@ -48,6 +48,8 @@ class ExplainDesk {
   virtual void give(ExplainJob job) = 0;
   // The result of the job at hand, and makes the desk idle. False: it is not done.
   virtual bool take(int64_t now_ns, ExplainResult* result) = 0;
+  // Nobody waits for the job at hand any more: a desk that can ends it early. take() has what comes of it all the same.
+  virtual void hurry() noexcept {}
   // Becomes readable when take() may have something to take; -1: the owner is told in another way.
   virtual int fd() const noexcept { return -1; }
 };

@@ -81,7 +81,7 @@ bool Explanations::may_wait(uint32_t row, const LaneExplanations& lane) noexcept
   RowExplanation& explanation = *slot.explanation;
   if (explanation.request.is_later) return false;
   const int64_t now_ns = clock_.now_ns();
-  explanation.refusal = refusal_by_load(lane, now_ns, deadline_of(slot, explanation.request, now_ns));
+  explanation.refusal = refusal_by_load(lane, rank_of(slot), now_ns, deadline_of(slot, explanation.request, now_ns));
   return explanation.refusal == ExplanationStatus::kNone;
 }
 
@@ -92,26 +92,31 @@ bool Explanations::offer(uint32_t row, const std::shared_ptr<LaneExplanations>& 
   const ExplainRequest& request = explanation.request;
   const int64_t now_ns = clock_.now_ns();
   const int64_t deadline_ns = deadline_of(slot, request, now_ns);
+  const Priority rank = rank_of(slot);
   explanation.status = ExplanationStatus::kNotWanted;
   if (request.wants(slot.score, slot.decision)) {
     explanation.status = explanation.refusal;
-    if (explanation.status == ExplanationStatus::kNone) explanation.status = refusal(*lane, now_ns, deadline_ns);
+    if (explanation.status == ExplanationStatus::kNone) explanation.status = refusal(*lane, rank, now_ns, deadline_ns);
   }
   if (explanation.status == ExplanationStatus::kNone) {
     try {
       std::unique_ptr<Task> task = make_task(row, lane, recorded, row_bytes, deadline_ns);
-      const Priority priority = calls_.slab()[slot.head].priority;
       explanation.status = request.is_later ? ExplanationStatus::kLater : ExplanationStatus::kNone;
       // Before: it may end, and its slot be another's, while this thread is still on its way back.
       const bool waits = !request.is_later;
       if (waits) move_slot(slot, SlotState::kExplaining);
-      const bool is_queued = push(std::move(task), priority);
+      const bool is_queued = push(std::move(task));
       if (is_queued && waits) return true;
       if (!is_queued) explanation.status = ExplanationStatus::kShed;
     } catch (const std::bad_alloc&) { explanation.status = ExplanationStatus::kShed; }
   }
   if (explanation.status != ExplanationStatus::kLater) lane->count(explanation.status);
   return false;
+}
+
+// Whom it goes before: who waits for a score goes before what comes later, whoever asked for that.
+Priority Explanations::rank_of(const Slot& slot) const noexcept {
+  return slot.explanation->request.is_later ? Priority::kBulk : calls_.slab()[slot.head].priority;
 }
 
 // Bulk rows, for which nobody waits, have the time that their call has.
@@ -123,20 +128,20 @@ int64_t Explanations::deadline_of(const Slot& slot, const ExplainRequest& reques
 }
 
 // kNone: it is to be taken.
-ExplanationStatus Explanations::refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept {
-  const ExplanationStatus by_load = refusal_by_load(lane, now_ns, deadline_ns);
+ExplanationStatus Explanations::refusal(LaneExplanations& lane, Priority rank, int64_t now_ns, int64_t deadline_ns) noexcept {
+  const ExplanationStatus by_load = refusal_by_load(lane, rank, now_ns, deadline_ns);
   if (by_load != ExplanationStatus::kNone) return by_load;
   const bool has_worker = lane.model->is_asked() || breaker_.allows(now_ns);
   return has_worker && lane.breaker.allows(now_ns) ? ExplanationStatus::kNone : ExplanationStatus::kSuspended;
 }
 
-ExplanationStatus Explanations::refusal_by_load(const LaneExplanations& lane, int64_t now_ns,
+ExplanationStatus Explanations::refusal_by_load(const LaneExplanations& lane, Priority rank, int64_t now_ns,
                                                 int64_t deadline_ns) const noexcept {
   if (is_stopping_.load(std::memory_order_relaxed)) return ExplanationStatus::kShed;
   if (deadline_ns <= now_ns) return ExplanationStatus::kLate;
   const Line& line = line_of(lane);
-  const int64_t ahead = line.rows.load(std::memory_order_relaxed);
-  if (ahead >= options_.queue_rows_max) return ExplanationStatus::kShed;
+  if (line.rows_before(kPriorityCount - 1) >= options_.queue_rows_max) return ExplanationStatus::kShed;
+  const int64_t ahead = line.rows_before(priority_index(rank));
   // One alone is always tried: what was slow once, or got no processor, must have a chance to show that it is quick.
   const int64_t wait_ns = (ahead + 1) * line.row_ns.load(std::memory_order_relaxed) / std::max(1u, options_.threads);
   if (ahead > 0 && now_ns + wait_ns > deadline_ns) return ExplanationStatus::kShed;
@@ -163,18 +168,19 @@ std::unique_ptr<Explanations::Task> Explanations::make_task(uint32_t row, const 
   job.lane = lane->model->is_asked() ? its_lane : nullptr;
   job.deadline_ns = deadline_ns;
   std::string record_head = request.is_later ? recorded.audit->explanation_head(slot) : std::string();
-  return std::make_unique<Task>(
-      Task{request.is_later ? kNoSlot : row, deadline_ns, its_lane, lane, recorded, std::move(job), std::move(record_head)});
+  return std::make_unique<Task>(Task{request.is_later ? kNoSlot : row, rank_of(slot), deadline_ns, its_lane, lane, recorded,
+                                     std::move(job), std::move(record_head)});
 }
 
 // False: there is no room, and the task is gone.
-bool Explanations::push(std::unique_ptr<Task> task, Priority priority) {
+bool Explanations::push(std::unique_ptr<Task> task) {
   {
     Line& line = line_of(*task->explanations);
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (line.rows.load(std::memory_order_relaxed) >= options_.queue_rows_max) return false;
-    new_[priority_index(priority)].push_back(std::move(task));
-    line.rows.fetch_add(1, std::memory_order_relaxed);
+    if (line.rows_before(kPriorityCount - 1) >= options_.queue_rows_max) return false;
+    const size_t index = priority_index(task->rank);
+    new_[index].push_back(std::move(task));
+    line.rows[index].fetch_add(1, std::memory_order_relaxed);
   }
   tell();
   return true;
@@ -186,6 +192,12 @@ void Explanations::tell() noexcept {
 }
 
 // --- a line
+
+uint32_t Explanations::Line::rows_before(size_t priority) const noexcept {
+  uint32_t before = 0;
+  for (size_t i = 0; i <= priority; ++i) before += rows[i].load(std::memory_order_relaxed);
+  return before;
+}
 
 bool Explanations::Line::is_stuck(int64_t now_ns) const noexcept {
   return !places.empty() && std::all_of(places.begin(), places.end(), [now_ns](const Place& place) {
@@ -282,21 +294,32 @@ void Explanations::settle(std::unique_ptr<Task> task, ExplainResult result) noex
   average.store(row_ns == 0 ? result.took_ns : row_ns + (result.took_ns - row_ns) / 8, std::memory_order_relaxed);
   Breaker& breaker = task->explanations->breaker;
   if (result.status == ExplanationStatus::kGiven) breaker.succeeded();
-  if (result.status == ExplanationStatus::kWithheld) breaker.failed(clock_.now_ns());
+  if (result.status == ExplanationStatus::kWithheld && !has_tensors(*task)) breaker.failed(clock_.now_ns());
   end(std::move(task), std::move(result));
 }
 
-// The rows of a call that nobody waits for any more, too: they end when their turn comes.
+// Whoever sends tensors may send such as nobody can explain (NaN, infinity): that says nothing of the model.
+bool Explanations::has_tensors(const Task& task) const noexcept {
+  return task.row != kNoSlot && calls_.slab()[task.row].explanation->request.tensors != 0;
+}
+
+// Whether its call was not cancelled; one that comes later is waited for by the audit log.
+bool Explanations::is_awaited(const Task& task) const noexcept {
+  return task.row == kNoSlot || !calls_.slab().is_abandoned(calls_.slab()[task.row].head);
+}
+
+// The rows of a call that nobody waits for any more, too.
 size_t Explanations::give_up_late(Line& line, int64_t now_ns) noexcept {
   size_t ended = 0;
   const bool is_stuck = &line == &computed_ && line.is_stuck(now_ns);
   for (auto& tasks : line.waiting) {
     for (auto at = tasks.begin(); at != tasks.end();) {
-      if ((*at)->deadline_ns > now_ns) {
+      const bool is_late = (*at)->deadline_ns <= now_ns;
+      if (!is_late && is_awaited(**at)) {
         ++at;
         continue;
       }
-      if (is_stuck) breaker_.failed(now_ns);
+      if (is_late && is_stuck) breaker_.failed(now_ns);
       end(std::move(*at), became(ExplanationStatus::kLate));
       at = tasks.erase(at);
       ++ended;
@@ -304,8 +327,9 @@ size_t Explanations::give_up_late(Line& line, int64_t now_ns) noexcept {
   }
   for (Place& place : line.places) {
     const bool is_alive = place.desk->is_alive();
-    if (place.task == nullptr || (is_alive && place.task->deadline_ns > now_ns)) continue;
+    if (place.task == nullptr || (is_alive && place.task->deadline_ns > now_ns && is_awaited(*place.task))) continue;
     if (!is_alive) breaker_.failed(now_ns);
+    place.desk->hurry();
     end(std::move(place.task), became(ExplanationStatus::kLate));
     ++ended;
   }
@@ -334,7 +358,7 @@ void Explanations::give_work(Line& line) noexcept {
 }
 
 void Explanations::end(std::unique_ptr<Task> task, ExplainResult result) noexcept {
-  line_of(*task->explanations).rows.fetch_sub(1, std::memory_order_relaxed);
+  line_of(*task->explanations).rows[priority_index(task->rank)].fetch_sub(1, std::memory_order_relaxed);
   task->explanations->count(result.status);
   if (task->row == kNoSlot) {
     if (result.status == ExplanationStatus::kGiven) task->recorded.audit->append_explanation(task->record_head, result.record);
@@ -398,7 +422,7 @@ size_t Explanations::compute_waiting() noexcept {
 ExplainStats Explanations::stats() const noexcept {
   ExplainStats stats;
   const std::lock_guard<std::mutex> lock(enabling_);
-  stats.queued_rows = computed_.rows.load(std::memory_order_relaxed) + asked_.rows.load(std::memory_order_relaxed);
+  stats.queued_rows = computed_.rows_before(kPriorityCount - 1) + asked_.rows_before(kPriorityCount - 1);
   for (const Place& place : computed_.places) stats.threads += place.desk->is_alive();
   stats.is_suspended = breaker_.is_open();
   return stats;

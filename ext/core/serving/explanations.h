@@ -6,8 +6,8 @@
 // (explain_worker.h), and rows whose model must be asked (sampling_desk.h).
 //
 // A row that waits for its explanation (inline) is kExplaining and belongs to this class; it ends when the explanation is there or its
-// time is up, whichever comes first, and never later: what a desk is busy with then is forgotten. One whose explanation comes later
-// goes on at once, and the explanation goes into the audit log by itself. What finds no room, or would be late by what is known, is
+// time is up, or its call was cancelled, whichever comes first, and never later: what a desk is busy with then is forgotten. One whose
+// explanation comes later goes on at once, and the explanation goes into the audit log by itself. What finds no room, or would be late by what is known, is
 // shed: scores go before explanations. Interactive rows go before bulk ones.
 //
 // A worker that ends, or that has not come back after kStuckNs, is no use: where rows are late for that, a few of them, nothing is taken
@@ -71,6 +71,7 @@ class Explanations {
   // What is asked for. It keeps its lane, whoever else lets go of that.
   struct Task {
     uint32_t row = kNoSlot;  // that waits; none: it comes later
+    Priority rank = Priority::kBulk;
     int64_t deadline_ns = 0;
     std::shared_ptr<Lane> lane;
     std::shared_ptr<LaneExplanations> explanations;
@@ -85,24 +86,28 @@ class Explanations {
     int64_t given_ns = 0;  // when it was
   };
   struct Line {
-    std::atomic<uint32_t> rows{0};   // that wait, or are worked on
-    std::atomic<int64_t> row_ns{0};  // what a row takes, a moving average
+    std::array<std::atomic<uint32_t>, kPriorityCount> rows{};  // that wait, or are worked on
+    std::atomic<int64_t> row_ns{0};                            // what a row takes, a moving average
     std::array<std::deque<std::unique_ptr<Task>>, kPriorityCount> waiting;
     std::vector<Place> places;
 
+    // Of this priority and of those that go before it; of the last: all.
+    uint32_t rows_before(size_t priority) const noexcept;
     bool is_stuck(int64_t now_ns) const noexcept;
     bool has_waiting() const noexcept;
     std::unique_ptr<Task> next() noexcept;
     int64_t next_deadline_ns() const noexcept;
   };
 
+  Priority rank_of(const Slot& slot) const noexcept;
   int64_t deadline_of(const Slot& slot, const ExplainRequest& request, int64_t now_ns) const noexcept;
-  ExplanationStatus refusal(LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) noexcept;
-  ExplanationStatus refusal_by_load(const LaneExplanations& lane, int64_t now_ns, int64_t deadline_ns) const noexcept;
+  ExplanationStatus refusal(LaneExplanations& lane, Priority rank, int64_t now_ns, int64_t deadline_ns) noexcept;
+  ExplanationStatus refusal_by_load(const LaneExplanations& lane, Priority rank, int64_t now_ns,
+                                    int64_t deadline_ns) const noexcept;
   int64_t wall_us_of(int64_t stamp_ns) const noexcept;
   std::unique_ptr<Task> make_task(uint32_t row, const std::shared_ptr<LaneExplanations>& lane, const RecordedLane& recorded,
                                   size_t row_bytes, int64_t deadline_ns) const;
-  bool push(std::unique_ptr<Task> task, Priority priority);
+  bool push(std::unique_ptr<Task> task);
   void tell() noexcept;
 
   void serve() noexcept;
@@ -113,6 +118,8 @@ class Explanations {
     return explanations.model->is_asked() ? asked_ : computed_;
   }
   size_t take_results(Line& line, int64_t now_ns) noexcept;
+  bool has_tensors(const Task& task) const noexcept;
+  bool is_awaited(const Task& task) const noexcept;
   size_t give_up_late(Line& line, int64_t now_ns) noexcept;
   void tend_workers() noexcept;
   void give_work(Line& line) noexcept;

@@ -17,7 +17,7 @@ struct LaneExplanations {
   void count(ExplanationStatus status) noexcept { counts[static_cast<size_t>(status)].add(1); }
 
   const std::shared_ptr<const explain::ExplainedModel> model;
-  Breaker breaker;  // of explanations that do not add up
+  Breaker breaker;  // of explanations that do not add up, but for those of ModelInfer
   std::array<Counter, kExplanationStatuses> counts{};
 };
 

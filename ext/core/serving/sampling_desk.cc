@@ -1,5 +1,6 @@
 #include "core/serving/sampling_desk.h"
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -53,8 +54,10 @@ void SamplingDesk::stop() noexcept {
 // --- asking
 
 void SamplingDesk::ask() {
-  const auto count = static_cast<uint32_t>(row_.next(kRowsMax));
+  const uint32_t rows_max = std::clamp(job_.lane->queue_rows_max() / 2, 1u, kRowsMax);  // half of a short queue is left to others
+  const auto count = static_cast<uint32_t>(row_.next(rows_max));
   if (count == 0) return tell_or(ExplanationStatus::kWithheld);
+  if (clock_.now_ns() >= job_.deadline_ns) return tell_or(ExplanationStatus::kLate);
   CompletionList evicted;
   const Code code = queue(count, evicted);
   evicted.flush();

@@ -32,6 +32,7 @@ class SamplingDesk final : public ExplainDesk {
   bool is_idle() const noexcept override { return state_ == State::kIdle; }
   void give(ExplainJob job) override;
   bool take(int64_t now_ns, ExplainResult* result) override;
+  void hurry() noexcept override { job_.deadline_ns = 0; }
   int fd() const noexcept override { return replies_.fd(); }
 
  private:

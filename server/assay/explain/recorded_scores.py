@@ -18,6 +18,8 @@ from assay.models.verify import BATCH_ROWS_MAX_DEFAULT, VerifiedModel, make_scor
 from assay.v1 import scoring_pb2 as pb
 from assay.v1.audit_pb2 import LineageRecord
 
+RECORDS_MAX = 1_000  # about one transaction that a log is asked for, the newest: one id may stand in millions
+
 GoOn = Callable[[], None]  # called again and again; what it raises ends what is under way
 
 
@@ -50,7 +52,8 @@ class RecordedScores:
 
     def _find(self, transaction_id: str, go_on: GoOn) -> list[Entry]:
         try:
-            return find_transaction(log_directories(self._spool), transaction_id, lambda _: None, go_on=go_on)
+            logs = log_directories(self._spool)
+            return find_transaction(logs, transaction_id, lambda _: None, go_on=go_on, newest=RECORDS_MAX)
         except OSError as error:
             raise ExplainError("IO", f"the audit log cannot be read: {error.strerror}") from None
         except InputError as error:

@@ -57,10 +57,8 @@ class ExplainService:
 
     async def _explain_request(self, data: bytes, context: Context) -> bytes:
         request = self._read(data, "request", "what somebody was scored is told on the admin listener")
-        if isinstance(request, pb.ExplainRequest) and request.request.HasField("explain"):
-            request = refuse_field(
-                self._engine, "request.explain", "BAD_EXPLAIN", "must be unset: players and top_k stand beside it"
-            )
+        if isinstance(request, pb.ExplainRequest) and (obstacle := self._request_obstacle(request)):
+            request = obstacle
         if isinstance(request, Refusal):
             await self._refuse(request, context)
         answer: bytes = await self._score(_score_request(request).SerializeToString(), context)
@@ -73,7 +71,7 @@ class ExplainService:
 
     async def _explain_recorded(self, data: bytes, context: Context) -> bytes:
         request = self._read(data, "transaction_id", "scores are given on the public listener")
-        if isinstance(request, pb.ExplainRequest) and (obstacle := self._obstacle(request)):
+        if isinstance(request, pb.ExplainRequest) and (obstacle := self._search_obstacle(request)):
             request = obstacle
         if isinstance(request, Refusal):
             await self._refuse(request, context)
@@ -117,16 +115,27 @@ class ExplainService:
             return self._engine.refuse("WRONG_LISTENER", f"{found}: {why_elsewhere}")
         return request
 
-    def _obstacle(self, request: pb.ExplainRequest) -> Refusal | None:
+    def _request_obstacle(self, request: pb.ExplainRequest) -> Refusal | None:
+        """Why there is no score; of its fields the core says that."""
+        if request.request.HasField("explain"):
+            return refuse_field(
+                self._engine, "request.explain", "BAD_EXPLAIN", "must be unset: players and top_k stand beside it"
+            )
+        return self._players_obstacle(request)
+
+    def _players_obstacle(self, request: pb.ExplainRequest) -> Refusal | None:
+        if request.players in pb.ExplainPlayers.values():
+            return None
+        return refuse_field(self._engine, "players", "BAD_EXPLAIN", "expected EXPLAIN_PLAYERS_GROUPS or EXPLAIN_PLAYERS_INPUTS")
+
+    def _search_obstacle(self, request: pb.ExplainRequest) -> Refusal | None:
         """Why there is no search. Never repeats a text that came."""
         if not request.transaction_id:
             return refuse_field(self._engine, "transaction_id", "MISSING_FIELD", "is required")
         if len(request.transaction_id.encode()) > LIMITS["id_bytes_max"]:
             return refuse_field(self._engine, "transaction_id", "TOO_LONG", f"expected at most {LIMITS['id_bytes_max']} bytes")
-        if request.players not in pb.ExplainPlayers.values():
-            return refuse_field(
-                self._engine, "players", "BAD_EXPLAIN", "expected EXPLAIN_PLAYERS_GROUPS or EXPLAIN_PLAYERS_INPUTS"
-            )
+        if obstacle := self._players_obstacle(request):
+            return obstacle
         if self._recorded is None:
             return self._engine.refuse("NO_AUDIT_LOG")
         if self.held_count:
