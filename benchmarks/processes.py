@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -103,6 +104,17 @@ def assay_server(
         [sys.executable, "-m", "assay", *command, "--listen", "127.0.0.1:0", "--drain-delay", "0", "--json", *options]
     ) as server:
         yield server
+
+
+@contextmanager
+def on_core(index: int) -> Iterator[None]:
+    """What this thread starts meanwhile has one core, the index-th of those that there are."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[index % len(cores)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def grpcio_server(material: Material, *options: str) -> AbstractContextManager[Server]:
