@@ -185,6 +185,7 @@ bool Engine::expire(CallId call) noexcept { return impl_->calls.expire(call); }
 void Engine::drain() noexcept {
   impl_->admission.drain();
   impl_->shadows.drain();
+  impl_->explanations.drain();
 }
 
 bool Engine::wait_idle(int64_t timeout_ns) noexcept { return impl_->calls.slab().wait_idle(timeout_ns); }

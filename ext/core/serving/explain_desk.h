@@ -46,7 +46,8 @@ class ExplainDesk {
   virtual bool is_idle() const noexcept = 0;
   // REQUIRES: is_idle().
   virtual void give(ExplainJob job) = 0;
-  // The result of the job at hand, and makes the desk idle. False: it is not done.
+  // The result of the job at hand, and makes the desk idle. False: it is not done, or there is none. To be called whenever fd() is
+  // readable.
   virtual bool take(int64_t now_ns, ExplainResult* result) = 0;
   // Nobody waits for the job at hand any more: a desk that can ends it early. take() has what comes of it all the same.
   virtual void hurry() noexcept {}

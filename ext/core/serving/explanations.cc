@@ -278,7 +278,7 @@ size_t Explanations::take_results(Line& line, int64_t now_ns) noexcept {
   size_t ended = 0;
   ExplainResult result;
   for (Place& place : line.places) {
-    if (!place.is_busy || !place.desk->take(now_ns, &result)) continue;
+    if (!place.desk->take(now_ns, &result)) continue;  // an idle desk is asked, too: what it gave up may have ended meanwhile
     place.is_busy = false;
     if (&line == &computed_) breaker_.succeeded();
     if (place.task == nullptr) continue;  // given up
@@ -303,9 +303,10 @@ bool Explanations::has_tensors(const Task& task) const noexcept {
   return task.row != kNoSlot && calls_.slab()[task.row].explanation->request.tensors != 0;
 }
 
-// Whether its call was not cancelled; one that comes later is waited for by the audit log.
+// Whether its call was not cancelled; one that comes later is waited for by the audit log, as long as that holds up nobody.
 bool Explanations::is_awaited(const Task& task) const noexcept {
-  return task.row == kNoSlot || !calls_.slab().is_abandoned(calls_.slab()[task.row].head);
+  if (task.row != kNoSlot) return !calls_.slab().is_abandoned(calls_.slab()[task.row].head);
+  return !is_draining_.load(std::memory_order_relaxed) || !task.explanations->model->is_asked();
 }
 
 // The rows of a call that nobody waits for any more, too.
@@ -373,6 +374,11 @@ void Explanations::end(std::unique_ptr<Task> task, ExplainResult result) noexcep
 }
 
 // --- the end
+
+void Explanations::drain() noexcept {
+  is_draining_.store(true, std::memory_order_relaxed);
+  tell();
+}
 
 void Explanations::stop() noexcept {
   {

@@ -6,9 +6,9 @@
 // (explain_worker.h), and rows whose model must be asked (sampling_desk.h).
 //
 // A row that waits for its explanation (inline) is kExplaining and belongs to this class; it ends when the explanation is there or its
-// time is up, or its call was cancelled, whichever comes first, and never later: what a desk is busy with then is forgotten. One whose
-// explanation comes later goes on at once, and the explanation goes into the audit log by itself. What finds no room, or would be late by what is known, is
-// shed: scores go before explanations. Interactive rows go before bulk ones.
+// time is up, or its call was cancelled, whichever comes first, and never later: what a desk is busy with then is forgotten. One
+// whose explanation comes later goes on at once, and the explanation goes into the audit log by itself. What finds no room, or would be
+// late by what is known, is shed: scores go before explanations. Interactive rows go before bulk ones, which what comes later is, too.
 //
 // A worker that ends, or that has not come back after kStuckNs, is no use: where rows are late for that, a few of them, nothing is taken
 // for a while (breaker.h). A row that is late for its caller's want of patience says nothing of a worker. One that has ended is started
@@ -61,6 +61,8 @@ class Explanations {
   bool offer(uint32_t row, const std::shared_ptr<LaneExplanations>& lane, const RecordedLane& recorded,
              size_t row_bytes) noexcept;
 
+  // Asks no model any more for what comes later: rows that nobody waits for would hold slots, and with them the end of the server.
+  void drain() noexcept;
   // Ends what waits without an explanation, takes nothing more, ends the threads. Idempotent. May block.
   void stop() noexcept;
   // Without threads: one look. Returns how many rows it ended or explained.
@@ -135,7 +137,7 @@ class Explanations {
   const int wake_fd_;  // an eventfd
   Breaker breaker_;    // of workers that do not come back
   Line computed_, asked_;
-  std::atomic<bool> is_stopping_{false};
+  std::atomic<bool> is_draining_{false}, is_stopping_{false};
 
   std::mutex mutex_;
   std::array<std::vector<std::unique_ptr<Task>>, kPriorityCount> new_;  // guarded by mutex_
